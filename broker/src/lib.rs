@@ -1,0 +1,1 @@
+//! The broker: login, renew, issue, denials, statements.

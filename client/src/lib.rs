@@ -1,0 +1,1 @@
+//! The client: IMDS, login, wallet, redeem, encrypted objects, the postern command.

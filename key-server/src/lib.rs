@@ -1,0 +1,1 @@
+//! The key server: vault, redeem, generate, rewrap, feed follower.

@@ -1,0 +1,1 @@
+//! Cedar behind one door: schema, decide, explain.

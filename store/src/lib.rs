@@ -1,0 +1,1 @@
+//! Ordered key-value store with compare-and-commit transactions, revisions and watch.

@@ -1,0 +1,1 @@
+//! End-to-end, attack and fault tests.

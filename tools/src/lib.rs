@@ -1,0 +1,1 @@
+//! Administration, inspection, benchmarks, load.

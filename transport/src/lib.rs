@@ -1,0 +1,1 @@
+//! QUIC endpoints: pinned identities, exporter, one stream per exchange.
