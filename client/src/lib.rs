@@ -1,1 +1,3 @@
 //! The client: IMDS, login, wallet, redeem, encrypted objects, the postern command.
+
+pub mod object;

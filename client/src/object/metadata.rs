@@ -1,0 +1,1 @@
+//! User metadata of an encrypted object.
