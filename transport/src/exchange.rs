@@ -1,0 +1,118 @@
+//! One exchange on the server: read the message, let the handler answer, deliver the answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{RecvStream, SendStream};
+use tokio::time::{Instant, timeout_at};
+
+use crate::budget::Budget;
+use crate::code::Code;
+use crate::limits::ServerLimits;
+use crate::message::{self, ReadFailure};
+use crate::metrics::{Limit, Metrics};
+use crate::server::Handler;
+
+/// Serves one stream to its end. Whatever happens, the stream ends with an answer, with a
+/// [`Code`], or in silence when the peer gave up first.
+pub(crate) async fn serve<H: Handler>(
+    handler: &H,
+    state: &H::Connection,
+    budget: &Budget,
+    limits: &ServerLimits,
+    metrics: &Metrics,
+    (send, mut recv): (SendStream, RecvStream),
+) {
+    let mut answer = Answer::new(send);
+    // Held until the answer is delivered: the answer to a batch is about as long as the batch.
+    let mut reservation = budget.reserve_nothing();
+    let deadline = Instant::now() + limits.read_timeout;
+    let request = message::read(
+        &mut recv,
+        limits.message_bytes,
+        deadline,
+        Some(&mut reservation),
+    )
+    .await;
+    let message = match request {
+        Ok(message) => message,
+        Err(failure) => {
+            let (code, limit) = match failure {
+                ReadFailure::TooLarge => (Code::TooLarge, Limit::MessageBytes),
+                ReadFailure::TooSlow => (Code::TooSlow, Limit::ReadTimeout),
+                ReadFailure::NoMemory => (Code::Busy, Limit::BufferedBytes),
+                ReadFailure::Broken(_) => return answer.keep_silent(),
+            };
+            metrics.limited(limit);
+            // Fails only when the peer is done with the stream already.
+            let _ = recv.stop(code.varint());
+            return answer.refuse(code);
+        }
+    };
+    answer.taken();
+    let bytes = handler.exchange(state, message).await;
+    if !answer.deliver(bytes, limits.write_timeout).await {
+        metrics.limited(Limit::WriteTimeout);
+    }
+}
+
+/// Refuses a stream whose message is not even read.
+pub(crate) fn refuse((mut send, mut recv): (SendStream, RecvStream), code: Code) {
+    // Both fail only when the peer is done with the stream already.
+    let _ = recv.stop(code.varint());
+    let _ = send.reset(code.varint());
+}
+
+/// The answering half of a stream. Dropped without an answer (the handler panicked, or the grace
+/// time is over) it says so, instead of finishing an empty or cut-off answer as QUIC would.
+struct Answer {
+    stream: SendStream,
+    unanswered: Option<Code>,
+}
+
+impl Answer {
+    fn new(stream: SendStream) -> Self {
+        Self {
+            stream,
+            unanswered: Some(Code::GoingAway),
+        }
+    }
+
+    /// From here on the handler has the message, so the outcome without an answer is unknown.
+    fn taken(&mut self) {
+        self.unanswered = Some(Code::Unfinished);
+    }
+
+    fn refuse(mut self, code: Code) {
+        self.unanswered = Some(code);
+    }
+
+    fn keep_silent(mut self) {
+        self.unanswered = None;
+    }
+
+    /// Sends the answer and waits until the peer has it; false if that took too long. A peer that
+    /// no longer wants it, or is gone, is none of our concern.
+    async fn deliver(mut self, bytes: Bytes, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let delivery = async {
+            if self.stream.write_chunk(bytes).await.is_ok() && self.stream.finish().is_ok() {
+                let _ = self.stream.stopped().await;
+            }
+        };
+        let in_time = timeout_at(deadline, delivery).await.is_ok();
+        if in_time {
+            self.unanswered = None;
+        }
+        in_time
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(code) = self.unanswered {
+            // Fails only when the stream has ended already.
+            let _ = self.stream.reset(code.varint());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One connection on the server: from the first packet to the last exchange.
+
+use std::sync::Arc;
+
+use quinn::Incoming;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::admission::{Admission, ConnectionPlace, HandshakePlace};
+use crate::budget::Budget;
+use crate::code::Code;
+use crate::exchange;
+use crate::limits::ServerLimits;
+use crate::metrics::{HandshakeResult, Metrics};
+use crate::peer::Peer;
+use crate::server::Handler;
+use crate::tls;
+
+/// Where the server is on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Everything is served.
+    Serving,
+    /// What was accepted is finished, nothing new is taken.
+    Draining,
+    /// The grace time is over.
+    Stopping,
+}
+
+/// What all connections of a server share.
+pub(crate) struct Shared<H: Handler> {
+    pub(crate) handler: Arc<H>,
+    pub(crate) limits: ServerLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Admission,
+    pub(crate) exchanges: Arc<Semaphore>,
+    pub(crate) bytes: Arc<Semaphore>,
+}
+
+/// Runs one connection; returns the number of exchanges that it left unfinished.
+pub(crate) async fn run<H: Handler>(
+    shared: Arc<Shared<H>>,
+    incoming: Incoming,
+    place: HandshakePlace,
+    stage: watch::Receiver<Stage>,
+) -> usize {
+    let metrics = &shared.metrics;
+    let Ok(connecting) = incoming.accept() else {
+        metrics.handshake(HandshakeResult::Failed);
+        return 0;
+    };
+    let connection = match timeout(shared.limits.handshake_timeout, connecting).await {
+        Ok(Ok(connection)) if tls::speaks_postern(&connection) => connection,
+        Ok(_) => {
+            metrics.handshake(HandshakeResult::Failed);
+            return 0;
+        }
+        Err(_) => {
+            metrics.handshake(HandshakeResult::TimedOut);
+            return 0;
+        }
+    };
+    let place = match shared.admission.finished(place) {
+        Ok(place) => place,
+        Err(limit) => {
+            metrics.handshake(HandshakeResult::Refused);
+            metrics.limited(limit);
+            connection.close(Code::Busy.varint(), b"");
+            return 0;
+        }
+    };
+    metrics.handshake(HandshakeResult::Completed);
+    let _gauge = metrics.connection();
+    serve(&shared, connection, place, stage).await
+}
+
+/// Serves the exchanges of one connection until it ends or the server goes down.
+///
+/// A handler that has a message runs to its end even when the peer leaves: a stranger must not be
+/// able to choose at which point an act is cut off. The connection keeps its place until then, so
+/// leaving and coming again gains a peer nothing.
+async fn serve<H: Handler>(
+    shared: &Arc<Shared<H>>,
+    connection: quinn::Connection,
+    place: ConnectionPlace,
+    mut stage: watch::Receiver<Stage>,
+) -> usize {
+    let state = Arc::new(shared.handler.connected(Peer::new(connection.clone())));
+    let mut exchanges = JoinSet::new();
+    let mut unfinished = 0;
+    let mut open = true;
+    loop {
+        let now = *stage.borrow_and_update();
+        if now == Stage::Stopping {
+            unfinished = exchanges.len();
+            // Each one resets its stream with `Unfinished` as it goes.
+            exchanges.shutdown().await;
+        }
+        if exchanges.is_empty() && (now != Stage::Serving || !open) {
+            break;
+        }
+        tokio::select! {
+            biased;
+            Some(ended) = exchanges.join_next() => {
+                if ended.is_err() {
+                    tracing::error!("the handler of an exchange panicked");
+                }
+            }
+            // An error means that the server itself is gone, which ends this task as well.
+            changed = stage.changed() => if changed.is_err() { break },
+            stream = connection.accept_bi(), if open => match stream {
+                Err(_) => open = false,
+                Ok(stream) if now != Stage::Serving => exchange::refuse(stream, Code::GoingAway),
+                Ok(stream) => match Arc::clone(&shared.exchanges).try_acquire_owned() {
+                    Err(_) => {
+                        shared.metrics.limited(crate::metrics::Limit::Exchanges);
+                        exchange::refuse(stream, Code::Busy);
+                    }
+                    Ok(permit) => {
+                        let (shared, state) = (Arc::clone(shared), Arc::clone(&state));
+                        let budget = Budget::new(&shared.bytes, place.source.bytes());
+                        exchanges.spawn(async move {
+                            let _permit = permit;
+                            let _gauge = shared.metrics.exchange();
+                            let Shared { handler, limits, metrics, .. } = &*shared;
+                            exchange::serve(&**handler, &*state, &budget, limits, metrics, stream)
+                                .await;
+                        });
+                    }
+                },
+            },
+        }
+    }
+    connection.close(Code::GoingAway.varint(), b"");
+    shared.handler.closed(&state);
+    unfinished
+}
