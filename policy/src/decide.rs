@@ -46,7 +46,7 @@ impl fmt::Display for Explanation {
 
 impl Policy {
     /// Decides a request: refused unless some `permit` matches, no `forbid` matches and every
-    /// policy could be evaluated.
+    /// policy could be evaluated (POL-5).
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
         self.decide_prepared(&Prepared::of(request), &request.pairs)
@@ -116,7 +116,7 @@ impl Policy {
             errors.push(one_line(&error.to_string()));
         }
         errors.sort();
-        // Cedar skips a policy that it cannot evaluate. The skipped one may be the forbid that
+        // POL-5: Cedar skips a policy that it cannot evaluate. The skipped one may be the forbid that
         // was meant for just this request, so here it refuses.
         let (why, deciding) = match response.decision() {
             CedarDecision::Deny if !matched.is_empty() => (Why::Forbidden, matched),

@@ -175,7 +175,7 @@ impl PolicyError {
 
     /// `None` when the text passed without an error or a warning.
     ///
-    /// Warnings refuse as errors do: they tell of a policy that can never apply, and of text
+    /// Warnings refuse as errors do (POL-3): they tell of a policy that can never apply, and of text
     /// that does not read as it is meant (mixed scripts, direction marks), and what k admins sign
     /// must be what they read.
     pub(crate) fn from_validation(text: &str, result: &ValidationResult) -> Option<Self> {

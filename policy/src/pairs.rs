@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The keys of `context.pairs` on which a policy's decisions can depend.
+/// The keys of `context.pairs` on which a policy's decisions can depend (POL-9).
 ///
 /// A decision is the same for all pairs that agree on these keys. So these are the pairs that a
 /// ticket must carry as required when the decision is taken before the item is seen, and a

@@ -11,7 +11,7 @@ use crate::nesting::{depth, too_deep, too_long};
 use crate::pairs::PairsRead;
 use crate::schema::vocabulary;
 
-/// The longest policy text, in bytes.
+/// The longest policy text, in bytes (POL-1).
 pub const MAX_TEXT_LEN: usize = 64 * 1024;
 
 /// How deeply brackets and `if` may nest.
@@ -25,7 +25,7 @@ pub const MAX_DEPTH: usize = 100;
 
 const PARSE_STACK: usize = 64 << 20;
 
-/// The longest name of a policy, in bytes.
+/// The longest name of a policy, in bytes (POL-2).
 pub const MAX_ID_LEN: usize = 64;
 
 /// A set of Cedar policies that passed strict validation against [`SCHEMA`](crate::SCHEMA).
@@ -119,7 +119,7 @@ impl Policy {
         &self.text
     }
 
-    /// SHA-256 of the text's bytes: what tickets and records name this policy by.
+    /// SHA-256 of the text's bytes: what tickets and records name this policy by (POL-4).
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.digest
@@ -131,7 +131,7 @@ impl Policy {
         &self.ids
     }
 
-    /// Which pairs of the encryption context the decisions can depend on.
+    /// Which pairs of the encryption context the decisions can depend on (POL-9).
     #[must_use]
     pub fn pairs_read(&self) -> &PairsRead {
         &self.pairs_read
@@ -146,7 +146,7 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// Gives each policy its `@id` as its name: Cedar's own names are positions in the text, which
+/// Gives each policy its `@id` as its name (POL-2): Cedar's own names are positions in the text, which
 /// would change under a record's feet when a policy is put in before it.
 fn name_policies(text: &str, parsed: &PolicySet) -> Result<(PolicySet, Vec<String>), PolicyError> {
     let mut policies: Vec<(usize, &CedarPolicy)> = parsed

@@ -55,7 +55,7 @@ impl Prepared {
         Self::new(node, *action, dataset, *time_unix, *source)
     }
 
-    /// The engine's request and entities for one set of pairs, or why there are none.
+    /// The engine's request and entities for one set of pairs (POL-8), or why there are none.
     pub(crate) fn with_pairs(
         &self,
         pairs: &BTreeMap<String, String>,
@@ -153,7 +153,7 @@ impl Compiled {
     }
 }
 
-/// `ec2/<account>/<region>/<instance>`. The parts are compared here because the name joins
+/// `ec2/<account>/<region>/<instance>` (POL-6). The parts are compared here because the name joins
 /// them: were a separator let through, two different nodes could be given one name.
 fn node_name(node: &Node) -> Result<String, String> {
     let parts = [&node.account, &node.region, &node.instance];
@@ -181,6 +181,7 @@ fn string(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
 }
 
+/// Whole seconds, UTC, within the calendar (POL-7).
 fn datetime(unix: u64) -> Result<RestrictedExpression, String> {
     let timestamp = i64::try_from(unix)
         .ok()
@@ -189,7 +190,7 @@ fn datetime(unix: u64) -> Result<RestrictedExpression, String> {
     Ok(RestrictedExpression::new_datetime(timestamp.to_string()))
 }
 
-/// A listener on a dual-stack socket sees IPv4 callers as `::ffff:a.b.c.d`, which no IPv4 range in
+/// POL-7: a listener on a dual-stack socket sees IPv4 callers as `::ffff:a.b.c.d`, which no IPv4 range in
 /// a policy would match: neither the one that permits nor the one that forbids.
 fn ip(address: IpAddr) -> RestrictedExpression {
     RestrictedExpression::new_ip(address.to_canonical().to_string())

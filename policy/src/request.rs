@@ -41,7 +41,7 @@ pub struct Node {
     pub instance_type: String,
     /// Instance id, such as `i-0abc...`.
     pub instance: String,
-    /// The id of the launch by which the node came in.
+    /// The id of the launch by which the node came in, in 32 lower-case hexadecimal digits.
     pub launch: String,
     /// When AWS launched the instance (`pendingTime`), in seconds since the Unix epoch.
     pub launched_at_unix: u64,
@@ -50,7 +50,7 @@ pub struct Node {
 /// The dataset that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
-    /// The random id that is never reused, in its text form.
+    /// The random id that is never reused, in 32 lower-case hexadecimal digits (POL-6).
     pub id: String,
     /// The name by which people call it.
     pub name: String,

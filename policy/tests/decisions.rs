@@ -1,4 +1,4 @@
-//! What a policy decides, and that it fails closed.
+//! What a policy decides (POL-5 to POL-9), and that it fails closed.
 
 mod common;
 
