@@ -12,6 +12,7 @@
 //! reading and writing.
 
 mod chunk;
+pub mod container;
 mod decrypt;
 mod encrypt;
 mod error;
