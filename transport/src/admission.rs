@@ -272,7 +272,6 @@ mod tests {
         let connect = |last| {
             admission
                 .finished(place(admission.arrived(address(last), true)))
-                .ok()
                 .expect("up")
         };
         let (first, _second) = (connect(1), connect(1));

@@ -10,6 +10,9 @@ use quinn::{EndpointConfig, TokioRuntime};
 /// kernel grants less when `net.core.rmem_max` says so, which costs speed and nothing else.
 const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
+/// QUIC version 1 (RFC 9000) alone: no drafts.
+const QUIC_V1: u32 = 1;
+
 /// Opens the QUIC endpoint on `socket`; a server when `server` is given.
 pub(crate) fn endpoint(
     socket: UdpSocket,
@@ -18,12 +21,9 @@ pub(crate) fn endpoint(
     // Best effort: see above.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, KERNEL_BUFFER_BYTES);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, KERNEL_BUFFER_BYTES);
-    quinn::Endpoint::new(
-        EndpointConfig::default(),
-        server,
-        socket,
-        Arc::new(TokioRuntime),
-    )
+    let mut config = EndpointConfig::default();
+    config.supported_versions(vec![QUIC_V1]);
+    quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
 }
 
 /// A socket on `address`.

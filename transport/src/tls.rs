@@ -100,12 +100,23 @@ mod tests {
         let mut client = ClientConnection::new(Arc::new(client), Version::V1, name, Vec::new())?;
         let mut server = ServerConnection::new(Arc::new(server), Version::V1, Vec::new())?;
         for _ in 0..8 {
-            let mut flight = Vec::new();
-            while client.write_hs(&mut flight).is_some() {}
-            server.read_hs(&flight)?;
-            let mut flight = Vec::new();
-            while server.write_hs(&mut flight).is_some() {}
-            client.read_hs(&flight)?;
+            // One flight per set of keys, as QUIC delivers them.
+            loop {
+                let mut flight = Vec::new();
+                let keys = client.write_hs(&mut flight);
+                server.read_hs(&flight)?;
+                if keys.is_none() && flight.is_empty() {
+                    break;
+                }
+            }
+            loop {
+                let mut flight = Vec::new();
+                let keys = server.write_hs(&mut flight);
+                client.read_hs(&flight)?;
+                if keys.is_none() && flight.is_empty() {
+                    break;
+                }
+            }
         }
         Ok((client, server))
     }
@@ -189,5 +200,34 @@ mod tests {
         assert_eq!(config.max_early_data_size, 0);
         assert!(!config.ticketer.enabled());
         assert!(!config.session_storage.can_cache());
+    }
+
+    #[test]
+    fn a_client_hello_that_ends_at_tls_1_2_is_refused() {
+        let mut body = vec![3, 3];
+        body.extend([7; 32]); // random
+        body.push(0); // no session id
+        body.extend([0, 2, 0xc0, 0x2b]); // TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        body.extend([1, 0]); // no compression
+        let extensions = [
+            &[0, 10, 0, 4, 0, 2, 0, 29][..], // supported_groups: x25519
+            &[0, 13, 0, 4, 0, 2, 8, 7],      // signature_algorithms: ed25519
+        ]
+        .concat();
+        body.extend([0, extensions.len() as u8]);
+        body.extend(extensions);
+        let mut record = vec![22, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8];
+        record.extend(body);
+        let config = Arc::new(server(&identity()).expect("server"));
+        let mut connection = rustls::ServerConnection::new(config).expect("a connection");
+        connection.read_tls(&mut record.as_slice()).expect("read");
+        let error = connection.process_new_packets().expect_err("refused");
+        let rustls::Error::PeerIncompatible(reason) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            reason,
+            rustls::PeerIncompatible::SupportedVersionsExtensionRequired
+        );
     }
 }
