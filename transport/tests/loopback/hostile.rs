@@ -20,12 +20,15 @@ fn first_packets(count: usize) -> Vec<Vec<Vec<u8>>> {
         .build()
         .expect("a runtime");
     let _guard = runtime.enter();
+    // A client that is dropped says so to the tap, between the first packets of the next.
+    let mut clients = Vec::new();
     (0..count)
         .map(|_| {
             let endpoint = raw::endpoint();
-            let _connecting = endpoint
+            let connecting = endpoint
                 .connect_with(raw::quic(raw::good_tls()), address, "postern.invalid")
                 .expect("a try");
+            clients.push((endpoint, connecting));
             // A ClientHello with an ML-KEM key takes two packets.
             (0..2)
                 .map(|_| {
