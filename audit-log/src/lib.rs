@@ -1,1 +1,48 @@
 //! Append-only audit records with group commit.
+//!
+//! The door is narrow, because a Merkle log will stand behind it later: append, read, verify. An entry
+//! is opaque here (one deterministic CBOR item, rule AUD-3); [`AuditLog::append`] answers only when it
+//! is durable (AUD-1). Entries that wait together are made durable by one `fdatasync`.
+//!
+//! # File
+//! A CBOR sequence (RFC 8742): a header `["postern audit log", 1]`, then records and seals.
+//!
+//! - Record: `[index, chain, act id / null, entry]`. Indexes count from 0 without a gap. `chain` is the
+//!   SHA-256 of label, previous chain, index, act id and hash of the entry, so it fixes everything up
+//!   to here; the first record's previous chain is the SHA-256 of the header.
+//! - Seal: `[number of records, last chain, its own offset]`, written after each `fdatasync`: every
+//!   record before it was durable and may have been acknowledged.
+//!
+//! A crash can leave a torn tail, and only behind the last seal. [`AuditLog::open`] cuts such a tail
+//! and says so; anything broken before a seal is damage and is refused. The one gap: a power failure
+//! can lose the last seal (it is made durable with the next batch), and damage to that one batch then
+//! looks torn. Cutting whole records off the end leaves a shorter valid log; only a copy of the head
+//! kept elsewhere shows that.
+
+mod acts;
+mod error;
+mod file;
+mod format;
+mod log;
+mod reader;
+mod scan;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{AppendError, OpenError, ReadError};
+pub use log::{Appended, AuditLog, Options};
+pub use reader::{Reader, Record};
+pub use scan::TornTail;
+pub use verify::{Summary, verify};
+
+/// Longest entry, in bytes (rule AUD-3). Entries are never empty.
+pub const MAX_ENTRY_BYTES: usize = 60 * 1024;
+
+/// Number that names an act, drawn by its caller; makes [`AuditLog::append_once`] idempotent.
+pub type ActId = [u8; 16];
+
+/// Value of the hash chain at a record.
+pub type Chain = [u8; 32];

@@ -1,0 +1,44 @@
+//! Prints how many entries a second the log makes durable, by number of writers.
+//!
+//! `cargo run --release -p postern-audit-log --example throughput [DIRECTORY]`
+#![allow(clippy::print_stdout, reason = "its purpose")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use audit_log::{AuditLog, Options};
+
+const ENTRY_BYTES: usize = 300;
+const TIME: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let parent = std::env::args_os()
+        .nth(1)
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::TempDir::new_in(parent)?;
+    for writers in [1, 16, 256] {
+        let path = directory.path().join(format!("log-{writers}"));
+        let (log, _) = AuditLog::open(path, &Options::default())?;
+        let start = Instant::now();
+        let tasks: Vec<_> = (0..writers)
+            .map(|_| {
+                let log = log.clone();
+                tokio::spawn(async move {
+                    while start.elapsed() < TIME {
+                        log.append(vec![7; ENTRY_BYTES]).await?;
+                    }
+                    Ok::<_, audit_log::AppendError>(())
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        let (entries, _) = log.head();
+        let rate = entries as f64 / start.elapsed().as_secs_f64();
+        println!("{writers:4} writers: {rate:9.0} entries/s of {ENTRY_BYTES} bytes");
+        log.close().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The acts recorded lately, so that none is recorded twice.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{ActId, Chain};
+
+/// What is known of a recorded act.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Act {
+    pub(crate) index: u64,
+    pub(crate) chain: Chain,
+    pub(crate) entry_hash: [u8; 32],
+}
+
+/// The newest acts, up to a limit.
+pub(crate) struct Acts {
+    known: HashMap<ActId, Act>,
+    order: VecDeque<ActId>,
+    limit: usize,
+}
+
+impl Acts {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            known: HashMap::new(),
+            order: VecDeque::new(),
+            limit,
+        }
+    }
+
+    pub(crate) fn get(&self, act_id: &ActId) -> Option<Act> {
+        self.known.get(act_id).copied()
+    }
+
+    /// Adds an act; forgets none before [`Acts::trim`].
+    pub(crate) fn add(&mut self, act_id: ActId, act: Act) {
+        if self.known.insert(act_id, act).is_none() {
+            self.order.push_back(act_id);
+        }
+    }
+
+    /// Takes back the newest `count` acts.
+    pub(crate) fn take_back(&mut self, count: usize) {
+        for _ in 0..count {
+            if let Some(act_id) = self.order.pop_back() {
+                self.known.remove(&act_id);
+            }
+        }
+    }
+
+    /// Forgets the oldest beyond the limit.
+    pub(crate) fn trim(&mut self) {
+        while self.order.len() > self.limit {
+            if let Some(act_id) = self.order.pop_front() {
+                self.known.remove(&act_id);
+            }
+        }
+    }
+}
