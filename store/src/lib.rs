@@ -11,9 +11,12 @@
 //! - [`Store::watch`] gives every change after a revision, in order, whole commits at a time, or says
 //!   that the history is no longer kept and the watcher must read again.
 
+pub mod config;
 mod contract;
 mod error;
+pub mod files;
 mod redb_engine;
+pub mod sealed;
 #[cfg(feature = "test-suite")]
 pub mod suite;
 mod types;
