@@ -63,7 +63,8 @@ impl ClientEndpoint {
             .endpoint
             .connect_with(config, address, NO_NAME)
             .map_err(|error| refused_locally(error, address))?;
-        match timeout_at(Instant::now() + timeout, connecting).await {
+        let started = Instant::now();
+        match timeout_at(started + timeout, connecting).await {
             Ok(Ok(inner)) if tls::speaks_postern(&inner) => Ok(Connection {
                 inner,
                 endpoint: self.clone(),
@@ -72,7 +73,7 @@ impl ClientEndpoint {
             Ok(Err(_)) if verifier.presented_another() => {
                 Err(ConnectError::WrongIdentity { address })
             }
-            Ok(Err(error)) => Err(failed_handshake(error, address, timeout)),
+            Ok(Err(error)) => Err(failed_handshake(error, address, started.elapsed())),
             Err(_) => Err(ConnectError::Unreachable {
                 address,
                 waited: timeout,

@@ -42,8 +42,8 @@ pub struct ServerLimits {
     /// Unread bytes that one stream may have in flight. 256 KiB: full speed on a local network,
     /// 5 MB/s at 50 ms round trip.
     pub stream_window: u32,
-    /// Unread bytes that one connection may have in flight. 512 KiB; times `connections` it bounds
-    /// what QUIC buffers before our own budget applies, gaps in the stream included.
+    /// Unread bytes that one connection may have in flight. 256 KiB; times `connections` (1 GiB) it
+    /// bounds what QUIC buffers before our own budget applies, gaps in the streams included.
     pub connection_window: u32,
     /// Unacknowledged answer bytes per connection. 1 MiB.
     pub send_window: u64,
@@ -87,7 +87,7 @@ impl Default for ServerLimits {
             read_timeout: Duration::from_secs(15),
             write_timeout: Duration::from_secs(15),
             stream_window: 256 * KIB as u32,
-            connection_window: 512 * KIB as u32,
+            connection_window: 256 * KIB as u32,
             send_window: MIB as u64,
             idle_timeout: Duration::from_secs(30),
             connections: 4096,

@@ -1,5 +1,6 @@
 //! One stream per exchange: what is answered, what is refused, and that refusing one harms no other.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use transport::{ClientEndpoint, ClientLimits, Code, ExchangeError, Limit, Outcom
 
 use crate::raw;
 use crate::rig::{
-    A_WHILE, CLOSE, ECHO, LONG, PANIC, PATIENCE, Rig, WAIT, happened, ip, loopback, until,
+    A_WHILE, ADDRESS, CLOSE, ECHO, LONG, PANIC, PATIENCE, Rig, WAIT, happened, loopback, until,
 };
 
 fn code(code: Code) -> VarInt {
@@ -294,9 +295,18 @@ async fn writing_on_after_a_refusal_gets_the_reason() {
 async fn the_handler_sees_where_the_peer_comes_from() {
     let rig = Rig::start(ServerLimits::default());
     let connection = rig.connect_from(3).await.expect("a connection");
-    assert_eq!(connection.endpoint().limits().answer_bytes, 2 << 20);
     assert_eq!(connection.address(), rig.address);
-    assert_ne!(ip(3), rig.address.ip());
-    connection.exchange(&[ECHO]).await.expect("an answer");
+    let answer = connection.exchange(&[ADDRESS]).await.expect("an answer");
+    assert!(answer.starts_with(b"127.0.0.3:"), "{answer:?}");
     assert!(connection.is_open());
+}
+
+#[tokio::test]
+async fn an_ipv4_peer_of_a_dual_stack_server_shows_its_ipv4_address() {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let mut rig = Rig::start_on(any, ServerLimits::default());
+    rig.address = SocketAddr::new(loopback(1).ip(), rig.address.port());
+    let connection = rig.connect_from(3).await.expect("a connection");
+    let answer = connection.exchange(&[ADDRESS]).await.expect("an answer");
+    assert!(answer.starts_with(b"127.0.0.3:"), "{answer:?}");
 }

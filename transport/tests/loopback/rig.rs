@@ -1,6 +1,6 @@
 //! A running server with a scripted handler.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(crate) const LONG: u8 = b'l';
 pub(crate) const EXPORT: u8 = b'x';
 /// Has the connection closed for misuse.
 pub(crate) const CLOSE: u8 = b'c';
+/// Answers with the peer's address as text.
+pub(crate) const ADDRESS: u8 = b'a';
 
 pub(crate) struct Script {
     pub(crate) gate: Semaphore,
@@ -60,6 +62,7 @@ impl Handler for Script {
                 let values = uses.map(|usage| peer.exporter(usage).expect("a value"));
                 Bytes::from(values.concat())
             }
+            Some(&ADDRESS) => Bytes::from(peer.address().to_string()),
             Some(&CLOSE) => {
                 peer.close();
                 message
@@ -94,8 +97,12 @@ pub(crate) fn loopback(last: u8) -> SocketAddr {
 
 impl Rig {
     pub(crate) fn start(limits: ServerLimits) -> Self {
+        Self::start_on(loopback(1), limits)
+    }
+
+    pub(crate) fn start_on(address: SocketAddr, limits: ServerLimits) -> Self {
         let identity = ServerIdentity::new(&key(1)).expect("an identity");
-        let server = Server::bind(loopback(1), &identity, limits).expect("a server");
+        let server = Server::bind(address, &identity, limits).expect("a server");
         let (address, metrics) = (server.local_addr(), server.metrics());
         let script = Arc::new(Script {
             gate: Semaphore::new(0),
@@ -175,9 +182,4 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(PATIENCE, wait).await.expect("in time");
-}
-
-/// The address is loopback whatever the socket says.
-pub(crate) fn ip(last: u8) -> IpAddr {
-    loopback(last).ip()
 }
