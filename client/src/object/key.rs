@@ -60,6 +60,19 @@ impl BodyHeader {
         })
     }
 
+    /// The header that a body under this data key, context and salt will have: a producer signs
+    /// its commitment before the body exists.
+    ///
+    /// # Errors
+    /// [`BodyError::Library`] only.
+    pub fn derive(
+        dek: &[u8; 32],
+        context: &ObjectContext,
+        salt: [u8; SALT_LEN],
+    ) -> Result<Self, BodyError> {
+        BodyKey::create(dek, context, salt).map(|(_, header)| header)
+    }
+
     /// The header as it stands at the start of a body.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {

@@ -17,6 +17,7 @@ mod decrypt;
 mod encrypt;
 mod error;
 mod key;
+pub mod keys;
 mod layout;
 pub mod metadata;
 mod range;

@@ -1,0 +1,21 @@
+//! Places where objects lie, S3 and files, and copying to and from them.
+//!
+//! [`Location`] names a place, [`Stores`] reaches it, [`copy`] encrypts to it and decrypts from it
+//! in constant memory.
+
+mod bucket;
+pub mod copy;
+mod error;
+mod file;
+mod location;
+mod sink;
+mod source;
+mod upload;
+
+pub use bucket::{Head, Listed, Stores};
+pub use error::{Fault, StoreError};
+pub use file::FileSink;
+pub use location::{Location, LocationError, SUFFIX};
+pub use sink::Sink;
+pub use source::{BodyStream, ObjectSource, PlainSource};
+pub use upload::Upload;
