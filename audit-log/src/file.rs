@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, FlockOperation, OFlags};
 
-use crate::{OpenError, format};
+use crate::OpenError;
+use crate::format::{self, LogId};
 
 /// What the writer needs of a file; the tests put a failing one here.
 pub(crate) trait LogFile: Send {
@@ -35,20 +36,21 @@ impl LogFile for Arc<File> {
 pub(crate) fn open(path: &Path) -> Result<File, OpenError> {
     let file = open_private(path)?;
     let io = |source| OpenError::io(path, source);
-    let header = format::header();
     let length = file.metadata().map_err(io)?.len();
-    if length < header.len() as u64 {
-        // A crash while the log was made leaves a part of the header; anything else is not ours.
+    if length < format::HEADER_BYTES as u64 {
         let mut found = vec![0; usize::try_from(length).unwrap_or_default()];
         file.read_exact_at(&mut found, 0).map_err(io)?;
-        if !header.starts_with(&found) {
-            return Err(OpenError::NotALog {
-                path: path.to_owned(),
-            });
+        let mut id = LogId::default();
+        getrandom::fill(&mut id).map_err(|error| io(io::Error::other(error.to_string())))?;
+        let header = format::header(&id);
+        // A crash while the log was made leaves a part of a header with another id; the scan judges
+        // anything else.
+        let fixed = found.len().min(format::MAGIC.len() + 1);
+        if found[..fixed] == header[..fixed] {
+            FileExt::write_all_at(&file, &header, 0).map_err(io)?;
+            file.sync_all().map_err(io)?;
+            sync_directory(path)?;
         }
-        FileExt::write_all_at(&file, &header, 0).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        sync_directory(path)?;
     }
     Ok(file)
 }

@@ -8,8 +8,18 @@ use crate::{ActId, Chain};
 /// The only version of the file so far.
 pub(crate) const VERSION: u64 = 1;
 
-/// The header without its version: array of two, text of 17 bytes.
-pub(crate) const MAGIC: &[u8; 19] = b"\x82\x71postern audit log";
+/// The beginning of the header: array of four, text of 17 bytes.
+pub(crate) const MAGIC: &[u8; 19] = b"\x84\x71postern audit log";
+
+/// Name of one log, drawn at random when it is made. No entry can hold it, so a seal, which does, is
+/// found by it wherever it stands.
+pub(crate) type LogId = [u8; 16];
+
+/// Length of the header's own checksum.
+const CHECK_BYTES: usize = 8;
+
+/// Length of the header: magic, version, log id and checksum with their heads.
+pub(crate) const HEADER_BYTES: usize = MAGIC.len() + 1 + 17 + 1 + CHECK_BYTES;
 
 const CHAIN_LABEL: &[u8] = b"postern/1 audit chain";
 
@@ -19,8 +29,8 @@ pub(crate) const RECORD: u8 = 0x84;
 pub(crate) const SEAL: u8 = 0x83;
 /// No act id.
 pub(crate) const NULL: u8 = 0xf6;
-/// Head of a byte string of 16 bytes, an act id.
-pub(crate) const ACT_ID: u8 = 0x50;
+/// Head of a byte string of 16 bytes: an act id or log id.
+pub(crate) const ID: u8 = 0x50;
 /// Head of a byte string of 32 bytes, a chain.
 pub(crate) const CHAIN: [u8; 2] = [0x58, 32];
 
@@ -29,15 +39,21 @@ pub(crate) const UNSIGNED: u8 = 0x00;
 pub(crate) const BYTES: u8 = 0x40;
 
 /// The header of this version.
-pub(crate) fn header() -> Vec<u8> {
+pub(crate) fn header(id: &LogId) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     put_head(&mut out, UNSIGNED, VERSION);
+    put_head(&mut out, BYTES, id.len() as u64);
+    out.extend_from_slice(id);
+    // Without it, damage to the id would make every record look as if it was never sealed.
+    let check = Sha256::digest(&out);
+    put_head(&mut out, BYTES, CHECK_BYTES as u64);
+    out.extend_from_slice(&check[..CHECK_BYTES]);
     out
 }
 
 /// The chain before the first record.
-pub(crate) fn genesis() -> Chain {
-    Sha256::digest(header()).into()
+pub(crate) fn genesis(id: &LogId) -> Chain {
+    Sha256::digest(header(id)).into()
 }
 
 /// The chain at a record.
@@ -76,7 +92,7 @@ pub(crate) fn put_record(
     out.extend_from_slice(chain);
     match act_id {
         Some(act_id) => {
-            out.push(ACT_ID);
+            out.push(ID);
             out.extend_from_slice(act_id);
         }
         None => out.push(NULL),
@@ -85,12 +101,13 @@ pub(crate) fn put_record(
     out.extend_from_slice(entry);
 }
 
-pub(crate) fn put_seal(out: &mut Vec<u8>, records: u64, chain: &Chain, offset: u64) {
+pub(crate) fn put_seal(out: &mut Vec<u8>, records: u64, chain: &Chain, id: &LogId) {
     out.push(SEAL);
     put_head(out, UNSIGNED, records);
     out.extend_from_slice(&CHAIN);
     out.extend_from_slice(chain);
-    put_head(out, UNSIGNED, offset);
+    put_head(out, BYTES, id.len() as u64);
+    out.extend_from_slice(id);
 }
 
 /// The shortest head (RFC 8949, 4.2.1).

@@ -5,19 +5,22 @@
 //! is durable (AUD-1). Entries that wait together are made durable by one `fdatasync`.
 //!
 //! # File
-//! A CBOR sequence (RFC 8742): a header `["postern audit log", 1]`, then records and seals.
+//! A CBOR sequence (RFC 8742): a header, then records and seals.
 //!
+//! - Header: `["postern audit log", 1, log id (16 random bytes), check]`; `check` is the first 8 bytes of
+//!   the SHA-256 of what stands before it.
 //! - Record: `[index, chain, act id / null, entry]`. Indexes count from 0 without a gap. `chain` is the
-//!   SHA-256 of label, previous chain, index, act id and hash of the entry, so it fixes everything up
-//!   to here; the first record's previous chain is the SHA-256 of the header.
-//! - Seal: `[number of records, last chain, its own offset]`, written after each `fdatasync`: every
-//!   record before it was durable and may have been acknowledged.
+//!   SHA-256 of `postern/1 audit chain`, the previous chain, the index (8 bytes, big-endian), 0 or 1 and
+//!   the act id, and the SHA-256 of the entry; so it fixes everything up to here. The first record's
+//!   previous chain is the SHA-256 of the header.
+//! - Seal: `[number of records, last chain, log id]`, written after each `fdatasync`: every record before
+//!   it was durable and may have been acknowledged.
 //!
 //! A crash can leave a torn tail, and only behind the last seal. [`AuditLog::open`] cuts such a tail
 //! and says so; anything broken before a seal is damage and is refused. The one gap: a power failure
-//! can lose the last seal (it is made durable with the next batch), and damage to that one batch then
-//! looks torn. Cutting whole records off the end leaves a shorter valid log; only a copy of the head
-//! kept elsewhere shows that.
+//! can lose the last seal (it becomes durable with the next batch or at close), and damage to that one
+//! batch then looks torn. Cutting whole records off the end leaves a shorter valid log; only a copy of
+//! the head kept elsewhere shows that.
 
 mod acts;
 mod error;

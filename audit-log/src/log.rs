@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::acts::{Act, Acts};
 use crate::file::{self, LogFile};
+use crate::format::LogId;
 use crate::reader::Reader;
 use crate::scan::{Position, TornTail};
 use crate::verify;
@@ -58,6 +59,7 @@ pub struct Appended {
 #[derive(Clone)]
 pub struct AuditLog {
     file: Arc<File>,
+    id: LogId,
     shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
@@ -156,6 +158,7 @@ impl AuditLog {
             shared: Arc::clone(&shared),
             queue: receiver,
             acts,
+            id: scanned.id,
             at: scanned.at,
             broken: None,
         };
@@ -169,6 +172,7 @@ impl AuditLog {
             .map_err(|source| OpenError::io(path, source))?;
         let log = Self {
             file,
+            id: scanned.id,
             shared,
             queue,
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
@@ -234,7 +238,7 @@ impl AuditLog {
             let at = state.marks.get(stride).unwrap_or(&state.at).clone();
             (at, state.at.offset)
         });
-        Reader::new(Arc::clone(&self.file), at, from, end)
+        Reader::new(Arc::clone(&self.file), self.id, at, from, end)
     }
 
     /// Number of durable records and the chain at the last one (the chain's start when empty).

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::format::LogId;
 use crate::scan::{Item, Position, ScanError, Scanner};
 use crate::{ActId, Chain, ReadError};
 
@@ -42,14 +43,14 @@ pub struct Reader {
 
 impl Reader {
     /// Reads from a position at or before record `from` to the byte `end`.
-    pub(crate) fn new(file: Arc<File>, at: Position, from: u64, end: u64) -> Self {
+    pub(crate) fn new(file: Arc<File>, id: LogId, at: Position, from: u64, end: u64) -> Self {
         let window = Window {
             file,
             offset: at.offset,
             end,
         };
         Self {
-            scanner: Scanner::resume(BufReader::with_capacity(64 * 1024, window), at),
+            scanner: Scanner::resume(BufReader::with_capacity(64 * 1024, window), id, at),
             from,
             ended: false,
         }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
-use crate::format::{self, ACT_ID, BYTES, CHAIN, MAGIC, NULL, RECORD, SEAL, UNSIGNED};
+use crate::format::{self, BYTES, CHAIN, ID, LogId, MAGIC, NULL, RECORD, SEAL, UNSIGNED};
 use crate::reader::Record;
 use crate::{Chain, MAX_ENTRY_BYTES};
 
@@ -60,6 +60,7 @@ pub(crate) struct Position {
 
 pub(crate) struct Scanner<R> {
     source: Counted<R>,
+    pub(crate) id: LogId,
     pub(crate) at: Position,
     /// Records before the last seal.
     pub(crate) sealed: u64,
@@ -82,41 +83,37 @@ impl<R: Read> Read for Counted<R> {
 impl<R: Read> Scanner<R> {
     /// Starts at the front: reads the header.
     pub(crate) fn start(source: R) -> Result<Self, ScanError> {
-        let at = Position {
-            offset: 0,
-            entries: 0,
-            chain: format::genesis(),
+        let mut source = Counted {
+            inner: source,
+            bytes: 0,
         };
-        let mut scanner = Self::resume(source, at);
-        let mut magic = [0; MAGIC.len()];
-        let version = scanner
-            .source
-            .read_exact(&mut magic)
-            .map_err(ScanError::from)
-            .and_then(|()| {
-                if magic == *MAGIC {
-                    scanner.source.head(UNSIGNED)
-                } else {
-                    Err(ScanError::NotALog)
-                }
-            });
-        match version {
-            Ok(format::VERSION) => {}
-            Ok(found) => return Err(ScanError::Version(found)),
-            Err(ScanError::Broken(_)) => return Err(ScanError::NotALog),
-            Err(error) => return Err(error),
-        }
-        scanner.at.offset = scanner.source.bytes;
-        Ok(scanner)
+        let id = source.header().map_err(|error| match error {
+            ScanError::Broken(_) => ScanError::NotALog,
+            other => other,
+        })?;
+        let chain = format::genesis(&id);
+        let at = Position {
+            offset: source.bytes,
+            entries: 0,
+            chain,
+        };
+        Ok(Self {
+            source,
+            id,
+            at,
+            sealed: 0,
+        })
     }
 
     /// Starts between two items; `source` gives the bytes from there on.
-    pub(crate) fn resume(source: R, at: Position) -> Self {
+    pub(crate) fn resume(source: R, id: LogId, at: Position) -> Self {
+        let source = Counted {
+            inner: source,
+            bytes: at.offset,
+        };
         Self {
-            source: Counted {
-                inner: source,
-                bytes: at.offset,
-            },
+            source,
+            id,
             at,
             sealed: 0,
         }
@@ -152,7 +149,7 @@ impl<R: Read> Scanner<R> {
         let chain = self.source.chain_value()?;
         let act_id = match self.source.byte()? {
             NULL => None,
-            ACT_ID => Some(self.source.array()?),
+            ID => Some(self.source.array()?),
             _ => return Err(ScanError::Broken("its act id is malformed")),
         };
         let length = self.source.head(BYTES)?;
@@ -175,8 +172,10 @@ impl<R: Read> Scanner<R> {
     }
 
     fn seal(&mut self) -> Result<(), ScanError> {
-        let (entries, chain, offset) = self.source.seal()?;
-        if entries != self.at.entries || chain != self.at.chain || offset != self.at.offset {
+        let entries = self.source.head(UNSIGNED)?;
+        let chain = self.source.chain_value()?;
+        let id = self.source.id()?;
+        if entries != self.at.entries || chain != self.at.chain || id != self.id {
             return Err(ScanError::Broken(
                 "the seal after the entry before it does not match",
             ));
@@ -237,28 +236,43 @@ impl<R: Read> Counted<R> {
         self.array()
     }
 
-    /// The rest of a seal: records, chain, offset.
-    fn seal(&mut self) -> Result<(u64, Chain, u64), ScanError> {
-        Ok((
-            self.head(UNSIGNED)?,
-            self.chain_value()?,
-            self.head(UNSIGNED)?,
-        ))
+    fn id(&mut self) -> Result<LogId, ScanError> {
+        match self.byte()? {
+            ID => self.array(),
+            _ => Err(ScanError::Broken("the id of the log in it is malformed")),
+        }
+    }
+
+    fn header(&mut self) -> Result<LogId, ScanError> {
+        if self.array()? != *MAGIC {
+            return Err(ScanError::NotALog);
+        }
+        match self.head(UNSIGNED)? {
+            format::VERSION => {}
+            found => return Err(ScanError::Version(found)),
+        }
+        let id = self.id()?;
+        let expected = format::header(&id);
+        let mut rest = vec![0; expected.len().saturating_sub(self.bytes as usize)];
+        self.read_exact(&mut rest)?;
+        if expected.ends_with(&rest) {
+            Ok(id)
+        } else {
+            Err(ScanError::NotALog)
+        }
     }
 }
 
-/// Whether a seal stands anywhere in `tail`, the bytes of the file from `offset` on. A seal names its
-/// own offset, so it is found even where what comes before it cannot be parsed.
-pub(crate) fn holds_seal(tail: &[u8], offset: u64) -> bool {
-    tail.iter().enumerate().any(|(place, byte)| {
-        if *byte != SEAL {
-            return false;
-        }
-        let mut rest = Counted {
-            inner: &tail[place + 1..],
-            bytes: 0,
-        };
-        rest.seal()
-            .is_ok_and(|(_, _, named)| named == offset + place as u64)
-    })
+/// Longest seal: array head, count of 9 bytes, chain and id with their heads.
+const MAX_SEAL_BYTES: usize = 1 + 9 + 34 + 17;
+
+/// Whether a seal of the log `id` stands behind the broken item with which `tail` begins: then that item
+/// was durable once.
+pub(crate) fn holds_seal(tail: &[u8], id: &LogId) -> bool {
+    // If the broken item is itself a seal, it covers only records that verified, and a power failure may
+    // have torn it. A record and the head of its seal are longer than a seal.
+    let behind = tail
+        .get(MAX_SEAL_BYTES - id.len() + 1..)
+        .unwrap_or_default();
+    behind.windows(id.len()).any(|window| window == id)
 }

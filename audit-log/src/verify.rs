@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::format::LogId;
 use crate::reader::Record;
 use crate::scan::{self, Item, Position, ScanError, Scanner, TornTail};
 use crate::{Chain, OpenError};
@@ -40,6 +41,7 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Summary, OpenError> {
 }
 
 pub(crate) struct Scanned {
+    pub(crate) id: LogId,
     /// After the last whole item.
     pub(crate) at: Position,
     pub(crate) sealed: u64,
@@ -79,16 +81,17 @@ pub(crate) fn scan(
             Err(ScanError::NotALog | ScanError::Version(_)) => break Some("it is malformed"),
         }
     };
-    let (at, sealed) = (scanner.at, scanner.sealed);
+    let (id, at, sealed) = (scanner.id, scanner.at, scanner.sealed);
     let Some(reason) = reason else {
         return Ok(Scanned {
+            id,
             at,
             sealed,
             torn: None,
         });
     };
     let bytes = length - at.offset;
-    if bytes > scan::MAX_TAIL_BYTES || sealed_behind(file, at.offset, bytes).map_err(io)? {
+    if bytes > scan::MAX_TAIL_BYTES || sealed_behind(file, &id, at.offset, bytes).map_err(io)? {
         return Err(OpenError::Damaged {
             path: path.to_owned(),
             index: at.entries,
@@ -105,13 +108,14 @@ pub(crate) fn scan(
         at,
         sealed,
         torn: Some(torn),
+        id,
     })
 }
 
 /// Whether what comes after `offset` was once durable.
-fn sealed_behind(mut file: &File, offset: u64, bytes: u64) -> io::Result<bool> {
+fn sealed_behind(mut file: &File, id: &LogId, offset: u64, bytes: u64) -> io::Result<bool> {
     file.seek(SeekFrom::Start(offset))?;
     let mut tail = Vec::new();
     file.take(bytes).read_to_end(&mut tail)?;
-    Ok(scan::holds_seal(&tail, offset))
+    Ok(scan::holds_seal(&tail, id))
 }

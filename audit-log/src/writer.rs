@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::acts::{Act, Acts};
 use crate::file::LogFile;
+use crate::format::LogId;
 use crate::log::{Appended, Shared};
 use crate::scan::Position;
 use crate::{ActId, AppendError, format};
@@ -37,6 +38,7 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) queue: mpsc::Receiver<Command>,
     pub(crate) acts: Acts,
+    pub(crate) id: LogId,
     /// After the last durable record and its seal.
     pub(crate) at: Position,
     /// Set when the state of the file is no longer known.
@@ -220,7 +222,7 @@ impl Writer {
     /// Marks everything so far as durable. Not needed for durability, so a failure is no error.
     pub(crate) fn seal(&mut self) {
         let mut seal = Vec::new();
-        format::put_seal(&mut seal, self.at.entries, &self.at.chain, self.at.offset);
+        format::put_seal(&mut seal, self.at.entries, &self.at.chain, &self.id);
         match self.file.write_all_at(&seal, self.at.offset) {
             Ok(()) => {
                 self.at.offset += seal.len() as u64;
