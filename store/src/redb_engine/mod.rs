@@ -9,8 +9,11 @@ mod writer;
 
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -67,6 +70,8 @@ pub struct RedbStore {
 struct Shared {
     slot: RwLock<Slot>,
     progress: watch::Sender<Progress>,
+    /// Tells the writer that the database needs to be reopened.
+    read_failed: AtomicBool,
 }
 
 /// The database while there is one.
@@ -122,6 +127,7 @@ impl RedbStore {
                 revision,
                 closed: false,
             }),
+            read_failed: AtomicBool::new(false),
         });
         let writer =
             writer::Writer::new(path, options.history, disk, Arc::clone(&shared), receiver);
@@ -231,7 +237,7 @@ impl Shared {
         match &*self.slot.read().unwrap_or_else(PoisonError::into_inner) {
             Slot::Open(database) => database
                 .begin_read()
-                .map_err(|error| unavailable(&error.into())),
+                .map_err(|error| self.failed(&error.into())),
             Slot::Out(error) => Err(error.clone()),
         }
     }
@@ -243,10 +249,10 @@ impl Shared {
         let shared = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
             let txn = shared.begin_read()?;
-            // A close in the middle of the read makes it fail; say which it was.
             work(&txn).map_err(|error| {
+                // A close in the middle of the read makes it fail; say which it was.
                 match &*shared.slot.read().unwrap_or_else(PoisonError::into_inner) {
-                    Slot::Open(_) => unavailable(&error),
+                    Slot::Open(_) => shared.failed(&error),
                     Slot::Out(error) => error.clone(),
                 }
             })
@@ -259,6 +265,17 @@ impl Shared {
         }
     }
 
+    /// Notes that the open database failed.
+    fn failed(&self, error: &redb::Error) -> Error {
+        // "Closed" is the old database's, which the writer has replaced already.
+        if !matches!(error, redb::Error::DatabaseClosed) {
+            self.read_failed.store(true, Ordering::Release);
+        }
+        Error::Unavailable {
+            reason: error.to_string(),
+        }
+    }
+
     /// Why the writer no longer answers.
     fn gone(&self) -> Error {
         match &*self.slot.read().unwrap_or_else(PoisonError::into_inner) {
@@ -267,11 +284,5 @@ impl Shared {
                 reason: "the writer thread ended".to_owned(),
             },
         }
-    }
-}
-
-fn unavailable(error: &redb::Error) -> Error {
-    Error::Unavailable {
-        reason: error.to_string(),
     }
 }

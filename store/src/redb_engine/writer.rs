@@ -2,9 +2,10 @@
 //! commit, answers all.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::file::Disk;
@@ -269,8 +270,8 @@ impl Writer {
         {
             Slot::Out(Error::Unavailable { .. }) => false,
             Slot::Out(error) => return Err(error.clone()),
-            // A failed read leaves redb refusing everything until it is reopened.
-            Slot::Open(database) => usable(database),
+            // After a failed read redb refuses everything until it is reopened.
+            Slot::Open(_) => !self.shared.read_failed.swap(false, Ordering::AcqRel),
         };
         if healthy && !self.disk.sync_failed() {
             return Ok(None);
@@ -289,6 +290,7 @@ impl Writer {
         match open::reopen(&self.path, &self.disk) {
             Ok((database, revision)) => {
                 tracing::warn!(store = %self.path.display(), %revision, "the store was reopened after a failure");
+                self.shared.read_failed.store(false, Ordering::Release);
                 self.replace(Slot::Open(database));
                 self.publish(revision);
                 Ok(Some(revision))
@@ -338,14 +340,6 @@ impl Writer {
             .progress
             .send_modify(|progress| progress.closed = true);
     }
-}
-
-fn usable(database: &Database) -> bool {
-    use redb::ReadableDatabase;
-    // Opening a table reads through the same gate that refuses everything after a failure.
-    database
-        .begin_read()
-        .is_ok_and(|txn| txn.open_table(COUNTERS).is_ok())
 }
 
 /// The key of the first compare that does not hold.
