@@ -1,1 +1,3 @@
 //! End-to-end, attack and fault tests.
+
+pub mod imds_stub;
