@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{
-    ConnectionError, NoneTokenStore, ReadError, SendStream, TransportErrorCode, VarInt, WriteError,
+    ConnectionError, NoneTokenStore, ReadError, SendStream, StoppedError, TransportErrorCode,
+    VarInt, WriteError,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -151,11 +152,9 @@ impl Connection {
             stream: send,
             whole: false,
         };
-        timeout_at(deadline, request.stream.write_all(message))
+        timeout_at(deadline, request.send(message))
             .await
-            .map_err(|_| timed_out(false))?
-            .map_err(unwritten)?;
-        request.finish();
+            .map_err(|_| timed_out(false))??;
         let answer = message::read(&mut recv, limits.answer_bytes, deadline, None).await;
         let failure = match answer {
             Ok(answer) if answer.is_empty() => return Err(ExchangeError::Empty),
@@ -233,10 +232,29 @@ struct Request {
 }
 
 impl Request {
-    fn finish(&mut self) {
+    /// Sends the message whole.
+    ///
+    /// Watches for a refusal at the same time: while the connection's window is used up, QUIC's
+    /// write does not tell of one, and what the refused stream holds of the window comes back only
+    /// when it is reset.
+    async fn send(&mut self, message: &[u8]) -> Result<(), ExchangeError> {
+        let refused = self.stream.stopped();
+        tokio::select! {
+            biased;
+            written = self.stream.write_all(message) => written.map_err(unwritten)?,
+            ended = refused => match ended {
+                Ok(Some(number)) => return Err(stopped(number)),
+                Err(StoppedError::ConnectionLost(error)) => return Err(closed_before(error)),
+                // Neither finished nor early data: what is left cannot happen.
+                Ok(None) | Err(StoppedError::ZeroRttRejected) => {
+                    return Err(ExchangeError::Closed { reason: "stream ended".to_owned() });
+                }
+            },
+        }
         // Fails only when the server stopped the stream; reading the answer then tells why.
         let _ = self.stream.finish();
         self.whole = true;
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! One exchange on the server: read the message, let the handler answer, deliver the answer.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,9 +96,18 @@ impl Answer {
     /// no longer wants it, or is gone, is none of our concern.
     async fn deliver(mut self, bytes: Bytes, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
+        // Resolves when the peer has everything, or wants no more; while the connection's window
+        // is used up, QUIC's write alone would not tell of the latter.
+        let mut ended = pin!(self.stream.stopped());
         let delivery = async {
-            if self.stream.write_chunk(bytes).await.is_ok() && self.stream.finish().is_ok() {
-                let _ = self.stream.stopped().await;
+            tokio::select! {
+                biased;
+                written = self.stream.write_chunk(bytes) => {
+                    if written.is_ok() && self.stream.finish().is_ok() {
+                        let _ = ended.await;
+                    }
+                }
+                _ = &mut ended => {}
             }
         };
         let in_time = timeout_at(deadline, delivery).await.is_ok();

@@ -42,14 +42,15 @@ pub struct ServerLimits {
     /// Unread bytes that one stream may have in flight. 256 KiB: full speed on a local network,
     /// 5 MB/s at 50 ms round trip.
     pub stream_window: u32,
-    /// Unread bytes that one connection may have in flight. 256 KiB; times `connections` (1 GiB) it
-    /// bounds what QUIC buffers before our own budget applies, gaps in the streams included.
+    /// Unread bytes that one connection may have in flight. 512 KiB: twice a stream's, so that one
+    /// stalled request does not hold up the others. Times `connections` (1 GiB) it bounds what QUIC
+    /// buffers before our own budget applies, gaps in the streams included.
     pub connection_window: u32,
     /// Unacknowledged answer bytes per connection. 1 MiB.
     pub send_window: u64,
     /// Silence after which a connection ends. 30 s: three of the client's keep-alives.
     pub idle_timeout: Duration,
-    /// Connections at a time. 4,096.
+    /// Connections at a time. 2,048; see `connection_window`.
     pub connections: usize,
     /// Connections at a time from one source: an IPv4 address or an IPv6 /64. 1,024, because a
     /// whole fleet may stand behind one NAT gateway.
@@ -87,10 +88,10 @@ impl Default for ServerLimits {
             read_timeout: Duration::from_secs(15),
             write_timeout: Duration::from_secs(15),
             stream_window: 256 * KIB as u32,
-            connection_window: 256 * KIB as u32,
+            connection_window: 512 * KIB as u32,
             send_window: MIB as u64,
             idle_timeout: Duration::from_secs(30),
-            connections: 4096,
+            connections: 2048,
             connections_per_source: 1024,
             new_connections_per_second: NEW_PER_SECOND,
             new_connections_burst: NEW_BURST,

@@ -81,6 +81,44 @@ async fn an_oversize_request_is_refused_and_the_next_is_served() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_heard_even_when_the_connection_s_window_is_used_up() {
+    let rig = Rig::start(ServerLimits {
+        message_bytes: 1000,
+        stream_window: 64 * 1024,
+        connection_window: 64 * 1024,
+        ..ServerLimits::default()
+    });
+    let connection = rig.connect().await;
+    // Longer than the window, and short enough to be handed to QUIC whole before the refusal.
+    for length in [1 << 20, 40_000, 5_000] {
+        let mut exchanges = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let connection = connection.clone();
+            exchanges.spawn(async move { connection.exchange(&vec![ECHO; length]).await });
+        }
+        let all = timeout(PATIENCE, exchanges.join_all())
+            .await
+            .expect("none waits for its deadline");
+        for answer in all {
+            let error = answer.expect_err("refused");
+            assert!(
+                matches!(
+                    error,
+                    ExchangeError::Refused {
+                        code: Code::TooLarge
+                    }
+                ),
+                "{error}"
+            );
+        }
+        connection
+            .exchange(&[ECHO; 1000])
+            .await
+            .expect("the window is whole again");
+    }
+}
+
+#[tokio::test]
 async fn our_client_sends_no_request_that_is_too_large() {
     let rig = Rig::start(ServerLimits::default());
     let connection = rig.connect().await;
