@@ -76,6 +76,7 @@ pub(crate) struct State {
     pub(crate) at: Position,
     /// The position before every record whose index is a multiple of the stride.
     pub(crate) marks: Vec<Position>,
+    /// Set before the queue refuses, so that those refused know why.
     pub(crate) closed: bool,
 }
 

@@ -71,6 +71,7 @@ impl Writer {
                     }
                     Command::Close(reply) => {
                         // What is already in the queue is still served; then it reports its end.
+                        self.shared.update(|state| state.closed = true);
                         self.queue.close();
                         closing.push(reply);
                     }
@@ -93,7 +94,6 @@ impl Writer {
                 tracing::warn!(%error, "the audit log's last seal may not be durable");
             }
         }
-        self.shared.update(|state| state.closed = true);
         drop(self.file);
         for reply in closing {
             let _ = reply.send(());

@@ -89,5 +89,7 @@ fn every_acknowledged_entry_survives_kill_9() {
             let record = record.unwrap_or_else(|| panic!("entry {index} is lost"));
             assert_eq!(record.entry, entry.as_bytes());
         }
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(log.close());
     }
 }

@@ -121,6 +121,37 @@ async fn concurrent_appends_get_distinct_dense_indexes() {
     log.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_under_load_serves_or_refuses_each() {
+    let place = place();
+    let log = open(&place.path);
+    let tasks: Vec<_> = (0..32)
+        .map(|task| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                for n in 0.. {
+                    match log.append(entry(task)).await {
+                        Ok(_) => {}
+                        Err(AppendError::Closed) => return n,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                0
+            })
+        })
+        .collect();
+    while log.head().0 < 100 {
+        tokio::task::yield_now().await;
+    }
+    log.close().await;
+    let mut kept = 0;
+    for task in tasks {
+        kept += task.await.expect("ends");
+    }
+    assert_eq!(log.head().0, kept);
+    assert_eq!(verify(&place.path).expect("verifies").sealed, kept);
+}
+
 #[tokio::test]
 async fn an_act_is_recorded_once_whoever_repeats_it() {
     let place = place();

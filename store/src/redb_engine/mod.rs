@@ -72,6 +72,8 @@ struct Shared {
     progress: watch::Sender<Progress>,
     /// Tells the writer that the database needs to be reopened.
     read_failed: AtomicBool,
+    /// Set before the queue refuses, so that those refused know why.
+    closing: AtomicBool,
 }
 
 /// The database while there is one.
@@ -128,6 +130,7 @@ impl RedbStore {
                 closed: false,
             }),
             read_failed: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         });
         let writer =
             writer::Writer::new(path, options.history, disk, Arc::clone(&shared), receiver);
@@ -278,8 +281,11 @@ impl Shared {
 
     /// Why the writer no longer answers.
     fn gone(&self) -> Error {
+        if self.closing.load(Ordering::Acquire) {
+            return Error::Closed;
+        }
         match &*self.slot.read().unwrap_or_else(PoisonError::into_inner) {
-            Slot::Out(error @ (Error::Closed | Error::MustReopen { .. })) => error.clone(),
+            Slot::Out(error @ Error::MustReopen { .. }) => error.clone(),
             _ => Error::MustReopen {
                 reason: "the writer thread ended".to_owned(),
             },

@@ -13,8 +13,10 @@ use crate::types::Revision;
 /// Key to (revision of its entry, value).
 pub(super) const ENTRIES: TableDefinition<'_, &[u8], (u64, &[u8])> =
     TableDefinition::new("entries");
-/// (Revision, position in its commit) to (key, value; none for a delete): the watch history.
-pub(super) const CHANGES: TableDefinition<'_, (u64, u32), (&[u8], Option<&[u8]>)> =
+/// Key and value of a change; no value for a delete.
+pub(super) type StoredChange = (&'static [u8], Option<&'static [u8]>);
+/// (Revision, position in its commit) to change: the watch history.
+pub(super) const CHANGES: TableDefinition<'_, (u64, u32), StoredChange> =
     TableDefinition::new("changes");
 /// Counters by name, see the constants below.
 pub(super) const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("postern-store");

@@ -9,7 +9,9 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::file::Disk;
-use super::schema::{self, CHANGES, COMPACTED, COUNTERS, ENTRIES, HISTORY_BYTES, REVISION};
+use super::schema::{
+    self, CHANGES, COMPACTED, COUNTERS, ENTRIES, HISTORY_BYTES, REVISION, StoredChange,
+};
 use super::{Command, History, Pending, Shared, Slot, open};
 use crate::error::Error;
 use crate::types::{MAX_TRANSACTION_BYTES, Outcome, Revision, Transaction, Write};
@@ -82,6 +84,7 @@ impl Writer {
                     }
                     Command::Close(reply) => {
                         // What is already in the queue is still served; then it reports its end.
+                        self.shared.closing.store(true, Ordering::Release);
                         self.queue.close();
                         closing.push(reply);
                     }
@@ -211,7 +214,7 @@ impl Writer {
     /// Drops the oldest history beyond the bounds; gives the highest revision dropped so far.
     fn compact(
         &self,
-        changes: &mut Table<'_, (u64, u32), (&'static [u8], Option<&'static [u8]>)>,
+        changes: &mut Table<'_, (u64, u32), StoredChange>,
         counters: &impl ReadableTable<&'static str, u64>,
         revision: Revision,
         history_bytes: &mut u64,

@@ -272,3 +272,39 @@ pub async fn a_closed_store_says_so(place: &dyn Place) {
         Err(Error::Closed)
     ));
 }
+
+/// Whoever commits while the store is closed is either served or told that it is closed.
+pub async fn closing_under_load_serves_or_refuses_each(place: &dyn Place) {
+    let store = place.open(LONG).await;
+    let tasks: Vec<_> = (0..32)
+        .map(|task| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut kept = Vec::new();
+                for n in 0.. {
+                    let key = format!("{task}-{n}");
+                    match store.commit(Transaction::new().put(key.clone(), "")).await {
+                        Ok(Outcome::Committed(_)) => kept.push(key),
+                        Err(Error::Closed) => break,
+                        other => panic!("{other:?}"),
+                    }
+                }
+                kept
+            })
+        })
+        .collect();
+    while store.revision().await.expect("reads") < Revision(100) {
+        tokio::task::yield_now().await;
+    }
+    store.close().await;
+    let mut kept = 0;
+    let store = place.open(LONG).await;
+    for task in tasks {
+        for key in task.await.expect("ends") {
+            kept += 1;
+            assert!(store.get(key.as_bytes()).await.expect("reads").is_some());
+        }
+    }
+    assert_eq!(store.revision().await, Ok(Revision(kept)));
+    store.close().await;
+}

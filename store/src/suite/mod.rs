@@ -58,6 +58,7 @@ macro_rules! engine_tests {
             a_commit_that_changes_nothing_keeps_the_revision
             reopening_keeps_everything
             a_closed_store_says_so
+            closing_under_load_serves_or_refuses_each
             a_watch_gives_commits_whole_and_in_order
             a_watch_from_the_past_misses_nothing
             a_watch_survives_reopening
