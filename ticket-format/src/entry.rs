@@ -1,0 +1,268 @@
+//! Audit entries (`spec/protocol.md`, section 10): what was asked, by whom, and what came of it.
+//! Never a secret (AUD-3).
+
+use crate::Refusal;
+use crate::cbor::{DecodeError, Encode, Reader, Writer};
+use crate::ids::{
+    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PolicyDigest, RequestHash, TicketHash, TicketId,
+};
+use crate::limits;
+use crate::messages::shape::{Fixed, List, Maybe, Pair, Shape, Text, UINT, closed_map, item, numbered};
+use crate::time::Timestamp;
+
+numbered! {
+    /// What an entry is about (AUD-3).
+    pub enum Kind("kind") {
+        /// A login.
+        Login = 1, "login";
+        /// A renewal.
+        Renew = 2, "renew";
+        /// A dataset ticket.
+        Issue = 3, "issue";
+        /// A dataset ticket presented.
+        Present = 4, "present";
+        /// DEKs released.
+        Redeem = 5, "redeem";
+        /// DEKs made.
+        Generate = 6, "generate";
+        /// DEKs wrapped anew.
+        Rewrap = 7, "rewrap";
+        /// A denial made or applied.
+        Denial = 8, "denial";
+        /// An admin's statement.
+        Statement = 9, "statement";
+        /// Somebody should look: see the alarm's number.
+        Alarm = 10, "alarm";
+        /// An answer that was decided and recorded, and then withheld (RED-2).
+        Withheld = 11, "withheld";
+        /// The server started.
+        Start = 12, "start";
+        /// Refusals before authentication, of one source in one minute (AUD-1).
+        RefusalsCounted = 13, "refusals-counted";
+    }
+}
+
+numbered! {
+    /// Why somebody should look.
+    pub enum Alarm("alarm") {
+        /// A launch was used once more than it may be, or by a second node.
+        LaunchReused = 1, "launch-reused";
+        /// A node logged in with another node key.
+        NodeConflict = 2, "node-conflict";
+        /// An outdated node key was used.
+        Fork = 3, "fork";
+        /// A feed answer below the epoch applied, or off its chain.
+        FeedRollback = 4, "feed-rollback";
+        /// The clock reads before the last persisted time.
+        Clock = 5, "clock";
+        /// The store is older than the log.
+        StoreRollback = 6, "store-rollback";
+        /// A statement was sent a second time.
+        StatementReplayed = 7, "statement-replayed";
+    }
+}
+
+/// How an act ended: done, or refused. On the wire 0 or the refusal's number.
+pub type Outcome = Result<(), Refusal>;
+
+struct OutcomeShape;
+
+impl Shape for OutcomeShape {
+    type Value = Outcome;
+
+    fn write(&self, value: &Outcome, writer: &mut Writer) {
+        writer.uint(value.map_or_else(|refusal| refusal.number().into(), |()| 0));
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Result<Outcome, DecodeError> {
+        match reader.uint()? {
+            0 => Ok(Ok(())),
+            number => Refusal::from_number(number).map(Err).ok_or(DecodeError::OutOfRange("result")),
+        }
+    }
+}
+
+/// Most policies that one entry names.
+const POLICIES: usize = 64;
+
+closed_map! {
+    /// One entry. Two or more entries of one act share nothing but `follows`.
+    ///
+    /// CDDL `entry`: members 1 to 4 are always there, the others where they mean something.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Entry {
+        /// The act; the outbox drains each once (AUD-2).
+        1 act: ActId = item();
+        /// What kind of act.
+        2 kind: Kind = item();
+        /// When it was decided.
+        3 time: Timestamp = item();
+        /// How it ended.
+        4 outcome: Outcome = OutcomeShape;
+        /// Node, admin or subscriber.
+        5 subject: Option<String> = Maybe(Text(1..=limits::NAME));
+        /// The ticket.
+        6 ticket_hash: Option<TicketHash> = Maybe(item());
+        /// The evidence chain with this act.
+        7 evidence: Option<EvidenceHash> = Maybe(item());
+        /// The request's body.
+        8 request: Option<RequestHash> = Maybe(item());
+        /// The policy that decided.
+        9 policy: Option<PolicyDigest> = Maybe(item());
+        /// The denial epoch that it was decided under.
+        10 epoch: Option<u64> = Maybe(UINT);
+        /// The dataset.
+        11 dataset: Option<DatasetId> = Maybe(item());
+        /// Each item of a batch and what became of it.
+        12 items: Option<Vec<(ItemDigest, Outcome)>> = Maybe(List(0..=limits::ITEMS, Pair(item(), OutcomeShape)));
+        /// The ticket's id.
+        13 ticket: Option<TicketId> = Maybe(item());
+        /// The ticket's expiry.
+        14 expires: Option<Timestamp> = Maybe(item());
+        /// The launch.
+        15 launch: Option<LaunchId> = Maybe(item());
+        /// Budget granted, or how many refusals were counted.
+        16 count: Option<u64> = Maybe(UINT);
+        /// Hash of the statement or of the decoded IID proof.
+        17 proof: Option<[u8; 32]> = Maybe(Fixed::<32>);
+        /// Which alarm.
+        18 alarm: Option<Alarm> = Maybe(item());
+        /// Source address.
+        19 source: Option<String> = Maybe(Text(0..=256));
+        /// Policies that decided, by name.
+        20 policies: Option<Vec<String>> = Maybe(List(0..=POLICIES, Text(1..=limits::NAME)));
+        /// The act that this one follows up.
+        21 follows: Option<ActId> = Maybe(item());
+    }
+}
+
+macro_rules! with {
+    ($($(#[$meta:meta])* $name:ident: $type:ty;)*) => {
+        impl Entry {$(
+            $(#[$meta])*
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.$name = Some($name);
+                self
+            }
+        )*}
+    };
+}
+
+with! {
+    /// Says which ticket, by hash.
+    ticket_hash: TicketHash;
+    /// Says which evidence chain.
+    evidence: EvidenceHash;
+    /// Says which request.
+    request: RequestHash;
+    /// Says which policy text decided.
+    policy: PolicyDigest;
+    /// Says under which denial epoch it was decided.
+    epoch: u64;
+    /// Says which dataset.
+    dataset: DatasetId;
+    /// Says what became of each item.
+    items: Vec<(ItemDigest, Outcome)>;
+    /// Says which ticket, by id.
+    ticket: TicketId;
+    /// Says when the ticket expires.
+    expires: Timestamp;
+    /// Says which launch.
+    launch: LaunchId;
+    /// Says what budget was granted, or how many refusals were counted.
+    count: u64;
+    /// Says which statement or IID proof, by hash.
+    proof: [u8; 32];
+    /// Says which act this one follows up.
+    follows: ActId;
+}
+
+impl Entry {
+    /// An entry of an act that was done.
+    #[must_use]
+    pub fn new(act: ActId, kind: Kind, time: Timestamp) -> Self {
+        Self {
+            act,
+            kind,
+            time,
+            outcome: Ok(()),
+            subject: None,
+            ticket_hash: None,
+            evidence: None,
+            request: None,
+            policy: None,
+            epoch: None,
+            dataset: None,
+            items: None,
+            ticket: None,
+            expires: None,
+            launch: None,
+            count: None,
+            proof: None,
+            alarm: None,
+            source: None,
+            policies: None,
+            follows: None,
+        }
+    }
+
+    /// An entry that says that somebody should look.
+    #[must_use]
+    pub fn alarm(act: ActId, alarm: Alarm, time: Timestamp) -> Self {
+        let mut entry = Self::new(act, Kind::Alarm, time);
+        entry.alarm = Some(alarm);
+        entry
+    }
+
+    /// Says how it ended.
+    #[must_use]
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// Says that it was refused.
+    #[must_use]
+    pub fn refused(self, refusal: Refusal) -> Self {
+        self.outcome(Err(refusal))
+    }
+
+    /// Says who. Cut to 128 bytes.
+    #[must_use]
+    pub fn subject(mut self, subject: impl ToString) -> Self {
+        self.subject = Some(cut(subject.to_string(), limits::NAME)).filter(|subject| !subject.is_empty());
+        self
+    }
+
+    /// Says from where. Cut to 256 bytes.
+    #[must_use]
+    pub fn source(mut self, source: impl ToString) -> Self {
+        self.source = Some(cut(source.to_string(), 256));
+        self
+    }
+
+    /// Names the policies that decided: the first 64, each cut to 128 bytes.
+    #[must_use]
+    pub fn policies(mut self, policies: impl IntoIterator<Item = String>) -> Self {
+        let named = policies.into_iter().filter(|policy| !policy.is_empty());
+        self.policies = Some(named.take(POLICIES).map(|policy| cut(policy, limits::NAME)).collect());
+        self
+    }
+
+    /// Whether its bytes stay within an entry's limit (AUD-3).
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        // rule: AUD-3
+        self.to_cbor().len() <= limits::ENTRY
+    }
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}

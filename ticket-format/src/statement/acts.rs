@@ -1,0 +1,136 @@
+//! The closed list of acts, and what every act has.
+
+use crate::cbor::{Decode, Encode};
+use crate::messages::shape::{closed_map, numbered};
+
+numbered! {
+    /// What a statement does.
+    pub enum Act("act") {
+        /// Lets nodes log in.
+        LaunchCreate = 1, "launch-create";
+        /// Lists launches.
+        LaunchList = 2, "launch-list";
+        /// Shows one launch.
+        LaunchShow = 3, "launch-show";
+        /// Ends a launch before its window does.
+        LaunchClose = 4, "launch-close";
+        /// Sets the broker's policy.
+        PolicySet = 10, "policy-set";
+        /// Shows the broker's policy.
+        PolicyShow = 11, "policy-show";
+        /// Makes a dataset and its first KEK, at a key server.
+        DatasetCreate = 20, "dataset-create";
+        /// Makes a dataset known to a broker.
+        DatasetRecord = 21, "dataset-record";
+        /// Lists datasets.
+        DatasetList = 22, "dataset-list";
+        /// Shows one dataset.
+        DatasetShow = 23, "dataset-show";
+        /// Sets a dataset's policy, at its key server.
+        DatasetPolicySet = 24, "dataset-policy-set";
+        /// Registers a producer, at the dataset's key server.
+        ProducerAdd = 25, "producer-add";
+        /// Lists nodes.
+        NodeList = 30, "node-list";
+        /// Shows one node.
+        NodeShow = 31, "node-show";
+        /// Decides which key a frozen node goes on with.
+        NodeUnfreeze = 32, "node-unfreeze";
+        /// Denies.
+        Deny = 40, "deny";
+        /// Lists the denials in force.
+        DenyList = 41, "deny-list";
+        /// Shows how a server is.
+        Status = 50, "status";
+        /// Shows one ticket that the broker issued.
+        TicketShow = 51, "ticket-show";
+    }
+}
+
+impl Act {
+    /// Whether it is a record that others verify again, and so may be for everyone (ADM-3).
+    #[must_use]
+    pub fn is_record(self) -> bool {
+        matches!(self, Self::LaunchCreate | Self::DatasetRecord)
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Self::LaunchList
+                | Self::LaunchShow
+                | Self::PolicyShow
+                | Self::DatasetList
+                | Self::DatasetShow
+                | Self::NodeList
+                | Self::NodeShow
+                | Self::DenyList
+                | Self::Status
+                | Self::TicketShow
+        )
+    }
+}
+
+/// The body of one act, and what the act results in.
+pub trait ActBody: Encode + Decode {
+    /// Which act it is the body of.
+    const ACT: Act;
+    /// What the answer brings.
+    type Result: Encode + Decode;
+}
+
+macro_rules! act {
+    ($body:ty, $act:ident, $result:ty) => {
+        impl $crate::statement::acts::ActBody for $body {
+            const ACT: $crate::statement::acts::Act = $crate::statement::acts::Act::$act;
+            type Result = $result;
+        }
+    };
+}
+pub(crate) use act;
+
+closed_map! {
+    /// The body or the result of an act that needs none: `{}`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Nothing {}
+}
+
+/// Most rows in one page of a list.
+pub const ROWS: usize = 100;
+
+/// A listing act: it asks for the rows after a name, in the list's order.
+macro_rules! listing {
+    ($(#[$meta:meta])* $name:ident, $act:ident, $page:ty) => {
+        $crate::messages::shape::closed_map! {
+            $(#[$meta])*
+            ///
+            /// `page = { 1: tstr .size (0..128), 2: 1..100 }`
+            #[derive(Clone, Debug, PartialEq, Eq)]
+            pub struct $name {
+                /// The last row of the page before; empty for the first page.
+                1 after: String = $crate::messages::shape::Text(0..=128);
+                /// Most rows wanted.
+                2 rows: u64 = $crate::messages::shape::Uint(1..=$crate::statement::acts::ROWS as u64);
+            }
+        }
+
+        $crate::statement::acts::act!($name, $act, $page);
+
+        impl $name {
+            /// The first page.
+            #[must_use]
+            pub fn first() -> Self {
+                Self { after: String::new(), rows: $crate::statement::acts::ROWS as u64 }
+            }
+
+            /// The page after this row.
+            #[must_use]
+            pub fn after(row: impl ToString) -> Self {
+                Self { after: row.to_string(), ..Self::first() }
+            }
+        }
+    };
+}
+pub(crate) use listing;

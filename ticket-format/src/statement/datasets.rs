@@ -1,0 +1,217 @@
+//! Datasets: made at a key server, made known to brokers by a record.
+
+use std::collections::BTreeMap;
+
+use crate::bootstrap::ADDRESS;
+use crate::ids::{DatasetId, KekId, PolicyDigest, ProducerId, StatementDigest};
+use crate::keys::{ProducerKey, ServerKey, TlsKey};
+use crate::limits;
+use crate::messages::shape::{Ascending, Bool, List, OrNull, Text, TextMap, UINT, XWING_KEY, closed_map, item};
+use crate::seal::{Kem, SealingKey};
+
+use super::acts::{ROWS, act, listing};
+use super::policies::PolicyTextSet;
+
+/// Most producers of one dataset.
+pub const PRODUCERS: usize = 64;
+const TAGS: TextMap = TextMap(limits::PAIRS, limits::PAIR_KEY, 256);
+
+closed_map! {
+    /// Makes a dataset and its first KEK, at a key server.
+    ///
+    /// ```cddl
+    /// dataset-create = { 1: name, 2: tags, 3: tstr .size (1..65536), 4: [*64 ed-key], 5: [1*2 kem],
+    ///                    6: uint, 7: uint }
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetCreate {
+        /// Its name.
+        1 name: String = Text(1..=limits::NAME);
+        /// Tags for the policy.
+        2 tags: BTreeMap<String, String> = TAGS;
+        /// The key server's own policy: Cedar text (PRE-3).
+        3 policy: String = Text(1..=limits::POLICY);
+        /// Producers whose signatures count.
+        4 producers: Vec<ProducerKey> = List(0..=PRODUCERS, item());
+        /// KEMs that tickets may use (SEAL-5).
+        5 kems: Vec<Kem> = Ascending(1..=2, item());
+        /// Most DEKs for each ticket.
+        6 max_budget: u64 = UINT;
+        /// Longest ticket life, in seconds.
+        7 max_life: u64 = UINT;
+    }
+}
+act!(DatasetCreate, DatasetCreate, DatasetCreated);
+
+closed_map! {
+    /// What a dataset record needs from the key server.
+    ///
+    /// `dataset-created = { 1: id16, 2: id16, 3: uint, 4: xwing-key, 5: ed-key }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetCreated {
+        /// The dataset.
+        1 dataset: DatasetId = item();
+        /// Its current KEK version, by id.
+        2 kek: KekId = item();
+        /// The same by number, for people.
+        3 kek_version: u64 = UINT;
+        /// The dataset's public key, for producers.
+        4 public_key: SealingKey = XWING_KEY;
+        /// The key server's signing key.
+        5 server_key: ServerKey = item();
+    }
+}
+
+closed_map! {
+    /// A dataset as the broker, nodes and producers know it. What stands here is believed because
+    /// an admin signed it, and from nowhere else (ISS-6).
+    ///
+    /// ```cddl
+    /// dataset-record = { 1: id16, 2: name, 3: tags, 4: ed-key, 5: ed-key, 6: [1*8 tstr .size (1..255)],
+    ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint }
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetRecord {
+        /// The dataset.
+        1 dataset: DatasetId = item();
+        /// Its name.
+        2 name: String = Text(1..=limits::NAME);
+        /// Tags for the policy.
+        3 tags: BTreeMap<String, String> = TAGS;
+        /// The key server's TLS key.
+        4 tls_key: TlsKey = item();
+        /// The key server's signing key: also its name as a subscriber (DEN-8).
+        5 server_key: ServerKey = item();
+        /// The key server's addresses, `host:port`.
+        6 addresses: Vec<String> = List(1..=8, Text(1..=ADDRESS));
+        /// The current KEK version, by id.
+        7 kek: KekId = item();
+        /// The same by number, for people.
+        8 kek_version: u64 = UINT;
+        /// The dataset's public key, for producers.
+        9 public_key: SealingKey = XWING_KEY;
+        /// Producers whose signatures count.
+        10 producers: Vec<ProducerKey> = List(0..=PRODUCERS, item());
+        /// KEMs that tickets may use.
+        11 kems: Vec<Kem> = Ascending(1..=2, item());
+        /// Most DEKs for each ticket.
+        12 max_budget: u64 = UINT;
+        /// Longest ticket life, in seconds.
+        13 max_life: u64 = UINT;
+    }
+}
+act!(DatasetRecord, DatasetRecord, super::acts::Nothing);
+
+listing! {
+    /// Lists datasets by name.
+    DatasetList, DatasetList, DatasetPage
+}
+
+closed_map! {
+    /// `dataset-page = { 1: [*100 dataset-row], 2: bool }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetPage {
+        /// Datasets.
+        1 rows: Vec<DatasetRow> = List(0..=ROWS, item());
+        /// Whether there are more.
+        2 more: bool = Bool;
+    }
+}
+
+closed_map! {
+    /// `dataset-row = { 1: id16, 2: name, 3: tags }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetRow {
+        /// The dataset.
+        1 dataset: DatasetId = item();
+        /// Its name.
+        2 name: String = Text(1..=limits::NAME);
+        /// Its tags.
+        3 tags: BTreeMap<String, String> = TAGS;
+    }
+}
+
+closed_map! {
+    /// `dataset-show = { 1: name }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetShow {
+        /// Which one.
+        1 name: String = Text(1..=limits::NAME);
+    }
+}
+act!(DatasetShow, DatasetShow, DatasetView);
+
+closed_map! {
+    /// A dataset as this server has it: a key server knows its policy, a broker its record.
+    ///
+    /// ```cddl
+    /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
+    ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: hash / null }
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetView {
+        /// Id, name, tags.
+        1 row: DatasetRow = item();
+        /// The current KEK version, by id.
+        2 kek: KekId = item();
+        /// The same by number, for people.
+        3 kek_version: u64 = UINT;
+        /// The dataset's public key.
+        4 public_key: SealingKey = XWING_KEY;
+        /// Producers whose signatures count.
+        5 producers: Vec<ProducerKey> = List(0..=PRODUCERS, item());
+        /// KEMs that tickets may use.
+        6 kems: Vec<Kem> = Ascending(1..=2, item());
+        /// Most DEKs for each ticket.
+        7 max_budget: u64 = UINT;
+        /// Longest ticket life, in seconds.
+        8 max_life: u64 = UINT;
+        /// At a key server: its policy.
+        9 policy: Option<String> = OrNull(Text(1..=limits::POLICY));
+        /// At a broker: digest of the record's statement.
+        10 record: Option<StatementDigest> = OrNull(item());
+    }
+}
+
+closed_map! {
+    /// Sets a dataset's policy, at its key server.
+    ///
+    /// `dataset-policy-set = { 1: name, 2: tstr .size (1..65536) }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetPolicySet {
+        /// Which dataset.
+        1 name: String = Text(1..=limits::NAME);
+        /// Cedar text.
+        2 text: String = Text(1..=limits::POLICY);
+    }
+}
+act!(DatasetPolicySet, DatasetPolicySet, PolicyTextSet);
+
+closed_map! {
+    /// Registers a producer, at the dataset's key server.
+    ///
+    /// `producer-add = { 1: name, 2: ed-key }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ProducerAdd {
+        /// Which dataset.
+        1 name: String = Text(1..=limits::NAME);
+        /// The producer's key.
+        2 producer: ProducerKey = item();
+    }
+}
+act!(ProducerAdd, ProducerAdd, ProducerAdded);
+
+closed_map! {
+    /// `producer-added = { 1: id16 }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ProducerAdded {
+        /// How wraps and origins name the producer.
+        1 producer: ProducerId = item();
+    }
+}
+
+/// SHA-256 of a policy's text, as records and tickets name it.
+#[must_use]
+pub fn policy_digest(text: &str) -> PolicyDigest {
+    PolicyDigest::of(text.as_bytes())
+}

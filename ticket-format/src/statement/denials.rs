@@ -1,0 +1,64 @@
+//! Denials by admins.
+
+use crate::denial::{REASON, Selector};
+use crate::ids::ChainDigest;
+use crate::limits;
+use crate::messages::feed::Numbered;
+use crate::messages::shape::{Bool, List, Text, UINT, Uint, closed_map, item};
+
+use super::acts::act;
+
+closed_map! {
+    /// Denies (DEN-1).
+    ///
+    /// `deny-body = { 1: selector, 2: tstr .size (0..256) }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DenyBody {
+        /// Whom.
+        1 selector: Selector = item();
+        /// Why, for people.
+        2 reason: String = Text(0..=REASON);
+    }
+}
+act!(DenyBody, Deny, Denied);
+
+closed_map! {
+    /// Where the denials stand after the act.
+    ///
+    /// `denied = { 1: uint, 2: hash }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Denied {
+        /// The epoch.
+        1 epoch: u64 = UINT;
+        /// The chain digest at that epoch.
+        2 chain: ChainDigest = item();
+    }
+}
+
+closed_map! {
+    /// Lists the denials after an epoch.
+    ///
+    /// `deny-list = { 1: uint, 2: 1..500 }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DenyList {
+        /// The last epoch of the page before; 0 for the first page.
+        1 after: u64 = UINT;
+        /// Most rows wanted.
+        2 rows: u64 = Uint(1..=DENIAL_ROWS as u64);
+    }
+}
+act!(DenyList, DenyList, DenialPage);
+
+/// Most denials in one page: half of what a feed answer takes.
+pub const DENIAL_ROWS: usize = limits::DENIALS / 2;
+
+closed_map! {
+    /// `denial-page = { 1: [*500 [epoch: uint, bstr .size (1..2048)]], 2: bool }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DenialPage {
+        /// Denials by epoch.
+        1 rows: Vec<Numbered> = List(0..=DENIAL_ROWS, item());
+        /// Whether there are more.
+        2 more: bool = Bool;
+    }
+}
