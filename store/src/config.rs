@@ -39,8 +39,16 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text = String::from_utf8(bytes).map_err(|_| ConfigError::NotText(path.to_owned()))?;
     toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        ConfigError::Line { path: path.to_owned(), line, message: explain(error.message()) }
+        let line = text.as_bytes()[..at]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        ConfigError::Line {
+            path: path.to_owned(),
+            line,
+            message: explain(error.message()),
+        }
     })
 }
 
@@ -51,10 +59,14 @@ fn explain(message: &str) -> String {
     if !one_line.starts_with("unknown field") {
         return one_line;
     }
-    let Some(unknown) = quoted.next() else { return one_line };
+    let Some(unknown) = quoted.next() else {
+        return one_line;
+    };
     let nearest = quoted.min_by_key(|known| distance(unknown, known));
     match nearest {
-        Some(nearest) if distance(unknown, nearest) <= 3 => format!("unknown key {unknown:?}, did you mean {nearest:?}?"),
+        Some(nearest) if distance(unknown, nearest) <= 3 => {
+            format!("unknown key {unknown:?}, did you mean {nearest:?}?")
+        }
         _ => one_line,
     }
 }
@@ -96,8 +108,14 @@ mod tests {
 
     #[test]
     fn an_error_names_file_line_and_what_was_expected() {
-        assert_eq!(error_of("listen = \"x\"\nprot = 1\n"), "FILE, line 2: unknown key \"prot\", did you mean \"port\"?");
-        assert!(error_of("listen = \"x\"\nport = \"y\"\n").starts_with("FILE, line 2: invalid type: string \"y\", expected u16"));
+        assert_eq!(
+            error_of("listen = \"x\"\nprot = 1\n"),
+            "FILE, line 2: unknown key \"prot\", did you mean \"port\"?"
+        );
+        assert!(
+            error_of("listen = \"x\"\nport = \"y\"\n")
+                .starts_with("FILE, line 2: invalid type: string \"y\", expected u16")
+        );
         assert!(error_of("listen = \n").starts_with("FILE, line 1: "));
         assert!(error_of("listen = \"x\"\n").contains("missing field `port`"));
     }

@@ -41,15 +41,27 @@ fn wrap(path: &Path) -> impl Fn(io::Error) -> FileError + '_ {
     move |source| match source.kind() {
         io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
         io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
-        _ => FileError::Io { path: path.to_owned(), source },
+        _ => FileError::Io {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
 fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     // One byte more than allowed, so that a file that grows while it is read is noticed too.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(wrap(path))?;
-    if bytes.len() as u64 > limit { Err(FileError::TooLarge { path: path.to_owned(), limit }) } else { Ok(bytes) }
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(wrap(path))?;
+    if bytes.len() as u64 > limit {
+        Err(FileError::TooLarge {
+            path: path.to_owned(),
+            limit,
+        })
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -65,10 +77,13 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// As [`read_bounded`], and [`FileError::NotPrivate`].
 pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or_default();
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits())
+        .unwrap_or_default();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => FileError::NotPrivate(path.to_owned()),
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+            FileError::NotPrivate(path.to_owned())
+        }
         _ => wrap(path)(error),
     })?;
     let meta = file.metadata().map_err(wrap(path))?;
@@ -92,7 +107,11 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
@@ -109,8 +128,16 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError::Exists`], or the system refused.
 pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(wrap(path))?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(wrap(path))?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_parent(path));
     written.map_err(|error| {
         let _ = fs::remove_file(path);
         wrap(path)(error)
@@ -123,7 +150,11 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// [`FileError::NotPrivate`], or the system refused.
 pub fn private_dir(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrap(path))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(wrap(path))?;
     let meta = fs::symlink_metadata(path).map_err(wrap(path))?;
     let ours = meta.uid() == rustix::process::geteuid().as_raw();
     if !meta.is_dir() || !ours || meta.mode() & 0o022 != 0 {
@@ -139,7 +170,9 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -157,7 +190,10 @@ mod tests {
         assert_eq!(read_private(&path, 10).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(matches!(create_private(&path, b"three"), Err(FileError::Exists(_))));
+        assert!(matches!(
+            create_private(&path, b"three"),
+            Err(FileError::Exists(_))
+        ));
     }
 
     #[test]
@@ -166,10 +202,16 @@ mod tests {
         let path = dir.path().join("key");
         write_private(&path, b"x").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(read_private(&path, 10), Err(FileError::NotPrivate(_))));
+        assert!(matches!(
+            read_private(&path, 10),
+            Err(FileError::NotPrivate(_))
+        ));
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(matches!(read_private(&link, 10), Err(FileError::NotPrivate(_))));
+        assert!(matches!(
+            read_private(&link, 10),
+            Err(FileError::NotPrivate(_))
+        ));
     }
 
     #[test]
@@ -177,7 +219,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("big");
         write_private(&path, &[0; 11]).unwrap();
-        assert!(matches!(read_bounded(&path, 10), Err(FileError::TooLarge { limit: 10, .. })));
-        assert!(matches!(read_bounded(&dir.path().join("none"), 10), Err(FileError::Missing(_))));
+        assert!(matches!(
+            read_bounded(&path, 10),
+            Err(FileError::TooLarge { limit: 10, .. })
+        ));
+        assert!(matches!(
+            read_bounded(&dir.path().join("none"), 10),
+            Err(FileError::Missing(_))
+        ));
     }
 }

@@ -40,6 +40,12 @@ pub enum SealedError {
 pub struct RootKey(Zeroizing<[u8; 32]>);
 
 impl RootKey {
+    /// The key of these 32 bytes, which must be as good as random.
+    #[must_use]
+    pub fn from_bytes(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+
     /// Reads a credential: 32 raw bytes, or 64 hexadecimal digits with at most one line end.
     ///
     /// # Errors
@@ -55,7 +61,8 @@ impl RootKey {
         let mut key = Zeroizing::new([0; 32]);
         for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
             let digit = |c: u8| char::from(c).to_digit(16).ok_or(SealedError::Credential);
-            *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).map_err(|_| SealedError::Credential)?;
+            *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?)
+                .map_err(|_| SealedError::Credential)?;
         }
         Ok(Self(key))
     }
@@ -64,11 +71,15 @@ impl RootKey {
     ///
     /// # Errors
     /// [`SealedError::Passphrase`].
-    pub fn from_passphrase(passphrase: &[u8], salt: &[u8; SALT_BYTES]) -> Result<Self, SealedError> {
+    pub fn from_passphrase(
+        passphrase: &[u8],
+        salt: &[u8; SALT_BYTES],
+    ) -> Result<Self, SealedError> {
         if !(8..=1_024).contains(&passphrase.len()) {
             return Err(SealedError::Passphrase);
         }
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(32)).map_err(|_| SealedError::Passphrase)?;
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(32))
+            .map_err(|_| SealedError::Passphrase)?;
         let mut key = Zeroizing::new([0; 32]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(passphrase, salt, key.as_mut())
@@ -84,7 +95,15 @@ impl RootKey {
         rng.fill_bytes(&mut nonce);
         let cipher = XChaCha20Poly1305::new((&*self.0).into());
         // An AEAD refuses only messages of 256 GiB and more.
-        let sealed = cipher.encrypt((&nonce).into(), Payload { msg: value, aad: &associated(path) }).unwrap_or_default();
+        let sealed = cipher
+            .encrypt(
+                (&nonce).into(),
+                Payload {
+                    msg: value,
+                    aad: &associated(path),
+                },
+            )
+            .unwrap_or_default();
         [&[FORMAT][..], &nonce, &sealed].concat()
     }
 
@@ -100,7 +119,13 @@ impl RootKey {
             return Err(SealedError::Open);
         }
         let cipher = XChaCha20Poly1305::new((&*self.0).into());
-        let opened = cipher.decrypt(nonce.into(), Payload { msg: ciphertext, aad: &associated(path) });
+        let opened = cipher.decrypt(
+            nonce.into(),
+            Payload {
+                msg: ciphertext,
+                aad: &associated(path),
+            },
+        );
         opened.map(Zeroizing::new).map_err(|_| SealedError::Open)
     }
 }
@@ -128,12 +153,25 @@ mod tests {
         let sealed = key.seal("kek/1", b"value", &mut UnwrapErr(SysRng));
         assert_eq!(*key.open("kek/1", &sealed).unwrap(), b"value");
         assert_eq!(key.open("kek/2", &sealed), Err(SealedError::Open));
-        assert_eq!(RootKey::from_credential(&[8; 32]).unwrap().open("kek/1", &sealed), Err(SealedError::Open));
+        assert_eq!(
+            RootKey::from_credential(&[8; 32])
+                .unwrap()
+                .open("kek/1", &sealed),
+            Err(SealedError::Open)
+        );
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();
             damaged[at] ^= 1;
-            assert_eq!(key.open("kek/1", &damaged), Err(SealedError::Open), "byte {at}");
-            assert_eq!(key.open("kek/1", &sealed[..at]), Err(SealedError::Open), "cut at {at}");
+            assert_eq!(
+                key.open("kek/1", &damaged),
+                Err(SealedError::Open),
+                "byte {at}"
+            );
+            assert_eq!(
+                key.open("kek/1", &sealed[..at]),
+                Err(SealedError::Open),
+                "cut at {at}"
+            );
         }
     }
 
@@ -143,7 +181,10 @@ mod tests {
         let hex = RootKey::from_credential(format!("{}\n", "ab".repeat(32)).as_bytes()).unwrap();
         assert_eq!(*raw.0, *hex.0);
         for bad in [&b""[..], &[1; 31], &[b'g'; 64], &[b'a'; 66]] {
-            assert_eq!(RootKey::from_credential(bad).unwrap_err(), SealedError::Credential);
+            assert_eq!(
+                RootKey::from_credential(bad).unwrap_err(),
+                SealedError::Credential
+            );
         }
     }
 
@@ -154,6 +195,9 @@ mod tests {
         assert!(key(b"correct horse", 1).open("x", &sealed).is_ok());
         assert!(key(b"correct horse", 2).open("x", &sealed).is_err());
         assert!(key(b"another horse", 1).open("x", &sealed).is_err());
-        assert_eq!(RootKey::from_passphrase(b"short", &[0; SALT_BYTES]).unwrap_err(), SealedError::Passphrase);
+        assert_eq!(
+            RootKey::from_passphrase(b"short", &[0; SALT_BYTES]).unwrap_err(),
+            SealedError::Passphrase
+        );
     }
 }

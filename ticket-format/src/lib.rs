@@ -1,1 +1,31 @@
-//! Bytes and meaning: tickets, messages, sealing, wrapped DEKs. No I/O, clock or RNG.
+//! Postern's bytes and their meaning: ids, keys, proofs, tickets, sealing, wrapped DEKs, messages,
+//! refusals. No I/O, no clock, no random generator: callers pass the time and the generator in.
+//!
+//! The normative text is `spec/protocol.md`, `spec/ticket.md` and `spec/wire.cddl`. Comments of the
+//! form `rule: SIG-1` mark where a rule is kept.
+
+pub mod bootstrap;
+pub mod cbor;
+pub mod denial;
+pub mod entry;
+pub mod evidence;
+pub mod ids;
+pub mod iid;
+pub mod keys;
+pub mod labels;
+pub mod limits;
+pub mod messages;
+pub mod report;
+pub mod seal;
+pub mod secret;
+pub mod sign;
+pub mod statement;
+pub mod ticket;
+pub mod time;
+pub mod wrapped;
+
+mod pairs;
+mod refusal;
+
+pub use pairs::{Context, NotPairs};
+pub use refusal::Refusal;
