@@ -1,5 +1,17 @@
-//! The client: IMDS, login, wallet, redeem, encrypted objects, the postern command.
+//! The client: metadata service, login, wallet, redeem, encrypted objects, the `postern` command.
 
 pub mod imds;
+pub mod issue;
+pub mod link;
+pub mod login;
 pub mod object;
+pub mod redeem;
+pub mod renew;
 pub mod s3;
+pub mod state;
+pub mod wallet;
+
+mod error;
+mod receipt;
+
+pub use error::Error;

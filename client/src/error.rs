@@ -1,0 +1,165 @@
+//! What can go wrong between a client and the servers, and how it is told.
+
+use std::path::PathBuf;
+
+use store::files::FileError;
+use ticket_format::cbor::DecodeError;
+use ticket_format::messages::RefusalNotice;
+use ticket_format::report::{Report, exit};
+use ticket_format::ticket::TicketError;
+use transport::{ConnectError, ExchangeError, Outcome};
+
+use crate::imds::ImdsError;
+
+/// A failure of the client library.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No address of the server could be reached.
+    #[error("cannot reach the {server}: {source}")]
+    Connect {
+        /// `broker` or `key server`.
+        server: &'static str,
+        /// The last attempt's failure.
+        source: ConnectError,
+    },
+    /// None of the configured addresses has an IP address.
+    #[error("cannot resolve the address of the {server}: {address}")]
+    Resolve {
+        /// `broker` or `key server`.
+        server: &'static str,
+        /// What was to be resolved.
+        address: String,
+    },
+    /// The connection failed during an exchange.
+    #[error("the exchange with the {server} failed: {source}")]
+    Exchange {
+        /// `broker` or `key server`.
+        server: &'static str,
+        /// What happened.
+        source: ExchangeError,
+    },
+    /// The server refused.
+    #[error("{server} refused: {notice}")]
+    Refused {
+        /// `broker` or `key server`.
+        server: &'static str,
+        /// Which refusal.
+        notice: RefusalNotice,
+    },
+    /// The server's answer does not hold: nothing in it was used.
+    #[error("the {server}'s answer does not hold: {what}")]
+    Answer {
+        /// `broker` or `key server`.
+        server: &'static str,
+        /// Which check failed.
+        what: &'static str,
+    },
+    /// The metadata service gave no user-data or no identity proof.
+    #[error(transparent)]
+    Imds(#[from] ImdsError),
+    /// The identity proof is not one of AWS's for a known region.
+    #[error("{0}")]
+    Identity(String),
+    /// User-data holds no usable bootstrap.
+    #[error("{0}")]
+    Bootstrap(String),
+    /// A file of state or wallet cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A state or wallet file is damaged, or was sealed for another node.
+    #[error("{path} cannot be opened: {reason}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Another process is changing the wallet.
+    #[error("{0} is in use by another process")]
+    Locked(PathBuf),
+    /// There is no node ticket, or it has expired.
+    #[error("{0}")]
+    NoTicket(&'static str),
+}
+
+impl Error {
+    pub(crate) fn answer(server: &'static str, what: &'static str) -> Self {
+        Self::Answer { server, what }
+    }
+
+    pub(crate) fn malformed(server: &'static str) -> impl Fn(DecodeError) -> Self {
+        move |_| Self::Answer { server, what: "it is malformed" }
+    }
+
+    pub(crate) fn ticket(server: &'static str) -> impl Fn(TicketError) -> Self {
+        move |_| Self::Answer { server, what: "its ticket does not verify with the pinned key" }
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything. The exchanges are
+    /// made to be repeated (LOG-7, REN-2), so an unknown outcome may be tried again too.
+    #[must_use]
+    pub fn worth_retrying(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => source.worth_retrying(),
+            Self::Exchange { source, .. } => source.safe_to_retry() || source.outcome() == Outcome::Unknown,
+            Self::Refused { notice, .. } => notice.refusal.retry_is_safe(),
+            Self::Imds(error) => error.is_retryable(),
+            Self::Resolve { .. } | Self::Locked(_) => true,
+            Self::Answer { .. } | Self::Bootstrap(_) | Self::Identity(_) | Self::File(_) | Self::Damaged { .. } | Self::NoTicket(_) => false,
+        }
+    }
+
+    /// The refusal, if a server refused.
+    #[must_use]
+    pub fn refusal(&self) -> Option<ticket_format::Refusal> {
+        match self {
+            Self::Refused { notice, .. } => Some(notice.refusal),
+            _ => None,
+        }
+    }
+
+    /// The error as a person reads it.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        match self {
+            Self::Connect { server, source: source @ ConnectError::WrongIdentity { .. } } => {
+                Report::new(exit::INTEGRITY, format!("the {server} is not the one that was pinned"))
+                    .why(source)
+                    .next("stop, and find out who answers at that address")
+            }
+            Self::Connect { server, source } => Report::new(exit::RETRY, format!("cannot reach the {server}"))
+                .why(source)
+                .next("check address, port (UDP) and firewall; it is safe to retry"),
+            Self::Resolve { server, address } => {
+                Report::new(exit::RETRY, format!("cannot resolve the address of the {server}"))
+                    .why(address)
+                    .next("check name resolution; it is safe to retry")
+            }
+            Self::Exchange { server, source } => {
+                Report::new(exit::RETRY, format!("no answer from the {server}")).why(source).next("it is safe to retry")
+            }
+            Self::Refused { server, notice } => Report::refused(server, notice.refusal, notice.detail.as_deref()),
+            Self::Answer { server, what } => Report::new(exit::INTEGRITY, format!("the {server}'s answer was not used"))
+                .why(what)
+                .next("do not use the output; ask the operator of the server"),
+            Self::Imds(error) => {
+                let code = if error.is_retryable() { exit::RETRY } else { exit::LOCAL };
+                Report::new(code, "the instance metadata service gave no answer to build on")
+                    .why(error)
+                    .next("check that IMDSv2 is on and that its hop limit reaches this process")
+            }
+            Self::Bootstrap(why) => Report::new(exit::CONFIG, "user-data holds no usable bootstrap")
+                .why(why)
+                .next("start the instance with the text that `postern-admin launch create` printed"),
+            Self::Identity(why) => Report::new(exit::INTEGRITY, "the instance's identity proof does not verify")
+                .why(why)
+                .next("check the metadata service; a new AWS region needs a newer table"),
+            Self::File(error) => Report::new(exit::LOCAL, "a file cannot be used").why(error),
+            Self::Damaged { .. } => Report::new(exit::LOCAL, "stored state cannot be used")
+                .why(self)
+                .next("run `postern logout` and `postern login` again"),
+            Self::Locked(_) => Report::new(exit::RETRY, "the wallet is busy").why(self).next("try again"),
+            Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable node ticket").why(why).next("run `postern login`"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Issue: a dataset ticket for a job (`spec/protocol.md`, section 6).
+
+use rand_core::CryptoRng;
+use ticket_format::cbor::{Decode, Encode};
+use ticket_format::entry::Kind;
+use ticket_format::ids::TicketHash;
+use ticket_format::messages::Verb;
+use ticket_format::messages::issue::{IssueAnswer, IssueBody};
+use ticket_format::seal::Kem;
+use ticket_format::sign::{ALG_EDDSA, Proof};
+use ticket_format::statement::{DatasetRecord, ReceivedStatement};
+use ticket_format::ticket::{self, Actions, Audience, DatasetClaims, NodeClaims};
+use ticket_format::time::Timestamp;
+use ticket_format::{Context, labels, limits};
+
+use crate::error::Error;
+use crate::link::{Link, Server};
+use crate::receipt;
+use crate::state::{NodeState, Pins};
+use crate::wallet::{DatasetSession, NodeSession, SessionSecrets};
+
+/// What a job asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The dataset's name.
+    pub dataset: String,
+    /// What for.
+    pub actions: Actions,
+    /// Pairs that every item's context will have to hold.
+    pub required: Context,
+    /// Life, in seconds.
+    pub life: u64,
+    /// Most distinct DEKs.
+    pub budget: u64,
+    /// KEM of the job's sealing key.
+    pub kem: Kem,
+}
+
+/// Asks for a dataset ticket over an open connection to the broker.
+///
+/// # Errors
+/// The node ticket has expired, the exchange failed, the broker refused, or its answer does not hold.
+pub async fn issue(
+    link: &Link,
+    state: &NodeState,
+    node: &NodeSession,
+    wanted: &Wanted,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<DatasetSession, Error> {
+    let broker = link.word();
+    let verified = ticket::verify_for_anyone::<NodeClaims>(&node.ticket, &state.pins.ticket_key);
+    let live = verified.and_then(|ticket| ticket.live(now)).map_err(|_| Error::NoTicket("the node ticket is not live"))?;
+    let chain = live.claims().common.evidence;
+    let secrets = SessionSecrets::generate(wanted.kem, rng);
+    let mut body = IssueBody {
+        node_ticket: node.ticket.clone(),
+        dataset: wanted.dataset.clone(),
+        actions: wanted.actions,
+        required: wanted.required.clone(),
+        proof_key: secrets.proof.public(),
+        sealing_key: secrets.sealing.public(),
+        life: wanted.life,
+        budget: wanted.budget,
+        expires: now.plus(wanted.life),
+        evidence: Proof { alg: ALG_EDDSA, value: vec![0] },
+    };
+    // rule: ISS-2
+    let signed = body.evidence(chain);
+    let signature = signed.sign(&state.key, &link.channel().realm, &link.channel().server);
+    let linked = signed.link(Some(chain), &signature);
+    body.evidence = signature;
+    let bytes = body.to_cbor();
+    // rule: SIG-3
+    let channel = link.channel();
+    let ticket = Some(live.hash());
+    let proofs = [
+        channel.sign_with(&node.secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
+        channel.sign_with(&secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
+    ];
+    let (answer, _) = link.call(Verb::Issue, &bytes, &proofs).await?;
+    let answer = IssueAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
+    let session =
+        DatasetSession { dataset: wanted.dataset.clone(), ticket: answer.ticket, secrets, receipt: answer.receipt, record: answer.record };
+    let opened = Opened::check(&session, &state.pins, now)?;
+    let claims = &opened.claims;
+    let common = &claims.common;
+    let ours = *common.node() == state.node
+        && common.proof_key == session.secrets.proof.public()
+        && common.sealing_key == session.secrets.sealing.public()
+        && claims.required == wanted.required
+        && claims.actions == wanted.actions;
+    if !ours {
+        return Err(Error::answer(broker, "its ticket is not what was asked for"));
+    }
+    // rule: TKT-8
+    if common.evidence != linked {
+        return Err(Error::answer(broker, "its ticket carries other evidence than was signed"));
+    }
+    receipt::check(broker, &session.receipt, Kind::Issue, TicketHash::of(&session.ticket))?;
+    Ok(session)
+}
+
+/// A dataset session whose ticket and dataset record were checked against the pins.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The ticket's claims.
+    pub claims: DatasetClaims,
+    /// The ticket's hash.
+    pub hash: TicketHash,
+    /// The dataset record.
+    pub record: DatasetRecord,
+}
+
+impl Opened {
+    /// Checks ticket and record: the ticket by the broker's pinned key, the record by the pinned
+    /// admins, and that both speak of the same dataset and key server. The broker's word alone
+    /// names no key server (ISS-6).
+    ///
+    /// # Errors
+    /// Expired, or one of them does not hold.
+    pub fn check(session: &DatasetSession, pins: &Pins, now: Timestamp) -> Result<Self, Error> {
+        let verified = ticket::verify_for_anyone::<DatasetClaims>(&session.ticket, &pins.ticket_key).map_err(Error::ticket("broker"))?;
+        let live = verified.live(now).map_err(|_| Error::NoTicket("the dataset ticket has expired; run `postern issue` again"))?;
+        // rule: ISS-6
+        let record = verify_record(&session.record, pins, now)?;
+        let claims = live.claims();
+        let fits = claims.common.realm == pins.broker.realm
+            && claims.common.audience == Audience::KeyServer(record.tls_key)
+            && claims.dataset == record.dataset
+            && claims.dataset_name == record.name
+            && record.name == session.dataset;
+        if !fits {
+            return Err(Error::answer("broker", "ticket and dataset record speak of different datasets"));
+        }
+        Ok(Self { claims: claims.clone(), hash: live.hash(), record })
+    }
+
+    /// The key server, as the record has it.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        Server {
+            word: "key server",
+            realm: self.claims.common.realm.clone(),
+            addresses: self.record.addresses.clone(),
+            tls_key: self.record.tls_key,
+        }
+    }
+}
+
+/// Believes a dataset record if a pinned admin signed it.
+///
+/// # Errors
+/// It does not hold.
+pub fn verify_record(record: &[u8], pins: &Pins, now: Timestamp) -> Result<DatasetRecord, Error> {
+    let refused = |_| Error::answer("broker", "its dataset record is not signed by a pinned admin");
+    let statement = ReceivedStatement::parse(record).map_err(refused)?;
+    let verified = statement.verify(&pins.admins, &pins.broker.realm, None, now).map_err(refused)?;
+    verified.body().map_err(refused)
+}

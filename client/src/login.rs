@@ -1,0 +1,151 @@
+//! Login: from user-data and identity proof to a node ticket (`spec/protocol.md`, section 4).
+
+use std::path::Path;
+
+use rand_core::CryptoRng;
+use ticket_format::bootstrap::Bootstrap;
+use ticket_format::cbor::{Decode, Encode};
+use ticket_format::entry::Kind;
+use ticket_format::iid::{self, RegionKeys};
+use ticket_format::ids::{EvidenceHash, NodeId, ProofHash, TicketHash};
+use ticket_format::keys::NodeKey;
+use ticket_format::labels;
+use ticket_format::limits;
+use ticket_format::messages::Verb;
+use ticket_format::messages::login::{LoginAnswer, LoginBody};
+use ticket_format::seal::Kem;
+use ticket_format::sign::{Proof, ALG_EDDSA};
+use ticket_format::ticket::{self, Audience, NodeClaims};
+
+use crate::error::Error;
+use crate::link::{Link, Server};
+use crate::receipt;
+use crate::state::{NodeState, Pins};
+use crate::wallet::{NodeSession, SessionSecrets};
+
+/// What a node has at launch.
+pub struct Evidence {
+    /// From user-data.
+    pub bootstrap: Bootstrap,
+    /// The identity proof, as the metadata service serves it.
+    pub proof: String,
+    /// The node that the proof names.
+    pub node: NodeId,
+    /// Hash of the decoded proof.
+    pub proof_hash: ProofHash,
+}
+
+impl Evidence {
+    /// Reads user-data and identity proof.
+    ///
+    /// # Errors
+    /// No bootstrap in user-data, or the proof is not one of AWS's for any known region.
+    pub fn read(user_data: &[u8], proof: String, keys: &RegionKeys) -> Result<Self, Error> {
+        let bootstrap = Bootstrap::find(user_data).map_err(|error| Error::Bootstrap(error.to_string()))?;
+        let document = iid::verify(proof.as_bytes(), keys).map_err(|error| Error::Identity(error.to_string()))?;
+        let node = NodeId::new(document.account_id(), document.region(), document.instance_id());
+        let node = node.map_err(|error| Error::Identity(error.to_string()))?;
+        let proof_hash = ProofHash(*document.proof_hash());
+        Ok(Self { bootstrap, proof, node, proof_hash })
+    }
+
+    fn pins(&self) -> Pins {
+        Pins {
+            broker: Server {
+                word: "broker",
+                realm: self.bootstrap.realm.clone(),
+                addresses: self.bootstrap.brokers.clone(),
+                tls_key: self.bootstrap.broker_key,
+            },
+            ticket_key: self.bootstrap.ticket_key,
+            admins: self.bootstrap.admins.clone(),
+        }
+    }
+}
+
+/// The state to log in with: the one on disk if it is of this node and this launch, else a fresh
+/// one, written before anything is sent. A state of another instance came along with a cloned disk
+/// or image and is thrown away.
+///
+/// # Errors
+/// The state cannot be read or written.
+pub fn prepare(dir: &Path, evidence: &Evidence, rng: &mut impl CryptoRng) -> Result<NodeState, Error> {
+    if let Some(state) = NodeState::load(dir)? {
+        if state.node == evidence.node && state.launch == evidence.bootstrap.launch {
+            return Ok(state);
+        }
+        tracing::warn!(stored = %state.node, found = %evidence.node, "stored state is of another node or launch; starting anew");
+    }
+    let state = NodeState::new(evidence.pins(), evidence.bootstrap.launch, evidence.node.clone(), rng);
+    // rule: LOG-1
+    state.save(dir)?;
+    Ok(state)
+}
+
+/// Logs in over an open connection. May be called again with the same state after a lost answer.
+///
+/// # Errors
+/// The exchange failed, the broker refused, or its answer does not hold.
+pub async fn login(link: &Link, state: &NodeState, evidence: &Evidence, rng: &mut impl CryptoRng) -> Result<NodeSession, Error> {
+    let secrets = SessionSecrets::generate(Kem::XWing, rng);
+    let launch = evidence.bootstrap.launch_secret();
+    let mut body = LoginBody {
+        launch: evidence.bootstrap.launch,
+        login: state.login,
+        iid_proof: evidence.proof.clone().into_bytes(),
+        node_key: state.key.public(),
+        proof_key: secrets.proof.public(),
+        sealing_key: secrets.sealing.public(),
+        launch_digest: evidence.bootstrap.launch_digest,
+        evidence: Proof { alg: ALG_EDDSA, value: vec![0] },
+    };
+    // rule: LOG-10
+    let signed = body.evidence(evidence.proof_hash);
+    let signature = signed.sign(&launch, &link.channel().realm, &link.channel().server);
+    let chain = signed.link(None, &signature);
+    body.evidence = signature;
+    let bytes = body.to_cbor();
+    // rule: SIG-3
+    let channel = link.channel();
+    let proofs = [
+        channel.sign_with(&launch, labels::LOGIN_REQUEST, None, &bytes),
+        channel.sign_with(&state.key, labels::LOGIN_REQUEST, None, &bytes),
+        channel.sign_with(&secrets.proof, labels::LOGIN_REQUEST, None, &bytes),
+    ];
+    let (answer, _) = link.call(Verb::Login, &bytes, &proofs).await?;
+    accept(link, state, &answer, secrets, state.key.public(), chain, Kind::Login)
+}
+
+/// Checks the answer of login or renew: the ticket is the broker's, for this node, with the keys
+/// that were sent and the evidence that was signed, and its receipt is of it.
+pub(crate) fn accept(
+    link: &Link,
+    state: &NodeState,
+    answer: &[u8],
+    secrets: SessionSecrets,
+    node_key: NodeKey,
+    chain: EvidenceHash,
+    kind: Kind,
+) -> Result<NodeSession, Error> {
+    let broker = link.word();
+    let answer = LoginAnswer::from_cbor(answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
+    let audience = Audience::Broker(state.pins.broker.tls_key);
+    let verified = ticket::verify::<NodeClaims>(&answer.ticket, &state.pins.ticket_key, &state.pins.broker.realm, audience);
+    let verified = verified.map_err(Error::ticket(broker))?;
+    let claims = verified.claims();
+    let common = &claims.common;
+    let ours = *common.node() == state.node
+        && claims.node_key == node_key
+        && common.proof_key == secrets.proof.public()
+        && common.sealing_key == secrets.sealing.public()
+        && common.launch == state.launch;
+    if !ours {
+        return Err(Error::answer(broker, "its ticket is of another node or other keys"));
+    }
+    // rule: TKT-8
+    if common.evidence != chain {
+        return Err(Error::answer(broker, "its ticket carries other evidence than was signed"));
+    }
+    receipt::check(broker, &answer.receipt, kind, TicketHash::of(&answer.ticket))?;
+    Ok(NodeSession { ticket: answer.ticket, secrets })
+}

@@ -1,0 +1,72 @@
+//! Renew: the next node ticket, by the node key alone (`spec/protocol.md`, section 5).
+
+use std::path::Path;
+
+use rand_core::CryptoRng;
+use ticket_format::cbor::Encode;
+use ticket_format::entry::Kind;
+use ticket_format::ids::EvidenceHash;
+use ticket_format::keys::NodeSecret;
+use ticket_format::labels;
+use ticket_format::messages::Verb;
+use ticket_format::messages::renew::RenewBody;
+use ticket_format::seal::Kem;
+use ticket_format::sign::{ALG_EDDSA, Proof};
+
+use crate::error::Error;
+use crate::link::Link;
+use crate::login::accept;
+use crate::state::NodeState;
+use crate::wallet::{NodeSession, SessionSecrets};
+
+/// Renews over an open connection: makes the next node key, writes it down, sends, and puts it in
+/// force once the ticket has come. After a lost answer or a crash the next call sends the same next
+/// key, which the broker takes for a retry (REN-2).
+///
+/// # Errors
+/// The exchange failed, the broker refused, its answer does not hold, or the state cannot be written.
+pub async fn renew(
+    link: &Link,
+    dir: &Path,
+    state: &mut NodeState,
+    chain: EvidenceHash,
+    rng: &mut impl CryptoRng,
+) -> Result<NodeSession, Error> {
+    if state.next.is_none() {
+        state.next = Some(NodeSecret::generate(rng));
+        // rule: REN-1
+        state.save(dir)?;
+    }
+    let Some(next) = &state.next else { return Err(Error::NoTicket("the next node key is missing")) };
+    let next_public = next.public();
+    let secrets = SessionSecrets::generate(Kem::XWing, rng);
+    let mut body = RenewBody {
+        node: state.node.clone(),
+        old_key: state.key.public(),
+        new_key: next_public,
+        proof_key: secrets.proof.public(),
+        sealing_key: secrets.sealing.public(),
+        chain,
+        evidence: Proof { alg: ALG_EDDSA, value: vec![0] },
+    };
+    // rule: REN-6
+    let signed = body.evidence();
+    let signature = signed.sign(&state.key, &link.channel().realm, &link.channel().server);
+    let linked = signed.link(Some(chain), &signature);
+    body.evidence = signature;
+    let bytes = body.to_cbor();
+    // rule: SIG-3
+    let channel = link.channel();
+    let proofs = [
+        channel.sign_with(&state.key, labels::RENEW_REQUEST, None, &bytes),
+        channel.sign_with(next, labels::RENEW_REQUEST, None, &bytes),
+        channel.sign_with(&secrets.proof, labels::RENEW_REQUEST, None, &bytes),
+    ];
+    let (answer, _) = link.call(Verb::Renew, &bytes, &proofs).await?;
+    let session = accept(link, state, &answer, secrets, next_public, linked, Kind::Renew)?;
+    if let Some(next) = state.next.take() {
+        state.key = next;
+    }
+    state.save(dir)?;
+    Ok(session)
+}

@@ -1,0 +1,160 @@
+//! What a node keeps on disk: its node key and what it needs to come back after a crash.
+//!
+//! The file is written before anything is sent (LOG-1, REN-1), so a lost answer can be asked for
+//! again. It holds no bootstrap secret. The wallet is sealed under a key kept here: tickets copied
+//! to another machine without this file open nothing.
+
+use std::path::{Path, PathBuf};
+
+use rand_core::CryptoRng;
+use store::files;
+use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use ticket_format::ids::{LaunchId, LoginId, NodeId};
+use ticket_format::keys::{AdminKey, NodeSecret, TicketKey, TlsKey};
+use ticket_format::limits::NAME;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::link::Server;
+
+/// Largest state file, in bytes.
+const LIMIT: u64 = 16 * 1024;
+const FORMAT: u64 = 1;
+
+/// The keys that the bootstrap pinned, kept for renewals when user-data is not read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    /// The broker.
+    pub broker: Server,
+    /// Its ticket-signing key.
+    pub ticket_key: TicketKey,
+    /// The admins, whose dataset records are believed.
+    pub admins: Vec<AdminKey>,
+}
+
+/// A node's state.
+#[derive(Debug)]
+pub struct NodeState {
+    /// What the bootstrap pinned.
+    pub pins: Pins,
+    /// The launch that it logs in with.
+    pub launch: LaunchId,
+    /// Sent again with every retry of the login (LOG-1).
+    pub login: LoginId,
+    /// The node key in force.
+    pub key: NodeSecret,
+    /// The node key that a renewal under way brings (REN-1).
+    pub next: Option<NodeSecret>,
+    /// The node's name, as the identity document has it.
+    pub node: NodeId,
+    /// Key of the wallet.
+    pub wallet_key: Zeroizing<[u8; 32]>,
+}
+
+impl NodeState {
+    /// A fresh state for a first login.
+    #[must_use]
+    pub fn new(pins: Pins, launch: LaunchId, node: NodeId, rng: &mut impl CryptoRng) -> Self {
+        let mut wallet_key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(wallet_key.as_mut());
+        Self { pins, launch, login: LoginId::random(rng), key: NodeSecret::generate(rng), next: None, node, wallet_key }
+    }
+
+    /// The state file in a directory.
+    #[must_use]
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("node")
+    }
+
+    /// Reads the state, if there is one.
+    ///
+    /// # Errors
+    /// The file is not private, too large or damaged.
+    pub fn load(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = Self::path(dir);
+        let bytes = match files::read_private(&path, LIMIT) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(files::FileError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let state = Self::from_cbor(&bytes, bytes.len());
+        state.map(Some).map_err(|_| Error::Damaged { path, reason: "it is not a node's state" })
+    }
+
+    /// Writes the state durably, in one step.
+    ///
+    /// # Errors
+    /// The file system refused; the old state is as it was.
+    pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        files::private_dir(dir)?;
+        let bytes = Zeroizing::new(self.to_cbor());
+        files::write_private(&Self::path(dir), &bytes)?;
+        Ok(())
+    }
+
+    /// Removes the state.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn remove(dir: &Path) -> Result<(), Error> {
+        let path = Self::path(dir);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(files::FileError::Io { path, source }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Encode for NodeState {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(11).uint(0).uint(FORMAT).uint(1).text(&self.pins.broker.realm);
+        writer.uint(2).array(self.pins.broker.addresses.len());
+        for address in &self.pins.broker.addresses {
+            writer.text(address);
+        }
+        writer.uint(3).bytes(&self.pins.broker.tls_key.to_bytes()).uint(4).bytes(&self.pins.ticket_key.to_bytes());
+        writer.uint(5).array(self.pins.admins.len());
+        for admin in &self.pins.admins {
+            admin.encode(writer);
+        }
+        self.launch.encode(writer.uint(6));
+        self.login.encode(writer.uint(7));
+        writer.uint(8).bytes(&*self.key.seed()).uint(9).optional_bytes(self.next.as_ref().map(NodeSecret::seed).as_ref().map(|s| &s[..]));
+        writer.uint(10).array(2);
+        self.node.encode(writer);
+        writer.bytes(&*self.wallet_key);
+    }
+}
+
+impl Decode for NodeState {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut map = reader.map(11)?;
+        if map.required(0, Reader::uint)? != FORMAT {
+            return Err(DecodeError::OutOfRange("format"));
+        }
+        let realm = map.required(1, |r| r.text(1..=NAME))?.to_owned();
+        let addresses = map.required(2, |r| r.list(1..=8, |r| r.text(1..=255).map(str::to_owned)))?;
+        let tls_key = map.required(3, TlsKey::decode)?;
+        let ticket_key = map.required(4, TicketKey::decode)?;
+        let admins = map.required(5, |r| r.list(1..=16, AdminKey::decode))?;
+        let launch = map.required(6, LaunchId::decode)?;
+        let login = map.required(7, LoginId::decode)?;
+        let seed = |r: &mut Reader<'_>| r.array_of::<32>().map(Zeroizing::new);
+        let key = map.required(8, seed)?;
+        let next = map.required(9, |r| r.optional(seed))?;
+        let (node, wallet_key) = map.required(10, |r| {
+            r.array(2..=2)?;
+            Ok((NodeId::decode(r)?, seed(r)?))
+        })?;
+        map.end()?;
+        Ok(Self {
+            pins: Pins { broker: Server { word: "broker", realm, addresses, tls_key }, ticket_key, admins },
+            launch,
+            login,
+            key: NodeSecret::from_seed(&key),
+            next: next.map(|seed| NodeSecret::from_seed(&seed)),
+            node,
+            wallet_key,
+        })
+    }
+}
