@@ -97,6 +97,19 @@ async fn a_symbolic_link_or_directory_is_refused() {
     ));
 }
 
+#[tokio::test]
+async fn a_file_of_another_user_is_refused() {
+    let place = place();
+    open(&place.path).close().await;
+    // Only root can give a file away; others cannot make the case.
+    if std::os::unix::fs::chown(&place.path, Some(1), None).is_ok() {
+        assert!(matches!(
+            refusal(&place.path),
+            OpenError::NotOwner { owner: 1, .. }
+        ));
+    }
+}
+
 #[test]
 fn other_files_are_not_taken_for_a_store_and_not_changed() {
     let place = place();
