@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{
     Attribute, Attributes, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore,
     ObjectStoreExt, RetryConfig,
@@ -261,6 +263,62 @@ impl Stores {
         })
         .try_flatten()
         .boxed()
+    }
+
+    /// Makes a bucket, for a server that begins empty. One that is ours already will do.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], also if the bucket is somebody else's;
+    /// [`StoreError::Unreachable`].
+    pub async fn create_bucket(&self, bucket: &str) -> Result<(), StoreError> {
+        let place = place(bucket, "");
+        let unreachable = |why: String| StoreError::Unreachable {
+            place: place.clone(),
+            why,
+        };
+        let store = self.bucket(bucket)?;
+        // The S3 client has no call for this, but signs one.
+        let url = store
+            .signed_url(reqwest::Method::PUT, &Path::ROOT, Duration::from_secs(60))
+            .await
+            .map_err(|error| StoreError::s3(&place, error))?;
+        let region = self.builder.get_config_value(&AmazonS3ConfigKey::Region);
+        // The first region takes no constraint, every other one demands its own.
+        let body = match region.as_deref() {
+            None | Some("us-east-1") => String::new(),
+            Some(region) => format!(
+                "<CreateBucketConfiguration><LocationConstraint>{region}</LocationConstraint>\
+                 </CreateBucketConfiguration>"
+            ),
+        };
+        let answer = reqwest::Client::new()
+            .put(url)
+            .timeout(Duration::from_secs(30))
+            // Left out for an empty body otherwise, which servers refuse.
+            .header(reqwest::header::CONTENT_LENGTH, body.len())
+            .body(body)
+            .send()
+            .await
+            // The address holds a signature.
+            .map_err(|error| unreachable(error.without_url().to_string()))?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            reqwest::StatusCode::CONFLICT => {
+                let why = answer.text().await.unwrap_or_default();
+                if why.contains("BucketAlreadyOwnedByYou") {
+                    return Ok(());
+                }
+                Err(StoreError::Refused {
+                    place,
+                    why: "the bucket exists already".to_owned(),
+                })
+            }
+            status if status.is_client_error() => Err(StoreError::Refused {
+                place,
+                why: status.to_string(),
+            }),
+            status => Err(unreachable(status.to_string())),
+        }
     }
 
     /// Copies an object inside one bucket, as it is, metadata included. Under its new key it must

@@ -164,10 +164,56 @@ impl StoreError {
             E::UnknownConfigurationKey { key, .. } => {
                 Self::Configuration(format!("{key} is not a setting of S3"))
             }
-            other => Self::Unreachable {
-                place,
-                why: other.to_string(),
-            },
+            other => {
+                let why = other.to_string();
+                match client_error(&why) {
+                    Some("404") => Self::NotFound(place),
+                    Some(_) => Self::Refused { place, why },
+                    None => Self::Unreachable { place, why },
+                }
+            }
         }
+    }
+}
+
+/// The status in an error that the S3 client leaves unsorted, if the store says that the request
+/// itself is at fault; too slow (408) and too many (429) are not.
+fn client_error(text: &str) -> Option<&str> {
+    let (_, status) = text.split_once("status code: ")?;
+    let status = status.get(..3)?;
+    (status.starts_with('4') && status != "408" && status != "429").then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_the_client_leaves_unsorted_are_sorted_by_status() {
+        let fault = |text: &str| {
+            let error = object_store::Error::Generic {
+                store: "S3",
+                source: text.into(),
+            };
+            StoreError::s3("s3://bucket/", error).fault()
+        };
+        assert_eq!(
+            fault("Server returned non-2xx status code: 404 Not Found: x"),
+            Fault::NotFound
+        );
+        assert_eq!(
+            fault("Server returned non-2xx status code: 400 Bad Request"),
+            Fault::Refused
+        );
+        for busy in [
+            "408 Request Timeout",
+            "429 Too Many Requests",
+            "503 Slow Down",
+            "5",
+        ] {
+            let text = format!("Server returned non-2xx status code: {busy}");
+            assert_eq!(fault(&text), Fault::Unreachable, "{busy}");
+        }
+        assert_eq!(fault("error sending request"), Fault::Unreachable);
     }
 }

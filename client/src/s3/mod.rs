@@ -15,6 +15,8 @@ mod upload;
 pub use bucket::{Head, Listed, Stores};
 pub use error::{Fault, StoreError};
 pub use file::FileSink;
+pub use object_store::aws::AmazonS3Builder;
+
 pub use location::{Location, LocationError, SUFFIX};
 pub use sink::Sink;
 pub use source::{BodyStream, ObjectSource, PlainSource};

@@ -17,9 +17,9 @@ const PART_LEN: usize = 5 << 20;
 /// Parts of each length; then it doubles, so that 10,000 parts hold 1.6 TB.
 const PARTS_PER_LEN: usize = 1250;
 const MAX_PARTS: usize = 10_000;
-/// Most parts on their way at one time over all uploads of one [`super::Stores`]: 30 MiB while
+/// Most parts on their way at one time over all uploads of one [`super::Stores`]: 15 MiB while
 /// objects are under 6 GB.
-pub(super) const PARTS_IN_FLIGHT: usize = 6;
+pub(super) const PARTS_IN_FLIGHT: usize = 3;
 
 /// One upload. Nothing is visible in the store before [`Upload::finish`]; dropped earlier, it is
 /// taken back as far as the store can be reached.
@@ -60,13 +60,19 @@ impl Upload {
     ///
     /// # Errors
     /// Those of the store, also of an earlier part; [`StoreError::TooLong`].
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.filling.extend_from_slice(bytes);
-        while self.filling.len() >= part_len(self.started) {
-            let mut rest = self.filling.split_off(part_len(self.started));
-            rest.reserve(part_len(self.started));
-            let part = std::mem::replace(&mut self.filling, rest);
-            self.start_part(part).await?;
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+        while !bytes.is_empty() {
+            let missing = part_len(self.started) - self.filling.len();
+            let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+            if self.multipart.is_some() && self.filling.capacity() == 0 {
+                self.filling.reserve_exact(part_len(self.started));
+            }
+            self.filling.extend_from_slice(head);
+            bytes = rest;
+            if head.len() == missing {
+                let part = std::mem::take(&mut self.filling);
+                self.start_part(part).await?;
+            }
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use super::StoreError;
 use super::location::Location;
 
 /// Bytes of plaintext and of body that one object holds in memory at a time, about.
-const PIECE_LEN: usize = 1 << 20;
+const PIECE_LEN: usize = 256 << 10;
 
 /// One object to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub struct Job {
 /// How to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Objects whose bodies move at one time. Each upload holds up to 5 MiB and shares 30 MiB
-    /// with the others; each download holds 2 MiB.
+    /// Objects whose bodies move at one time. Each upload holds up to 5 MiB and shares 15 MiB
+    /// with the others; each download holds under 2 MiB.
     pub parallel: usize,
     /// Objects per exchange with the key server, at most 1,000.
     pub batch: usize,
