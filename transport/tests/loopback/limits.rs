@@ -232,3 +232,39 @@ async fn a_request_that_gets_no_memory_before_its_deadline_is_told_busy() {
     rig.script.gate.add_permits(1);
     held.await.expect("no panic").expect("an answer");
 }
+
+#[tokio::test]
+async fn a_request_that_is_given_up_half_way_reaches_no_handler() {
+    let rig = Rig::start(ServerLimits {
+        message_bytes: 100_000,
+        buffered_bytes: 100_000,
+        buffered_bytes_per_source: 100_000,
+        stream_window: 10_000,
+        connection_window: 20_000,
+        ..ServerLimits::default()
+    });
+    let holder = rig.connect().await;
+    let mut message = vec![0; 100_000];
+    message[0] = WAIT;
+    let held = tokio::spawn(async move { holder.exchange(&message).await });
+    happened(&rig.script.started, 1).await;
+    let connection = rig.connect().await;
+    let error = connection
+        .exchange_within(&vec![ECHO; 100_000], A_WHILE)
+        .await
+        .expect_err("stuck");
+    assert!(
+        matches!(error, ExchangeError::TimedOut { sent: false, .. }),
+        "{error}"
+    );
+    assert!(error.safe_to_retry());
+    rig.script.gate.add_permits(1);
+    held.await.expect("no panic").expect("an answer");
+    connection.exchange(&[ECHO]).await.expect("an answer");
+    until(|| rig.metrics.exchanges() == 0).await;
+    assert_eq!(
+        rig.script.exchanges.load(Ordering::SeqCst),
+        2,
+        "the held one and the echo"
+    );
+}
