@@ -436,3 +436,31 @@ async fn an_absent_service_is_named_with_its_address() {
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(error.is_retryable());
 }
+
+/// Set in the process that this test starts from its own program.
+const CHILD_ENDPOINT: &str = "POSTERN_TEST_IMDS_ADDRESS";
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    if let Ok(address) = std::env::var(CHILD_ENDPOINT) {
+        let address = address.parse().expect("an address");
+        let user_data = imds(address, &[]).user_data().await.expect("user-data");
+        assert_eq!(user_data.as_slice(), b"x");
+        return;
+    }
+    let (_, handle, address) = stub(Some(b"x")).await;
+    // A proxy that would be seen: everything sent to it is refused.
+    let proxy = hostile(|_, _, _| StatusCode::BAD_GATEWAY.into_response()).await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().expect("this program"));
+    child
+        .args(["--exact", "a_proxy_in_the_environment_is_not_used"])
+        .env(CHILD_ENDPOINT, address.to_string())
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy");
+    for variable in ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"] {
+        child.env(variable, format!("http://{proxy}"));
+    }
+    let output = child.output().await.expect("the child ran");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(handle.requests().len(), 2);
+}
