@@ -343,6 +343,25 @@ async fn an_entry_removed_swapped_or_doubled_is_damage() {
 }
 
 #[tokio::test]
+async fn a_number_not_in_its_shortest_form_is_damage() {
+    let place = place();
+    small(&place.path).await;
+    let good = std::fs::read(&place.path).expect("reads");
+    // The index 1, which the chain would accept in any form, as one byte and as two.
+    let head = [0x84, 1, 0x58, 0x20];
+    let at = good
+        .windows(4)
+        .position(|window| window == head)
+        .expect("is there");
+    let bad = [&good[..at + 1], &[0x18, 1], &good[at + 2..]].concat();
+    std::fs::write(&place.path, bad).expect("writes");
+    assert!(matches!(
+        verify(&place.path),
+        Err(OpenError::Damaged { index: 1, .. })
+    ));
+}
+
+#[tokio::test]
 async fn a_torn_tail_is_cut_reported_and_written_over() {
     let place = place();
     let count = small(&place.path).await;

@@ -133,6 +133,7 @@ fn foreign(path: &Path, table: &str, version: Option<u64>) {
         let mut table = txn.open_table(definition).expect("opens");
         if let Some(version) = version {
             table.insert("format", version).expect("inserts");
+            table.insert("revision", 5).expect("inserts");
         }
     }
     txn.commit().expect("commits");
