@@ -1,4 +1,4 @@
-//! Who may connect: the order of the checks that a connection attempt passes.
+//! Who may connect: the order of the checks that a connection attempt passes (TR-5).
 //!
 //! An address counts for nothing until it is proven to receive our packets, by a Retry or by a
 //! finished handshake: else a stranger could fill tables, or use up another's share, with made-up

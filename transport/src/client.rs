@@ -178,7 +178,7 @@ impl Connection {
         })
     }
 
-    /// The connection's exporter value for one use, 32 bytes (PROTOCOL 8.1). The server computes
+    /// The connection's exporter value for one use, 32 bytes (TR-4). The server computes
     /// the same; on any other connection it differs.
     pub fn exporter(&self, usage: ExporterUse) -> Result<[u8; 32], ExporterError> {
         exporter::export(&self.inner, usage)

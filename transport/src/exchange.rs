@@ -1,4 +1,5 @@
-//! One exchange on the server: read the message, let the handler answer, deliver the answer.
+//! One exchange on the server: read the message, let the handler answer, deliver the answer
+//! (TR-3).
 
 use std::pin::pin;
 use std::time::Duration;

@@ -1,17 +1,17 @@
-//! The TLS exporter values of a connection (RFC 8446 section 7.5, PROTOCOL 8.1).
+//! The TLS exporter values of a connection (RFC 8446 section 7.5, TR-4).
 
 use crate::error::ExporterError;
 
-/// Length of an exporter value in bytes (PROTOCOL 8.1).
+/// Length of an exporter value in bytes (TR-4).
 const EXPORTER_BYTES: usize = 32;
 
 /// What an exporter value is for. Each use has its own label, so that a value given to one use can
-/// never serve another (PROTOCOL 8.1). The list is closed.
+/// never serve another (TR-4). The list is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExporterUse {
-    /// Goes into every signature input of the connection (PROTOCOL 1.1).
+    /// Goes into every signature input of the connection (SIG-1).
     Authenticator,
-    /// Goes into the HPKE info of the connection's encapsulations (PROTOCOL 8.1).
+    /// Goes into the HPKE info of the connection's encapsulations (SEAL-1).
     Hpke,
 }
 

@@ -1,4 +1,4 @@
-//! A server's TLS identity, and the check of it by pin.
+//! A server's TLS identity, and the check of it by pin (TR-2).
 //!
 //! A server is whoever holds one Ed25519 key, used for TLS and for nothing else (PROTOCOL 1.3).
 //! The key travels in a self-signed X.509 certificate only because every QUIC stack can speak

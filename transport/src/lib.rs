@@ -2,16 +2,16 @@
 //!
 //! One exchange is one bidirectional stream (ARCHITECTURE, "The exchanges"): the caller writes one
 //! message and finishes; the server reads it to the end under a limit, answers once and finishes.
-//! There is no framing, and this crate never looks inside a message.
+//! There is no framing, and this crate never looks inside a message (TR-3).
 //!
-//! What every connection has, and cannot be configured away (PROTOCOL 8.1):
+//! What every connection has, and cannot be configured away (TR-1, TR-2, TR-4):
 //! - TLS 1.3 only, key exchange X25519MLKEM768 only, ALPN `postern/1` required on both sides;
 //! - no session tickets, no resumption, no 0-RTT: each connection runs the full handshake and so
 //!   passes the pin;
 //! - the server is the holder of one pinned Ed25519 key, see [`ServerIdentity`];
 //! - an exporter for the proofs of possession, see [`ExporterUse`].
 //!
-//! What a stranger can cost is bounded by [`ServerLimits`]; how either side says no is the closed
+//! What a stranger can cost is bounded by [`ServerLimits`] (TR-5); how either side says no is the closed
 //! list [`Code`].
 //!
 //! ```no_run

@@ -1,4 +1,5 @@
-//! The numbers that bound what a peer can cost. Every one has a unit, a default and a reason.
+//! The numbers that bound what a peer can cost. Every one has a unit, a default and a reason
+//! (TR-5).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::error::LimitsError;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Longest message either way, in bytes: 2 MiB. The largest one is a redemption of 1,000 wrapped
+/// Longest message either way, in bytes: 2 MiB (section 11 of the protocol). The largest one is a redemption of 1,000 wrapped
 /// DEKs; with the post-quantum kind (about 1,400 bytes) and its context each item may take 2,097
 /// bytes.
 const MESSAGE_BYTES: usize = 2 * MIB;

@@ -1,4 +1,4 @@
-//! Reading one message to its end, under a limit.
+//! Reading one message to its end, under a limit that holds before anything is decoded (TR-5).
 
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};

@@ -31,7 +31,7 @@ impl Peer {
         self.address
     }
 
-    /// The connection's exporter value for one use, 32 bytes (PROTOCOL 8.1). The caller computes
+    /// The connection's exporter value for one use, 32 bytes (TR-4). The caller computes
     /// the same; on any other connection it differs.
     pub fn exporter(&self, usage: ExporterUse) -> Result<[u8; 32], ExporterError> {
         exporter::export(&self.connection, usage)

@@ -221,7 +221,7 @@ async fn drain(
     }
 }
 
-/// QUIC of a server: what PROTOCOL 8.1 and the limits say, and nothing that outlives a connection.
+/// QUIC of a server: what TR-1 and the limits say, and nothing that outlives a connection.
 fn quic_config(
     identity: &ServerIdentity,
     limits: &ServerLimits,

@@ -1,4 +1,4 @@
-//! The TLS configuration of both sides (PROTOCOL 8.1). Nothing in it is a choice of the caller.
+//! The TLS configuration of both sides (TR-1). Nothing in it is a choice of the caller.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub(crate) fn server(identity: &ServerIdentity) -> Result<rustls::ServerConfig, 
 }
 
 /// TLS of a client that accepts the holder of the pin alone. No certificate of its own: a client
-/// proves its keys inside its messages (PROTOCOL 1.1).
+/// proves its keys inside its messages (SIG-1).
 pub(crate) fn client(pin: Arc<PinVerifier>) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?

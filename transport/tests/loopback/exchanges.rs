@@ -1,4 +1,4 @@
-//! One stream per exchange: what is answered, what is refused, and that refusing one harms no other.
+//! One stream per exchange (TR-3): what is answered, what is refused, and that refusing one harms no other.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;

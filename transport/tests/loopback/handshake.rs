@@ -1,4 +1,4 @@
-//! Who gets a connection, and what every connection has (PROTOCOL 8.1).
+//! Who gets a connection, and what every connection has (TR-1, TR-2, TR-4).
 
 use std::net::UdpSocket;
 use std::sync::Arc;

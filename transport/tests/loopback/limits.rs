@@ -1,4 +1,4 @@
-//! What a stranger can cost is bounded, and others are served meanwhile (promise 11).
+//! What a stranger can cost is bounded, and others are served meanwhile (TR-5, promise 11).
 
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
