@@ -54,6 +54,7 @@
 
 mod decide;
 mod error;
+mod literals;
 mod nesting;
 mod pairs;
 mod parse;

@@ -8,6 +8,7 @@ use cedar_policy::{
 };
 
 use crate::error::one_line;
+use crate::literals::{datetime, ip, string};
 use crate::request::{Action, Dataset, Node, Request};
 use crate::schema::{Vocabulary, vocabulary};
 
@@ -23,6 +24,7 @@ struct Compiled {
     principal: EntityUid,
     action: EntityUid,
     resource: EntityUid,
+    /// The node, the dataset and the action.
     entities: Entities,
     context: Context,
 }
@@ -125,11 +127,9 @@ impl Compiled {
             tags(&dataset.tags),
         )
         .map_err(|error| refused(&error))?;
-        let entities = words
-            .actions
-            .clone()
-            .add_entities([node_entity, dataset_entity], None)
-            .map_err(|error| refused(&error))?;
+        let mut entities = vec![node_entity, dataset_entity];
+        entities.extend(words.action_entity(action));
+        let entities = Entities::from_entities(entities, None).map_err(|error| refused(&error))?;
         let context = Context::from_pairs(
             [
                 ("time".to_owned(), datetime(time_unix)?),
@@ -177,25 +177,6 @@ fn tags(
         .map(|(key, value)| (key.clone(), string(value)))
 }
 
-fn string(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
-/// Whole seconds, UTC, within the calendar (POL-7).
-fn datetime(unix: u64) -> Result<RestrictedExpression, String> {
-    let timestamp = i64::try_from(unix)
-        .ok()
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .ok_or_else(|| format!("{unix} seconds after 1970 is beyond the calendar"))?;
-    Ok(RestrictedExpression::new_datetime(timestamp.to_string()))
-}
-
-/// POL-7: a listener on a dual-stack socket sees IPv4 callers as `::ffff:a.b.c.d`, which no IPv4 range in
-/// a policy would match: neither the one that permits nor the one that forbids.
-fn ip(address: IpAddr) -> RestrictedExpression {
-    RestrictedExpression::new_ip(address.to_canonical().to_string())
-}
-
 fn refused(error: &dyn std::error::Error) -> String {
     one_line(&error.to_string())
 }
@@ -229,7 +210,7 @@ mod tests {
             for source in [None, Some(IpAddr::from([10, 0, 0, 1]))] {
                 let prepared = Prepared::new(&node, action, &dataset, 1_795_000_600, source);
                 let (request, entities) = prepared.with_pairs(&tags).unwrap();
-                assert_eq!(entities.len(), 4 + 3);
+                assert_eq!(entities.len(), 4);
                 Entities::from_entities(entities, Some(schema)).unwrap();
                 CedarRequest::new(
                     request.principal().unwrap().clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use cedar_policy::{Entities, EntityId, EntityTypeName, EntityUid, Schema};
+use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, Schema};
 
 use crate::request::Action;
 
@@ -15,8 +15,7 @@ pub(crate) struct Vocabulary {
     pub(crate) node: EntityTypeName,
     pub(crate) dataset: EntityTypeName,
     pub(crate) pairs: EntityUid,
-    /// The actions with their group, without which `action in Postern::Action::"use"` is false.
-    pub(crate) actions: Entities,
+    actions: Entities,
     decrypt: EntityUid,
     encrypt: EntityUid,
     rewrap: EntityUid,
@@ -29,6 +28,11 @@ impl Vocabulary {
             Action::Encrypt => &self.encrypt,
             Action::Rewrap => &self.rewrap,
         }
+    }
+
+    /// The action as an entity, without which `action in Postern::Action::"use"` is false.
+    pub(crate) fn action_entity(&self, action: Action) -> Option<Entity> {
+        self.actions.get(self.action(action)).cloned()
     }
 
     fn load() -> Result<Self, Box<dyn std::error::Error>> {
