@@ -1,5 +1,6 @@
 //! The client: metadata service, login, wallet, redeem, encrypted objects, the `postern` command.
 
+pub mod cli;
 pub mod imds;
 pub mod issue;
 pub mod link;

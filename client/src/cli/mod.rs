@@ -1,0 +1,3 @@
+//! The `postern` command.
+
+pub mod output;
