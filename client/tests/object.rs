@@ -94,7 +94,11 @@ mod vectors {
         )
     }
 
-    /// rule: OBJ-2, OBJ-3, OBJ-6, OBJ-7
+    /// rule: OBJ-1
+    /// rule: OBJ-2
+    /// rule: OBJ-3
+    /// rule: OBJ-6
+    /// rule: OBJ-7
     #[test]
     fn bodies_of_another_implementation_are_reproduced_to_the_byte_and_open() {
         let mut seen = 0;
@@ -132,7 +136,9 @@ mod vectors {
         assert!(seen >= 7, "only {seen} vectors found");
     }
 
-    /// rule: OBJ-5, OBJ-6, OBJ-7
+    /// rule: OBJ-5
+    /// rule: OBJ-6
+    /// rule: OBJ-7
     #[test]
     fn each_faulty_vector_is_refused_for_its_own_reason() {
         let mut seen = 0;
@@ -190,6 +196,7 @@ mod round_trips {
         assert_eq!(encryptor.header().salt, SALT);
     }
 
+    /// rule: OBJ-8
     #[test]
     fn a_chunk_is_released_as_soon_as_it_is_complete() {
         let body = encrypt(&pattern(CHUNK_LEN + 1));
@@ -244,7 +251,8 @@ mod round_trips {
 mod attacks {
     use super::*;
 
-    /// rule: OBJ-5, OBJ-7
+    /// rule: OBJ-5
+    /// rule: OBJ-7
     #[test]
     fn every_flipped_bit_of_a_small_object_is_refused() {
         let body = encrypt(b"sixteen and more bytes");
@@ -264,6 +272,8 @@ mod attacks {
         }
     }
 
+    /// rule: OBJ-7
+    /// rule: OBJ-8
     #[test]
     fn one_flipped_bit_in_any_chunk_is_refused_and_only_earlier_chunks_are_released() {
         let object = pattern(3 * CHUNK_LEN + 10);
@@ -355,7 +365,8 @@ mod attacks {
         assert!(decrypt(&[head, a, b, c, tail].concat()).is_ok());
     }
 
-    /// rule: OBJ-3, OBJ-7
+    /// rule: OBJ-3
+    /// rule: OBJ-7
     #[test]
     fn a_chunk_of_another_object_is_refused_even_under_the_same_data_key() {
         let mine = encrypt(&pattern(2 * CHUNK_LEN));

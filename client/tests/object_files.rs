@@ -96,7 +96,8 @@ fn alter(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// rule: OBJ-12, OBJ-14
+/// rule: OBJ-12
+/// rule: OBJ-14
 #[tokio::test]
 async fn files_of_every_size_come_back_and_hold_no_plaintext() {
     let bench = bench();
@@ -489,6 +490,7 @@ async fn a_context_over_a_limit_is_refused_before_the_key_server_is_asked() {
     assert!(bench.keys.exchanges.lock().unwrap().is_empty());
 }
 
+/// rule: OBJ-15
 #[tokio::test]
 async fn plaintext_is_not_written_to_s3_and_stdin_needs_a_name() {
     let bench = bench();

@@ -242,7 +242,9 @@ async fn objects_of_every_size_come_back_from_s3rver() {
     round_trips("s3rver").await;
 }
 
-/// rule: OBJ-5, OBJ-6, OBJ-11
+/// rule: OBJ-5
+/// rule: OBJ-6
+/// rule: OBJ-11
 async fn swaps_and_cuts_are_refused(kind: &str) {
     let bench = bench(kind).await;
     bench.put("mine", &pattern(50_000)).await;

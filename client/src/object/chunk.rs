@@ -40,6 +40,7 @@ impl BodyKey {
             })
     }
 
+    // rule: OBJ-8
     /// Appends the plaintext of chunk `index` to `out`, which grows only if the chunk is genuine.
     /// `sealed` must hold the tag at least.
     pub(super) fn open_chunk(

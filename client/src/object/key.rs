@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::error::BodyError;
 use super::layout::{COMMITMENT_LEN, HEADER_LEN, SALT_LEN};
 
+// rule: OBJ-1
 /// First part of the HKDF info; the name of the AEAD and a zero byte end it.
 const INFO_PREFIX: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
 const KEY_LEN: usize = 32;
@@ -97,7 +98,8 @@ pub(super) struct BodyKey {
 
 impl BodyKey {
     /// The key and header of a new body.
-    // rule: OBJ-3, OBJ-4
+    // rule: OBJ-3
+    // rule: OBJ-4
     pub(super) fn create(
         dek: &[u8; 32],
         context: &ObjectContext,

@@ -2,6 +2,7 @@
 
 use super::error::BodyError;
 
+// rule: OBJ-2
 /// Bytes of plaintext in every chunk but the last.
 pub const CHUNK_LEN: usize = 16 * 1024;
 /// Bytes of the authentication tag that ends each chunk.

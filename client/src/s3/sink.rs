@@ -22,6 +22,7 @@ pub enum Sink {
 }
 
 impl Sink {
+    // rule: OBJ-15
     /// Opens a place for the plain object.
     ///
     /// # Errors
