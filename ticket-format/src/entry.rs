@@ -266,3 +266,52 @@ fn cut(mut text: String, limit: usize) -> String {
     text.truncate(end);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cbor::Decode;
+    use crate::messages::mutate::strict;
+    use crate::messages::samples::{at, node};
+
+    fn full() -> Entry {
+        let mut entry = Entry::new(ActId([1; 16]), Kind::Redeem, at(0))
+            .refused(Refusal::Budget)
+            .subject(node())
+            .source("192.0.2.1:4433")
+            .policies(["default".to_owned()])
+            .ticket_hash(TicketHash([2; 32]))
+            .evidence(EvidenceHash([3; 32]))
+            .request(RequestHash([4; 32]))
+            .policy(PolicyDigest([5; 32]))
+            .epoch(6)
+            .dataset(DatasetId([7; 16]))
+            .items(vec![(ItemDigest([8; 32]), Ok(())), (ItemDigest([9; 32]), Err(Refusal::Budget))])
+            .ticket(TicketId([10; 16]))
+            .expires(at(60))
+            .launch(LaunchId([11; 16]))
+            .count(1)
+            .proof([12; 32])
+            .follows(ActId([13; 16]));
+        entry.alarm = Some(Alarm::Fork);
+        entry
+    }
+
+    #[test]
+    fn an_entry_holds_to_its_shape() {
+        // rule: AUD-3, ENC-3
+        let optional: Vec<i64> = (5..=21).collect();
+        strict(&full(), &optional, &[12, 19, 20]);
+        strict(&Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)), &[18], &[]);
+    }
+
+    #[test]
+    fn the_largest_batch_fits_an_entry() {
+        // rule: AUD-3
+        let items = vec![(ItemDigest([8; 32]), Err(Refusal::Invalid)); limits::ITEMS];
+        let policies = vec!["p".repeat(limits::NAME); POLICIES];
+        let entry = full().items(items).policies(policies).source("s".repeat(300)).subject("t".repeat(300));
+        assert!(entry.fits());
+        assert_eq!(Entry::from_cbor(&entry.to_cbor(), limits::ENTRY), Ok(entry));
+    }
+}

@@ -154,3 +154,6 @@ impl Encode for IssueEvidence<'_> {
 }
 
 evidence!(IssueEvidence, EVIDENCE_ISSUE, NodeSecret, NodeKey);
+
+#[cfg(test)]
+mod tests;

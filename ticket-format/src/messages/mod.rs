@@ -178,4 +178,8 @@ impl Request {
 }
 
 #[cfg(test)]
+pub(crate) mod mutate;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
