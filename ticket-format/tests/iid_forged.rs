@@ -72,6 +72,7 @@ fn shape_fault(proof: &Proof) -> &'static str {
     }
 }
 
+// rule: IID-2
 #[test]
 fn every_other_cms_shape_is_refused_although_the_signature_is_good() {
     let sets: Vec<(&str, Proof)> = vec![
@@ -348,6 +349,7 @@ fn document_fault(document: &str) -> DocumentFault {
     }
 }
 
+// rule: IID-4
 #[test]
 fn a_duplicate_member_in_a_signed_document_is_refused() {
     let twice = DOCUMENT.replace("\"kernelId\" : null", "\"accountId\" : \"999999999999\"");
@@ -540,6 +542,7 @@ fn a_region_outside_the_table_is_named_in_the_refusal() {
     );
 }
 
+// rule: IID-5 (the test certificate's dates are long over)
 #[test]
 fn a_table_of_keys_is_refused_with_the_region_at_fault() {
     let good = test_certificate();

@@ -195,6 +195,7 @@ fn a_genuine_signature_over_another_document_is_refused() {
     assert_eq!(name_of(verify_blob(&mixed, &keys)), "iid-digest-mismatch");
 }
 
+// rule: IID-3
 #[test]
 fn another_regions_key_does_not_do_and_an_unknown_region_has_no_fallback() {
     let pem = |region: &str| {
@@ -225,6 +226,7 @@ fn another_regions_key_does_not_do_and_an_unknown_region_has_no_fallback() {
     assert!(verify(&proof, &own).is_ok());
 }
 
+// rule: IID-1
 #[test]
 fn the_text_may_be_folded_anyhow_but_must_be_strict_base64() {
     let keys = RegionKeys::built_in();

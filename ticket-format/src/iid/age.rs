@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 /// How far ahead of our clock a launch time may lie, in seconds (clock skew between AWS and us).
-pub const FUTURE_TOLERANCE_SECONDS: u64 = 60;
+pub const FUTURE_TOLERANCE_SECONDS: u64 = crate::limits::SKEW;
 
 /// Why a document's launch time is not acceptable now.
 ///

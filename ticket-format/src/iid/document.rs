@@ -32,6 +32,7 @@ pub struct VerifiedDocument {
 impl VerifiedDocument {
     /// Reads verified content. Unknown members are fine; they are not looked at.
     pub(super) fn new(content: &VerifiedContent, proof_hash: [u8; 32]) -> Result<Self, IidRefusal> {
+        // rule: IID-4
         let members = json::members(content.bytes())?;
         Ok(Self {
             account_id: text(&members, "accountId", is_account)?,

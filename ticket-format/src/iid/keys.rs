@@ -134,6 +134,7 @@ fn key_of(pem: &str) -> Result<RegionKey, CertificateFault> {
     }
     let certificate = Certificate::from_der(certificate.as_bytes())
         .map_err(|_| CertificateFault::NotACertificate)?;
+    // rule: IID-5
     let key = certificate.tbs_certificate().subject_public_key_info();
     if key.algorithm.oid != RSA_ENCRYPTION {
         return Err(CertificateFault::NotRsa);

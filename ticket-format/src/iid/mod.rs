@@ -30,9 +30,8 @@ use sha2::{Digest, Sha256};
 
 use shape::Received;
 
-/// Largest proof text in bytes: [`MAX_PROOF_BYTES`] in base64, with CR LF after every 76 columns,
-/// rounded up.
-pub const MAX_PROOF_TEXT_BYTES: usize = 6 * 1024;
+/// Largest proof text in bytes: [`MAX_PROOF_BYTES`] in base64 with white space, and room to spare.
+pub const MAX_PROOF_TEXT_BYTES: usize = crate::limits::IID_TEXT;
 /// Largest decoded proof in bytes; real ones have about 1,100.
 pub const MAX_PROOF_BYTES: usize = 4 * 1024;
 
@@ -44,6 +43,7 @@ pub const MAX_PROOF_BYTES: usize = 4 * 1024;
 pub fn verify(proof: &[u8], keys: &RegionKeys) -> Result<VerifiedDocument, IidRefusal> {
     let blob = decode(proof)?;
     let received = Received::read(&blob)?;
+    // rule: IID-3
     let region = received.claimed_region()?;
     let Some(key) = keys.get(&region) else {
         return Err(IidRefusal::UnknownRegion(region));
@@ -54,6 +54,7 @@ pub fn verify(proof: &[u8], keys: &RegionKeys) -> Result<VerifiedDocument, IidRe
 
 /// Base64 to bytes, with both bounds checked before anything is built.
 fn decode(proof: &[u8]) -> Result<Vec<u8>, IidRefusal> {
+    // rule: IID-1
     if proof.len() > MAX_PROOF_TEXT_BYTES {
         return Err(IidRefusal::TooLarge {
             what: "its text",

@@ -85,6 +85,7 @@ impl VerifiedContent {
 impl Received {
     /// Reads a decoded proof. The caller has bounded its size.
     pub(super) fn read(blob: &[u8]) -> Result<Self, IidRefusal> {
+        // rule: IID-2
         let outer = ContentInfo::from_ber(blob).map_err(|e| not_cms(&e))?;
         require(
             outer.content_type == ID_SIGNED_DATA,
