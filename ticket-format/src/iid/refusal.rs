@@ -31,7 +31,7 @@ pub enum IidRefusal {
         "identity proof is not a CMS SignedData structure; only the /rsa2048 proof is accepted"
     )]
     NotCms,
-    /// CMS, but not the one shape that is accepted (see [`super::shape`]).
+    /// CMS, but not the one shape that is accepted (see `iid/shape.rs`).
     #[error("identity proof has a CMS shape that is not accepted: {0}")]
     Shape(&'static str),
     /// The document names a region for which no key is pinned.
@@ -74,10 +74,10 @@ pub enum DocumentFault {
     /// A member name occurs twice in one object, at any level.
     #[error("a member name occurs twice")]
     DuplicateMember,
-    /// Nested deeper than [`super::json::MAX_DEPTH`].
+    /// Nested deeper than 4 levels.
     #[error("it is nested too deeply")]
     TooDeep,
-    /// An object or array holds more than [`super::json::MAX_ITEMS`] items.
+    /// An object or array holds more than 64 items.
     #[error("an object or array in it has too many items")]
     TooManyItems,
     /// A required member is absent.

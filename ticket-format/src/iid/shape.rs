@@ -12,7 +12,7 @@
 //!   must agree with the SignerInfo) are optional;
 //! - algorithm parameters absent or NULL;
 //! - **no other bytes**: what was parsed is encoded again in each of the three encodings that exist
-//!   (see [`content_of`]) and must equal the received bytes. So the attributes that are hashed are
+//!   (see `content_of`) and must equal the received bytes. So the attributes that are hashed are
 //!   the received ones, and no length, tag or end-of-contents octet has a second spelling.
 //!
 //! The issuer and serial are neither signed nor used: the key is pinned by region, and a renewed
