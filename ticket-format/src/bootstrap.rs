@@ -67,10 +67,14 @@ pub enum BootstrapError {
     #[error("the user-data is {0} bytes; at most 16384 are read")]
     TooLarge(usize),
     /// No line begins with the marker.
-    #[error("no line of the user-data begins with `# postern/1 `: add the line that `postern-admin launch create` printed")]
+    #[error(
+        "no line of the user-data begins with `# postern/1 `: add the line that `postern-admin launch create` printed"
+    )]
     Missing,
     /// Which one is meant cannot be known.
-    #[error("lines {0} and {1} of the user-data both begin with `# postern/1 `: keep the one of this launch")]
+    #[error(
+        "lines {0} and {1} of the user-data both begin with `# postern/1 `: keep the one of this launch"
+    )]
     Twice(usize, usize),
     /// A marker line that does not decode.
     #[error("line {line} of the user-data is a damaged bootstrap ({what}): copy it again, whole")]
@@ -104,11 +108,16 @@ impl Bootstrap {
         if user_data.len() > USER_DATA {
             return Err(BootstrapError::TooLarge(user_data.len()));
         }
-        let mut lines = user_data.split(|byte| *byte == b'\n').enumerate().filter_map(|(index, line)| {
-            // The marker ends in a blank, so the line's end is trimmed after it was found.
-            let text = line.trim_ascii_start().strip_prefix(labels::BOOTSTRAP_MARKER.as_bytes())?;
-            Some((index + 1, text.trim_ascii()))
-        });
+        let mut lines = user_data
+            .split(|byte| *byte == b'\n')
+            .enumerate()
+            .filter_map(|(index, line)| {
+                // The marker ends in a blank, so the line's end is trimmed after it was found.
+                let text = line
+                    .trim_ascii_start()
+                    .strip_prefix(labels::BOOTSTRAP_MARKER.as_bytes())?;
+                Some((index + 1, text.trim_ascii()))
+            });
         let (line, text) = lines.next().ok_or(BootstrapError::Missing)?;
         if let Some((second, _)) = lines.next() {
             return Err(BootstrapError::Twice(line, second));
@@ -158,7 +167,8 @@ impl Bootstrap {
 pub fn launch_secret(secret: &BootstrapSecret, launch: LaunchId) -> LaunchSecret {
     // rule: BOOT-2
     let mut seed = Zeroizing::new([0; 32]);
-    let expanded = Hkdf::<Sha256>::new(Some(&launch.0), secret.expose()).expand(labels::LAUNCH_KEY.as_bytes(), seed.as_mut());
+    let expanded = Hkdf::<Sha256>::new(Some(&launch.0), secret.expose())
+        .expand(labels::LAUNCH_KEY.as_bytes(), seed.as_mut());
     assert!(expanded.is_ok(), "HKDF-SHA256 gives 32 bytes");
     LaunchSecret::from_seed(&seed)
 }

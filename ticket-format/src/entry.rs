@@ -4,10 +4,13 @@
 use crate::Refusal;
 use crate::cbor::{DecodeError, Encode, Reader, Writer};
 use crate::ids::{
-    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PolicyDigest, RequestHash, TicketHash, TicketId,
+    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PolicyDigest, RequestHash, TicketHash,
+    TicketId,
 };
 use crate::limits;
-use crate::messages::shape::{Fixed, List, Maybe, Pair, Shape, Text, UINT, closed_map, item, numbered};
+use crate::messages::shape::{
+    Fixed, List, Maybe, Pair, Shape, Text, UINT, closed_map, item, numbered,
+};
 use crate::time::Timestamp;
 
 numbered! {
@@ -77,7 +80,9 @@ impl Shape for OutcomeShape {
     fn read(&self, reader: &mut Reader<'_>) -> Result<Outcome, DecodeError> {
         match reader.uint()? {
             0 => Ok(Ok(())),
-            number => Refusal::from_number(number).map(Err).ok_or(DecodeError::OutOfRange("result")),
+            number => Refusal::from_number(number)
+                .map(Err)
+                .ok_or(DecodeError::OutOfRange("result")),
         }
     }
 }
@@ -231,7 +236,8 @@ impl Entry {
     /// Says who. Cut to 128 bytes.
     #[must_use]
     pub fn subject(mut self, subject: impl ToString) -> Self {
-        self.subject = Some(cut(subject.to_string(), limits::NAME)).filter(|subject| !subject.is_empty());
+        self.subject =
+            Some(cut(subject.to_string(), limits::NAME)).filter(|subject| !subject.is_empty());
         self
     }
 
@@ -246,7 +252,12 @@ impl Entry {
     #[must_use]
     pub fn policies(mut self, policies: impl IntoIterator<Item = String>) -> Self {
         let named = policies.into_iter().filter(|policy| !policy.is_empty());
-        self.policies = Some(named.take(POLICIES).map(|policy| cut(policy, limits::NAME)).collect());
+        self.policies = Some(
+            named
+                .take(POLICIES)
+                .map(|policy| cut(policy, limits::NAME))
+                .collect(),
+        );
         self
     }
 
@@ -286,7 +297,10 @@ mod tests {
             .policy(PolicyDigest([5; 32]))
             .epoch(6)
             .dataset(DatasetId([7; 16]))
-            .items(vec![(ItemDigest([8; 32]), Ok(())), (ItemDigest([9; 32]), Err(Refusal::Budget))])
+            .items(vec![
+                (ItemDigest([8; 32]), Ok(())),
+                (ItemDigest([9; 32]), Err(Refusal::Budget)),
+            ])
             .ticket(TicketId([10; 16]))
             .expires(at(60))
             .launch(LaunchId([11; 16]))
@@ -302,7 +316,11 @@ mod tests {
         // rule: AUD-3, ENC-3
         let optional: Vec<i64> = (5..=21).collect();
         strict(&full(), &optional, &[12, 19, 20]);
-        strict(&Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)), &[18], &[]);
+        strict(
+            &Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)),
+            &[18],
+            &[],
+        );
     }
 
     #[test]
@@ -310,7 +328,11 @@ mod tests {
         // rule: AUD-3
         let items = vec![(ItemDigest([8; 32]), Err(Refusal::Invalid)); limits::ITEMS];
         let policies = vec!["p".repeat(limits::NAME); POLICIES];
-        let entry = full().items(items).policies(policies).source("s".repeat(300)).subject("t".repeat(300));
+        let entry = full()
+            .items(items)
+            .policies(policies)
+            .source("s".repeat(300))
+            .subject("t".repeat(300));
         assert!(entry.fits());
         assert_eq!(Entry::from_cbor(&entry.to_cbor(), limits::ENTRY), Ok(entry));
     }

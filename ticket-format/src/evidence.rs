@@ -15,8 +15,20 @@ use crate::time::Timestamp;
 
 /// The binding of evidence: to realm and broker, to no connection and no ticket, so that a third
 /// party can check it.
-fn binding<'a>(label: &'static str, realm: &'a str, identity: &'a [u8; 32], body: &'a [u8]) -> Binding<'a> {
-    Binding { label, realm, identity, exporter: None, ticket: None, body }
+fn binding<'a>(
+    label: &'static str,
+    realm: &'a str,
+    identity: &'a [u8; 32],
+    body: &'a [u8],
+) -> Binding<'a> {
+    Binding {
+        label,
+        realm,
+        identity,
+        exporter: None,
+        ticket: None,
+        body,
+    }
 }
 
 macro_rules! evidence {
@@ -25,15 +37,29 @@ macro_rules! evidence {
             /// Signs it, for this realm and broker.
             #[must_use]
             pub fn sign(&self, key: &$secret, realm: &str, broker: &TlsKey) -> Proof {
-                key.sign(&binding(labels::$label, realm, &broker.to_bytes(), &self.to_cbor()))
+                key.sign(&binding(
+                    labels::$label,
+                    realm,
+                    &broker.to_bytes(),
+                    &self.to_cbor(),
+                ))
             }
 
             /// Checks its signature.
             ///
             /// # Errors
             /// [`BadProof`]: other content, another key, realm or broker.
-            pub fn verify(&self, key: &$public, realm: &str, broker: &TlsKey, proof: &Proof) -> Result<(), BadProof> {
-                key.verify(&binding(labels::$label, realm, &broker.to_bytes(), &self.to_cbor()), proof)
+            pub fn verify(
+                &self,
+                key: &$public,
+                realm: &str,
+                broker: &TlsKey,
+                proof: &Proof,
+            ) -> Result<(), BadProof> {
+                key.verify(
+                    &binding(labels::$label, realm, &broker.to_bytes(), &self.to_cbor()),
+                    proof,
+                )
             }
 
             /// The next link of the chain (TKT-8).

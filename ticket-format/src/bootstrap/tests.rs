@@ -40,18 +40,33 @@ fn the_line_is_found_wherever_it_stands() {
 fn user_data_without_one_whole_line_is_refused_with_a_reason() {
     // rule: BOOT-1
     let line = sample().to_user_data_line();
-    assert_eq!(Bootstrap::find(b"#cloud-config\n"), Err(BootstrapError::Missing));
+    assert_eq!(
+        Bootstrap::find(b"#cloud-config\n"),
+        Err(BootstrapError::Missing)
+    );
     assert_eq!(Bootstrap::find(b""), Err(BootstrapError::Missing));
     assert_eq!(Bootstrap::find(&[0xff; 100]), Err(BootstrapError::Missing));
-    assert_eq!(Bootstrap::find(format!("\n{0}\n{0}\n", *line).as_bytes()), Err(BootstrapError::Twice(2, 3)));
-    assert_eq!(Bootstrap::find(&vec![b'\n'; USER_DATA + 1]), Err(BootstrapError::TooLarge(USER_DATA + 1)));
+    assert_eq!(
+        Bootstrap::find(format!("\n{0}\n{0}\n", *line).as_bytes()),
+        Err(BootstrapError::Twice(2, 3))
+    );
+    assert_eq!(
+        Bootstrap::find(&vec![b'\n'; USER_DATA + 1]),
+        Err(BootstrapError::TooLarge(USER_DATA + 1))
+    );
     for end in labels::BOOTSTRAP_MARKER.len()..line.len() {
         let found = Bootstrap::find(&line.as_bytes()[..end]);
-        assert!(matches!(found, Err(BootstrapError::Damaged { line: 1, .. })), "cut to {end}: {found:?}");
+        assert!(
+            matches!(found, Err(BootstrapError::Damaged { line: 1, .. })),
+            "cut to {end}: {found:?}"
+        );
     }
     assert!(matches!(
         Bootstrap::find(format!("{}=", *line).as_bytes()),
-        Err(BootstrapError::Damaged { what: Damage::Base64, .. })
+        Err(BootstrapError::Damaged {
+            what: Damage::Base64,
+            ..
+        })
     ));
 }
 
@@ -67,7 +82,16 @@ fn neither_the_bootstrap_nor_its_errors_print_the_secret() {
 fn the_launch_key_depends_on_secret_and_launch_alone() {
     // rule: BOOT-2
     let one = sample().launch_secret().public();
-    assert_eq!(one, launch_secret(&BootstrapSecret::from_bytes([0xa5; 32]), LaunchId([1; 16])).public());
-    assert_ne!(one, launch_secret(&BootstrapSecret::from_bytes([0xa5; 32]), LaunchId([2; 16])).public());
-    assert_ne!(one, launch_secret(&BootstrapSecret::from_bytes([0xa6; 32]), LaunchId([1; 16])).public());
+    assert_eq!(
+        one,
+        launch_secret(&BootstrapSecret::from_bytes([0xa5; 32]), LaunchId([1; 16])).public()
+    );
+    assert_ne!(
+        one,
+        launch_secret(&BootstrapSecret::from_bytes([0xa5; 32]), LaunchId([2; 16])).public()
+    );
+    assert_ne!(
+        one,
+        launch_secret(&BootstrapSecret::from_bytes([0xa6; 32]), LaunchId([1; 16])).public()
+    );
 }

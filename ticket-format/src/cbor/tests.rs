@@ -7,7 +7,10 @@ use super::*;
 const LIMIT: usize = 1 << 20;
 
 fn unhex(hex: &str) -> Vec<u8> {
-    hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    hex.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }
 
 fn vectors(text: &str) -> Vec<serde_json::Value> {
@@ -21,7 +24,9 @@ fn hex_of(vector: &serde_json::Value) -> Vec<u8> {
 #[test]
 fn bytes_that_are_not_well_formed_are_refused() {
     // rule: ENC-1
-    let all = vectors(include_str!("../../../tests/vectors/cbor/not_well_formed.json"));
+    let all = vectors(include_str!(
+        "../../../tests/vectors/cbor/not_well_formed.json"
+    ));
     assert!(all.len() > 50);
     for vector in all {
         assert!(validate(&hex_of(&vector), LIMIT).is_err(), "{vector}");
@@ -31,7 +36,9 @@ fn bytes_that_are_not_well_formed_are_refused() {
 #[test]
 fn bytes_that_are_well_formed_and_not_deterministic_are_refused() {
     // rule: ENC-1
-    let all = vectors(include_str!("../../../tests/vectors/cbor/not_deterministic.json"));
+    let all = vectors(include_str!(
+        "../../../tests/vectors/cbor/not_deterministic.json"
+    ));
     assert!(all.len() > 30);
     for vector in all {
         assert!(validate(&hex_of(&vector), LIMIT).is_err(), "{vector}");
@@ -44,7 +51,9 @@ fn of_the_examples_of_rfc_8949_exactly_the_ones_in_our_subset_are_accepted() {
     fn ours(value: &ciborium::Value) -> bool {
         use ciborium::Value;
         match value {
-            Value::Integer(_) | Value::Bytes(_) | Value::Text(_) | Value::Bool(_) | Value::Null => true,
+            Value::Integer(_) | Value::Bytes(_) | Value::Text(_) | Value::Bool(_) | Value::Null => {
+                true
+            }
             Value::Array(items) => items.iter().all(ours),
             Value::Map(pairs) => pairs.iter().all(|(key, value)| ours(key) && ours(value)),
             _ => false,
@@ -56,7 +65,8 @@ fn of_the_examples_of_rfc_8949_exactly_the_ones_in_our_subset_are_accepted() {
         let shortest = vector["roundtrip"] == true;
         // Bignums within 64 bits and `undefined` read as plain values elsewhere: their heads tell.
         let plain = !matches!(bytes[0], 0xc2 | 0xc3 | 0xf7);
-        let expected = shortest && plain && ciborium::from_reader(&bytes[..]).is_ok_and(|value| ours(&value));
+        let expected =
+            shortest && plain && ciborium::from_reader(&bytes[..]).is_ok_and(|value| ours(&value));
         assert_eq!(validate(&bytes, LIMIT).is_ok(), expected, "{vector}");
         accepted += usize::from(expected);
     }
@@ -69,8 +79,14 @@ fn sixty_four_kibibytes_of_nesting_are_refused_in_constant_stack() {
     for head in [0x81, 0xd2, 0xa1, 0x9f, 0x5f] {
         assert!(validate(&vec![head; 64 * 1024], LIMIT).is_err(), "{head:x}");
     }
-    assert_eq!(validate(&[0x81; 64 * 1024], LIMIT), Err(DecodeError::TooDeep));
-    assert_eq!(validate(&[0xd2; 64 * 1024], LIMIT), Err(DecodeError::TooDeep));
+    assert_eq!(
+        validate(&[0x81; 64 * 1024], LIMIT),
+        Err(DecodeError::TooDeep)
+    );
+    assert_eq!(
+        validate(&[0xd2; 64 * 1024], LIMIT),
+        Err(DecodeError::TooDeep)
+    );
 }
 
 #[test]
@@ -78,15 +94,27 @@ fn nesting_is_followed_to_the_cap_and_not_beyond() {
     // rule: ENC-2
     let nested = |depth: usize| [vec![0x81; depth - 1], vec![0x80]].concat();
     assert_eq!(validate(&nested(MAX_DEPTH), LIMIT), Ok(()));
-    assert_eq!(validate(&nested(MAX_DEPTH + 1), LIMIT), Err(DecodeError::TooDeep));
+    assert_eq!(
+        validate(&nested(MAX_DEPTH + 1), LIMIT),
+        Err(DecodeError::TooDeep)
+    );
 }
 
 #[test]
 fn a_declared_length_allocates_nothing() {
     // rule: ENC-2
-    for head in ["9bffffffffffffffff", "bbffffffffffffffff", "5bffffffffffffffff", "7bffffffffffffffff", "9affffffff"] {
+    for head in [
+        "9bffffffffffffffff",
+        "bbffffffffffffffff",
+        "5bffffffffffffffff",
+        "7bffffffffffffffff",
+        "9affffffff",
+    ] {
         assert!(validate(&unhex(head), LIMIT).is_err(), "{head}");
-        assert!(Reader::new(&unhex(head)).list(.., Reader::uint).is_err(), "{head}");
+        assert!(
+            Reader::new(&unhex(head)).list(.., Reader::uint).is_err(),
+            "{head}"
+        );
     }
 }
 
@@ -94,20 +122,29 @@ fn a_declared_length_allocates_nothing() {
 fn more_bytes_than_the_limit_are_refused_before_they_are_read() {
     // rule: ENC-2
     assert_eq!(validate(&[0x80, 0x80], 1), Err(DecodeError::TooLarge));
-    assert_eq!(crate::ids::TicketHash::from_cbor(&[0; 40], 34), Err(DecodeError::TooLarge));
+    assert_eq!(
+        crate::ids::TicketHash::from_cbor(&[0; 40], 34),
+        Err(DecodeError::TooLarge)
+    );
 }
 
 #[test]
 fn bytes_after_the_item_are_refused() {
     // rule: ENC-1
-    assert_eq!(validate(&[0x80, 0x80], LIMIT), Err(DecodeError::TrailingBytes));
+    assert_eq!(
+        validate(&[0x80, 0x80], LIMIT),
+        Err(DecodeError::TrailingBytes)
+    );
 }
 
 /// `{1: 7, 2: "a"}`.
 fn two_members(bytes: &[u8]) -> Result<(u64, String), DecodeError> {
     let mut reader = Reader::new(bytes);
     let mut map = reader.map(2)?;
-    let found = (map.required(1, Reader::uint)?, map.required(2, |r| r.text(..=4).map(str::to_owned))?);
+    let found = (
+        map.required(1, Reader::uint)?,
+        map.required(2, |r| r.text(..=4).map(str::to_owned))?,
+    );
     map.end()?;
     reader.finish()?;
     Ok(found)
@@ -118,7 +155,10 @@ fn a_closed_map_is_read_in_its_one_order_and_no_other() {
     // rule: ENC-3
     assert_eq!(two_members(&unhex("a20107026161")), Ok((7, "a".to_owned())));
     assert_eq!(two_members(&unhex("a10107")), Err(DecodeError::Missing(2)));
-    assert_eq!(two_members(&unhex("a1026161")), Err(DecodeError::Missing(1)));
+    assert_eq!(
+        two_members(&unhex("a1026161")),
+        Err(DecodeError::Missing(1))
+    );
     assert_eq!(two_members(&unhex("a0")), Err(DecodeError::Missing(1)));
     for (bad, why) in [
         ("a20261610107", "keys out of order"),
@@ -139,16 +179,32 @@ fn a_closed_map_is_read_in_its_one_order_and_no_other() {
 #[test]
 fn a_text_map_is_written_with_shorter_keys_first_and_read_in_that_order_only() {
     // rule: ENC-1
-    let pairs = BTreeMap::from([("aa".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+    let pairs = BTreeMap::from([
+        ("aa".to_owned(), "1".to_owned()),
+        ("b".to_owned(), "2".to_owned()),
+    ]);
     let mut writer = Writer::new();
     writer.text_map(&pairs);
     let bytes = writer.into_bytes();
     assert_eq!(bytes, unhex("a2616261326261616131"));
     assert_eq!(Reader::new(&bytes).text_map(2, 2, 1), Ok(pairs));
-    for bad in ["a262616161316162 6132", "a2616261326162 6131", "a16062 6161", "a26162613262616162 6161"] {
-        assert!(Reader::new(&unhex(&bad.replace(' ', ""))).text_map(2, 2, 1).is_err(), "{bad}");
+    for bad in [
+        "a262616161316162 6132",
+        "a2616261326162 6131",
+        "a16062 6161",
+        "a26162613262616162 6161",
+    ] {
+        assert!(
+            Reader::new(&unhex(&bad.replace(' ', "")))
+                .text_map(2, 2, 1)
+                .is_err(),
+            "{bad}"
+        );
     }
-    assert!(Reader::new(&bytes).text_map(1, 2, 1).is_err(), "more pairs than allowed");
+    assert!(
+        Reader::new(&bytes).text_map(1, 2, 1).is_err(),
+        "more pairs than allowed"
+    );
 }
 
 #[test]
@@ -157,7 +213,9 @@ fn a_text_map_handed_out_pair_by_pair_gives_the_bytes_that_were_read() {
     let bytes = unhex("a26162613262616161310f");
     let mut seen = Vec::new();
     let mut reader = Reader::new(&bytes);
-    let raw = reader.text_pairs(2, 2, 1, |key, value| seen.push((key, value))).unwrap();
+    let raw = reader
+        .text_pairs(2, 2, 1, |key, value| seen.push((key, value)))
+        .unwrap();
     assert_eq!((raw, seen), (&bytes[..10], vec![("b", "2"), ("aa", "1")]));
     assert_eq!(reader.uint(), Ok(15));
 }
@@ -183,7 +241,9 @@ fn item() -> impl Strategy<Value = Vec<u8>> {
             proptest::collection::btree_map(inner.clone(), inner, 0..4).prop_map(|pairs| {
                 let mut writer = Writer::new();
                 writer.map(pairs.len());
-                pairs.iter().for_each(|(key, value)| _ = writer.raw(key).raw(value));
+                pairs
+                    .iter()
+                    .for_each(|(key, value)| _ = writer.raw(key).raw(value));
                 writer.into_bytes()
             }),
         ]

@@ -40,10 +40,21 @@ closed_map! {
 impl Denial {
     /// A denial made now. It is kept until the last ticket that it could hit has expired.
     #[must_use]
-    pub fn new(selector: Selector, reason: String, statement: StatementDigest, made: Timestamp) -> Self {
+    pub fn new(
+        selector: Selector,
+        reason: String,
+        statement: StatementDigest,
+        made: Timestamp,
+    ) -> Self {
         // rule: DEN-7
         let forget = made.plus(limits::LONGEST_TICKET_LIFE + limits::SKEW);
-        Self { selector, reason, statement, made, forget }
+        Self {
+            selector,
+            reason,
+            statement,
+            made,
+            forget,
+        }
     }
 }
 
@@ -55,7 +66,11 @@ pub const CHAIN_START: ChainDigest = ChainDigest([0; 32]);
 pub fn chain_next(previous: ChainDigest, denial: &[u8]) -> ChainDigest {
     // rule: DEN-1
     let mut writer = Writer::with_capacity(96);
-    writer.array(3).text(labels::DENIAL).bytes(&previous.0).bytes(&Sha256::digest(denial));
+    writer
+        .array(3)
+        .text(labels::DENIAL)
+        .bytes(&previous.0)
+        .bytes(&Sha256::digest(denial));
     ChainDigest::of(&writer.into_bytes())
 }
 

@@ -39,7 +39,9 @@ pub struct Selector(Members);
 
 /// A selector without a member would hit everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a denial needs at least one of ticket, node, launch, account, region, image, dataset, issued-before")]
+#[error(
+    "a denial needs at least one of ticket, node, launch, account, region, image, dataset, issued-before"
+)]
 pub struct EmptySelector;
 
 impl Selector {
@@ -49,31 +51,47 @@ impl Selector {
     /// [`EmptySelector`].
     pub fn new(members: Members) -> Result<Self, EmptySelector> {
         // rule: DEN-2
-        if members == Members::default() { Err(EmptySelector) } else { Ok(Self(members)) }
+        if members == Members::default() {
+            Err(EmptySelector)
+        } else {
+            Ok(Self(members))
+        }
     }
 
     /// A ticket; a node ticket's id hits the dataset tickets issued on it too.
     #[must_use]
     pub fn ticket(ticket: TicketId) -> Self {
-        Self(Members { ticket: Some(ticket), ..Members::default() })
+        Self(Members {
+            ticket: Some(ticket),
+            ..Members::default()
+        })
     }
 
     /// A node.
     #[must_use]
     pub fn node(node: NodeId) -> Self {
-        Self(Members { node: Some(node), ..Members::default() })
+        Self(Members {
+            node: Some(node),
+            ..Members::default()
+        })
     }
 
     /// A launch, and every node that it let in.
     #[must_use]
     pub fn launch(launch: LaunchId) -> Self {
-        Self(Members { launch: Some(launch), ..Members::default() })
+        Self(Members {
+            launch: Some(launch),
+            ..Members::default()
+        })
     }
 
     /// A dataset.
     #[must_use]
     pub fn dataset(dataset: DatasetId) -> Self {
-        Self(Members { dataset: Some(dataset), ..Members::default() })
+        Self(Members {
+            dataset: Some(dataset),
+            ..Members::default()
+        })
     }
 
     /// The same, for what was issued before this time only.
@@ -98,6 +116,7 @@ impl Encode for Selector {
 
 impl Decode for Selector {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::new(Members::decode(reader)?).map_err(|EmptySelector| DecodeError::OutOfRange("selector"))
+        Self::new(Members::decode(reader)?)
+            .map_err(|EmptySelector| DecodeError::OutOfRange("selector"))
     }
 }

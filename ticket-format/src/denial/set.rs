@@ -99,9 +99,18 @@ impl DenialSet {
     pub fn insert(&mut self, denial: &Denial, epoch: u64) -> Result<(), TooMany> {
         let members = denial.selector.members();
         let issued_before = members.issued_before.map_or(u64::MAX, Timestamp::seconds);
-        let terms = Terms { issued_before, epoch, forget: denial.forget };
+        let terms = Terms {
+            issued_before,
+            epoch,
+            forget: denial.forget,
+        };
         let next = u32::try_from(self.terms.len()).map_err(|_| TooMany)?;
-        let index = *self.kinds.entry(kind(members)).or_default().entry(key(members)).or_insert(next);
+        let index = *self
+            .kinds
+            .entry(kind(members))
+            .or_default()
+            .entry(key(members))
+            .or_insert(next);
         match self.terms.get_mut(index as usize) {
             None => self.terms.push(terms),
             Some(old) => {
@@ -121,7 +130,11 @@ impl DenialSet {
         self.kinds.iter().find_map(|(kind, denials)| {
             // A node ticket's id hits the dataset tickets that were issued on it.
             let tickets = [facts.ticket, facts.parent];
-            let candidates = if kind & TICKET == 0 { &[None][..] } else { &tickets[..] };
+            let candidates = if kind & TICKET == 0 {
+                &[None][..]
+            } else {
+                &tickets[..]
+            };
             candidates.iter().find_map(|ticket| {
                 let members = project(*kind, facts, *ticket)?;
                 let terms = self.terms.get(*denials.get(&key(&members))? as usize)?;

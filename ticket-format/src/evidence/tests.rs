@@ -20,19 +20,53 @@ fn evidence_of_a_login_verifies_for_its_key_realm_broker_and_content_only() {
     };
     let proof = evidence.sign(&launch, "realm", &broker);
     let other_sealing = sealing_of_x25519();
-    assert_eq!(evidence.verify(&launch.public(), "realm", &broker, &proof), Ok(()));
+    assert_eq!(
+        evidence.verify(&launch.public(), "realm", &broker, &proof),
+        Ok(())
+    );
     assert!(evidence.verify(&key(2), "realm", &broker, &proof).is_err());
-    assert!(evidence.verify(&launch.public(), "other", &broker, &proof).is_err());
-    assert!(evidence.verify(&launch.public(), "realm", &key(8), &proof).is_err());
+    assert!(
+        evidence
+            .verify(&launch.public(), "other", &broker, &proof)
+            .is_err()
+    );
+    assert!(
+        evidence
+            .verify(&launch.public(), "realm", &key(8), &proof)
+            .is_err()
+    );
     for changed in [
-        LoginEvidence { launch: LaunchId([9; 16]), ..evidence },
-        LoginEvidence { launch_digest: StatementDigest([9; 32]), ..evidence },
-        LoginEvidence { iid_proof: ProofHash([9; 32]), ..evidence },
-        LoginEvidence { node_key: key(6), ..evidence },
-        LoginEvidence { proof_key: key(6), ..evidence },
-        LoginEvidence { sealing_key: &other_sealing, ..evidence },
+        LoginEvidence {
+            launch: LaunchId([9; 16]),
+            ..evidence
+        },
+        LoginEvidence {
+            launch_digest: StatementDigest([9; 32]),
+            ..evidence
+        },
+        LoginEvidence {
+            iid_proof: ProofHash([9; 32]),
+            ..evidence
+        },
+        LoginEvidence {
+            node_key: key(6),
+            ..evidence
+        },
+        LoginEvidence {
+            proof_key: key(6),
+            ..evidence
+        },
+        LoginEvidence {
+            sealing_key: &other_sealing,
+            ..evidence
+        },
     ] {
-        assert!(changed.verify(&launch.public(), "realm", &broker, &proof).is_err(), "{changed:?}");
+        assert!(
+            changed
+                .verify(&launch.public(), "realm", &broker, &proof)
+                .is_err(),
+            "{changed:?}"
+        );
     }
 }
 
@@ -64,22 +98,66 @@ fn evidence_of_a_renewal_and_of_an_issue_verify_and_are_never_taken_for_one_anot
         expires: at(0),
         chain: EvidenceHash([1; 32]),
     };
-    let (renewed, issued) = (renew.sign(&signer, "r", &broker), issue.sign(&signer, "r", &broker));
-    assert_eq!(renew.verify(&signer.public(), "r", &broker, &renewed), Ok(()));
-    assert_eq!(issue.verify(&signer.public(), "r", &broker, &issued), Ok(()));
-    assert!(renew.verify(&signer.public(), "r", &broker, &issued).is_err());
-    assert!(RenewEvidence { chain: EvidenceHash([2; 32]), ..renew }.verify(&signer.public(), "r", &broker, &renewed).is_err());
+    let (renewed, issued) = (
+        renew.sign(&signer, "r", &broker),
+        issue.sign(&signer, "r", &broker),
+    );
+    assert_eq!(
+        renew.verify(&signer.public(), "r", &broker, &renewed),
+        Ok(())
+    );
+    assert_eq!(
+        issue.verify(&signer.public(), "r", &broker, &issued),
+        Ok(())
+    );
+    assert!(
+        renew
+            .verify(&signer.public(), "r", &broker, &issued)
+            .is_err()
+    );
+    assert!(
+        RenewEvidence {
+            chain: EvidenceHash([2; 32]),
+            ..renew
+        }
+        .verify(&signer.public(), "r", &broker, &renewed)
+        .is_err()
+    );
     let wider = Actions::new(&[Action::Decrypt, Action::Rewrap]).unwrap();
-    assert!(IssueEvidence { actions: wider, ..issue }.verify(&signer.public(), "r", &broker, &issued).is_err());
-    assert!(IssueEvidence { expires: at(1), ..issue }.verify(&signer.public(), "r", &broker, &issued).is_err());
-    assert!(IssueEvidence { dataset: "other", ..issue }.verify(&signer.public(), "r", &broker, &issued).is_err());
+    assert!(
+        IssueEvidence {
+            actions: wider,
+            ..issue
+        }
+        .verify(&signer.public(), "r", &broker, &issued)
+        .is_err()
+    );
+    assert!(
+        IssueEvidence {
+            expires: at(1),
+            ..issue
+        }
+        .verify(&signer.public(), "r", &broker, &issued)
+        .is_err()
+    );
+    assert!(
+        IssueEvidence {
+            dataset: "other",
+            ..issue
+        }
+        .verify(&signer.public(), "r", &broker, &issued)
+        .is_err()
+    );
 }
 
 #[test]
 fn a_link_depends_on_the_one_before_the_body_and_the_signature() {
     // rule: TKT-8
     let proof = crate::messages::samples::proof();
-    let other = Proof { value: vec![4; 64], ..proof.clone() };
+    let other = Proof {
+        value: vec![4; 64],
+        ..proof.clone()
+    };
     let first = link(None, b"body", &proof);
     assert_ne!(first, link(Some(EvidenceHash([0; 32])), b"body", &proof));
     assert_ne!(first, link(None, b"bodies", &proof));

@@ -25,7 +25,10 @@ impl RefusalNotice {
     /// Without detail: for strangers.
     #[must_use]
     pub fn bare(refusal: Refusal) -> Self {
-        Self { refusal, detail: None }
+        Self {
+            refusal,
+            detail: None,
+        }
     }
 
     /// With a detail line, for a caller whose proof has verified; cut to what the shape allows.
@@ -37,7 +40,10 @@ impl RefusalNotice {
             end -= 1;
         }
         detail.truncate(end);
-        Self { refusal, detail: Some(detail) }
+        Self {
+            refusal,
+            detail: Some(detail),
+        }
     }
 }
 
@@ -90,7 +96,8 @@ impl<'a> AnswerView<'a> {
         reader.array(3..=3)?;
         let answer = match reader.uint()? {
             0 => {
-                let refusal = Refusal::from_number(reader.uint()?).ok_or(DecodeError::OutOfRange("refusal"))?;
+                let refusal = Refusal::from_number(reader.uint()?)
+                    .ok_or(DecodeError::OutOfRange("refusal"))?;
                 let detail = reader.optional(|reader| reader.text(..=DETAIL).map(str::to_owned))?;
                 Self::Refused(RefusalNotice { refusal, detail })
             }
@@ -125,7 +132,11 @@ impl Answer {
     /// An answer without a proof.
     #[must_use]
     pub fn done(verb: Verb, body: &impl Encode) -> Self {
-        Self::Done { verb, body: body.to_cbor(), proof: None }
+        Self::Done {
+            verb,
+            body: body.to_cbor(),
+            proof: None,
+        }
     }
 
     /// Reads an answer and copies its body.
@@ -134,7 +145,11 @@ impl Answer {
     /// As [`AnswerView::parse`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         Ok(match AnswerView::parse(bytes)? {
-            AnswerView::Done { verb, body, proof } => Self::Done { verb, body: body.to_vec(), proof },
+            AnswerView::Done { verb, body, proof } => Self::Done {
+                verb,
+                body: body.to_vec(),
+                proof,
+            },
             AnswerView::Refused(notice) => Self::Refused(notice),
         })
     }
@@ -189,13 +204,21 @@ const ENTRY: Bytes = Bytes(1..=limits::ENTRY);
 
 impl Encode for Receipt {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(3).uint(self.index).bytes(&self.chain).bytes(&self.entry);
+        writer
+            .array(3)
+            .uint(self.index)
+            .bytes(&self.chain)
+            .bytes(&self.entry);
     }
 }
 
 impl Decode for Receipt {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.array(3..=3)?;
-        Ok(Self { index: UINT.read(reader)?, chain: Fixed.read(reader)?, entry: ENTRY.read(reader)? })
+        Ok(Self {
+            index: UINT.read(reader)?,
+            chain: Fixed.read(reader)?,
+            entry: ENTRY.read(reader)?,
+        })
     }
 }

@@ -44,7 +44,14 @@ pub struct RawContext<'a>(&'a [u8]);
 
 impl<'a> RawContext<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        reader.text_pairs(limits::PAIRS, limits::PAIR_KEY, limits::PAIR_VALUE, |_, _| ()).map(Self)
+        reader
+            .text_pairs(
+                limits::PAIRS,
+                limits::PAIR_KEY,
+                limits::PAIR_VALUE,
+                |_, _| (),
+            )
+            .map(Self)
     }
 
     /// The map's bytes.
@@ -67,10 +74,15 @@ impl<'a> RawContext<'a> {
     /// As [`RawContext::parse`].
     pub fn contains_all(&self, required: &Context) -> Result<bool, DecodeError> {
         let mut found = 0;
-        Reader::new(self.0).text_pairs(limits::PAIRS, limits::PAIR_KEY, limits::PAIR_VALUE, |key, value| {
-            // Keys are distinct on both sides, so counting the pairs that match is enough.
-            found += usize::from(required.get(key) == Some(value));
-        })?;
+        Reader::new(self.0).text_pairs(
+            limits::PAIRS,
+            limits::PAIR_KEY,
+            limits::PAIR_VALUE,
+            |key, value| {
+                // Keys are distinct on both sides, so counting the pairs that match is enough.
+                found += usize::from(required.get(key) == Some(value));
+            },
+        )?;
         Ok(found == required.pairs().len())
     }
 }
@@ -129,7 +141,10 @@ impl<'a> RedeemBody<'a> {
             let items = map.required(4, |reader| {
                 reader.list(1..=limits::ITEMS, |reader| {
                     reader.array(2..=2)?;
-                    Ok(RedeemItem { wrapped: wrap(reader)?, context: RawContext::read(reader)? })
+                    Ok(RedeemItem {
+                        wrapped: wrap(reader)?,
+                        context: RawContext::read(reader)?,
+                    })
                 })
             })?;
             map.end()?;
@@ -171,10 +186,15 @@ impl<'a> GenerateBody<'a> {
         whole(body, |reader| {
             let mut map = reader.map(5)?;
             let head = BatchHead::read(&mut map)?;
-            let contexts = map.required(4, |reader| reader.list(1..=limits::ITEMS, RawContext::read))?;
+            let contexts =
+                map.required(4, |reader| reader.list(1..=limits::ITEMS, RawContext::read))?;
             let sealed_copy = map.required(5, Reader::bool)?;
             map.end()?;
-            Ok(Self { head, contexts, sealed_copy })
+            Ok(Self {
+                head,
+                contexts,
+                sealed_copy,
+            })
         })
     }
 
@@ -183,7 +203,9 @@ impl<'a> GenerateBody<'a> {
     pub fn encode(head: &BatchHead, contexts: &[&Context], sealed_copy: bool) -> Vec<u8> {
         let mut writer = head.write(5, contexts.len() * 64);
         writer.array(contexts.len());
-        contexts.iter().for_each(|context| context.encode(&mut writer));
+        contexts
+            .iter()
+            .for_each(|context| context.encode(&mut writer));
         writer.uint(5).bool(sealed_copy);
         writer.into_bytes()
     }
@@ -232,7 +254,11 @@ impl<'a> RewrapBody<'a> {
                 reader.list(1..=limits::ITEMS, |reader| {
                     reader.array(3..=3)?;
                     let (wrapped, context) = (wrap(reader)?, RawContext::read(reader)?);
-                    Ok(RewrapItem { wrapped, context, new_context: reader.optional(RawContext::read)? })
+                    Ok(RewrapItem {
+                        wrapped,
+                        context,
+                        new_context: reader.optional(RawContext::read)?,
+                    })
                 })
             })?;
             map.end()?;
@@ -243,7 +269,10 @@ impl<'a> RewrapBody<'a> {
     /// The bytes of a body. At most 1,000 items, or the server refuses it.
     #[must_use]
     pub fn encode(head: &BatchHead, items: &[(&[u8], &Context, Option<&Context>)]) -> Vec<u8> {
-        let mut writer = head.write(4, items.iter().map(|(wrapped, ..)| wrapped.len() + 64).sum());
+        let mut writer = head.write(
+            4,
+            items.iter().map(|(wrapped, ..)| wrapped.len() + 64).sum(),
+        );
         writer.array(items.len());
         for (wrapped, context, new_context) in items {
             context.encode(writer.array(3).bytes(wrapped));
@@ -258,7 +287,10 @@ impl<'a> RewrapBody<'a> {
     }
 }
 
-fn whole<'a, T>(body: &'a [u8], read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+fn whole<'a, T>(
+    body: &'a [u8],
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
     // rule: ENC-2
     if body.len() > limits::MESSAGE {
         return Err(DecodeError::TooLarge);

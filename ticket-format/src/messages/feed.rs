@@ -72,7 +72,10 @@ impl Encode for Numbered {
 impl Decode for Numbered {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.array(2..=2)?;
-        Ok(Self { epoch: reader.uint()?, denial: reader.bytes(1..=DENIAL)?.to_vec() })
+        Ok(Self {
+            epoch: reader.uint()?,
+            denial: reader.bytes(1..=DENIAL)?.to_vec(),
+        })
     }
 }
 
@@ -90,6 +93,10 @@ impl Shape for ByEpoch {
     fn read(&self, reader: &mut Reader<'_>) -> Result<Vec<Numbered>, DecodeError> {
         let denials = reader.list(0..=limits::DENIALS, Numbered::decode)?;
         let ascending = denials.is_sorted_by(|a, b| a.epoch < b.epoch);
-        if ascending { Ok(denials) } else { Err(DecodeError::OutOfRange("epoch")) }
+        if ascending {
+            Ok(denials)
+        } else {
+            Err(DecodeError::OutOfRange("epoch"))
+        }
     }
 }

@@ -50,7 +50,11 @@ const NAME: Text = Text(1..=limits::NAME);
 impl Encode for IssueBody {
     fn encode(&self, writer: &mut Writer) {
         writer.map(11);
-        writer.uint(1).bytes(&self.node_ticket).uint(2).text(&self.dataset);
+        writer
+            .uint(1)
+            .bytes(&self.node_ticket)
+            .uint(2)
+            .text(&self.dataset);
         self.actions.encode(writer.uint(3));
         self.required.encode(writer.uint(4));
         self.proof_key.encode(writer.uint(5));
@@ -78,7 +82,18 @@ impl Decode for IssueBody {
         let expires = map.required(10, Timestamp::decode)?;
         let evidence = map.required(11, Proof::decode)?;
         map.end()?;
-        Ok(Self { node_ticket, dataset, actions, required, proof_key, sealing_key, life, budget, expires, evidence })
+        Ok(Self {
+            node_ticket,
+            dataset,
+            actions,
+            required,
+            proof_key,
+            sealing_key,
+            life,
+            budget,
+            expires,
+            evidence,
+        })
     }
 }
 

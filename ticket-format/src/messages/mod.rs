@@ -71,7 +71,9 @@ impl Verb {
     #[must_use]
     pub fn body_limit(self) -> usize {
         match self {
-            Self::Login | Self::Renew | Self::Issue | Self::Present | Self::Feed => limits::SMALL_MESSAGE,
+            Self::Login | Self::Renew | Self::Issue | Self::Present | Self::Feed => {
+                limits::SMALL_MESSAGE
+            }
             Self::Redeem | Self::Generate | Self::Rewrap => limits::MESSAGE,
             Self::Administer => limits::STATEMENT,
         }
@@ -142,7 +144,11 @@ impl<'a> RequestView<'a> {
     /// A copy that owns its body.
     #[must_use]
     pub fn to_owned(&self) -> Request {
-        Request { verb: self.verb, body: self.body.to_vec(), proofs: self.proofs.clone() }
+        Request {
+            verb: self.verb,
+            body: self.body.to_vec(),
+            proofs: self.proofs.clone(),
+        }
     }
 }
 

@@ -40,14 +40,21 @@ fn bytes_of(value: &Value) -> Vec<u8> {
 /// A value of another type than `value`.
 fn mistyped(value: &Value) -> Vec<Value> {
     let others = match value {
-        Value::Integer(_) => vec![Value::Text("1".into()), Value::Bool(true), Value::Integer((-1).into())],
+        Value::Integer(_) => vec![
+            Value::Text("1".into()),
+            Value::Bool(true),
+            Value::Integer((-1).into()),
+        ],
         Value::Bytes(bytes) => vec![Value::Text("x".repeat(bytes.len())), Value::Array(vec![])],
         Value::Text(text) => vec![Value::Bytes(text.clone().into_bytes()), Value::Map(vec![])],
         Value::Array(_) => vec![Value::Map(vec![]), Value::Integer(1.into())],
         Value::Map(_) => vec![Value::Array(vec![]), Value::Integer(1.into())],
         _ => vec![Value::Integer(1.into()), Value::Text("true".into())],
     };
-    others.into_iter().chain([Value::Float(1.5), Value::Tag(1, Box::new(value.clone()))]).collect()
+    others
+        .into_iter()
+        .chain([Value::Float(1.5), Value::Tag(1, Box::new(value.clone()))])
+        .collect()
 }
 
 fn emptied(value: &Value) -> Option<Value> {
@@ -70,7 +77,11 @@ fn oversized(value: &Value) -> Option<Value> {
             let item = items.first().cloned().unwrap_or(Value::Integer(1.into()));
             Value::Array(vec![item; 5_000])
         }
-        Value::Map(_) => Value::Map((0..5_000).map(|n| (Value::Text(format!("{n:04}")), Value::Text("x".into()))).collect()),
+        Value::Map(_) => Value::Map(
+            (0..5_000)
+                .map(|n| (Value::Text(format!("{n:04}")), Value::Text("x".into())))
+                .collect(),
+        ),
         _ => return None,
     })
 }
@@ -79,7 +90,12 @@ fn oversized(value: &Value) -> Option<Value> {
 /// `optional`), doubled, emptied (but those of `may_be_empty`), mistyped and oversized; one member
 /// more; two swapped; every truncation; one byte more. Members are numbered as the map's keys, or
 /// by place, from 0, in an array.
-pub(crate) fn holds_to_its_shape(good: &[u8], optional: &[i64], may_be_empty: &[i64], read: impl Fn(&[u8]) -> bool) {
+pub(crate) fn holds_to_its_shape(
+    good: &[u8],
+    optional: &[i64],
+    may_be_empty: &[i64],
+    read: impl Fn(&[u8]) -> bool,
+) {
     assert!(read(good), "the sample itself is refused");
     for end in 0..good.len() {
         assert!(!read(&good[..end]), "cut to {end} bytes");
@@ -90,7 +106,13 @@ pub(crate) fn holds_to_its_shape(good: &[u8], optional: &[i64], may_be_empty: &[
     assert_eq!(bytes_of(&value), good, "the sample is deterministic");
     let (members, is_map) = match &value {
         Value::Map(pairs) => (pairs.clone(), true),
-        Value::Array(items) => ((0i64..).map(|n| Value::Integer(n.into())).zip(items.iter().cloned()).collect(), false),
+        Value::Array(items) => (
+            (0i64..)
+                .map(|n| Value::Integer(n.into()))
+                .zip(items.iter().cloned())
+                .collect(),
+            false,
+        ),
         other => panic!("neither map nor array: {other:?}"),
     };
     let refused = |members: &[(Value, Value)], what: &str| {
@@ -122,9 +144,14 @@ pub(crate) fn holds_to_its_shape(good: &[u8], optional: &[i64], may_be_empty: &[
             refused(&swapped, &format!("member {number} before its predecessor"));
         }
         for other in mistyped(value) {
-            refused(&replaced(other.clone()), &format!("member {number} as {other:?}"));
+            refused(
+                &replaced(other.clone()),
+                &format!("member {number} as {other:?}"),
+            );
         }
-        if let Some(empty) = emptied(value).filter(|empty| empty != value && !may_be_empty.contains(&number)) {
+        if let Some(empty) =
+            emptied(value).filter(|empty| empty != value && !may_be_empty.contains(&number))
+        {
             refused(&replaced(empty), &format!("member {number} emptied"));
         }
         if let Some(huge) = oversized(value) {
@@ -143,5 +170,7 @@ where
 {
     let bytes = sample.to_cbor();
     assert_eq!(T::from_cbor(&bytes, usize::MAX).as_ref(), Ok(sample));
-    holds_to_its_shape(&bytes, optional, may_be_empty, |bytes| T::from_cbor(bytes, usize::MAX).is_ok());
+    holds_to_its_shape(&bytes, optional, may_be_empty, |bytes| {
+        T::from_cbor(bytes, usize::MAX).is_ok()
+    });
 }

@@ -23,7 +23,10 @@ pub(crate) fn sealing(kem: Kem) -> SealingKey {
 }
 
 pub(crate) fn proof() -> Proof {
-    Proof { alg: ALG_EDDSA, value: vec![3; 64] }
+    Proof {
+        alg: ALG_EDDSA,
+        value: vec![3; 64],
+    }
 }
 
 pub(crate) fn node() -> NodeId {
@@ -35,5 +38,9 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
 }
 
 pub(crate) fn receipt() -> Receipt {
-    Receipt { index: 7, chain: [5; 32], entry: Entry::new(ActId([1; 16]), Kind::Issue, at(0)).to_cbor() }
+    Receipt {
+        index: 7,
+        chain: [5; 32],
+        entry: Entry::new(ActId([1; 16]), Kind::Issue, at(0)).to_cbor(),
+    }
 }

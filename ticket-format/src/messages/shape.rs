@@ -106,7 +106,11 @@ impl Shape for Uint {
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
         let value = reader.uint()?;
-        if self.0.contains(&value) { Ok(value) } else { Err(DecodeError::OutOfRange("number")) }
+        if self.0.contains(&value) {
+            Ok(value)
+        } else {
+            Err(DecodeError::OutOfRange("number"))
+        }
     }
 }
 
@@ -170,7 +174,11 @@ impl<S: Shape<Value: Ord>> Shape for Ascending<S> {
     fn read(&self, reader: &mut Reader<'_>) -> Result<Self::Value, DecodeError> {
         let items = reader.list(self.0.clone(), |reader| self.1.read(reader))?;
         // rule: ENC-1
-        if items.is_sorted_by(|a, b| a < b) { Ok(items) } else { Err(DecodeError::NotDeterministic) }
+        if items.is_sorted_by(|a, b| a < b) {
+            Ok(items)
+        } else {
+            Err(DecodeError::NotDeterministic)
+        }
     }
 }
 

@@ -18,9 +18,14 @@ use crate::wrapped::Origin;
 fn a_request_is_its_envelope_and_nothing_near_it() {
     // rule: ENC-3, REF-1
     let good = Request::encode_parts(Verb::Redeem, b"body", &[proof()]);
-    holds_to_its_shape(&good, &[], &[1, 2], |bytes| RequestView::parse(bytes).is_ok());
+    holds_to_its_shape(&good, &[], &[1, 2], |bytes| {
+        RequestView::parse(bytes).is_ok()
+    });
     let view = RequestView::parse(&good).unwrap();
-    assert_eq!((view.verb, view.body, view.proofs.len()), (Verb::Redeem, &b"body"[..], 1));
+    assert_eq!(
+        (view.verb, view.body, view.proofs.len()),
+        (Verb::Redeem, &b"body"[..], 1)
+    );
     assert_eq!(view.to_owned().to_bytes(), good);
 }
 
@@ -29,16 +34,33 @@ fn a_request_names_its_refusal() {
     // rule: REF-1
     let mut unknown = Writer::new();
     unknown.array(3).uint(10).bytes(b"").array(0);
-    assert_eq!(RequestView::parse(&unknown.into_bytes()).unwrap_err().refusal(), Refusal::Unsupported);
-    assert_eq!(RequestView::parse(b"").unwrap_err().refusal(), Refusal::Malformed);
+    assert_eq!(
+        RequestView::parse(&unknown.into_bytes())
+            .unwrap_err()
+            .refusal(),
+        Refusal::Unsupported
+    );
+    assert_eq!(
+        RequestView::parse(b"").unwrap_err().refusal(),
+        Refusal::Malformed
+    );
     let large = vec![0; limits::SMALL_MESSAGE + 1];
-    for verb in [Verb::Login, Verb::Renew, Verb::Issue, Verb::Present, Verb::Feed] {
+    for verb in [
+        Verb::Login,
+        Verb::Renew,
+        Verb::Issue,
+        Verb::Present,
+        Verb::Feed,
+    ] {
         let refused = RequestView::parse(&Request::encode_parts(verb, &large, &[])).unwrap_err();
         assert_eq!(refused.refusal(), Refusal::TooLarge, "{verb}");
     }
     assert!(RequestView::parse(&Request::encode_parts(Verb::Redeem, &large, &[])).is_ok());
     let huge = vec![0; limits::MESSAGE];
-    assert_eq!(RequestView::parse(&Request::encode_parts(Verb::Redeem, &huge, &[])), Err(RequestError::TooLarge));
+    assert_eq!(
+        RequestView::parse(&Request::encode_parts(Verb::Redeem, &huge, &[])),
+        Err(RequestError::TooLarge)
+    );
 }
 
 #[test]
@@ -50,10 +72,16 @@ fn more_proofs_than_eight_are_refused() {
 #[test]
 fn an_answer_is_its_envelope_and_nothing_near_it() {
     // rule: ENC-3
-    let done = Answer::Done { verb: Verb::Present, body: b"body".to_vec(), proof: Some(proof()) };
+    let done = Answer::Done {
+        verb: Verb::Present,
+        body: b"body".to_vec(),
+        proof: Some(proof()),
+    };
     let notice = RefusalNotice::detailed(Refusal::Policy, "no policy permits it");
     for answer in [done, Answer::Refused(notice.clone())] {
-        holds_to_its_shape(&answer.to_bytes(), &[], &[1, 2], |bytes| AnswerView::parse(bytes).is_ok());
+        holds_to_its_shape(&answer.to_bytes(), &[], &[1, 2], |bytes| {
+            AnswerView::parse(bytes).is_ok()
+        });
         assert_eq!(Answer::parse(&answer.to_bytes()), Ok(answer));
     }
     let bare = Answer::Refused(Refusal::Busy.into());
@@ -64,7 +92,10 @@ fn an_answer_is_its_envelope_and_nothing_near_it() {
 fn a_refusal_of_an_unknown_number_is_malformed() {
     let mut writer = Writer::new();
     writer.array(3).uint(0).uint(98).null();
-    assert_eq!(AnswerView::parse(&writer.into_bytes()), Err(DecodeError::OutOfRange("refusal")));
+    assert_eq!(
+        AnswerView::parse(&writer.into_bytes()),
+        Err(DecodeError::OutOfRange("refusal"))
+    );
 }
 
 #[test]
@@ -106,7 +137,14 @@ fn issue(kem: Kem) -> IssueBody {
 fn login_and_renew_hold_to_their_shapes() {
     // rule: ENC-3
     strict(&login(), &[], &[]);
-    strict(&LoginAnswer { ticket: vec![1; 300], receipt: receipt() }, &[], &[]);
+    strict(
+        &LoginAnswer {
+            ticket: vec![1; 300],
+            receipt: receipt(),
+        },
+        &[],
+        &[],
+    );
     strict(&receipt(), &[], &[]);
     let renew = RenewBody {
         node: node(),
@@ -125,10 +163,21 @@ fn issue_holds_to_its_shape() {
     // rule: ENC-3, ISS-5
     strict(&issue(Kem::XWing), &[], &[4]);
     strict(&issue(Kem::X25519), &[], &[4]);
-    strict(&IssueAnswer { ticket: vec![1; 300], receipt: receipt(), record: vec![2; 300] }, &[], &[]);
+    strict(
+        &IssueAnswer {
+            ticket: vec![1; 300],
+            receipt: receipt(),
+            record: vec![2; 300],
+        },
+        &[],
+        &[],
+    );
     // A key of one KEM under the other's id.
     let mut bytes = issue(Kem::X25519).to_cbor();
-    let at = bytes.windows(4).position(|window| window == [0x06, 0x18, 0x20, 0x07]).unwrap();
+    let at = bytes
+        .windows(4)
+        .position(|window| window == [0x06, 0x18, 0x20, 0x07])
+        .unwrap();
     bytes.splice(at..at + 4, [0x06, 0x19, 0x64, 0x7a, 0x07]);
     assert!(IssueBody::from_cbor(&bytes, usize::MAX).is_err());
 }
@@ -136,38 +185,81 @@ fn issue_holds_to_its_shape() {
 #[test]
 fn present_holds_to_its_shape() {
     // rule: ENC-3
-    strict(&PresentBody { ticket: vec![1; 300], receipt: Some(receipt()) }, &[], &[]);
-    let bare = PresentBody { ticket: vec![1; 300], receipt: None };
-    assert_eq!(PresentBody::from_cbor(&bare.to_cbor(), usize::MAX), Ok(bare));
-    let answer =
-        PresentAnswer { handle: 1, enc: vec![1; 1_120], dataset: DatasetId([1; 16]), sealing_key: SealingKeyHash([2; 32]) };
+    strict(
+        &PresentBody {
+            ticket: vec![1; 300],
+            receipt: Some(receipt()),
+        },
+        &[],
+        &[],
+    );
+    let bare = PresentBody {
+        ticket: vec![1; 300],
+        receipt: None,
+    };
+    assert_eq!(
+        PresentBody::from_cbor(&bare.to_cbor(), usize::MAX),
+        Ok(bare)
+    );
+    let answer = PresentAnswer {
+        handle: 1,
+        enc: vec![1; 1_120],
+        dataset: DatasetId([1; 16]),
+        sealing_key: SealingKeyHash([2; 32]),
+    };
     strict(&answer, &[], &[]);
 }
 
-const HEAD: BatchHead = BatchHead { handle: 3, ticket: TicketHash([1; 32]), request: RequestId([2; 16]) };
+const HEAD: BatchHead = BatchHead {
+    handle: 3,
+    ticket: TicketHash([1; 32]),
+    request: RequestId([2; 16]),
+};
 
 #[test]
 fn batch_bodies_hold_to_their_shapes_and_borrow() {
     // rule: ENC-3, ENC-4
     let context = Context::named("a").unwrap();
-    let redeem = RedeemBody::encode(&HEAD, &[(&b"wrap"[..], &context), (&b"other"[..], &context)]);
+    let redeem = RedeemBody::encode(
+        &HEAD,
+        &[(&b"wrap"[..], &context), (&b"other"[..], &context)],
+    );
     holds_to_its_shape(&redeem, &[], &[], |bytes| RedeemBody::parse(bytes).is_ok());
     let body = RedeemBody::parse(&redeem).unwrap();
     assert_eq!(body.head, HEAD);
-    assert_eq!((body.items.len(), body.items[1].wrapped), (2, &b"other"[..]));
+    assert_eq!(
+        (body.items.len(), body.items[1].wrapped),
+        (2, &b"other"[..])
+    );
     assert_eq!(body.items[0].context.bytes(), context.to_cbor());
     assert_eq!(body.items[0].context.parse(), Ok(context.clone()));
-    assert!(redeem.as_ptr_range().contains(&body.items[0].wrapped.as_ptr()), "borrowed");
+    assert!(
+        redeem
+            .as_ptr_range()
+            .contains(&body.items[0].wrapped.as_ptr()),
+        "borrowed"
+    );
 
     let generate = GenerateBody::encode(&HEAD, &[&context], true);
-    holds_to_its_shape(&generate, &[], &[], |bytes| GenerateBody::parse(bytes).is_ok());
+    holds_to_its_shape(&generate, &[], &[], |bytes| {
+        GenerateBody::parse(bytes).is_ok()
+    });
     assert!(GenerateBody::parse(&generate).unwrap().sealed_copy);
 
-    let items = [(&b"wrap"[..], &context, None), (&b"wrap"[..], &context, Some(&context))];
+    let items = [
+        (&b"wrap"[..], &context, None),
+        (&b"wrap"[..], &context, Some(&context)),
+    ];
     let rewrap = RewrapBody::encode(&HEAD, &items);
     holds_to_its_shape(&rewrap, &[], &[], |bytes| RewrapBody::parse(bytes).is_ok());
     let body = RewrapBody::parse(&rewrap).unwrap();
-    assert_eq!((body.items[0].new_context, body.items[1].new_context.is_some()), (None, true));
+    assert_eq!(
+        (
+            body.items[0].new_context,
+            body.items[1].new_context.is_some()
+        ),
+        (None, true)
+    );
 }
 
 #[test]
@@ -192,8 +284,14 @@ fn a_context_out_of_order_or_past_a_limit_is_refused_while_the_body_is_read() {
         RedeemBody::parse(&writer.into_bytes()).is_ok()
     };
     assert!(body(&[0xa2, 0x61, b'a', 0x60, 0x61, b'b', 0x60]));
-    assert!(!body(&[0xa2, 0x61, b'b', 0x60, 0x61, b'a', 0x60]), "out of order");
-    assert!(!body(&[0xa2, 0x61, b'a', 0x60, 0x61, b'a', 0x60]), "doubled");
+    assert!(
+        !body(&[0xa2, 0x61, b'b', 0x60, 0x61, b'a', 0x60]),
+        "out of order"
+    );
+    assert!(
+        !body(&[0xa2, 0x61, b'a', 0x60, 0x61, b'a', 0x60]),
+        "doubled"
+    );
     assert!(!body(&[0xa1, 0x60, 0x60]), "empty key");
     assert!(!body(&[0xa1, 0x61, b'a', 0x41, b'a']), "value is bytes");
     assert!(!body(&[0xf6]), "null");
@@ -204,7 +302,15 @@ fn a_context_out_of_order_or_past_a_limit_is_refused_while_the_body_is_read() {
 
 fn head_only() -> Writer {
     let mut writer = Writer::new();
-    writer.map(4).uint(1).uint(3).uint(2).bytes(&[1; 32]).uint(3).bytes(&[2; 16]).uint(4);
+    writer
+        .map(4)
+        .uint(1)
+        .uint(3)
+        .uint(2)
+        .bytes(&[1; 32])
+        .uint(3)
+        .bytes(&[2; 16])
+        .uint(4);
     writer
 }
 
@@ -212,14 +318,25 @@ fn head_only() -> Writer {
 fn required_pairs_are_compared_without_making_a_map() {
     // rule: RED-3
     let pairs = |list: &[(&str, &str)]| {
-        Context::new(list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()).unwrap()
+        Context::new(
+            list.iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
+        .unwrap()
     };
-    let body = RedeemBody::encode(&HEAD, &[(&b"w"[..], &pairs(&[("name", "x"), ("job", "7")]))]);
+    let body = RedeemBody::encode(
+        &HEAD,
+        &[(&b"w"[..], &pairs(&[("name", "x"), ("job", "7")]))],
+    );
     let context = RedeemBody::parse(&body).unwrap().items[0].context;
     assert_eq!(context.contains_all(&pairs(&[])), Ok(true));
     assert_eq!(context.contains_all(&pairs(&[("job", "7")])), Ok(true));
     assert_eq!(context.contains_all(&pairs(&[("job", "8")])), Ok(false));
-    assert_eq!(context.contains_all(&pairs(&[("job", "7"), ("user", "u")])), Ok(false));
+    assert_eq!(
+        context.contains_all(&pairs(&[("job", "7"), ("user", "u")])),
+        Ok(false)
+    );
 }
 
 #[test]
@@ -228,8 +345,14 @@ fn an_item_is_named_by_wrap_and_context() {
     let context = Context::named("a").unwrap();
     let mut writer = Writer::new();
     context.encode(writer.array(2).bytes(b"wrap"));
-    assert_eq!(item_digest(b"wrap", &context.to_cbor()), ItemDigest::of(&writer.into_bytes()));
-    assert_ne!(item_digest(b"wrap", &context.to_cbor()), item_digest(b"wrap", &Context::default().to_cbor()));
+    assert_eq!(
+        item_digest(b"wrap", &context.to_cbor()),
+        ItemDigest::of(&writer.into_bytes())
+    );
+    assert_ne!(
+        item_digest(b"wrap", &context.to_cbor()),
+        item_digest(b"wrap", &Context::default().to_cbor())
+    );
 }
 
 #[test]
@@ -248,9 +371,28 @@ fn the_answer_to_a_batch_holds_to_its_shape() {
         wraps: Some(vec![Some(vec![1; 100]), Some(vec![2; 100]), None]),
     };
     strict(&clear, &[6], &[]);
-    strict(&BatchAnswer { clear: clear.to_cbor(), sealed: vec![1; 80] }, &[], &[2]);
-    strict(&AdministerAnswer { result: vec![0xa0], receipt: receipt() }, &[], &[]);
-    for bad in [[0x82, 0x00, 0xf6], [0x82, 0x01, 0x00], [0x82, 0x06, 0xf6], [0x82, 0x00, 0x02]] {
+    strict(
+        &BatchAnswer {
+            clear: clear.to_cbor(),
+            sealed: vec![1; 80],
+        },
+        &[],
+        &[2],
+    );
+    strict(
+        &AdministerAnswer {
+            result: vec![0xa0],
+            receipt: receipt(),
+        },
+        &[],
+        &[],
+    );
+    for bad in [
+        [0x82, 0x00, 0xf6],
+        [0x82, 0x01, 0x00],
+        [0x82, 0x06, 0xf6],
+        [0x82, 0x00, 0x02],
+    ] {
         assert!(Verdict::from_cbor(&bad, 8).is_err(), "{bad:x?}");
     }
 }
@@ -262,19 +404,41 @@ fn the_largest_answer_to_a_batch_fits_a_message() {
         ticket: TicketHash([1; 32]),
         request: RequestHash([2; 32]),
         salt: [3; 32],
-        receipt: Receipt { index: u64::MAX, chain: [0; 32], entry: vec![0; limits::ENTRY] },
+        receipt: Receipt {
+            index: u64::MAX,
+            chain: [0; 32],
+            entry: vec![0; limits::ENTRY],
+        },
         wraps: Some(vec![Some(vec![1; limits::WRAPPED]); 1_000]),
     };
-    let answer = BatchAnswer { clear: clear.to_cbor(), sealed: vec![0; 32_016] };
+    let answer = BatchAnswer {
+        clear: clear.to_cbor(),
+        sealed: vec![0; 32_016],
+    };
     let bytes = Answer::done(Verb::Rewrap, &answer).to_bytes();
-    assert!(matches!(AnswerView::parse(&bytes), Ok(AnswerView::Done { body, .. }) if BatchAnswer::from_cbor(body, usize::MAX).is_ok()));
+    assert!(
+        matches!(AnswerView::parse(&bytes), Ok(AnswerView::Done { body, .. }) if BatchAnswer::from_cbor(body, usize::MAX).is_ok())
+    );
 }
 
 #[test]
 fn the_feed_holds_to_its_shape() {
     // rule: ENC-3
-    strict(&FeedBody { subscriber: key(1), nonce: [1; 32], epoch: 4, chain: ChainDigest([2; 32]), hold_ms: 30_000 }, &[], &[]);
-    let denial = |epoch| Numbered { epoch, denial: vec![1; 60] };
+    strict(
+        &FeedBody {
+            subscriber: key(1),
+            nonce: [1; 32],
+            epoch: 4,
+            chain: ChainDigest([2; 32]),
+            hold_ms: 30_000,
+        },
+        &[],
+        &[],
+    );
+    let denial = |epoch| Numbered {
+        epoch,
+        denial: vec![1; 60],
+    };
     let mut answer = FeedAnswer {
         nonce: [1; 32],
         epoch: 6,
@@ -285,7 +449,19 @@ fn the_feed_holds_to_its_shape() {
     };
     strict(&answer, &[], &[6]);
     answer.denials.reverse();
-    assert!(FeedAnswer::from_cbor(&answer.to_cbor(), usize::MAX).is_err(), "epochs descend");
-    let long = FeedBody { subscriber: key(1), nonce: [1; 32], epoch: 4, chain: ChainDigest([2; 32]), hold_ms: 30_001 };
-    assert!(FeedBody::from_cbor(&long.to_cbor(), usize::MAX).is_err(), "held too long");
+    assert!(
+        FeedAnswer::from_cbor(&answer.to_cbor(), usize::MAX).is_err(),
+        "epochs descend"
+    );
+    let long = FeedBody {
+        subscriber: key(1),
+        nonce: [1; 32],
+        epoch: 4,
+        chain: ChainDigest([2; 32]),
+        hold_ms: 30_001,
+    };
+    assert!(
+        FeedBody::from_cbor(&long.to_cbor(), usize::MAX).is_err(),
+        "held too long"
+    );
 }

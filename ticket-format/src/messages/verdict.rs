@@ -93,7 +93,8 @@ impl Decode for Verdict {
         match reader.uint()? {
             0 => Origin::decode(reader).map(Self::Done),
             number => {
-                let refusal = Refusal::from_number(number).ok_or(DecodeError::OutOfRange("verdict"))?;
+                let refusal =
+                    Refusal::from_number(number).ok_or(DecodeError::OutOfRange("verdict"))?;
                 match reader.optional(|_| Err(DecodeError::Expected("null")))? {
                     None::<()> => Ok(Self::Refused(refusal)),
                     Some(()) => Err(DecodeError::Expected("null")),

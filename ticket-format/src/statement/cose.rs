@@ -2,8 +2,8 @@
 
 use coset::cbor::Value;
 use coset::{
-    CborSerializable, CoseSign, CoseSignBuilder, CoseSignature, CoseSignatureBuilder, Header, HeaderBuilder, ProtectedHeader,
-    TaggedCborSerializable, iana,
+    CborSerializable, CoseSign, CoseSignBuilder, CoseSignature, CoseSignatureBuilder, Header,
+    HeaderBuilder, ProtectedHeader, TaggedCborSerializable, iana,
 };
 
 use crate::cbor::{self, Decode, DecodeError, Encode};
@@ -21,11 +21,16 @@ const KIND: &str = "postern-statement";
 const SIGNATURES: usize = 16;
 
 fn body_header() -> Header {
-    HeaderBuilder::new().value(TYP, Value::Text(KIND.to_owned())).build()
+    HeaderBuilder::new()
+        .value(TYP, Value::Text(KIND.to_owned()))
+        .build()
 }
 
 fn signer_header(signer: Thumbprint) -> Header {
-    HeaderBuilder::new().algorithm(iana::Algorithm::EdDSA).key_id(signer.0.to_vec()).build()
+    HeaderBuilder::new()
+        .algorithm(iana::Algorithm::EdDSA)
+        .key_id(signer.0.to_vec())
+        .build()
 }
 
 /// Whether a protected header, as received, is exactly this one. Its members are compared as bytes:
@@ -61,14 +66,25 @@ impl ReceivedStatement {
             return Err(StatementRefusal::Header);
         }
         if !(1..=SIGNATURES).contains(&sign.signatures.len()) {
-            return Err(StatementRefusal::Malformed(DecodeError::OutOfRange("signature count")));
+            return Err(StatementRefusal::Malformed(DecodeError::OutOfRange(
+                "signature count",
+            )));
         }
-        let signers = sign.signatures.iter().map(signer).collect::<Result<Vec<_>, _>>()?;
+        let signers = sign
+            .signatures
+            .iter()
+            .map(signer)
+            .collect::<Result<Vec<_>, _>>()?;
         let payload = Payload::from_cbor(sign.payload.as_deref().ok_or(other)?, limits::STATEMENT)?;
         if !payload.span_holds() {
             return Err(StatementRefusal::Span);
         }
-        Ok(Self { sign, payload, signers, digest: StatementDigest::of(bytes) })
+        Ok(Self {
+            sign,
+            payload,
+            signers,
+            digest: StatementDigest::of(bytes),
+        })
     }
 
     /// Believes it, if every signature on it is by another one of `admins`, it is of this realm, for
@@ -92,7 +108,9 @@ impl ReceivedStatement {
                 return Err(StatementRefusal::SignedTwice);
             }
             // rule: ENC-4, SIG-2
-            let verified = self.sign.verify_signature(which, &[], |signature, input| key.verify_raw(input, signature));
+            let verified = self.sign.verify_signature(which, &[], |signature, input| {
+                key.verify_raw(input, signature)
+            });
             verified.map_err(|_| StatementRefusal::BadSignature)?;
             signers.push(*key);
         }
@@ -110,16 +128,23 @@ impl ReceivedStatement {
         if now.plus(limits::SKEW) < payload.not_before || now >= payload.expires {
             return Err(StatementRefusal::Expired);
         }
-        Ok(VerifiedStatement { payload, signers, digest: self.digest })
+        Ok(VerifiedStatement {
+            payload,
+            signers,
+            digest: self.digest,
+        })
     }
 }
 
 /// Whose signature it says it is.
 fn signer(signature: &CoseSignature) -> Result<Thumbprint, StatementRefusal> {
-    let kid = <[u8; 32]>::try_from(signature.protected.header.key_id.as_slice()).map_err(|_| StatementRefusal::Header)?;
+    let kid = <[u8; 32]>::try_from(signature.protected.header.key_id.as_slice())
+        .map_err(|_| StatementRefusal::Header)?;
     let thumbprint = Thumbprint(kid);
     // rule: SIG-2
-    if is_exactly(&signature.protected, signer_header(thumbprint)) && signature.unprotected.is_empty() {
+    if is_exactly(&signature.protected, signer_header(thumbprint))
+        && signature.unprotected.is_empty()
+    {
         Ok(thumbprint)
     } else {
         Err(StatementRefusal::Header)
@@ -133,7 +158,9 @@ impl Payload {
     /// [`StatementRefusal`]: the result would not be accepted: no or too many signers, one twice, a
     /// span that is too long, a body that is too large.
     pub fn sign(&self, admins: &[&AdminSecret]) -> Result<Vec<u8>, StatementRefusal> {
-        let mut builder = CoseSignBuilder::new().protected(body_header()).payload(self.to_cbor());
+        let mut builder = CoseSignBuilder::new()
+            .protected(body_header())
+            .payload(self.to_cbor());
         for admin in admins {
             let header = signer_header(admin.public().thumbprint());
             let signature = CoseSignatureBuilder::new().protected(header).build();

@@ -6,7 +6,9 @@ use crate::bootstrap::ADDRESS;
 use crate::ids::{DatasetId, KekId, PolicyDigest, ProducerId, StatementDigest};
 use crate::keys::{ProducerKey, ServerKey, TlsKey};
 use crate::limits;
-use crate::messages::shape::{Ascending, Bool, List, OrNull, Text, TextMap, UINT, XWING_KEY, closed_map, item};
+use crate::messages::shape::{
+    Ascending, Bool, List, OrNull, Text, TextMap, UINT, XWING_KEY, closed_map, item,
+};
 use crate::seal::{Kem, SealingKey};
 
 use super::acts::{ROWS, act, listing};

@@ -60,7 +60,11 @@ impl LaunchCreate {
         if self.node_life == 0 {
             return Err("the node life is zero");
         }
-        if self.accounts.iter().any(|account| !account.bytes().all(|byte| byte.is_ascii_digit())) {
+        if self
+            .accounts
+            .iter()
+            .any(|account| !account.bytes().all(|byte| byte.is_ascii_digit()))
+        {
             return Err("an account is 12 digits");
         }
         Ok(())

@@ -19,12 +19,14 @@ pub mod status;
 pub use acts::{Act, ActBody, Nothing};
 pub use cose::ReceivedStatement;
 pub use datasets::{
-    DatasetCreate, DatasetCreated, DatasetList, DatasetPage, DatasetPolicySet, DatasetRecord, DatasetRow, DatasetShow,
-    DatasetView, ProducerAdd, ProducerAdded, policy_digest,
+    DatasetCreate, DatasetCreated, DatasetList, DatasetPage, DatasetPolicySet, DatasetRecord,
+    DatasetRow, DatasetShow, DatasetView, ProducerAdd, ProducerAdded, policy_digest,
 };
 pub use denials::{DenialPage, Denied, DenyBody, DenyList};
 pub use launches::{LaunchClose, LaunchCreate, LaunchList, LaunchPage, LaunchShow, LaunchView};
-pub use nodes::{NodeList, NodePage, NodeShow, NodeState, NodeUnfreeze, NodeView, TicketShow, TicketView};
+pub use nodes::{
+    NodeList, NodePage, NodeShow, NodeState, NodeUnfreeze, NodeView, TicketShow, TicketView,
+};
 pub use policies::{PolicySet, PolicyShow, PolicyText, PolicyTextSet};
 pub use status::{Role, Status, StatusShow};
 
@@ -63,7 +65,9 @@ impl Decode for Audience {
         if key == [0; 32] {
             return Ok(Self::Everyone);
         }
-        TlsKey::from_bytes(&key).map(Self::Server).map_err(|_| DecodeError::OutOfRange("audience"))
+        TlsKey::from_bytes(&key)
+            .map(Self::Server)
+            .map_err(|_| DecodeError::OutOfRange("audience"))
     }
 }
 
@@ -99,7 +103,14 @@ pub const BODY: usize = 88 * 1024;
 impl Payload {
     /// An act for one server, good for `life` seconds, at most a day, from `now` on.
     #[must_use]
-    pub fn act<B: ActBody>(id: StatementId, realm: &str, server: TlsKey, now: Timestamp, life: u64, body: &B) -> Self {
+    pub fn act<B: ActBody>(
+        id: StatementId,
+        realm: &str,
+        server: TlsKey,
+        now: Timestamp,
+        life: u64,
+        body: &B,
+    ) -> Self {
         Self {
             id,
             not_before: now,
@@ -131,7 +142,8 @@ impl Payload {
         match self.audience {
             Audience::Everyone => self.act.is_record() && self.expires > self.not_before,
             Audience::Server(_) => {
-                self.expires > self.not_before && self.expires.since(self.not_before) <= limits::STATEMENT_LIFE
+                self.expires > self.not_before
+                    && self.expires.since(self.not_before) <= limits::STATEMENT_LIFE
             }
         }
     }
@@ -177,8 +189,12 @@ impl StatementRefusal {
     #[must_use]
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::Malformed(_) | Self::Header | Self::Span | Self::OtherAct => Refusal::StatementMalformed,
-            Self::UnknownSigner | Self::BadSignature | Self::SignedTwice => Refusal::StatementSignature,
+            Self::Malformed(_) | Self::Header | Self::Span | Self::OtherAct => {
+                Refusal::StatementMalformed
+            }
+            Self::UnknownSigner | Self::BadSignature | Self::SignedTwice => {
+                Refusal::StatementSignature
+            }
             Self::Realm | Self::Audience => Refusal::StatementAudience,
             Self::Expired => Refusal::StatementExpired,
         }

@@ -11,7 +11,10 @@ use crate::seal::Kem;
 use crate::ticket::Attributes;
 
 fn deny() -> DenyBody {
-    DenyBody { selector: Selector::node(node()), reason: "stolen".into() }
+    DenyBody {
+        selector: Selector::node(node()),
+        reason: "stolen".into(),
+    }
 }
 
 fn payload() -> Payload {
@@ -31,21 +34,48 @@ fn a_statement_is_believed_for_its_realm_server_and_time() {
     // rule: ADM-1, ADM-2
     let bytes = payload().sign(&[&admin()]).unwrap();
     let verified = verify(&bytes, at(1)).unwrap();
-    assert_eq!((verified.id(), verified.act()), (StatementId([1; 16]), Act::Deny));
-    assert_eq!((verified.signers(), verified.digest()), (&[key(1)][..], StatementDigest::of(&bytes)));
+    assert_eq!(
+        (verified.id(), verified.act()),
+        (StatementId([1; 16]), Act::Deny)
+    );
+    assert_eq!(
+        (verified.signers(), verified.digest()),
+        (&[key(1)][..], StatementDigest::of(&bytes))
+    );
     assert_eq!(verified.body::<DenyBody>(), Ok(deny()));
-    assert_eq!(verified.body::<PolicySet>(), Err(StatementRefusal::OtherAct));
+    assert_eq!(
+        verified.body::<PolicySet>(),
+        Err(StatementRefusal::OtherAct)
+    );
 
     let parse = || ReceivedStatement::parse(&bytes).unwrap();
     let server = key(9);
     let of = |result: Result<VerifiedStatement, StatementRefusal>| result.unwrap_err().refusal();
-    assert_eq!(of(parse().verify(&[key(2)], "realm", Some(&server), at(1))), Refusal::StatementSignature);
-    assert_eq!(of(parse().verify(&[], "realm", Some(&server), at(1))), Refusal::StatementSignature);
-    assert_eq!(of(parse().verify(&[key(1)], "other", Some(&server), at(1))), Refusal::StatementAudience);
-    assert_eq!(of(parse().verify(&[key(1)], "realm", Some(&key(8)), at(1))), Refusal::StatementAudience);
-    assert_eq!(of(parse().verify(&[key(1)], "realm", None, at(1))), Refusal::StatementAudience);
+    assert_eq!(
+        of(parse().verify(&[key(2)], "realm", Some(&server), at(1))),
+        Refusal::StatementSignature
+    );
+    assert_eq!(
+        of(parse().verify(&[], "realm", Some(&server), at(1))),
+        Refusal::StatementSignature
+    );
+    assert_eq!(
+        of(parse().verify(&[key(1)], "other", Some(&server), at(1))),
+        Refusal::StatementAudience
+    );
+    assert_eq!(
+        of(parse().verify(&[key(1)], "realm", Some(&key(8)), at(1))),
+        Refusal::StatementAudience
+    );
+    assert_eq!(
+        of(parse().verify(&[key(1)], "realm", None, at(1))),
+        Refusal::StatementAudience
+    );
     assert_eq!(of(verify(&bytes, at(600))), Refusal::StatementExpired);
-    assert_eq!(of(verify(&bytes, at(0).minus(limits::SKEW + 1))), Refusal::StatementExpired);
+    assert_eq!(
+        of(verify(&bytes, at(0).minus(limits::SKEW + 1))),
+        Refusal::StatementExpired
+    );
     assert!(verify(&bytes, at(599)).is_ok() && verify(&bytes, at(0).minus(limits::SKEW)).is_ok());
 }
 
@@ -55,8 +85,14 @@ fn several_admins_sign_and_each_counts_once() {
     let second: AdminSecret = secret(2);
     let both = payload().sign(&[&admin(), &second]).unwrap();
     assert_eq!(verify(&both, at(1)).unwrap().signers(), [key(1), key(2)]);
-    assert_eq!(payload().sign(&[&admin(), &admin()]), Err(StatementRefusal::SignedTwice));
-    assert!(matches!(payload().sign(&[]), Err(StatementRefusal::Malformed(_))));
+    assert_eq!(
+        payload().sign(&[&admin(), &admin()]),
+        Err(StatementRefusal::SignedTwice)
+    );
+    assert!(matches!(
+        payload().sign(&[]),
+        Err(StatementRefusal::Malformed(_))
+    ));
     let stranger: AdminSecret = secret(3);
     let mixed = payload().sign(&[&admin(), &stranger]).unwrap();
     assert_eq!(verify(&mixed, at(1)), Err(StatementRefusal::UnknownSigner));
@@ -79,14 +115,36 @@ fn every_flipped_bit_every_truncation_and_every_extension_is_refused() {
 }
 
 /// A statement with these headers, by hand.
-fn by_hand(tag: u64, body: &[u8], unprotected: &[u8], signer: &[u8], signer_unprotected: &[u8]) -> Vec<u8> {
+fn by_hand(
+    tag: u64,
+    body: &[u8],
+    unprotected: &[u8],
+    signer: &[u8],
+    signer_unprotected: &[u8],
+) -> Vec<u8> {
     let payload = payload().to_cbor();
     let mut input = Writer::new();
-    input.array(5).text("Signature").bytes(body).bytes(signer).bytes(b"").bytes(&payload);
+    input
+        .array(5)
+        .text("Signature")
+        .bytes(body)
+        .bytes(signer)
+        .bytes(b"")
+        .bytes(&payload);
     let signature = admin().sign_raw(&input.into_bytes());
     let mut writer = Writer::new();
-    writer.tag(tag).array(4).bytes(body).raw(unprotected).bytes(&payload);
-    writer.array(1).array(3).bytes(signer).raw(signer_unprotected).bytes(&signature);
+    writer
+        .tag(tag)
+        .array(4)
+        .bytes(body)
+        .raw(unprotected)
+        .bytes(&payload);
+    writer
+        .array(1)
+        .array(3)
+        .bytes(signer)
+        .raw(signer_unprotected)
+        .bytes(&signature);
     writer.into_bytes()
 }
 
@@ -103,7 +161,10 @@ fn a_header_has_exactly_the_members_that_it_should() {
     let signer = header(&|w| _ = w.map(2).int(1).int(-8).int(4).bytes(&kid.0));
     assert!(verify(&by_hand(98, &body, &[0xa0], &signer, &[0xa0]), at(1)).is_ok());
 
-    assert!(verify(&by_hand(18, &body, &[0xa0], &signer, &[0xa0]), at(1)).is_err(), "tag");
+    assert!(
+        verify(&by_hand(18, &body, &[0xa0], &signer, &[0xa0]), at(1)).is_err(),
+        "tag"
+    );
     for bad in [
         header(&|w| _ = w.map(1).int(16).text("postern-node-ticket")),
         header(&|w| _ = w.map(2).int(1).int(-8).int(16).text("postern-statement")),
@@ -111,7 +172,10 @@ fn a_header_has_exactly_the_members_that_it_should() {
         vec![],
         [&body[..], &[0]].concat(),
     ] {
-        assert!(verify(&by_hand(98, &bad, &[0xa0], &signer, &[0xa0]), at(1)).is_err(), "body header {bad:x?}");
+        assert!(
+            verify(&by_hand(98, &bad, &[0xa0], &signer, &[0xa0]), at(1)).is_err(),
+            "body header {bad:x?}"
+        );
     }
     for bad in [
         header(&|w| _ = w.map(2).int(1).int(-7).int(4).bytes(&kid.0)),
@@ -119,13 +183,32 @@ fn a_header_has_exactly_the_members_that_it_should() {
         header(&|w| _ = w.map(1).int(4).bytes(&kid.0)),
         header(&|w| _ = w.map(2).int(4).bytes(&kid.0).int(1).int(-8)),
         header(&|w| _ = w.map(2).int(1).int(-8).int(4).bytes(&kid.0[..16])),
-        header(&|w| _ = w.map(3).int(1).int(-8).int(2).array(1).int(4).int(4).bytes(&kid.0)),
+        header(&|w| {
+            _ = w
+                .map(3)
+                .int(1)
+                .int(-8)
+                .int(2)
+                .array(1)
+                .int(4)
+                .int(4)
+                .bytes(&kid.0)
+        }),
     ] {
-        assert!(verify(&by_hand(98, &body, &[0xa0], &bad, &[0xa0]), at(1)).is_err(), "signer header {bad:x?}");
+        assert!(
+            verify(&by_hand(98, &body, &[0xa0], &bad, &[0xa0]), at(1)).is_err(),
+            "signer header {bad:x?}"
+        );
     }
     let more = header(&|w| _ = w.map(1).int(4).bytes(&kid.0));
-    assert!(verify(&by_hand(98, &body, &more, &signer, &[0xa0]), at(1)).is_err(), "unprotected");
-    assert!(verify(&by_hand(98, &body, &[0xa0], &signer, &more), at(1)).is_err(), "unprotected, signer");
+    assert!(
+        verify(&by_hand(98, &body, &more, &signer, &[0xa0]), at(1)).is_err(),
+        "unprotected"
+    );
+    assert!(
+        verify(&by_hand(98, &body, &[0xa0], &signer, &more), at(1)).is_err(),
+        "unprotected, signer"
+    );
 }
 
 #[test]
@@ -139,13 +222,28 @@ fn an_act_spans_a_day_at_most_and_only_records_are_for_everyone() {
     long.expires = long.not_before;
     assert_eq!(long.sign(&[&admin()]), Err(StatementRefusal::Span));
 
-    let record = Payload::record(StatementId([2; 16]), "realm", at(0), &record()).sign(&[&admin()]).unwrap();
+    let record = Payload::record(StatementId([2; 16]), "realm", at(0), &record())
+        .sign(&[&admin()])
+        .unwrap();
     let years_later = at(20 * 365 * 86_400);
     let received = ReceivedStatement::parse(&record).unwrap();
-    assert!(received.clone().verify(&[key(1)], "realm", None, years_later).is_ok());
-    assert!(received.verify(&[key(1)], "realm", Some(&key(9)), years_later).is_ok());
+    assert!(
+        received
+            .clone()
+            .verify(&[key(1)], "realm", None, years_later)
+            .is_ok()
+    );
+    assert!(
+        received
+            .verify(&[key(1)], "realm", Some(&key(9)), years_later)
+            .is_ok()
+    );
     let everyone = Payload::record(StatementId([3; 16]), "realm", at(0), &deny());
-    assert_eq!(everyone.sign(&[&admin()]), Err(StatementRefusal::Span), "a denial for everyone could be replayed");
+    assert_eq!(
+        everyone.sign(&[&admin()]),
+        Err(StatementRefusal::Span),
+        "a denial for everyone could be replayed"
+    );
 }
 
 fn tags() -> BTreeMap<String, String> {
@@ -192,16 +290,67 @@ fn payload_and_launches_hold_to_their_shapes() {
     // rule: ENC-3
     strict(&payload(), &[], &[]);
     strict(&launch(), &[], &[4, 5, 12]);
-    let view = LaunchView { launch: launch(), digest: StatementDigest([1; 32]), used: 1, nodes: vec![node()], closed: false };
+    let view = LaunchView {
+        launch: launch(),
+        digest: StatementDigest([1; 32]),
+        used: 1,
+        nodes: vec![node()],
+        closed: false,
+    };
     strict(&view, &[], &[4]);
-    strict(&LaunchPage { rows: vec![view], more: true }, &[], &[1]);
+    strict(
+        &LaunchPage {
+            rows: vec![view],
+            more: true,
+        },
+        &[],
+        &[1],
+    );
     strict(&LaunchList::after("x"), &[], &[1]);
-    strict(&LaunchShow { launch: LaunchId([1; 16]) }, &[], &[]);
-    strict(&LaunchClose { launch: LaunchId([1; 16]), deny: true, reason: "done".into() }, &[], &[3]);
+    strict(
+        &LaunchShow {
+            launch: LaunchId([1; 16]),
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &LaunchClose {
+            launch: LaunchId([1; 16]),
+            deny: true,
+            reason: "done".into(),
+        },
+        &[],
+        &[3],
+    );
     strict(&deny(), &[], &[2]);
-    strict(&Denied { epoch: 1, chain: ChainDigest([1; 32]) }, &[], &[]);
-    strict(&DenyList { after: 0, rows: 500 }, &[], &[]);
-    strict(&DenialPage { rows: vec![Numbered { epoch: 1, denial: vec![1] }], more: false }, &[], &[1]);
+    strict(
+        &Denied {
+            epoch: 1,
+            chain: ChainDigest([1; 32]),
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &DenyList {
+            after: 0,
+            rows: 500,
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &DenialPage {
+            rows: vec![Numbered {
+                epoch: 1,
+                denial: vec![1],
+            }],
+            more: false,
+        },
+        &[],
+        &[1],
+    );
 }
 
 #[test]
@@ -219,13 +368,37 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     strict(&create, &[], &[2, 4]);
     let mut doubled = create.clone();
     doubled.kems = vec![Kem::XWing, Kem::XWing];
-    assert!(DatasetCreate::from_cbor(&doubled.to_cbor(), usize::MAX).is_err(), "a KEM twice");
+    assert!(
+        DatasetCreate::from_cbor(&doubled.to_cbor(), usize::MAX).is_err(),
+        "a KEM twice"
+    );
     let (dataset, kek, public_key) = (DatasetId([1; 16]), KekId([2; 16]), sealing(Kem::XWing));
-    strict(&DatasetCreated { dataset, kek, kek_version: 1, public_key: public_key.clone(), server_key: key(1) }, &[], &[]);
+    strict(
+        &DatasetCreated {
+            dataset,
+            kek,
+            kek_version: 1,
+            public_key: public_key.clone(),
+            server_key: key(1),
+        },
+        &[],
+        &[],
+    );
     strict(&record(), &[], &[3, 10]);
-    let row = DatasetRow { dataset, name: "maps".into(), tags: tags() };
+    let row = DatasetRow {
+        dataset,
+        name: "maps".into(),
+        tags: tags(),
+    };
     strict(&row, &[], &[3]);
-    strict(&DatasetPage { rows: vec![row.clone()], more: false }, &[], &[1]);
+    strict(
+        &DatasetPage {
+            rows: vec![row.clone()],
+            more: false,
+        },
+        &[],
+        &[1],
+    );
     let view = DatasetView {
         row,
         kek,
@@ -239,13 +412,52 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         record: Some(StatementDigest([1; 32])),
     };
     strict(&view, &[], &[5]);
-    strict(&DatasetShow { name: "maps".into() }, &[], &[]);
-    strict(&DatasetPolicySet { name: "maps".into(), text: "x".into() }, &[], &[]);
-    strict(&ProducerAdd { name: "maps".into(), producer: key(1) }, &[], &[]);
-    strict(&ProducerAdded { producer: ProducerId([1; 16]) }, &[], &[]);
+    strict(
+        &DatasetShow {
+            name: "maps".into(),
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &DatasetPolicySet {
+            name: "maps".into(),
+            text: "x".into(),
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &ProducerAdd {
+            name: "maps".into(),
+            producer: key(1),
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &ProducerAdded {
+            producer: ProducerId([1; 16]),
+        },
+        &[],
+        &[],
+    );
     strict(&PolicySet { text: "x".into() }, &[], &[]);
-    strict(&PolicyText { text: "x".into(), digest: PolicyDigest([1; 32]) }, &[], &[1]);
-    strict(&PolicyTextSet { digest: PolicyDigest([1; 32]) }, &[], &[]);
+    strict(
+        &PolicyText {
+            text: "x".into(),
+            digest: PolicyDigest([1; 32]),
+        },
+        &[],
+        &[1],
+    );
+    strict(
+        &PolicyTextSet {
+            digest: PolicyDigest([1; 32]),
+        },
+        &[],
+        &[],
+    );
     let attributes = Attributes {
         node: node(),
         availability_zone: "eu-west-1a".into(),
@@ -264,8 +476,22 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         reason: "fork".into(),
     };
     strict(&view, &[], &[8]);
-    strict(&NodePage { rows: vec![view], more: false }, &[], &[1]);
-    strict(&NodeUnfreeze { node: node(), node_key: key(1) }, &[], &[]);
+    strict(
+        &NodePage {
+            rows: vec![view],
+            more: false,
+        },
+        &[],
+        &[1],
+    );
+    strict(
+        &NodeUnfreeze {
+            node: node(),
+            node_key: key(1),
+        },
+        &[],
+        &[],
+    );
     let ticket = TicketView {
         ticket: TicketId([1; 16]),
         node: node(),
@@ -299,9 +525,45 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
 fn a_launch_whose_members_do_not_go_together_is_named() {
     // rule: LOG-9
     assert_eq!(launch().check(), Ok(()));
-    assert!(LaunchCreate { uses: 2, ..launch() }.check().is_err());
-    assert!(LaunchCreate { uses: 2, group: true, ..launch() }.check().is_ok());
-    assert!(LaunchCreate { until: at(0), ..launch() }.check().is_err());
-    assert!(LaunchCreate { node_life: 0, ..launch() }.check().is_err());
-    assert!(LaunchCreate { accounts: vec!["12345678901x".into()], ..launch() }.check().is_err());
+    assert!(
+        LaunchCreate {
+            uses: 2,
+            ..launch()
+        }
+        .check()
+        .is_err()
+    );
+    assert!(
+        LaunchCreate {
+            uses: 2,
+            group: true,
+            ..launch()
+        }
+        .check()
+        .is_ok()
+    );
+    assert!(
+        LaunchCreate {
+            until: at(0),
+            ..launch()
+        }
+        .check()
+        .is_err()
+    );
+    assert!(
+        LaunchCreate {
+            node_life: 0,
+            ..launch()
+        }
+        .check()
+        .is_err()
+    );
+    assert!(
+        LaunchCreate {
+            accounts: vec!["12345678901x".into()],
+            ..launch()
+        }
+        .check()
+        .is_err()
+    );
 }
