@@ -22,17 +22,23 @@ impl FileSink {
     /// [`StoreError::Io`]; [`StoreError::Unsupported`] for a path without a file name.
     // rule: OBJ-14
     pub fn create(target: &Path) -> Result<Self, StoreError> {
-        let name = target.file_name().ok_or(StoreError::Unsupported(
-            "the output path names a directory, not a file",
-        ))?;
+        if target.file_name().is_none() {
+            return Err(StoreError::Unsupported(
+                "the output path names a directory, not a file",
+            ));
+        }
+        // A device or pipe would be replaced by a file.
+        if std::fs::metadata(target).is_ok_and(|there| !there.is_file()) {
+            return Err(StoreError::Unsupported(
+                "the output is there already and is no regular file: write - for standard output",
+            ));
+        }
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| StoreError::Io {
             path: target.to_owned(),
             source: std::io::Error::other(error),
         })?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{:016x}.part", u64::from_be_bytes(random)));
+        let hidden = format!(".postern-{:016x}.part", u64::from_be_bytes(random));
         let temporary = target.with_file_name(hidden);
         let file = std::fs::OpenOptions::new()
             .write(true)
@@ -121,6 +127,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = FileSink::create(&dir.path().join("no/out")).unwrap_err();
         assert!(error.to_string().contains("no/"), "{error}");
+        let longest = dir.path().join("n".repeat(255));
+        FileSink::create(&longest).unwrap().finish().unwrap();
+        assert!(longest.exists());
+        for special in [dir.path(), Path::new("/dev/null")] {
+            let error = FileSink::create(special).unwrap_err();
+            assert!(error.to_string().contains("no regular file"), "{error}");
+        }
         assert!(FileSink::create(Path::new("/")).is_err());
         assert!(FileSink::create(Path::new("..")).is_err());
     }
