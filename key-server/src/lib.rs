@@ -1,1 +1,21 @@
 //! The key server: vault, redeem, generate, rewrap, feed follower.
+//!
+//! The core decides over values: state in memory, what TLS says of the peer, the time, a random
+//! generator. One file per exchange, each reading like its section of `spec/protocol.md`; `vault` is
+//! the only room that can reach a KEK. Around it, with feature `net`: `service` records and persists,
+//! `follower` listens to the broker, `net` and `main` hold sockets, files and the command line.
+
+pub mod batch;
+pub mod budget;
+pub mod clock;
+pub mod dataset;
+pub mod gate;
+pub mod generate;
+pub mod items;
+pub mod lease;
+pub mod present;
+pub mod redeem;
+pub mod refused;
+pub mod rewrap;
+pub mod state;
+pub mod vault;

@@ -1,0 +1,240 @@
+//! What redeem, generate and rewrap have in common (spec/protocol.md, section 7).
+//!
+//! prove possession ([`identify`]) -> check, decide, reserve ([`decide`]) -> the record becomes durable
+//! -> check again and seal ([`Decided::release`]).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use audit_log::Appended;
+use rand_core::CryptoRng;
+use ticket_format::Refusal;
+use ticket_format::cbor::Encode;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::{ActId, KekId, RequestHash};
+use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
+use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RequestView, Verb};
+use ticket_format::seal::AnswerId;
+use ticket_format::ticket::Action;
+use zeroize::Zeroizing;
+
+use crate::dataset::Dataset;
+use crate::gate::Permit;
+use crate::items::{DEK, Done, Items};
+use crate::present::{self, Presented};
+use crate::refused::Refused;
+use crate::state::{Connection, Moment, State};
+use crate::{generate, redeem, rewrap};
+
+/// A body, borrowed from the request.
+#[derive(Debug)]
+enum Body<'a> {
+    Redeem(RedeemBody<'a>),
+    Generate(GenerateBody<'a>),
+    Rewrap(RewrapBody<'a>),
+}
+
+impl<'a> Body<'a> {
+    fn parse(verb: Verb, body: &'a [u8]) -> Result<Self, Refused> {
+        Ok(match verb {
+            Verb::Redeem => Self::Redeem(RedeemBody::parse(body)?),
+            Verb::Generate => Self::Generate(GenerateBody::parse(body)?),
+            Verb::Rewrap => Self::Rewrap(RewrapBody::parse(body)?),
+            _ => return Err(Refused::Verb),
+        })
+    }
+
+    fn head(&self) -> &BatchHead {
+        match self {
+            Self::Redeem(body) => &body.head,
+            Self::Generate(body) => &body.head,
+            Self::Rewrap(body) => &body.head,
+        }
+    }
+
+    fn action(&self) -> Action {
+        match self {
+            Self::Redeem(_) => Action::Decrypt,
+            Self::Generate(_) => Action::Encrypt,
+            Self::Rewrap(_) => Action::Rewrap,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Redeem(_) => Kind::Redeem,
+            Self::Generate(_) => Kind::Generate,
+            Self::Rewrap(_) => Kind::Rewrap,
+        }
+    }
+
+    /// Whether it needs the current KEK version to wrap with.
+    fn wraps(&self) -> bool {
+        !matches!(self, Self::Redeem(_))
+    }
+}
+
+/// A request whose sender holds the sealing key of a ticket presented on this connection: from here on
+/// the caller is known, and each refusal leaves a record.
+#[derive(Debug)]
+pub struct Identified<'a> {
+    presented: Arc<Presented>,
+    verb: Verb,
+    body: Body<'a>,
+    request: RequestHash,
+}
+
+/// Finds the presented ticket and checks the request's MAC.
+///
+/// # Errors
+/// [`Refused`]; the caller is a stranger still.
+pub fn identify<'a>(connection: &Connection, request: &RequestView<'a>) -> Result<Identified<'a>, Refused> {
+    let body = Body::parse(request.verb, request.body)?;
+    let label = request.verb.request_label().ok_or(Refused::Verb)?;
+    let head = body.head();
+    let presented = connection.presented(head.handle, head.ticket)?;
+    // rule: RED-1, SEAL-3
+    let [proof] = request.proofs.as_slice() else { return Err(Refused::Possession) };
+    let mac = presented.session.mac();
+    mac.verify(&connection.channel, label, head.ticket, request.body, proof).map_err(|_| Refused::Possession)?;
+    Ok(Identified { presented, verb: request.verb, body, request: RequestHash::of(request.body) })
+}
+
+impl Identified<'_> {
+    /// The entry that this act leaves, as far as it is known yet.
+    #[must_use]
+    pub fn entry(&self, state: &State, connection: &Connection, act: ActId, moment: Moment, permit: &Permit) -> Entry {
+        let entry = Entry::new(act, self.body.kind(), moment.now);
+        let ticket = &self.presented.ticket;
+        let entry = present::describe(entry, ticket.claims(), ticket.hash(), state, connection);
+        entry.request(self.request).epoch(permit.epoch().number())
+    }
+}
+
+/// A batch that was decided and whose budget is reserved; nothing of it may leave before its record
+/// is durable (RED-6).
+#[derive(Debug)]
+pub struct Decided {
+    presented: Arc<Presented>,
+    verb: Verb,
+    request: RequestHash,
+    done: Done,
+    keks: Vec<KekId>,
+    wraps: bool,
+    policies: BTreeSet<String>,
+}
+
+/// Checks what RED-2 and RED-3 demand and reserves the budget.
+///
+/// # Errors
+/// [`Refused`]: the whole request. An item's refusal is its verdict.
+pub fn decide(
+    state: &State,
+    connection: &Connection,
+    identified: &Identified<'_>,
+    moment: Moment,
+    permit: &Permit,
+    rng: &mut impl CryptoRng,
+) -> Result<Decided, Refused> {
+    let Identified { presented, verb, body, request } = identified;
+    let dataset = check(state, presented, moment, permit)?;
+    let action = body.action();
+    // rule: RED-2
+    if !presented.ticket.claims().actions.contains(action) {
+        return Err(Refused::Action(action));
+    }
+    if body.wraps() {
+        state.vault.may_wrap(dataset.id)?;
+    }
+    let mut items = Items::new(state, presented, &dataset, action, connection, moment)?;
+    let mut done = match body {
+        Body::Redeem(body) => redeem::run(body, &mut items),
+        Body::Generate(body) => generate::run(body, &mut items, rng),
+        Body::Rewrap(body) => rewrap::run(body, &mut items, rng),
+    };
+    let (keks, policies) = items.into_parts();
+    reserve(&mut done, presented, &dataset);
+    let presented = Arc::clone(presented);
+    Ok(Decided { presented, verb: *verb, request: *request, done, keks, wraps: body.wraps(), policies })
+}
+
+/// What is checked of the whole request before it is decided and again before it is released.
+fn check(state: &State, presented: &Presented, moment: Moment, permit: &Permit) -> Result<Arc<Dataset>, Refused> {
+    // rule: RED-2
+    state.latest.see(moment.now)?;
+    presented.ticket.still_live(moment.now)?;
+    present::usable(state, &presented.ticket, moment, permit)
+}
+
+/// Takes the items that are done from the ticket's budget; those beyond it are refused.
+fn reserve(done: &mut Done, presented: &Presented, dataset: &Dataset) {
+    // rule: RED-4
+    let most = presented.ticket.claims().budget.min(dataset.state.max_budget);
+    let mut taking = presented.budget.take();
+    done.refuse(|digest| (!taking.item(digest, most)).then_some(Refusal::Budget));
+}
+
+impl Decided {
+    /// Completes the entry: each item and what becomes of it.
+    #[must_use]
+    pub fn complete(&self, entry: Entry) -> Entry {
+        // rule: AUD-3
+        let outcomes = self.done.verdicts.iter().map(|verdict| verdict.refusal().map_or(Ok(()), Err));
+        let entry = entry.items(self.done.digests.iter().copied().zip(outcomes).collect());
+        entry.policies(self.policies.iter().cloned())
+    }
+
+    /// How many DEKs are released, or made, or wrapped anew.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.done.verdicts.iter().filter(|verdict| verdict.refusal().is_none()).count()
+    }
+
+    /// The record could not be written, so nothing leaves. DEKs that were made for this answer alone
+    /// go back into the budget; those that a retry may ask for stay reserved for it.
+    pub fn undo(self) {
+        if self.verb == Verb::Generate {
+            let mut taking = self.presented.budget.take();
+            self.done.digests.iter().for_each(|digest| taking.give_back(digest));
+        }
+    }
+
+    /// The record is durable: checks again what may have changed meanwhile, and seals the answer
+    /// under a key of its own.
+    ///
+    /// # Errors
+    /// [`Refused`]: the keys are withheld, and erased with what is dropped here.
+    pub fn release(
+        self,
+        state: &State,
+        moment: Moment,
+        permit: &Permit,
+        appended: &Appended,
+        entry: Vec<u8>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, Refused> {
+        let Self { presented, verb, request, done, keks, wraps, policies: _ } = self;
+        // rule: RED-2
+        let dataset = check(state, &presented, moment, permit)?;
+        keks.iter().try_for_each(|kek| state.vault.may_open(dataset.id, *kek))?;
+        if wraps {
+            state.vault.may_wrap(dataset.id)?;
+        }
+        // rule: RED-5, SEAL-4
+        let mut salt = [0; 32];
+        rng.fill_bytes(&mut salt);
+        let ticket = presented.ticket.hash();
+        let receipt = Receipt { index: appended.index, chain: appended.chain, entry };
+        let clear = Clear { verdicts: done.verdicts, ticket, request, salt, receipt, wraps: done.wraps }.to_cbor();
+        let sealed = seal(&presented, &AnswerId { verb, request, salt }, &clear, &done.deks)?;
+        Ok(Answer::done(verb, &BatchAnswer { clear, sealed }).to_bytes())
+    }
+}
+
+fn seal(presented: &Presented, id: &AnswerId, clear: &[u8], deks: &Zeroizing<Vec<u8>>) -> Result<Vec<u8>, Refused> {
+    debug_assert!(deks.len().is_multiple_of(DEK));
+    if deks.is_empty() {
+        return Ok(Vec::new());
+    }
+    presented.session.seal(id, clear, deks).map_err(|_| Refused::Internal("an answer could not be sealed"))
+}

@@ -1,0 +1,219 @@
+//! Datasets as this server has them, and its own copy of their policies (PRE-3).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use policy::{Policy, PolicyError};
+use store::Revision;
+use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use ticket_format::ids::{DatasetId, PolicyDigest, StatementId};
+use ticket_format::keys::ProducerKey;
+use ticket_format::limits;
+use ticket_format::seal::Kem;
+use ticket_format::statement::DatasetCreate;
+use ticket_format::statement::datasets::{DatasetRow, PRODUCERS};
+
+/// What stands in the store under `dataset/<id>`; the policy's text has a place of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetState {
+    /// Its name.
+    pub name: String,
+    /// Tags for the policy.
+    pub tags: BTreeMap<String, String>,
+    /// Producers whose signatures count.
+    pub producers: Vec<ProducerKey>,
+    /// KEMs that tickets may use.
+    pub kems: Vec<Kem>,
+    /// Most DEKs for each ticket, whatever the ticket says.
+    pub max_budget: u64,
+    /// Longest ticket life in seconds, whatever the ticket says.
+    pub max_life: u64,
+    /// The statement that made it.
+    pub created_by: StatementId,
+}
+
+/// Why a dataset cannot be as an admin wants it, or as the store has it.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// A limit of 0 lets nobody in.
+    #[error("most DEKs per ticket and longest ticket life must be at least 1")]
+    Zero,
+    /// A name that people cannot tell from another.
+    #[error("a dataset name has 1 to 128 letters, digits, '.', '_', '-' or '/'")]
+    Name,
+    /// One producer twice.
+    #[error("a producer is named twice")]
+    ProducerTwice,
+    /// Too many producers.
+    #[error("a dataset has at most {PRODUCERS} producers")]
+    Producers,
+    /// The policy's text.
+    #[error("the policy is refused: {0}")]
+    Policy(#[from] PolicyError),
+    /// The record in the store.
+    #[error("the record of a dataset is damaged: {0}")]
+    Record(#[from] DecodeError),
+}
+
+impl DatasetState {
+    /// What an admin's statement asks for.
+    ///
+    /// # Errors
+    /// [`DatasetError`]: what does not hold.
+    pub fn new(create: &DatasetCreate, statement: StatementId) -> Result<Self, DatasetError> {
+        let state = Self {
+            name: create.name.clone(),
+            tags: create.tags.clone(),
+            producers: create.producers.clone(),
+            kems: create.kems.clone(),
+            max_budget: create.max_budget,
+            max_life: create.max_life,
+            created_by: statement,
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+        if state.name.is_empty() || !state.name.chars().all(plain) {
+            return Err(DatasetError::Name);
+        }
+        if state.max_budget == 0 || state.max_life == 0 {
+            return Err(DatasetError::Zero);
+        }
+        let twice = |key| state.producers.iter().filter(|other| *other == key).count() > 1;
+        if state.producers.iter().any(twice) {
+            return Err(DatasetError::ProducerTwice);
+        }
+        Ok(state)
+    }
+
+    /// With one producer more.
+    ///
+    /// # Errors
+    /// [`DatasetError::ProducerTwice`] or [`DatasetError::Producers`].
+    pub fn with_producer(mut self, producer: ProducerKey) -> Result<Self, DatasetError> {
+        if self.producers.contains(&producer) {
+            return Err(DatasetError::ProducerTwice);
+        }
+        if self.producers.len() >= PRODUCERS {
+            return Err(DatasetError::Producers);
+        }
+        self.producers.push(producer);
+        Ok(self)
+    }
+}
+
+impl Encode for DatasetState {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(8).uint(1).text(&self.name).text_map(&self.tags).array(self.producers.len());
+        self.producers.iter().for_each(|key| key.encode(writer));
+        writer.array(self.kems.len());
+        self.kems.iter().for_each(|kem| kem.encode(writer));
+        writer.uint(self.max_budget).uint(self.max_life);
+        self.created_by.encode(writer);
+    }
+}
+
+impl Decode for DatasetState {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.array(8..=8)?;
+        if reader.uint()? != 1 {
+            return Err(DecodeError::OutOfRange("version of a dataset record"));
+        }
+        Ok(Self {
+            name: reader.text(1..=limits::NAME)?.to_owned(),
+            tags: reader.text_map(limits::PAIRS, limits::PAIR_KEY, 256)?,
+            producers: reader.list(0..=PRODUCERS, ProducerKey::decode)?,
+            kems: reader.list(1..=2, Kem::decode)?,
+            max_budget: reader.uint()?,
+            max_life: reader.uint()?,
+            created_by: StatementId::decode(reader)?,
+        })
+    }
+}
+
+/// One dataset, ready to decide by.
+#[derive(Debug)]
+pub struct Dataset {
+    /// Its id.
+    pub id: DatasetId,
+    /// What stands in the store.
+    pub state: DatasetState,
+    /// Its policy, parsed.
+    pub policy: Policy,
+    /// SHA-256 of the policy's text.
+    pub digest: PolicyDigest,
+    /// As the policy sees it.
+    pub facts: policy::Dataset,
+    /// The commit that its record is of.
+    pub revision: Revision,
+}
+
+impl Dataset {
+    /// Parses the policy.
+    ///
+    /// # Errors
+    /// [`DatasetError::Policy`], with the place of the fault.
+    pub fn new(id: DatasetId, state: DatasetState, policy: &str, revision: Revision) -> Result<Self, DatasetError> {
+        let policy = Policy::parse(policy)?;
+        let facts = policy::Dataset { id: id.to_string(), name: state.name.clone(), tags: state.tags.clone() };
+        Ok(Self { id, digest: PolicyDigest(policy.digest()), policy, facts, state, revision })
+    }
+
+    /// As a row of a list.
+    #[must_use]
+    pub fn row(&self) -> DatasetRow {
+        DatasetRow { dataset: self.id, name: self.state.name.clone(), tags: self.state.tags.clone() }
+    }
+}
+
+/// All datasets. Reading takes no lock.
+#[derive(Debug, Default)]
+pub struct Datasets(ArcSwap<HashMap<DatasetId, Arc<Dataset>>>);
+
+impl Datasets {
+    /// The dataset of this id.
+    #[must_use]
+    pub fn get(&self, id: DatasetId) -> Option<Arc<Dataset>> {
+        self.0.load().get(&id).cloned()
+    }
+
+    /// The dataset of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Arc<Dataset>> {
+        self.0.load().values().find(|dataset| dataset.state.name == name).cloned()
+    }
+
+    /// Puts a dataset in, unless a newer record of it is there already.
+    pub fn put(&self, dataset: Arc<Dataset>) {
+        self.0.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            let older = all.get(&dataset.id).is_none_or(|known| known.revision <= dataset.revision);
+            if older {
+                all.insert(dataset.id, Arc::clone(&dataset));
+            }
+            all
+        });
+    }
+
+    /// Those after a name, by name; and whether there are more than `most`.
+    #[must_use]
+    pub fn page(&self, after: &str, most: usize) -> (Vec<Arc<Dataset>>, bool) {
+        let all = self.0.load();
+        let mut rows: Vec<_> = all.values().filter(|dataset| dataset.state.name.as_str() > after).cloned().collect();
+        rows.sort_by(|a, b| a.state.name.cmp(&b.state.name));
+        let more = rows.len() > most;
+        rows.truncate(most);
+        (rows, more)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.load().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,249 @@
+//! The items of a batch: what is checked of each, whichever exchange it is of (RED-3).
+
+use std::collections::{BTreeSet, HashMap};
+
+use policy::{PairsRead, Prepared};
+use ticket_format::Refusal;
+use ticket_format::cbor::Reader;
+use ticket_format::ids::{DekId, ItemDigest, KekId};
+use ticket_format::messages::Verdict;
+use ticket_format::messages::batch::RawContext;
+use ticket_format::secret::Dek;
+use ticket_format::ticket::Action;
+use ticket_format::wrapped::{Origin, Wrapped};
+use ticket_format::limits;
+use zeroize::Zeroizing;
+
+use crate::dataset::Dataset;
+use crate::present::{self, Presented};
+use crate::refused::Refused;
+use crate::state::{Connection, Moment, State};
+use crate::vault::Uploads;
+
+/// Length of a DEK.
+pub const DEK: usize = 32;
+
+/// What a batch came to, item by item.
+#[derive(Debug)]
+pub struct Done {
+    /// One for each item, in order.
+    pub verdicts: Vec<Verdict>,
+    /// How the record and the budget name each item.
+    pub digests: Vec<ItemDigest>,
+    /// DEKs of the items that are done, in item order; none where none are to be released.
+    pub deks: Zeroizing<Vec<u8>>,
+    /// Generate and rewrap: the new wraps.
+    pub wraps: Option<Vec<Option<Vec<u8>>>>,
+}
+
+impl Done {
+    /// Room for `items`, so that no buffer with a DEK in it ever moves.
+    #[must_use]
+    pub fn with_room(items: usize, deks: bool, wraps: bool) -> Self {
+        Self {
+            verdicts: Vec::with_capacity(items),
+            digests: Vec::with_capacity(items),
+            deks: Zeroizing::new(Vec::with_capacity(if deks { items * DEK } else { 0 })),
+            wraps: wraps.then(|| Vec::with_capacity(items)),
+        }
+    }
+
+    /// Takes back what a later check refuses: the verdict, the wrap and the DEK.
+    pub fn refuse(&mut self, mut refused: impl FnMut(ItemDigest) -> Option<Refusal>) {
+        let plain = !self.deks.is_empty();
+        let (mut from, mut to) = (0, 0);
+        for (index, verdict) in self.verdicts.iter_mut().enumerate() {
+            if verdict.refusal().is_some() {
+                continue;
+            }
+            match refused(self.digests[index]) {
+                Some(refusal) => {
+                    *verdict = Verdict::Refused(refusal);
+                    if let Some(wraps) = &mut self.wraps {
+                        wraps[index] = None;
+                    }
+                }
+                None if plain => {
+                    self.deks.copy_within(from..from + DEK, to);
+                    to += DEK;
+                }
+                None => {}
+            }
+            from += DEK;
+        }
+        // What lies beyond is erased with the whole buffer.
+        self.deks.truncate(to);
+    }
+}
+
+/// Checks the items of one request.
+pub struct Items<'a> {
+    state: &'a State,
+    presented: &'a Presented,
+    dataset: &'a Dataset,
+    decisions: Decisions<'a>,
+    uploads: Uploads,
+    keks: Vec<KekId>,
+}
+
+/// An opened wrap.
+pub struct OpenedItem {
+    /// The DEK.
+    pub dek: Dek,
+    /// Its id, through all its wraps.
+    pub id: DekId,
+    /// Where it comes from, authenticated.
+    pub origin: Origin,
+}
+
+impl<'a> Items<'a> {
+    /// Decides by the policy what does not depend on the items.
+    ///
+    /// # Errors
+    /// [`Refused::Policy`]: whatever the items are.
+    pub fn new(
+        state: &'a State,
+        presented: &'a Presented,
+        dataset: &'a Dataset,
+        action: Action,
+        connection: &Connection,
+        moment: Moment,
+    ) -> Result<Self, Refused> {
+        let now = moment.now.seconds();
+        let action = present::policy_action(action);
+        let prepared = Prepared::new(&presented.node, action, &dataset.facts, now, connection.source);
+        let decisions = Decisions::new(dataset, prepared)?;
+        Ok(Self { state, presented, dataset, decisions, uploads: Uploads::new(), keks: Vec::new() })
+    }
+
+    /// Whether an item may have this context: the ticket's required pairs are in it, and the policy
+    /// permits it.
+    ///
+    /// # Errors
+    /// Refusal 44 or 40.
+    pub fn admit(&mut self, context: RawContext<'a>) -> Result<(), Refusal> {
+        // rule: RED-3
+        let required = &self.presented.ticket.claims().required;
+        if !required.is_empty() && !context.contains_all(required).map_err(|_| Refusal::Malformed)? {
+            return Err(Refusal::Context);
+        }
+        // rule: PRE-3
+        if self.decisions.allow(context) { Ok(()) } else { Err(Refusal::Policy) }
+    }
+
+    /// Opens a wrap.
+    ///
+    /// # Errors
+    /// The refusal that becomes the item's verdict.
+    pub fn open(&mut self, wrapped: &[u8], context: RawContext<'a>) -> Result<OpenedItem, Refusal> {
+        // rule: RED-3
+        let wrapped = Wrapped::parse(wrapped).map_err(|_| Refusal::WrapMalformed)?;
+        let header = *wrapped.header();
+        if header.dataset != self.dataset.id {
+            return Err(Refusal::WrapDataset);
+        }
+        self.admit(context)?;
+        let producers = &self.dataset.state.producers;
+        let opened = self.state.vault.unwrap(self.dataset.id, &wrapped, context.bytes(), producers, &mut self.uploads);
+        let (dek, origin) = opened.map_err(Refusal::from)?;
+        if !self.keks.contains(&header.kek) {
+            self.keks.push(header.kek);
+        }
+        Ok(OpenedItem { dek, id: header.dek, origin })
+    }
+
+    /// The dataset.
+    #[must_use]
+    pub fn dataset(&self) -> &'a Dataset {
+        self.dataset
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// The KEKs that opened a wrap, and the names of the policies that decided.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<KekId>, BTreeSet<String>) {
+        (self.keks, self.decisions.deciding)
+    }
+}
+
+/// The policy's decisions in one request: one for all items that agree on the pairs that the policy
+/// reads (POL-9).
+struct Decisions<'a> {
+    dataset: &'a Dataset,
+    prepared: Prepared,
+    known: Known<'a>,
+    deciding: BTreeSet<String>,
+}
+
+enum Known<'a> {
+    /// No pair matters: it was decided once, and permitted.
+    Permitted,
+    /// By the values of the pairs that matter.
+    ByKeys(&'a BTreeSet<String>, HashMap<Vec<Option<&'a str>>, bool>),
+    /// Any pair may matter: by the whole context.
+    ByContext(HashMap<&'a [u8], bool>),
+}
+
+impl<'a> Decisions<'a> {
+    fn new(dataset: &'a Dataset, prepared: Prepared) -> Result<Self, Refused> {
+        let known = match dataset.policy.pairs_read() {
+            PairsRead::Keys(keys) if keys.is_empty() => {
+                let decision = dataset.policy.decide_prepared(&prepared, &Default::default());
+                if !decision.allowed {
+                    return Err(Refused::Policy(present::by(&decision.deciding)));
+                }
+                let deciding = decision.deciding.into_iter().collect();
+                return Ok(Self { dataset, prepared, known: Known::Permitted, deciding });
+            }
+            PairsRead::Keys(keys) => Known::ByKeys(keys, HashMap::new()),
+            PairsRead::Any => Known::ByContext(HashMap::new()),
+        };
+        Ok(Self { dataset, prepared, known, deciding: BTreeSet::new() })
+    }
+
+    fn allow(&mut self, context: RawContext<'a>) -> bool {
+        let seen = match &self.known {
+            Known::Permitted => return true,
+            Known::ByKeys(keys, seen) => match values(keys, context) {
+                Some(values) => seen.get(&values).copied(),
+                None => return false,
+            },
+            Known::ByContext(seen) => seen.get(context.bytes()).copied(),
+        };
+        if let Some(allowed) = seen {
+            return allowed;
+        }
+        let Ok(pairs) = context.parse() else { return false };
+        let decision = self.dataset.policy.decide_prepared(&self.prepared, pairs.pairs());
+        self.deciding.extend(decision.deciding);
+        match &mut self.known {
+            Known::Permitted => {}
+            Known::ByKeys(keys, seen) => {
+                if let Some(values) = values(keys, context) {
+                    seen.insert(values, decision.allowed);
+                }
+            }
+            Known::ByContext(seen) => {
+                seen.insert(context.bytes(), decision.allowed);
+            }
+        }
+        decision.allowed
+    }
+}
+
+/// The values of these keys in a context.
+fn values<'a>(keys: &BTreeSet<String>, context: RawContext<'a>) -> Option<Vec<Option<&'a str>>> {
+    let mut values = vec![None; keys.len()];
+    let mut reader = Reader::new(context.bytes());
+    let read = reader.text_pairs(limits::PAIRS, limits::PAIR_KEY, limits::PAIR_VALUE, |key, value| {
+        if let Some(place) = keys.iter().position(|known| known == key) {
+            values[place] = Some(value);
+        }
+    });
+    read.ok().map(|_| values)
+}

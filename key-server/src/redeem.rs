@@ -1,0 +1,23 @@
+//! Redeem: wrapped DEKs in, DEKs out (spec/protocol.md, section 7).
+
+use ticket_format::messages::Verdict;
+use ticket_format::messages::batch::RedeemBody;
+
+use crate::items::{Done, Items};
+
+/// Opens each item; one bad item spoils no other (RED-3).
+pub fn run<'a>(body: &RedeemBody<'a>, items: &mut Items<'a>) -> Done {
+    let mut done = Done::with_room(body.items.len(), true, false);
+    for item in &body.items {
+        done.digests.push(item.digest());
+        // rule: RED-3
+        done.verdicts.push(match items.open(item.wrapped, item.context) {
+            Ok(opened) => {
+                done.deks.extend_from_slice(opened.dek.expose());
+                Verdict::Done(opened.origin)
+            }
+            Err(refusal) => Verdict::Refused(refusal),
+        });
+    }
+    done
+}

@@ -1,0 +1,136 @@
+//! Why a request is refused: precise here, one number outside.
+
+use ticket_format::Refusal;
+use ticket_format::cbor::DecodeError;
+use ticket_format::messages::RequestError;
+use ticket_format::statement::StatementRefusal;
+use ticket_format::ticket::{Action, TicketError};
+
+use crate::clock::WentBack;
+use crate::lease::NoLease;
+use crate::vault::VaultError;
+
+/// Why a request is refused. Shown to a caller whose proof has verified, and to the log (REF-2).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The envelope.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The body.
+    #[error("the request is malformed: {0}")]
+    Malformed(#[from] DecodeError),
+    /// A verb that a key server does not serve.
+    #[error("a key server serves present, redeem, generate, rewrap and administer")]
+    Verb,
+    /// The ticket itself.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    /// The dataset's longest ticket life is over, whatever the ticket says.
+    #[error("the ticket is older than tickets of this dataset may become")]
+    Overlong,
+    /// Not exactly one proof, or one that does not verify on this connection.
+    #[error("the proof does not verify on this connection")]
+    Possession,
+    /// No such presented ticket on this connection.
+    #[error("no such presented ticket on this connection")]
+    Handle,
+    /// Another ticket was presented under this handle.
+    #[error("the handle names another ticket")]
+    OtherTicket,
+    /// As many tickets as a connection may present.
+    #[error("this connection has presented as many tickets as it may")]
+    Presented,
+    /// A denial.
+    #[error("denied in epoch {0}")]
+    Denied(u64),
+    /// The lease.
+    #[error(transparent)]
+    Lease(#[from] NoLease),
+    /// The clock.
+    #[error(transparent)]
+    Clock(#[from] WentBack),
+    /// No such dataset here.
+    #[error("this key server has no such dataset")]
+    Dataset,
+    /// The KEM.
+    #[error("the dataset does not allow the ticket's KEM")]
+    Kem,
+    /// The ticket's sealing key.
+    #[error("nothing can be sealed to the ticket's sealing key")]
+    SealingKey,
+    /// The ticket does not carry the action.
+    #[error("the ticket does not carry {0}")]
+    Action(Action),
+    /// The key server's own policy.
+    #[error("the dataset's policy does not permit it: {0}")]
+    Policy(String),
+    /// The vault, for the whole request.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The record cannot be written.
+    #[error("the record cannot be written: {0}")]
+    Audit(#[from] audit_log::AppendError),
+    /// The store cannot be used.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] store::Error),
+    /// The statement.
+    #[error(transparent)]
+    Statement(#[from] StatementRefusal),
+    /// The statement's id was used.
+    #[error("this statement was used before")]
+    Replayed,
+    /// The act is one of another server's.
+    #[error("a key server does not do this act")]
+    Act,
+    /// There is one already.
+    #[error("there is a dataset of this name already")]
+    Exists,
+    /// There is none.
+    #[error("there is no dataset of this name")]
+    NotFound,
+    /// The act's content.
+    #[error("{0}")]
+    Invalid(String),
+    /// Two admins changed one dataset at the same time.
+    #[error("the dataset was changed at the same time: make the statement anew")]
+    Raced,
+    /// A fault of our own.
+    #[error("the server failed: {0}")]
+    Internal(&'static str),
+}
+
+impl Refused {
+    /// The number that the peer, the record and the metric get (REF-1).
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Request(error) => error.refusal(),
+            Self::Malformed(_) => Refusal::Malformed,
+            Self::Verb => Refusal::Unsupported,
+            Self::Ticket(error) => (*error).into(),
+            Self::Overlong => Refusal::TicketExpired,
+            Self::Possession => Refusal::Possession,
+            Self::Handle | Self::OtherTicket => Refusal::HandleUnknown,
+            Self::Presented => Refusal::TooLarge,
+            Self::Denied(_) => Refusal::Denied,
+            Self::Lease(_) => Refusal::Lease,
+            Self::Clock(_) => Refusal::Clock,
+            Self::Dataset => Refusal::DatasetUnknown,
+            Self::Kem => Refusal::Kem,
+            Self::SealingKey => Refusal::TicketMalformed,
+            Self::Action(_) => Refusal::Action,
+            Self::Policy(_) => Refusal::Policy,
+            Self::Vault(error) => (*error).into(),
+            Self::Audit(_) => Refusal::AuditUnavailable,
+            Self::Store(_) => Refusal::StoreUnavailable,
+            Self::Statement(error) => error.refusal(),
+            Self::Replayed => Refusal::StatementReplayed,
+            Self::Act => Refusal::StatementMalformed,
+            Self::Exists => Refusal::Exists,
+            Self::NotFound => Refusal::NotFound,
+            Self::Invalid(_) => Refusal::Invalid,
+            Self::Raced => Refusal::Busy,
+            Self::Internal(_) => Refusal::Internal,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Rewrap: wrapped DEKs in, wraps under the current KEK version out (REW-1). No plaintext leaves.
+
+use rand_core::CryptoRng;
+use ticket_format::Refusal;
+use ticket_format::messages::Verdict;
+use ticket_format::messages::batch::{RewrapBody, RewrapItem};
+use ticket_format::wrapped::Origin;
+
+use crate::items::{Done, Items};
+
+/// Opens each item and wraps it anew, with the same DEK id and origin.
+pub fn run<'a>(body: &RewrapBody<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Done {
+    let mut done = Done::with_room(body.items.len(), false, true);
+    let mut wraps = Vec::with_capacity(body.items.len());
+    for item in &body.items {
+        done.digests.push(item.digest());
+        match anew(item, items, rng) {
+            Ok((wrap, origin)) => {
+                done.verdicts.push(Verdict::Done(origin));
+                wraps.push(Some(wrap));
+            }
+            Err(refusal) => {
+                done.verdicts.push(Verdict::Refused(refusal));
+                wraps.push(None);
+            }
+        }
+    }
+    done.wraps = Some(wraps);
+    done
+}
+
+fn anew<'a>(item: &RewrapItem<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, Origin), Refusal> {
+    let opened = items.open(item.wrapped, item.context)?;
+    let context = item.new_context.unwrap_or(item.context);
+    // rule: REW-1 — the new context must satisfy what the old one had to.
+    items.admit(context)?;
+    // rule: ORG-1
+    let vault = &items.state().vault;
+    let wrap = vault.wrap(items.dataset().id, opened.id, opened.origin, context.bytes(), &opened.dek, rng)?;
+    Ok((wrap, opened.origin))
+}
