@@ -424,6 +424,25 @@ async fn an_object_under_a_name_of_its_own_is_asked_for_by_it() {
     ));
 }
 
+/// A page of a listing has at most 1,000 objects.
+#[tokio::test]
+async fn a_listing_goes_on_over_its_pages() {
+    let bench = bench("moto").await;
+    let put = |i: u32| {
+        let upload = bench
+            .stores
+            .upload(BUCKET, &format!("p/{i:04}"), Vec::new());
+        async move { upload.unwrap().finish().await }
+    };
+    let puts = futures::stream::iter((0..1005).map(put)).buffer_unordered(16);
+    puts.try_collect::<Vec<()>>().await.unwrap();
+    let listed = bench.stores.list(BUCKET, "p/").map_ok(|listed| listed.key);
+    let mut keys: Vec<String> = listed.try_collect().await.unwrap();
+    keys.sort();
+    let expected: Vec<String> = (0..1005).map(|i| format!("p/{i:04}")).collect();
+    assert_eq!(keys, expected);
+}
+
 /// The server is another process, so what this one holds at most is the client's memory. The test
 /// runs itself in a process of its own, since other tests here hold whole objects.
 #[test]
