@@ -96,7 +96,9 @@ pub struct NotHex {
 }
 
 fn hex_into(text: &str, out: &mut [u8]) -> Result<(), NotHex> {
-    let wrong = NotHex { expected: out.len() * 2 };
+    let wrong = NotHex {
+        expected: out.len() * 2,
+    };
     if text.len() != wrong.expected {
         return Err(wrong);
     }
@@ -177,12 +179,19 @@ impl NodeId {
     pub fn new(account: &str, region: &str, instance: &str) -> Result<Self, NotANode> {
         let account_ok = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
         let region_ok = (1..=32).contains(&region.len())
-            && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            && region
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let instance_ok = instance.strip_prefix("i-").is_some_and(|hex| {
-            matches!(hex.len(), 8 | 17) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            matches!(hex.len(), 8 | 17)
+                && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         });
         if account_ok && region_ok && instance_ok {
-            Ok(Self { account: account.into(), region: region.into(), instance: instance.into() })
+            Ok(Self {
+                account: account.into(),
+                region: region.into(),
+                instance: instance.into(),
+            })
         } else {
             Err(NotANode)
         }
@@ -218,8 +227,16 @@ impl std::str::FromStr for NodeId {
 
     fn from_str(text: &str) -> Result<Self, NotANode> {
         let mut parts = text.split('/');
-        match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some("ec2"), Some(account), Some(region), Some(instance), None) => Self::new(account, region, instance),
+        match (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) {
+            (Some("ec2"), Some(account), Some(region), Some(instance), None) => {
+                Self::new(account, region, instance)
+            }
             _ => Err(NotANode),
         }
     }
@@ -233,7 +250,10 @@ impl Encode for NodeId {
 
 impl Decode for NodeId {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.text(1..=crate::limits::NAME)?.parse().map_err(|NotANode| DecodeError::OutOfRange("node"))
+        reader
+            .text(1..=crate::limits::NAME)?
+            .parse()
+            .map_err(|NotANode| DecodeError::OutOfRange("node"))
     }
 }
 
@@ -243,7 +263,9 @@ mod tests {
 
     #[test]
     fn a_node_name_survives_writing_and_reading() {
-        let node: NodeId = "ec2/123456789012/eu-west-1/i-0123456789abcdef0".parse().unwrap();
+        let node: NodeId = "ec2/123456789012/eu-west-1/i-0123456789abcdef0"
+            .parse()
+            .unwrap();
         assert_eq!(node.to_string().parse::<NodeId>().unwrap(), node);
         assert_eq!(NodeId::from_cbor(&node.to_cbor(), 200).unwrap(), node);
     }
@@ -270,7 +292,12 @@ mod tests {
     fn hexadecimal_is_read_back_and_nothing_else() {
         let id = DatasetId([7; 16]);
         assert_eq!(id.to_string().parse::<DatasetId>().unwrap(), id);
-        for bad in ["", "07", "zz070707070707070707070707070707", "é70707070707070707070707070707"] {
+        for bad in [
+            "",
+            "07",
+            "zz070707070707070707070707070707",
+            "é70707070707070707070707070707",
+        ] {
             assert!(bad.parse::<DatasetId>().is_err());
         }
     }

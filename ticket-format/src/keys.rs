@@ -97,7 +97,14 @@ impl<R: Role> PublicKey<R> {
     #[must_use]
     pub fn to_cose_key(&self) -> Vec<u8> {
         let mut writer = Writer::new();
-        writer.map(3).int(1).int(1).int(-1).int(6).int(-2).bytes(self.0.as_bytes());
+        writer
+            .map(3)
+            .int(1)
+            .int(1)
+            .int(-1)
+            .int(6)
+            .int(-2)
+            .bytes(self.0.as_bytes());
         writer.into_bytes()
     }
 
@@ -107,8 +114,14 @@ impl<R: Role> PublicKey<R> {
     /// Another shape, another curve, or no usable key.
     pub fn decode_cose_key(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut map = reader.map(3)?;
-        let expect = |want: i64| move |r: &mut Reader<'_>| {
-            if r.int()? == want { Ok(()) } else { Err(DecodeError::Expected("an Ed25519 COSE_Key")) }
+        let expect = |want: i64| {
+            move |r: &mut Reader<'_>| {
+                if r.int()? == want {
+                    Ok(())
+                } else {
+                    Err(DecodeError::Expected("an Ed25519 COSE_Key"))
+                }
+            }
         };
         map.required(1, expect(1))?;
         map.required(-1, expect(6))?;
@@ -159,7 +172,10 @@ impl<R: Role> fmt::Debug for PublicKey<R> {
 /// Lower-case hexadecimal.
 impl<R> fmt::Display for PublicKey<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0
+            .as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -180,7 +196,8 @@ impl<R> Encode for PublicKey<R> {
 
 impl<R: Role> Decode for PublicKey<R> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::from_bytes(&reader.array_of()?).map_err(|NotAKey| DecodeError::OutOfRange("Ed25519 key"))
+        Self::from_bytes(&reader.array_of()?)
+            .map_err(|NotAKey| DecodeError::OutOfRange("Ed25519 key"))
     }
 }
 
@@ -247,7 +264,10 @@ mod tests {
     fn a_cose_key_is_read_back_and_no_other_curve_is() {
         let key = TicketSecret::from_seed(&[1; 32]).public();
         let bytes = key.to_cose_key();
-        assert_eq!(TicketKey::decode_cose_key(&mut Reader::new(&bytes)), Ok(key));
+        assert_eq!(
+            TicketKey::decode_cose_key(&mut Reader::new(&bytes)),
+            Ok(key)
+        );
         let mut x25519 = bytes.clone();
         x25519[4] = 4;
         assert!(TicketKey::decode_cose_key(&mut Reader::new(&x25519)).is_err());

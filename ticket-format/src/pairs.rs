@@ -23,8 +23,14 @@ impl Context {
     /// # Errors
     /// [`NotPairs`].
     pub fn new(pairs: BTreeMap<String, String>) -> Result<Self, NotPairs> {
-        let fits = |(key, value): (&String, &String)| (1..=PAIR_KEY).contains(&key.len()) && value.len() <= PAIR_VALUE;
-        if pairs.len() <= PAIRS && pairs.iter().all(fits) { Ok(Self(pairs)) } else { Err(NotPairs) }
+        let fits = |(key, value): (&String, &String)| {
+            (1..=PAIR_KEY).contains(&key.len()) && value.len() <= PAIR_VALUE
+        };
+        if pairs.len() <= PAIRS && pairs.iter().all(fits) {
+            Ok(Self(pairs))
+        } else {
+            Err(NotPairs)
+        }
     }
 
     /// The context of an object that has a name and nothing else.
@@ -56,7 +62,10 @@ impl Context {
     /// Whether every pair of `required` is one of these (RED-3).
     #[must_use]
     pub fn contains_all(&self, required: &Self) -> bool {
-        required.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
+        required
+            .0
+            .iter()
+            .all(|(key, value)| self.0.get(key) == Some(value))
     }
 }
 

@@ -118,7 +118,11 @@ impl Refusal {
     pub fn retry_is_safe(self) -> bool {
         matches!(
             self,
-            Self::Busy | Self::Internal | Self::Lease | Self::AuditUnavailable | Self::StoreUnavailable
+            Self::Busy
+                | Self::Internal
+                | Self::Lease
+                | Self::AuditUnavailable
+                | Self::StoreUnavailable
         )
     }
 }

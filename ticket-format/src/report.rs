@@ -49,7 +49,13 @@ impl Report {
     /// An error that ends with this exit code.
     #[must_use]
     pub fn new(exit: u8, what: impl Into<String>) -> Self {
-        Self { what: what.into(), why: None, next: None, exit, refusal: None }
+        Self {
+            what: what.into(),
+            why: None,
+            next: None,
+            exit,
+            refusal: None,
+        }
     }
 
     /// Says why.
@@ -100,7 +106,13 @@ pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| if c.is_control() { write!(f, "\u{fffd}") } else { write!(f, "{c}") })
+        self.0.chars().try_for_each(|c| {
+            if c.is_control() {
+                write!(f, "\u{fffd}")
+            } else {
+                write!(f, "{c}")
+            }
+        })
     }
 }
 

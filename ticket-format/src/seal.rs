@@ -74,7 +74,10 @@ impl Encode for Kem {
 impl Decode for Kem {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let id = reader.uint()?;
-        [Self::X25519, Self::XWing].into_iter().find(|kem| u64::from(kem.id()) == id).ok_or(DecodeError::OutOfRange("KEM"))
+        [Self::X25519, Self::XWing]
+            .into_iter()
+            .find(|kem| u64::from(kem.id()) == id)
+            .ok_or(DecodeError::OutOfRange("KEM"))
     }
 }
 
@@ -100,7 +103,14 @@ impl SealingKey {
             Kem::X25519 => <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(bytes).is_ok(),
             Kem::XWing => <XWing as hpke::Kem>::PublicKey::from_bytes(bytes).is_ok(),
         };
-        if usable { Ok(Self { kem, bytes: bytes.to_vec() }) } else { Err(NotASealingKey) }
+        if usable {
+            Ok(Self {
+                kem,
+                bytes: bytes.to_vec(),
+            })
+        } else {
+            Err(NotASealingKey)
+        }
     }
 
     /// Which KEM it is of.
@@ -127,7 +137,8 @@ impl SealingKey {
     /// Another length, or no key of this KEM.
     pub fn decode_as(kem: Kem, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let bytes = reader.bytes(kem.key_len()..=kem.key_len())?;
-        Self::from_bytes(kem, bytes).map_err(|NotASealingKey| DecodeError::OutOfRange("sealing key"))
+        Self::from_bytes(kem, bytes)
+            .map_err(|NotASealingKey| DecodeError::OutOfRange("sealing key"))
     }
 }
 
@@ -180,13 +191,18 @@ impl SealingSecret {
         fn of<K: hpke::Kem>(seed: &[u8]) -> Vec<u8> {
             // Any 32 bytes are a private key of either KEM, so the empty answer never happens; it
             // would be refused by whoever reads it.
-            K::PrivateKey::from_bytes(seed).map(|sk| K::sk_to_pk(&sk).to_bytes().to_vec()).unwrap_or_default()
+            K::PrivateKey::from_bytes(seed)
+                .map(|sk| K::sk_to_pk(&sk).to_bytes().to_vec())
+                .unwrap_or_default()
         }
         let bytes = match self.kem {
             Kem::X25519 => of::<X25519HkdfSha256>(self.seed.expose()),
             Kem::XWing => of::<XWing>(self.seed.expose()),
         };
-        SealingKey { kem: self.kem, bytes }
+        SealingKey {
+            kem: self.kem,
+            bytes,
+        }
     }
 
     /// Opens an encapsulation.
@@ -194,15 +210,23 @@ impl SealingSecret {
     /// # Errors
     /// Wrong length, or a share of low order (SEAL-5).
     pub fn decapsulate(&self, enc: &[u8], info: &[u8]) -> Result<Exports, SealError> {
-        fn open<K: hpke::Kem>(seed: &[u8], enc: &[u8], info: &[u8]) -> Result<hpke::aead::AeadCtxR<Suite, Kdf, K>, hpke::HpkeError> {
+        fn open<K: hpke::Kem>(
+            seed: &[u8],
+            enc: &[u8],
+            info: &[u8],
+        ) -> Result<hpke::aead::AeadCtxR<Suite, Kdf, K>, hpke::HpkeError> {
             let secret = K::PrivateKey::from_bytes(seed)?;
             let enc = K::EncappedKey::from_bytes(enc)?;
             hpke::setup_receiver(&OpModeR::Base, &secret, &enc, info)
         }
         // rule: SEAL-5
         let context = match self.kem {
-            Kem::X25519 => ContextOf::X25519Receiver(Box::new(open(self.seed.expose(), enc, info).map_err(|_| SealError::Encapsulation)?)),
-            Kem::XWing => ContextOf::XWingReceiver(Box::new(open(self.seed.expose(), enc, info).map_err(|_| SealError::Encapsulation)?)),
+            Kem::X25519 => ContextOf::X25519Receiver(Box::new(
+                open(self.seed.expose(), enc, info).map_err(|_| SealError::Encapsulation)?,
+            )),
+            Kem::XWing => ContextOf::XWingReceiver(Box::new(
+                open(self.seed.expose(), enc, info).map_err(|_| SealError::Encapsulation)?,
+            )),
         };
         Ok(Exports(context))
     }
@@ -230,14 +254,20 @@ pub enum SealError {
 ///
 /// # Errors
 /// The key's share is of low order.
-pub fn encapsulate(key: &SealingKey, info: &[u8], rng: &mut impl CryptoRng) -> Result<(Vec<u8>, Exports), SealError> {
+pub fn encapsulate(
+    key: &SealingKey,
+    info: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, Exports), SealError> {
+    type Sender<K> = hpke::aead::AeadCtxS<Suite, Kdf, K>;
     fn seal<K: hpke::Kem>(
         key: &[u8],
         info: &[u8],
         rng: &mut impl CryptoRng,
-    ) -> Result<(Vec<u8>, hpke::aead::AeadCtxS<Suite, Kdf, K>), hpke::HpkeError> {
+    ) -> Result<(Vec<u8>, Sender<K>), hpke::HpkeError> {
         let key = K::PublicKey::from_bytes(key)?;
-        let (enc, context) = hpke::setup_sender_with_rng::<Suite, Kdf, K>(&OpModeS::Base, &key, info, rng)?;
+        let (enc, context) =
+            hpke::setup_sender_with_rng::<Suite, Kdf, K>(&OpModeS::Base, &key, info, rng)?;
         Ok((enc.to_bytes().to_vec(), context))
     }
     let wrong = |_| SealError::Encapsulation;
@@ -275,7 +305,10 @@ impl Exports {
             ContextOf::XWingReceiver(c) => c.export(context, out.as_mut()),
         };
         // HKDF gives up to 255 * 32 bytes; the largest use here is 64.
-        assert!(result.is_ok() && N <= 64, "an export of this length always succeeds");
+        assert!(
+            result.is_ok() && N <= 64,
+            "an export of this length always succeeds"
+        );
         out
     }
 }
@@ -288,12 +321,22 @@ impl std::fmt::Debug for Exports {
 
 /// `["postern/1 hpke", [kem, 1, 3], realm, key server's TLS key, ticket hash, exporter]` (SEAL-1).
 #[must_use]
-pub fn session_info(kem: Kem, realm: &str, server: &TlsKey, ticket: TicketHash, exporter: Exporter) -> Vec<u8> {
+pub fn session_info(
+    kem: Kem,
+    realm: &str,
+    server: &TlsKey,
+    ticket: TicketHash,
+    exporter: Exporter,
+) -> Vec<u8> {
     // rule: SEAL-1
     let mut writer = Writer::with_capacity(256);
     writer.array(6).text(labels::HPKE);
     suite(&mut writer, kem);
-    writer.text(realm).bytes(&server.to_bytes()).bytes(&ticket.0).bytes(&exporter.0);
+    writer
+        .text(realm)
+        .bytes(&server.to_bytes())
+        .bytes(&ticket.0)
+        .bytes(&exporter.0);
     writer.into_bytes()
 }
 
@@ -330,7 +373,11 @@ impl Session {
         let mut writer = Writer::with_capacity(64);
         writer.array(2).text(labels::REQUEST_MAC).bytes(&ticket.0);
         let mac = MacKey::new(exports.export(&writer.into_bytes()));
-        Self { exports, ticket, mac }
+        Self {
+            exports,
+            ticket,
+            mac,
+        }
     }
 
     /// The ticket's hash.
@@ -348,8 +395,14 @@ impl Session {
     fn answer_cipher(&self, id: &AnswerId) -> ChaCha20Poly1305 {
         // rule: SEAL-4
         let mut writer = Writer::with_capacity(160);
-        writer.array(5).text(labels::ANSWER_KEY).uint(id.verb.number());
-        writer.bytes(&self.ticket.0).bytes(&id.request.0).bytes(&id.salt);
+        writer
+            .array(5)
+            .text(labels::ANSWER_KEY)
+            .uint(id.verb.number());
+        writer
+            .bytes(&self.ticket.0)
+            .bytes(&id.request.0)
+            .bytes(&id.salt);
         let key: Zeroizing<[u8; 32]> = self.exports.export(&writer.into_bytes());
         ChaCha20Poly1305::new((&*key).into())
     }
@@ -360,15 +413,34 @@ impl Session {
     /// # Errors
     /// More than an AEAD takes; a batch never is.
     pub fn seal(&self, id: &AnswerId, clear: &[u8], deks: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.answer_cipher(id).encrypt(&Default::default(), Payload { msg: deks, aad: clear }).map_err(|_| SealError::Answer)
+        self.answer_cipher(id)
+            .encrypt(
+                &Default::default(),
+                Payload {
+                    msg: deks,
+                    aad: clear,
+                },
+            )
+            .map_err(|_| SealError::Answer)
     }
 
     /// Opens what [`Session::seal`] made for the same answer and the same clear part.
     ///
     /// # Errors
     /// [`SealError::Answer`].
-    pub fn open(&self, id: &AnswerId, clear: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let opened = self.answer_cipher(id).decrypt(&Default::default(), Payload { msg: sealed, aad: clear });
+    pub fn open(
+        &self,
+        id: &AnswerId,
+        clear: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let opened = self.answer_cipher(id).decrypt(
+            &Default::default(),
+            Payload {
+                msg: sealed,
+                aad: clear,
+            },
+        );
         opened.map(Zeroizing::new).map_err(|_| SealError::Answer)
     }
 }

@@ -40,7 +40,11 @@ impl Binding<'_> {
     fn input(&self) -> Vec<u8> {
         // rule: SIG-1
         let mut writer = Writer::with_capacity(256);
-        writer.array(6).text(self.label).text(self.realm).bytes(self.identity);
+        writer
+            .array(6)
+            .text(self.label)
+            .text(self.realm)
+            .bytes(self.identity);
         writer.optional_bytes(self.exporter.as_ref().map(|e| &e.0[..]));
         writer.optional_bytes(self.ticket.as_ref().map(|t| &t.0[..]));
         writer.bytes(&Sha256::digest(self.body));
@@ -62,7 +66,13 @@ pub struct Channel {
 impl Channel {
     /// The input of a proof on this connection.
     #[must_use]
-    pub fn sign_with<R: Role>(&self, key: &SecretKey<R>, label: &'static str, ticket: Option<TicketHash>, body: &[u8]) -> Proof {
+    pub fn sign_with<R: Role>(
+        &self,
+        key: &SecretKey<R>,
+        label: &'static str,
+        ticket: Option<TicketHash>,
+        body: &[u8],
+    ) -> Proof {
         let identity = self.server.to_bytes();
         key.sign(&self.binding(&identity, label, ticket, body))
     }
@@ -90,7 +100,14 @@ impl Channel {
         ticket: Option<TicketHash>,
         body: &'a [u8],
     ) -> Binding<'a> {
-        Binding { label, realm: &self.realm, identity, exporter: Some(self.exporter), ticket, body }
+        Binding {
+            label,
+            realm: &self.realm,
+            identity,
+            exporter: Some(self.exporter),
+            ticket,
+            body,
+        }
     }
 }
 
@@ -117,7 +134,10 @@ impl Encode for Proof {
 impl Decode for Proof {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.array(2..=2)?;
-        Ok(Self { alg: reader.int()?, value: reader.bytes(1..=8_192)?.to_vec() })
+        Ok(Self {
+            alg: reader.int()?,
+            value: reader.bytes(1..=8_192)?.to_vec(),
+        })
     }
 }
 
@@ -125,7 +145,10 @@ impl<R: Role> SecretKey<R> {
     /// Signs a binding with Ed25519.
     #[must_use]
     pub fn sign(&self, binding: &Binding<'_>) -> Proof {
-        Proof { alg: ALG_EDDSA, value: self.sign_raw(&binding.input()) }
+        Proof {
+            alg: ALG_EDDSA,
+            value: self.sign_raw(&binding.input()),
+        }
     }
 
     /// For COSE, whose Sig_structure is the input.
@@ -150,7 +173,9 @@ impl<R: Role> PublicKey<R> {
     /// For COSE, whose Sig_structure is the input.
     pub(crate) fn verify_raw(&self, input: &[u8], signature: &[u8]) -> Result<(), BadProof> {
         let signature = Signature::from_slice(signature).map_err(|_| BadProof)?;
-        self.verifying().verify_strict(input, &signature).map_err(|_| BadProof)
+        self.verifying()
+            .verify_strict(input, &signature)
+            .map_err(|_| BadProof)
     }
 }
 
@@ -173,17 +198,33 @@ impl MacKey {
 
     /// Makes the MAC.
     #[must_use]
-    pub fn authenticate(&self, channel: &Channel, label: &'static str, ticket: TicketHash, body: &[u8]) -> Proof {
+    pub fn authenticate(
+        &self,
+        channel: &Channel,
+        label: &'static str,
+        ticket: TicketHash,
+        body: &[u8],
+    ) -> Proof {
         let identity = channel.server.to_bytes();
         let mac = self.mac(&channel.binding(&identity, label, Some(ticket), body));
-        Proof { alg: ALG_HMAC, value: mac.finalize().into_bytes().to_vec() }
+        Proof {
+            alg: ALG_HMAC,
+            value: mac.finalize().into_bytes().to_vec(),
+        }
     }
 
     /// Checks the MAC in constant time.
     ///
     /// # Errors
     /// [`BadProof`].
-    pub fn verify(&self, channel: &Channel, label: &'static str, ticket: TicketHash, body: &[u8], proof: &Proof) -> Result<(), BadProof> {
+    pub fn verify(
+        &self,
+        channel: &Channel,
+        label: &'static str,
+        ticket: TicketHash,
+        body: &[u8],
+        proof: &Proof,
+    ) -> Result<(), BadProof> {
         // rule: SIG-2
         if proof.alg != ALG_HMAC {
             return Err(BadProof);

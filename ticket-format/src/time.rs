@@ -73,8 +73,15 @@ mod tests {
 
     #[test]
     fn a_time_prints_as_rfc_3339() {
-        assert_eq!(Timestamp::from_seconds(1_795_372_800).to_string(), "2026-11-22T18:40:00Z");
-        assert!(Timestamp::from_seconds(u64::MAX).to_string().starts_with("9999-12-3"));
+        assert_eq!(
+            Timestamp::from_seconds(1_795_372_800).to_string(),
+            "2026-11-22T18:40:00Z"
+        );
+        assert!(
+            Timestamp::from_seconds(u64::MAX)
+                .to_string()
+                .starts_with("9999-12-3")
+        );
     }
 
     #[test]

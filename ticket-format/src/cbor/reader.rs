@@ -62,7 +62,11 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::TrailingBytes`].
     pub fn finish(&self) -> Result<(), DecodeError> {
         // rule: ENC-1
-        if self.at == self.input.len() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
+        if self.at == self.input.len() {
+            Ok(())
+        } else {
+            Err(DecodeError::TrailingBytes)
+        }
     }
 
     /// Position of the next byte.
@@ -88,7 +92,10 @@ impl<'a> Reader<'a> {
         // rule: ENC-1
         let argument = match header {
             Header::Positive(n) | Header::Negative(n) | Header::Tag(n) => n,
-            Header::Bytes(Some(n)) | Header::Text(Some(n)) | Header::Array(Some(n)) | Header::Map(Some(n)) => n as u64,
+            Header::Bytes(Some(n))
+            | Header::Text(Some(n))
+            | Header::Array(Some(n))
+            | Header::Map(Some(n)) => n as u64,
             Header::Simple(n @ 20..=22) => u64::from(n),
             // Floats, undefined, other simple values, indefinite lengths and break.
             _ => return Err(DecodeError::NotDeterministic),
@@ -132,9 +139,9 @@ impl<'a> Reader<'a> {
     pub fn int(&mut self) -> Result<i64, DecodeError> {
         match self.head()? {
             Header::Positive(n) => i64::try_from(n).map_err(|_| DecodeError::OutOfRange("integer")),
-            Header::Negative(n) => {
-                i64::try_from(n).map(|n| !n).map_err(|_| DecodeError::OutOfRange("integer"))
-            }
+            Header::Negative(n) => i64::try_from(n)
+                .map(|n| !n)
+                .map_err(|_| DecodeError::OutOfRange("integer")),
             _ => Err(DecodeError::Expected("an integer")),
         }
     }
@@ -143,7 +150,10 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Another item, another length, or more than there is.
-    pub fn bytes(&mut self, len: impl std::ops::RangeBounds<usize>) -> Result<&'a [u8], DecodeError> {
+    pub fn bytes(
+        &mut self,
+        len: impl std::ops::RangeBounds<usize>,
+    ) -> Result<&'a [u8], DecodeError> {
         match self.head()? {
             Header::Bytes(Some(n)) if len.contains(&n) => self.take(n),
             Header::Bytes(_) => Err(DecodeError::OutOfRange("byte string length")),
@@ -156,7 +166,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::bytes`].
     pub fn array_of<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        self.bytes(N..=N)?.try_into().map_err(|_| DecodeError::OutOfRange("byte string length"))
+        self.bytes(N..=N)?
+            .try_into()
+            .map_err(|_| DecodeError::OutOfRange("byte string length"))
     }
 
     /// A text string whose length in bytes lies in `len`.
@@ -209,7 +221,12 @@ impl<'a> Reader<'a> {
     /// Another item or more pairs.
     pub fn map(&mut self, limit: usize) -> Result<MapReader<'_, 'a>, DecodeError> {
         match self.head()? {
-            Header::Map(Some(n)) if n <= limit => Ok(MapReader { reader: self, left: n, last: None, next: None }),
+            Header::Map(Some(n)) if n <= limit => Ok(MapReader {
+                reader: self,
+                left: n,
+                last: None,
+                next: None,
+            }),
             Header::Map(_) => Err(DecodeError::OutOfRange("map length")),
             _ => Err(DecodeError::Expected("a map")),
         }
@@ -219,7 +236,12 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::map`]; keys not ascending or doubled.
-    pub fn text_map(&mut self, count: usize, key: usize, value: usize) -> Result<BTreeMap<String, String>, DecodeError> {
+    pub fn text_map(
+        &mut self,
+        count: usize,
+        key: usize,
+        value: usize,
+    ) -> Result<BTreeMap<String, String>, DecodeError> {
         let mut out = BTreeMap::new();
         self.text_pairs(count, key, value, |name, value| {
             out.insert(name.to_owned(), value.to_owned());
@@ -311,9 +333,9 @@ impl<'a> Reader<'a> {
         }
         match self.head()? {
             Header::Bytes(Some(n)) => self.take(n).map(drop),
-            Header::Text(Some(n)) => {
-                std::str::from_utf8(self.take(n)?).map(drop).map_err(|_| DecodeError::NotUtf8)
-            }
+            Header::Text(Some(n)) => std::str::from_utf8(self.take(n)?)
+                .map(drop)
+                .map_err(|_| DecodeError::NotUtf8),
             Header::Array(Some(n)) => (0..n).try_for_each(|_| self.skip(depth + 1)),
             Header::Map(Some(n)) => {
                 let mut last: &[u8] = &[];
@@ -412,6 +434,10 @@ impl<'a> MapReader<'_, 'a> {
     /// [`DecodeError::UnknownMember`].
     pub fn end(self) -> Result<(), DecodeError> {
         // rule: ENC-3
-        if self.left == 0 && self.next.is_none() { Ok(()) } else { Err(DecodeError::UnknownMember) }
+        if self.left == 0 && self.next.is_none() {
+            Ok(())
+        } else {
+            Err(DecodeError::UnknownMember)
+        }
     }
 }

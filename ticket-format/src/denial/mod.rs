@@ -21,7 +21,7 @@ pub const REASON: usize = 256;
 closed_map! {
     /// One denial, as the feed carries it and both sides keep it.
     ///
-    /// `denial = { 1: selector, 2: tstr .size (0..256), 3: hash, 4: time, 5: time }`
+    /// `denial = { 1: selector, 2: tstr .size (0..256), 3: hash, 4: unix-time, 5: unix-time }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Denial {
         /// What it hits.

@@ -32,7 +32,7 @@ closed_map! {
 ///
 /// ```cddl
 /// selector = { ? 1: id16, ? 2: node, ? 3: id16, ? 4: tstr .size 12, ? 5: tstr .size (1..32),
-///              ? 6: tstr .size (1..32), ? 7: id16, ? 8: time }
+///              ? 6: tstr .size (1..32), ? 7: id16, ? 8: unix-time }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector(Members);

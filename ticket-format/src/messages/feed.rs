@@ -31,7 +31,7 @@ closed_map! {
     /// News, signed by the broker's feed key (DEN-4).
     ///
     /// ```cddl
-    /// feed-answer = { 1: bstr .size 32, 2: uint, 3: hash, 4: time, 5: bool,
+    /// feed-answer = { 1: bstr .size 32, 2: uint, 3: hash, 4: unix-time, 5: bool,
     ///                 6: [*1000 [epoch: uint, bstr .size (1..2048)]] }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]

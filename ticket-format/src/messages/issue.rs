@@ -18,7 +18,7 @@ use super::shape::{Bytes, Shape, Text, UINT, closed_map, item};
 ///
 /// ```cddl
 /// issue-body = { 1: bstr .size (1..8192), 2: name, 3: [1*3 action], 4: pairs, 5: ed-key, 6: kem,
-///                7: sealing-key, 8: uint, 9: uint, 10: time, 11: proof }
+///                7: sealing-key, 8: uint, 9: uint, 10: unix-time, 11: proof }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueBody {

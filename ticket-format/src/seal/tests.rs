@@ -14,12 +14,19 @@ fn server() -> TlsKey {
 const TICKET: TicketHash = TicketHash([2; 32]);
 
 fn info(kem: Kem, exporter: u8) -> Vec<u8> {
-    session_info(kem, "example.org", &server(), TICKET, Exporter([exporter; 32]))
+    session_info(
+        kem,
+        "example.org",
+        &server(),
+        TICKET,
+        Exporter([exporter; 32]),
+    )
 }
 
 fn pair(kem: Kem) -> (Session, Session) {
     let secret = SealingSecret::generate(kem, &mut UnwrapErr(SysRng));
-    let (enc, sender) = encapsulate(&secret.public(), &info(kem, 3), &mut UnwrapErr(SysRng)).unwrap();
+    let (enc, sender) =
+        encapsulate(&secret.public(), &info(kem, 3), &mut UnwrapErr(SysRng)).unwrap();
     assert_eq!(enc.len(), kem.enc_len());
     assert_eq!(secret.public().as_bytes().len(), kem.key_len());
     let receiver = secret.decapsulate(&enc, &info(kem, 3)).unwrap();
@@ -27,7 +34,11 @@ fn pair(kem: Kem) -> (Session, Session) {
 }
 
 fn id(verb: Verb, request: u8, salt: u8) -> AnswerId {
-    AnswerId { verb, request: RequestHash([request; 32]), salt: [salt; 32] }
+    AnswerId {
+        verb,
+        request: RequestHash([request; 32]),
+        salt: [salt; 32],
+    }
 }
 
 #[test]
@@ -35,24 +46,57 @@ fn an_answer_opens_for_its_request_and_salt_only() {
     // rule: SEAL-4
     for kem in [Kem::XWing, Kem::X25519] {
         let (server, client) = pair(kem);
-        let sealed = server.seal(&id(Verb::Redeem, 1, 1), b"clear", &[9; 64]).unwrap();
-        assert_eq!(*client.open(&id(Verb::Redeem, 1, 1), b"clear", &sealed).unwrap(), [9; 64]);
-        assert!(client.open(&id(Verb::Generate, 1, 1), b"clear", &sealed).is_err());
-        assert!(client.open(&id(Verb::Redeem, 2, 1), b"clear", &sealed).is_err());
-        assert!(client.open(&id(Verb::Redeem, 1, 2), b"clear", &sealed).is_err());
-        assert!(client.open(&id(Verb::Redeem, 1, 1), b"other", &sealed).is_err());
+        let sealed = server
+            .seal(&id(Verb::Redeem, 1, 1), b"clear", &[9; 64])
+            .unwrap();
+        assert_eq!(
+            *client
+                .open(&id(Verb::Redeem, 1, 1), b"clear", &sealed)
+                .unwrap(),
+            [9; 64]
+        );
+        assert!(
+            client
+                .open(&id(Verb::Generate, 1, 1), b"clear", &sealed)
+                .is_err()
+        );
+        assert!(
+            client
+                .open(&id(Verb::Redeem, 2, 1), b"clear", &sealed)
+                .is_err()
+        );
+        assert!(
+            client
+                .open(&id(Verb::Redeem, 1, 2), b"clear", &sealed)
+                .is_err()
+        );
+        assert!(
+            client
+                .open(&id(Verb::Redeem, 1, 1), b"other", &sealed)
+                .is_err()
+        );
     }
 }
 
 #[test]
 fn every_flipped_byte_and_cut_of_a_sealed_answer_is_refused() {
     let (server, client) = pair(Kem::X25519);
-    let sealed = server.seal(&id(Verb::Redeem, 1, 1), b"clear", &[9; 64]).unwrap();
+    let sealed = server
+        .seal(&id(Verb::Redeem, 1, 1), b"clear", &[9; 64])
+        .unwrap();
     for at in 0..sealed.len() {
         let mut flipped = sealed.clone();
         flipped[at] ^= 1;
-        assert!(client.open(&id(Verb::Redeem, 1, 1), b"clear", &flipped).is_err());
-        assert!(client.open(&id(Verb::Redeem, 1, 1), b"clear", &sealed[..at]).is_err());
+        assert!(
+            client
+                .open(&id(Verb::Redeem, 1, 1), b"clear", &flipped)
+                .is_err()
+        );
+        assert!(
+            client
+                .open(&id(Verb::Redeem, 1, 1), b"clear", &sealed[..at])
+                .is_err()
+        );
     }
 }
 
@@ -60,15 +104,40 @@ fn every_flipped_byte_and_cut_of_a_sealed_answer_is_refused() {
 fn an_encapsulation_of_another_connection_ticket_or_server_gives_other_keys() {
     // rule: SEAL-1
     let secret = SealingSecret::generate(Kem::XWing, &mut UnwrapErr(SysRng));
-    let (enc, sender) = encapsulate(&secret.public(), &info(Kem::XWing, 3), &mut UnwrapErr(SysRng)).unwrap();
-    let sealed = Session::new(sender, TICKET).seal(&id(Verb::Redeem, 1, 1), b"", &[9; 32]).unwrap();
+    let (enc, sender) = encapsulate(
+        &secret.public(),
+        &info(Kem::XWing, 3),
+        &mut UnwrapErr(SysRng),
+    )
+    .unwrap();
+    let sealed = Session::new(sender, TICKET)
+        .seal(&id(Verb::Redeem, 1, 1), b"", &[9; 32])
+        .unwrap();
     let other_server = TlsSecret::from_seed(&[77; 32]).public();
     for other in [
         info(Kem::XWing, 4),
         info(Kem::X25519, 3),
-        session_info(Kem::XWing, "example.com", &server(), TICKET, Exporter([3; 32])),
-        session_info(Kem::XWing, "example.org", &other_server, TICKET, Exporter([3; 32])),
-        session_info(Kem::XWing, "example.org", &server(), TicketHash([0; 32]), Exporter([3; 32])),
+        session_info(
+            Kem::XWing,
+            "example.com",
+            &server(),
+            TICKET,
+            Exporter([3; 32]),
+        ),
+        session_info(
+            Kem::XWing,
+            "example.org",
+            &other_server,
+            TICKET,
+            Exporter([3; 32]),
+        ),
+        session_info(
+            Kem::XWing,
+            "example.org",
+            &server(),
+            TicketHash([0; 32]),
+            Exporter([3; 32]),
+        ),
     ] {
         let session = Session::new(secret.decapsulate(&enc, &other).unwrap(), TICKET);
         assert!(session.open(&id(Verb::Redeem, 1, 1), b"", &sealed).is_err());
@@ -79,10 +148,18 @@ fn an_encapsulation_of_another_connection_ticket_or_server_gives_other_keys() {
 fn a_request_mac_holds_for_its_body_label_and_connection_only() {
     // rule: SEAL-3, RED-1
     let (server_side, client) = pair(Kem::XWing);
-    let channel = |exporter| Channel { realm: "example.org".into(), server: server(), exporter: Exporter([exporter; 32]) };
-    let mac = client.mac().authenticate(&channel(1), labels::REDEEM_REQUEST, TICKET, b"body");
+    let channel = |exporter| Channel {
+        realm: "example.org".into(),
+        server: server(),
+        exporter: Exporter([exporter; 32]),
+    };
+    let mac = client
+        .mac()
+        .authenticate(&channel(1), labels::REDEEM_REQUEST, TICKET, b"body");
     let check = |channel: &Channel, label, body: &[u8], proof: &crate::sign::Proof| {
-        server_side.mac().verify(channel, label, TICKET, body, proof)
+        server_side
+            .mac()
+            .verify(channel, label, TICKET, body, proof)
     };
     assert!(check(&channel(1), labels::REDEEM_REQUEST, b"body", &mac).is_ok());
     assert!(check(&channel(2), labels::REDEEM_REQUEST, b"body", &mac).is_err());
@@ -115,5 +192,8 @@ fn a_low_order_share_is_refused_on_either_side() {
 fn a_key_of_another_length_is_none_of_this_kem() {
     assert!(SealingKey::from_bytes(Kem::XWing, &[0; 32]).is_err());
     assert!(SealingKey::from_bytes(Kem::X25519, &[9; 31]).is_err());
-    assert!(SealingKey::from_bytes(Kem::XWing, &[0xff; XWING_KEY]).is_err(), "coefficients past the modulus");
+    assert!(
+        SealingKey::from_bytes(Kem::XWing, &[0xff; XWING_KEY]).is_err(),
+        "coefficients past the modulus"
+    );
 }

@@ -13,7 +13,7 @@ closed_map! {
     ///
     /// ```cddl
     /// launch-create = { 1: id16, 2: ed-key, 3: [1*16 account], 4: [*64 region], 5: [*64 image], 6: uint .ge 1,
-    ///                   7: bool, 8: time, 9: time, 10: uint, 11: uint, 12: tstr .size (0..128) }
+    ///                   7: bool, 8: unix-time, 9: unix-time, 10: uint, 11: uint, 12: tstr .size (0..128) }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct LaunchCreate {

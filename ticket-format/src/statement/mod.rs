@@ -75,7 +75,7 @@ closed_map! {
     /// What is signed.
     ///
     /// ```cddl
-    /// statement-payload = { 1: id16, 2: time, 3: time, 4: name, 5: ed-key, 6: uint,
+    /// statement-payload = { 1: id16, 2: unix-time, 3: unix-time, 4: name, 5: ed-key, 6: uint,
     ///                       7: bstr .size (1..90112) }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]

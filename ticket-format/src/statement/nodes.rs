@@ -52,7 +52,7 @@ closed_map! {
     /// A node as the broker has it.
     ///
     /// ```cddl
-    /// node-view = { 1: attributes, 2: id16, 3: 1..4, 4: ed-key, 5: time, 6: time, 7: time,
+    /// node-view = { 1: attributes, 2: id16, 3: 1..4, 4: ed-key, 5: unix-time, 6: unix-time, 7: unix-time,
     ///               8: tstr .size (0..256) }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ closed_map! {
     /// A ticket that the broker issued.
     ///
     /// ```cddl
-    /// ticket-view = { 1: id16, 2: node, 3: id16, 4: id16 / null, 5: id16 / null, 6: time, 7: time,
+    /// ticket-view = { 1: id16, 2: node, 3: id16, 4: id16 / null, 5: id16 / null, 6: unix-time, 7: unix-time,
     ///                 8: uint, 9: bool }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]

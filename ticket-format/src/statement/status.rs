@@ -27,7 +27,7 @@ closed_map! {
     /// How the server is.
     ///
     /// ```cddl
-    /// status-result = { 1: 1..2, 2: tstr .size (1..64), 3: time, 4: time, 5: uint, 6: hash, 7: uint,
+    /// status-result = { 1: 1..2, 2: tstr .size (1..64), 3: unix-time, 4: unix-time, 5: uint, 6: hash, 7: uint,
     ///                   8: uint / null, 9: uint, 10: uint }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]

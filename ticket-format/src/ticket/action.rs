@@ -53,7 +53,9 @@ impl Actions {
     /// The set of these; none when there are none.
     #[must_use]
     pub fn new(actions: &[Action]) -> Option<Self> {
-        let bits = actions.iter().fold(0, |bits, action| bits | 1 << *action as u8);
+        let bits = actions
+            .iter()
+            .fold(0, |bits, action| bits | 1 << *action as u8);
         (bits != 0).then_some(Self(bits))
     }
 
@@ -65,7 +67,9 @@ impl Actions {
 
     /// Its members, ascending.
     pub fn iter(self) -> impl Iterator<Item = Action> {
-        Action::ALL.into_iter().filter(move |action| self.contains(*action))
+        Action::ALL
+            .into_iter()
+            .filter(move |action| self.contains(*action))
     }
 }
 
@@ -82,8 +86,10 @@ impl Decode for Actions {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let numbers = reader.list(1..=3, Reader::uint)?;
         let ascending = numbers.windows(2).all(|pair| pair[0] < pair[1]);
-        let actions: Option<Vec<Action>> =
-            numbers.iter().map(|n| Action::ALL.into_iter().find(|action| *action as u64 == *n)).collect();
+        let actions: Option<Vec<Action>> = numbers
+            .iter()
+            .map(|n| Action::ALL.into_iter().find(|action| *action as u64 == *n))
+            .collect();
         match actions.as_deref().and_then(Self::new) {
             Some(actions) if ascending => Ok(actions),
             _ => Err(DecodeError::OutOfRange("actions")),

@@ -26,9 +26,24 @@ pub struct Attributes {
 
 impl Encode for Attributes {
     fn encode(&self, writer: &mut Writer) {
-        writer.map(7).int(1).text(self.node.account()).int(2).text(self.node.region());
-        writer.int(3).text(&self.availability_zone).int(4).text(&self.image).int(5).text(&self.instance_type);
-        writer.int(6).text(self.node.instance()).int(7).uint(self.launched_at.seconds());
+        writer
+            .map(7)
+            .int(1)
+            .text(self.node.account())
+            .int(2)
+            .text(self.node.region());
+        writer
+            .int(3)
+            .text(&self.availability_zone)
+            .int(4)
+            .text(&self.image)
+            .int(5)
+            .text(&self.instance_type);
+        writer
+            .int(6)
+            .text(self.node.instance())
+            .int(7)
+            .uint(self.launched_at.seconds());
     }
 }
 
@@ -42,8 +57,15 @@ impl Decode for Attributes {
         let instance = map.required(6, |r| r.text(1..=32))?;
         let launched_at = map.required(7, Timestamp::decode)?;
         map.end()?;
-        let node = NodeId::new(account, region, instance).map_err(|_| DecodeError::OutOfRange("node"))?;
-        Ok(Self { node, availability_zone, image, instance_type, launched_at })
+        let node =
+            NodeId::new(account, region, instance).map_err(|_| DecodeError::OutOfRange("node"))?;
+        Ok(Self {
+            node,
+            availability_zone,
+            image,
+            instance_type,
+            launched_at,
+        })
     }
 }
 
@@ -76,7 +98,11 @@ impl std::str::FromStr for Audience {
             _ => return Err(DecodeError::OutOfRange("audience")),
         };
         // Upper-case digits would be a second spelling of the same key.
-        if audience.to_string() == text { Ok(audience) } else { Err(DecodeError::OutOfRange("audience")) }
+        if audience.to_string() == text {
+            Ok(audience)
+        } else {
+            Err(DecodeError::OutOfRange("audience"))
+        }
     }
 }
 
@@ -183,10 +209,28 @@ const PARENT: i64 = -70_013;
 
 impl Common {
     fn encode(&self, writer: &mut Writer) {
-        writer.int(1).text(&format!("postern:{}", self.realm)).int(2).text(&self.node().to_string());
-        writer.int(3).text(&self.audience.to_string()).int(4).uint(self.expires.seconds());
-        writer.int(5).uint(self.issued.seconds()).int(6).uint(self.issued.seconds()).int(7).bytes(&self.id.0);
-        writer.int(8).map(1).int(1).raw(&self.proof_key.to_cose_key());
+        writer
+            .int(1)
+            .text(&format!("postern:{}", self.realm))
+            .int(2)
+            .text(&self.node().to_string());
+        writer
+            .int(3)
+            .text(&self.audience.to_string())
+            .int(4)
+            .uint(self.expires.seconds());
+        writer
+            .int(5)
+            .uint(self.issued.seconds())
+            .int(6)
+            .uint(self.issued.seconds())
+            .int(7)
+            .bytes(&self.id.0);
+        writer
+            .int(8)
+            .map(1)
+            .int(1)
+            .raw(&self.proof_key.to_cose_key());
         writer.int(SEALING_KEY).bytes(self.sealing_key.as_bytes());
         writer.int(KEM);
         self.sealing_key.kem().encode(writer);
@@ -198,7 +242,10 @@ impl Common {
     fn decode(map: &mut MapReader<'_, '_>) -> Result<Self, DecodeError> {
         // rule: TKT-5
         let issuer = map.required(1, |r| r.text(1..=NAME + 8))?;
-        let realm = issuer.strip_prefix("postern:").ok_or(DecodeError::OutOfRange("issuer"))?.to_owned();
+        let realm = issuer
+            .strip_prefix("postern:")
+            .ok_or(DecodeError::OutOfRange("issuer"))?
+            .to_owned();
         let subject = map.required(2, NodeId::decode)?;
         let audience = map.required(3, |r| r.text(1..=NAME)?.parse())?;
         let expires = map.required(4, Timestamp::decode)?;
@@ -213,7 +260,8 @@ impl Common {
         })?;
         let sealing_bytes = map.required(SEALING_KEY, |r| r.bytes(32..=crate::seal::XWING_KEY))?;
         let kem = map.required(KEM, Kem::decode)?;
-        let sealing_key = SealingKey::from_bytes(kem, sealing_bytes).map_err(|_| DecodeError::OutOfRange("sealing key"))?;
+        let sealing_key = SealingKey::from_bytes(kem, sealing_bytes)
+            .map_err(|_| DecodeError::OutOfRange("sealing key"))?;
         let launch = map.required(LAUNCH, LaunchId::decode)?;
         let attributes = map.required(ATTRIBUTES, Attributes::decode)?;
         let evidence = map.required(EVIDENCE, EvidenceHash::decode)?;
@@ -223,7 +271,18 @@ impl Common {
         if subject != attributes.node {
             return Err(DecodeError::OutOfRange("subject"));
         }
-        Ok(Self { realm, audience, expires, issued, id, proof_key, sealing_key, launch, attributes, evidence })
+        Ok(Self {
+            realm,
+            audience,
+            expires,
+            issued,
+            id,
+            proof_key,
+            sealing_key,
+            launch,
+            attributes,
+            evidence,
+        })
     }
 }
 
@@ -259,11 +318,22 @@ impl Claims for DatasetClaims {
     fn encode(&self, writer: &mut Writer) {
         writer.map(20);
         self.common.encode(writer);
-        writer.int(DATASET).bytes(&self.dataset.0).int(DATASET_NAME).text(&self.dataset_name).int(ACTIONS);
+        writer
+            .int(DATASET)
+            .bytes(&self.dataset.0)
+            .int(DATASET_NAME)
+            .text(&self.dataset_name)
+            .int(ACTIONS);
         self.actions.encode(writer);
         writer.int(REQUIRED);
         self.required.encode(writer);
-        writer.int(BUDGET).uint(self.budget).int(POLICY).bytes(&self.policy.0).int(PARENT).bytes(&self.parent.0);
+        writer
+            .int(BUDGET)
+            .uint(self.budget)
+            .int(POLICY)
+            .bytes(&self.policy.0)
+            .int(PARENT)
+            .bytes(&self.parent.0);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {

@@ -106,7 +106,12 @@ pub fn sign<C: Claims>(claims: &C, key: &TicketSecret) -> Vec<u8> {
 ///
 /// # Errors
 /// The first check that fails, in that order.
-pub fn verify<C: Claims>(ticket: &[u8], key: &TicketKey, realm: &str, audience: Audience) -> Result<Verified<C>, TicketError> {
+pub fn verify<C: Claims>(
+    ticket: &[u8],
+    key: &TicketKey,
+    realm: &str,
+    audience: Audience,
+) -> Result<Verified<C>, TicketError> {
     let verified: Verified<C> = verify_for_anyone(ticket, key)?;
     // rule: TKT-6
     if verified.claims.common().realm != realm || verified.claims.common().audience != audience {
@@ -119,13 +124,18 @@ pub fn verify<C: Claims>(ticket: &[u8], key: &TicketKey, realm: &str, audience: 
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_for_anyone<C: Claims>(ticket: &[u8], key: &TicketKey) -> Result<Verified<C>, TicketError> {
+pub fn verify_for_anyone<C: Claims>(
+    ticket: &[u8],
+    key: &TicketKey,
+) -> Result<Verified<C>, TicketError> {
     let sign1 = parse(ticket)?;
     let header = &sign1.protected.header;
     // rule: TKT-3
     match header.rest.as_slice() {
         [(Label::Int(TYP), coset::cbor::Value::Text(typ))] if typ == C::TYP => {}
-        [(Label::Int(TYP), coset::cbor::Value::Text(typ))] if [NodeClaims::TYP, DatasetClaims::TYP].contains(&typ.as_str()) => {
+        [(Label::Int(TYP), coset::cbor::Value::Text(typ))]
+            if [NodeClaims::TYP, DatasetClaims::TYP].contains(&typ.as_str()) =>
+        {
             return Err(TicketError::Kind);
         }
         _ => return Err(TicketError::Malformed),
@@ -135,9 +145,14 @@ pub fn verify_for_anyone<C: Claims>(ticket: &[u8], key: &TicketKey) -> Result<Ve
     if header.alg.as_ref() != Some(&eddsa) || header.key_id != key.thumbprint().0 {
         return Err(TicketError::Signature);
     }
-    sign1.verify_signature(&[], |signature, input| key.verify_raw(input, signature)).map_err(|_| TicketError::Signature)?;
+    sign1
+        .verify_signature(&[], |signature, input| key.verify_raw(input, signature))
+        .map_err(|_| TicketError::Signature)?;
     let claims = decode(&sign1)?;
-    Ok(Verified { claims, hash: hash(ticket) })
+    Ok(Verified {
+        claims,
+        hash: hash(ticket),
+    })
 }
 
 /// Reads a ticket's claims without any check of its signature: for an inspector that has no key,
@@ -159,7 +174,11 @@ fn parse(ticket: &[u8]) -> Result<CoseSign1, TicketError> {
     // rule: TKT-1
     cbor::validate(ticket, limits::TICKET).map_err(malformed)?;
     let sign1 = CoseSign1::from_tagged_slice(ticket).map_err(|_| TicketError::Malformed)?;
-    let protected = sign1.protected.original_data.as_deref().ok_or(TicketError::Malformed)?;
+    let protected = sign1
+        .protected
+        .original_data
+        .as_deref()
+        .ok_or(TicketError::Malformed)?;
     cbor::validate(protected, limits::TICKET).map_err(malformed)?;
     // rule: TKT-2
     let header = &sign1.protected.header;

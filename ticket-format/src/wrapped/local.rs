@@ -23,13 +23,29 @@ fn associated(realm: &str, header: &Header, origin: Origin, raw_context: &[u8]) 
 
 /// Wraps a DEK. `raw_context` is the encoded context map.
 #[must_use]
-pub fn wrap(kek: &Kek, realm: &str, header: &Header, origin: Origin, raw_context: &[u8], dek: &Dek, rng: &mut impl CryptoRng) -> Vec<u8> {
+pub fn wrap(
+    kek: &Kek,
+    realm: &str,
+    header: &Header,
+    origin: Origin,
+    raw_context: &[u8],
+    dek: &Dek,
+    rng: &mut impl CryptoRng,
+) -> Vec<u8> {
     let mut nonce = [0; 24];
     rng.fill_bytes(&mut nonce);
     let aad = associated(realm, header, origin, raw_context);
     let cipher = XChaCha20Poly1305::new(kek.expose().into());
     // An AEAD refuses only messages of 256 GiB and more.
-    let ciphertext = cipher.encrypt((&nonce).into(), Payload { msg: dek.expose(), aad: &aad }).unwrap_or_default();
+    let ciphertext = cipher
+        .encrypt(
+            (&nonce).into(),
+            Payload {
+                msg: dek.expose(),
+                aad: &aad,
+            },
+        )
+        .unwrap_or_default();
     let mut writer = Writer::with_capacity(160);
     writer.array(9).uint(VERSION).uint(LOCAL);
     header.encode(&mut writer);
@@ -53,8 +69,17 @@ pub fn unwrap(
 ) -> Result<Dek, WrapError> {
     let aad = associated(realm, header, origin, raw_context);
     let cipher = XChaCha20Poly1305::new(kek.expose().into());
-    let opened = cipher.decrypt(nonce.into(), Payload { msg: ciphertext, aad: &aad });
+    let opened = cipher.decrypt(
+        nonce.into(),
+        Payload {
+            msg: ciphertext,
+            aad: &aad,
+        },
+    );
     let opened = Zeroizing::new(opened.map_err(|_| WrapError::Authentication)?);
-    let bytes = opened.as_slice().try_into().map_err(|_| WrapError::Authentication)?;
+    let bytes = opened
+        .as_slice()
+        .try_into()
+        .map_err(|_| WrapError::Authentication)?;
     Ok(Dek::from_bytes(bytes))
 }

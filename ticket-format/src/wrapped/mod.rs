@@ -77,7 +77,11 @@ pub struct Header {
 
 impl Header {
     fn encode(&self, writer: &mut Writer) {
-        writer.bytes(&self.dataset.0).bytes(&self.kek.0).uint(self.kek_version).bytes(&self.dek.0);
+        writer
+            .bytes(&self.dataset.0)
+            .bytes(&self.kek.0)
+            .uint(self.kek_version)
+            .bytes(&self.dek.0);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -171,8 +175,16 @@ impl<'a> Wrapped<'a> {
         };
         reader.finish()?;
         // rule: WRAP-1
-        let limit = if kind == LOCAL { limits::LOCAL_WRAP } else { limits::PUBLIC_WRAP };
-        if bytes.len() > limit { Err(DecodeError::TooLarge) } else { Ok(wrapped) }
+        let limit = if kind == LOCAL {
+            limits::LOCAL_WRAP
+        } else {
+            limits::PUBLIC_WRAP
+        };
+        if bytes.len() > limit {
+            Err(DecodeError::TooLarge)
+        } else {
+            Ok(wrapped)
+        }
     }
 
     /// What it says in the clear.
@@ -189,7 +201,10 @@ impl<'a> Wrapped<'a> {
         match self {
             Self::Local { origin, .. } => *origin,
             Self::Public { producer: None, .. } => Origin::PublicUnsigned,
-            Self::Public { producer: Some(claim), .. } => Origin::PublicSigned(claim.producer),
+            Self::Public {
+                producer: Some(claim),
+                ..
+            } => Origin::PublicSigned(claim.producer),
         }
     }
 }
@@ -224,7 +239,12 @@ impl From<WrapError> for crate::Refusal {
 pub fn object_context(realm: &str, header: &Header, raw_context: &[u8]) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     let mut writer = Writer::with_capacity(160);
-    writer.array(5).text(crate::labels::OBJECT).text(realm).bytes(&header.dataset.0).bytes(&header.dek.0);
+    writer
+        .array(5)
+        .text(crate::labels::OBJECT)
+        .text(realm)
+        .bytes(&header.dataset.0)
+        .bytes(&header.dek.0);
     writer.bytes(&Sha256::digest(raw_context));
     writer.into_bytes()
 }

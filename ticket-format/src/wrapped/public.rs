@@ -39,17 +39,34 @@ fn derive(exports: &Exports, realm: &str, header: &Header, raw_context: &[u8]) -
     (Dek::from_bytes(*dek), commitment)
 }
 
-fn signed_body(header: &Header, enc: &[u8], commitment: &[u8; 32], raw_context: &[u8], body_commitment: &[u8; 32]) -> Vec<u8> {
+fn signed_body(
+    header: &Header,
+    enc: &[u8],
+    commitment: &[u8; 32],
+    raw_context: &[u8],
+    body_commitment: &[u8; 32],
+) -> Vec<u8> {
     // rule: WRAP-4
     let mut writer = Writer::with_capacity(256 + raw_context.len());
     writer.array(8);
     header.encode(&mut writer);
-    writer.bytes(&Sha256::digest(enc)).bytes(commitment).raw(raw_context).bytes(body_commitment);
+    writer
+        .bytes(&Sha256::digest(enc))
+        .bytes(commitment)
+        .raw(raw_context)
+        .bytes(body_commitment);
     writer.into_bytes()
 }
 
 fn binding<'a>(realm: &'a str, header: &'a Header, body: &'a [u8]) -> Binding<'a> {
-    Binding { label: labels::PRODUCER, realm, identity: &header.dataset.0, exporter: None, ticket: None, body }
+    Binding {
+        label: labels::PRODUCER,
+        realm,
+        identity: &header.dataset.0,
+        exporter: None,
+        ticket: None,
+        body,
+    }
 }
 
 /// One upload of a producer: one encapsulation, many objects.
@@ -88,31 +105,65 @@ impl Upload {
             return Err(SealError::Encapsulation);
         }
         let (enc, exports) = seal::encapsulate(public, &info(realm, dataset, kek), rng)?;
-        Ok(Self { realm: realm.to_owned(), dataset, kek, kek_version, enc, exports })
+        Ok(Self {
+            realm: realm.to_owned(),
+            dataset,
+            kek,
+            kek_version,
+            enc,
+            exports,
+        })
     }
 
     /// A fresh DEK for an object with this context.
     #[must_use]
     pub fn object(&self, raw_context: Vec<u8>, rng: &mut impl CryptoRng) -> (Dek, PendingWrap) {
-        let header = Header { dataset: self.dataset, kek: self.kek, kek_version: self.kek_version, dek: DekId::random(rng) };
+        let header = Header {
+            dataset: self.dataset,
+            kek: self.kek,
+            kek_version: self.kek_version,
+            dek: DekId::random(rng),
+        };
         let (dek, commitment) = derive(&self.exports, &self.realm, &header, &raw_context);
-        (dek, PendingWrap { header, raw_context, commitment })
+        (
+            dek,
+            PendingWrap {
+                header,
+                raw_context,
+                commitment,
+            },
+        )
     }
 
     /// The wrap, signed when there is a producer's key; `body_commitment` is bytes 24..56 of the
     /// object's body.
     #[must_use]
-    pub fn finish(&self, pending: &PendingWrap, body_commitment: [u8; 32], producer: Option<&ProducerSecret>) -> Vec<u8> {
-        let PendingWrap { header, raw_context, commitment } = pending;
+    pub fn finish(
+        &self,
+        pending: &PendingWrap,
+        body_commitment: [u8; 32],
+        producer: Option<&ProducerSecret>,
+    ) -> Vec<u8> {
+        let PendingWrap {
+            header,
+            raw_context,
+            commitment,
+        } = pending;
         let mut writer = Writer::with_capacity(crate::limits::PUBLIC_WRAP);
         writer.array(9).uint(VERSION).uint(PUBLIC);
         header.encode(&mut writer);
         writer.bytes(&self.enc).bytes(commitment);
         match producer {
             Some(secret) => {
-                let body = signed_body(header, &self.enc, commitment, raw_context, &body_commitment);
-                writer.array(3).bytes(&secret.public().id().0).bytes(&body_commitment);
-                secret.sign(&binding(&self.realm, header, &body)).encode(&mut writer);
+                let body =
+                    signed_body(header, &self.enc, commitment, raw_context, &body_commitment);
+                writer
+                    .array(3)
+                    .bytes(&secret.public().id().0)
+                    .bytes(&body_commitment);
+                secret
+                    .sign(&binding(&self.realm, header, &body))
+                    .encode(&mut writer);
             }
             None => {
                 writer.null();
@@ -134,7 +185,12 @@ impl PendingWrap {
 ///
 /// # Errors
 /// Not an encapsulation of X-Wing.
-pub fn open_upload(secret: &SealingSecret, realm: &str, header: &Header, enc: &[u8]) -> Result<Exports, SealError> {
+pub fn open_upload(
+    secret: &SealingSecret,
+    realm: &str,
+    header: &Header,
+    enc: &[u8],
+) -> Result<Exports, SealError> {
     secret.decapsulate(enc, &info(realm, header.dataset, header.kek))
 }
 
@@ -142,10 +198,20 @@ pub fn open_upload(secret: &SealingSecret, realm: &str, header: &Header, enc: &[
 ///
 /// # Errors
 /// [`WrapError::Commitment`].
-pub fn unwrap(exports: &Exports, realm: &str, header: &Header, raw_context: &[u8], commitment: &[u8; 32]) -> Result<Dek, WrapError> {
+pub fn unwrap(
+    exports: &Exports,
+    realm: &str,
+    header: &Header,
+    raw_context: &[u8],
+    commitment: &[u8; 32],
+) -> Result<Dek, WrapError> {
     let (dek, derived) = derive(exports, realm, header, raw_context);
     // rule: WRAP-3
-    if bool::from(derived.ct_eq(commitment)) { Ok(dek) } else { Err(WrapError::Commitment) }
+    if bool::from(derived.ct_eq(commitment)) {
+        Ok(dek)
+    } else {
+        Err(WrapError::Commitment)
+    }
 }
 
 /// Checks a producer's signature against the registered producers.
@@ -162,7 +228,11 @@ pub fn verify_producer(
     claim: &ProducerClaim,
 ) -> Result<(), WrapError> {
     // rule: WRAP-4
-    let key = producers.iter().find(|key| key.id() == claim.producer).ok_or(WrapError::Producer)?;
+    let key = producers
+        .iter()
+        .find(|key| key.id() == claim.producer)
+        .ok_or(WrapError::Producer)?;
     let body = signed_body(header, enc, commitment, raw_context, &claim.body_commitment);
-    key.verify(&binding(realm, header, &body), &claim.signature).map_err(|_| WrapError::Producer)
+    key.verify(&binding(realm, header, &body), &claim.signature)
+        .map_err(|_| WrapError::Producer)
 }
