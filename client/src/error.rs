@@ -88,11 +88,17 @@ impl Error {
     }
 
     pub(crate) fn malformed(server: &'static str) -> impl Fn(DecodeError) -> Self {
-        move |_| Self::Answer { server, what: "it is malformed" }
+        move |_| Self::Answer {
+            server,
+            what: "it is malformed",
+        }
     }
 
     pub(crate) fn ticket(server: &'static str) -> impl Fn(TicketError) -> Self {
-        move |_| Self::Answer { server, what: "its ticket does not verify with the pinned key" }
+        move |_| Self::Answer {
+            server,
+            what: "its ticket does not verify with the pinned key",
+        }
     }
 
     /// Whether the same call may succeed later without anybody changing anything. The exchanges are
@@ -101,11 +107,18 @@ impl Error {
     pub fn worth_retrying(&self) -> bool {
         match self {
             Self::Connect { source, .. } => source.worth_retrying(),
-            Self::Exchange { source, .. } => source.safe_to_retry() || source.outcome() == Outcome::Unknown,
+            Self::Exchange { source, .. } => {
+                source.safe_to_retry() || source.outcome() == Outcome::Unknown
+            }
             Self::Refused { notice, .. } => notice.refusal.retry_is_safe(),
             Self::Imds(error) => error.is_retryable(),
             Self::Resolve { .. } | Self::Locked(_) => true,
-            Self::Answer { .. } | Self::Bootstrap(_) | Self::Identity(_) | Self::File(_) | Self::Damaged { .. } | Self::NoTicket(_) => false,
+            Self::Answer { .. }
+            | Self::Bootstrap(_)
+            | Self::Identity(_)
+            | Self::File(_)
+            | Self::Damaged { .. }
+            | Self::NoTicket(_) => false,
         }
     }
 
@@ -122,44 +135,75 @@ impl Error {
     #[must_use]
     pub fn report(&self) -> Report {
         match self {
-            Self::Connect { server, source: source @ ConnectError::WrongIdentity { .. } } => {
-                Report::new(exit::INTEGRITY, format!("the {server} is not the one that was pinned"))
+            Self::Connect {
+                server,
+                source: source @ ConnectError::WrongIdentity { .. },
+            } => Report::new(
+                exit::INTEGRITY,
+                format!("the {server} is not the one that was pinned"),
+            )
+            .why(source)
+            .next("stop, and find out who answers at that address"),
+            Self::Connect { server, source } => {
+                Report::new(exit::RETRY, format!("cannot reach the {server}"))
                     .why(source)
-                    .next("stop, and find out who answers at that address")
+                    .next("check address, port (UDP) and firewall; it is safe to retry")
             }
-            Self::Connect { server, source } => Report::new(exit::RETRY, format!("cannot reach the {server}"))
-                .why(source)
-                .next("check address, port (UDP) and firewall; it is safe to retry"),
-            Self::Resolve { server, address } => {
-                Report::new(exit::RETRY, format!("cannot resolve the address of the {server}"))
-                    .why(address)
-                    .next("check name resolution; it is safe to retry")
-            }
+            Self::Resolve { server, address } => Report::new(
+                exit::RETRY,
+                format!("cannot resolve the address of the {server}"),
+            )
+            .why(address)
+            .next("check name resolution; it is safe to retry"),
             Self::Exchange { server, source } => {
-                Report::new(exit::RETRY, format!("no answer from the {server}")).why(source).next("it is safe to retry")
+                Report::new(exit::RETRY, format!("no answer from the {server}"))
+                    .why(source)
+                    .next("it is safe to retry")
             }
-            Self::Refused { server, notice } => Report::refused(server, notice.refusal, notice.detail.as_deref()),
-            Self::Answer { server, what } => Report::new(exit::INTEGRITY, format!("the {server}'s answer was not used"))
-                .why(what)
-                .next("do not use the output; ask the operator of the server"),
+            Self::Refused { server, notice } => {
+                Report::refused(server, notice.refusal, notice.detail.as_deref())
+            }
+            Self::Answer { server, what } => Report::new(
+                exit::INTEGRITY,
+                format!("the {server}'s answer was not used"),
+            )
+            .why(what)
+            .next("do not use the output; ask the operator of the server"),
             Self::Imds(error) => {
-                let code = if error.is_retryable() { exit::RETRY } else { exit::LOCAL };
-                Report::new(code, "the instance metadata service gave no answer to build on")
-                    .why(error)
-                    .next("check that IMDSv2 is on and that its hop limit reaches this process")
+                let code = if error.is_retryable() {
+                    exit::RETRY
+                } else {
+                    exit::LOCAL
+                };
+                Report::new(
+                    code,
+                    "the instance metadata service gave no answer to build on",
+                )
+                .why(error)
+                .next("check that IMDSv2 is on and that its hop limit reaches this process")
             }
-            Self::Bootstrap(why) => Report::new(exit::CONFIG, "user-data holds no usable bootstrap")
-                .why(why)
-                .next("start the instance with the text that `postern-admin launch create` printed"),
-            Self::Identity(why) => Report::new(exit::INTEGRITY, "the instance's identity proof does not verify")
-                .why(why)
-                .next("check the metadata service; a new AWS region needs a newer table"),
+            Self::Bootstrap(why) => Report::new(
+                exit::CONFIG,
+                "user-data holds no usable bootstrap",
+            )
+            .why(why)
+            .next("start the instance with the text that `postern-admin launch create` printed"),
+            Self::Identity(why) => Report::new(
+                exit::INTEGRITY,
+                "the instance's identity proof does not verify",
+            )
+            .why(why)
+            .next("check the metadata service; a new AWS region needs a newer table"),
             Self::File(error) => Report::new(exit::LOCAL, "a file cannot be used").why(error),
             Self::Damaged { .. } => Report::new(exit::LOCAL, "stored state cannot be used")
                 .why(self)
                 .next("run `postern logout` and `postern login` again"),
-            Self::Locked(_) => Report::new(exit::RETRY, "the wallet is busy").why(self).next("try again"),
-            Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable node ticket").why(why).next("run `postern login`"),
+            Self::Locked(_) => Report::new(exit::RETRY, "the wallet is busy")
+                .why(self)
+                .next("try again"),
+            Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable node ticket")
+                .why(why)
+                .next("run `postern login`"),
         }
     }
 }

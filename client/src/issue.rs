@@ -50,7 +50,9 @@ pub async fn issue(
 ) -> Result<DatasetSession, Error> {
     let broker = link.word();
     let verified = ticket::verify_for_anyone::<NodeClaims>(&node.ticket, &state.pins.ticket_key);
-    let live = verified.and_then(|ticket| ticket.live(now)).map_err(|_| Error::NoTicket("the node ticket is not live"))?;
+    let live = verified
+        .and_then(|ticket| ticket.live(now))
+        .map_err(|_| Error::NoTicket("the node ticket is not live"))?;
     let chain = live.claims().common.evidence;
     let secrets = SessionSecrets::generate(wanted.kem, rng);
     let mut body = IssueBody {
@@ -63,7 +65,10 @@ pub async fn issue(
         life: wanted.life,
         budget: wanted.budget,
         expires: now.plus(wanted.life),
-        evidence: Proof { alg: ALG_EDDSA, value: vec![0] },
+        evidence: Proof {
+            alg: ALG_EDDSA,
+            value: vec![0],
+        },
     };
     // rule: ISS-2
     let signed = body.evidence(chain);
@@ -79,9 +84,15 @@ pub async fn issue(
         channel.sign_with(&secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
     ];
     let (answer, _) = link.call(Verb::Issue, &bytes, &proofs).await?;
-    let answer = IssueAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
-    let session =
-        DatasetSession { dataset: wanted.dataset.clone(), ticket: answer.ticket, secrets, receipt: answer.receipt, record: answer.record };
+    let answer =
+        IssueAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
+    let session = DatasetSession {
+        dataset: wanted.dataset.clone(),
+        ticket: answer.ticket,
+        secrets,
+        receipt: answer.receipt,
+        record: answer.record,
+    };
     let opened = Opened::check(&session, &state.pins, now)?;
     let claims = &opened.claims;
     let common = &claims.common;
@@ -91,13 +102,24 @@ pub async fn issue(
         && claims.required == wanted.required
         && claims.actions == wanted.actions;
     if !ours {
-        return Err(Error::answer(broker, "its ticket is not what was asked for"));
+        return Err(Error::answer(
+            broker,
+            "its ticket is not what was asked for",
+        ));
     }
     // rule: TKT-8
     if common.evidence != linked {
-        return Err(Error::answer(broker, "its ticket carries other evidence than was signed"));
+        return Err(Error::answer(
+            broker,
+            "its ticket carries other evidence than was signed",
+        ));
     }
-    receipt::check(broker, &session.receipt, Kind::Issue, TicketHash::of(&session.ticket))?;
+    receipt::check(
+        broker,
+        &session.receipt,
+        Kind::Issue,
+        TicketHash::of(&session.ticket),
+    )?;
     Ok(session)
 }
 
@@ -120,8 +142,12 @@ impl Opened {
     /// # Errors
     /// Expired, or one of them does not hold.
     pub fn check(session: &DatasetSession, pins: &Pins, now: Timestamp) -> Result<Self, Error> {
-        let verified = ticket::verify_for_anyone::<DatasetClaims>(&session.ticket, &pins.ticket_key).map_err(Error::ticket("broker"))?;
-        let live = verified.live(now).map_err(|_| Error::NoTicket("the dataset ticket has expired; run `postern issue` again"))?;
+        let verified =
+            ticket::verify_for_anyone::<DatasetClaims>(&session.ticket, &pins.ticket_key)
+                .map_err(Error::ticket("broker"))?;
+        let live = verified.live(now).map_err(|_| {
+            Error::NoTicket("the dataset ticket has expired; run `postern issue` again")
+        })?;
         // rule: ISS-6
         let record = verify_record(&session.record, pins, now)?;
         let claims = live.claims();
@@ -131,9 +157,16 @@ impl Opened {
             && claims.dataset_name == record.name
             && record.name == session.dataset;
         if !fits {
-            return Err(Error::answer("broker", "ticket and dataset record speak of different datasets"));
+            return Err(Error::answer(
+                "broker",
+                "ticket and dataset record speak of different datasets",
+            ));
         }
-        Ok(Self { claims: claims.clone(), hash: live.hash(), record })
+        Ok(Self {
+            claims: claims.clone(),
+            hash: live.hash(),
+            record,
+        })
     }
 
     /// The key server, as the record has it.
@@ -153,8 +186,15 @@ impl Opened {
 /// # Errors
 /// It does not hold.
 pub fn verify_record(record: &[u8], pins: &Pins, now: Timestamp) -> Result<DatasetRecord, Error> {
-    let refused = |_| Error::answer("broker", "its dataset record is not signed by a pinned admin");
+    let refused = |_| {
+        Error::answer(
+            "broker",
+            "its dataset record is not signed by a pinned admin",
+        )
+    };
     let statement = ReceivedStatement::parse(record).map_err(refused)?;
-    let verified = statement.verify(&pins.admins, &pins.broker.realm, None, now).map_err(refused)?;
+    let verified = statement
+        .verify(&pins.admins, &pins.broker.realm, None, now)
+        .map_err(refused)?;
     verified.body().map_err(refused)
 }

@@ -38,13 +38,26 @@ impl Link {
     /// # Errors
     /// The last attempt's failure. A wrong key ends the search: it may be an attack.
     pub async fn connect(server: &Server, timeout: Duration) -> Result<Self, Error> {
-        let mut failure = Error::Resolve { server: server.word, address: server.addresses.join(", ") };
+        let mut failure = Error::Resolve {
+            server: server.word,
+            address: server.addresses.join(", "),
+        };
         for address in resolve(&server.addresses).await {
-            match Connection::connect(address, server.tls_key.to_bytes(), ClientLimits::default(), timeout).await {
+            match Connection::connect(
+                address,
+                server.tls_key.to_bytes(),
+                ClientLimits::default(),
+                timeout,
+            )
+            .await
+            {
                 Ok(connection) => return Self::over(server, connection),
                 Err(source) => {
                     let final_word = matches!(source, ConnectError::WrongIdentity { .. });
-                    failure = Error::Connect { server: server.word, source };
+                    failure = Error::Connect {
+                        server: server.word,
+                        source,
+                    };
                     if final_word {
                         break;
                     }
@@ -61,13 +74,23 @@ impl Link {
     pub fn over(server: &Server, connection: Connection) -> Result<Self, Error> {
         let exporter = |usage| {
             let value = connection.exporter(usage);
-            value.map(Exporter).map_err(|_| Error::answer(server.word, "the connection has no exporter value"))
+            value
+                .map(Exporter)
+                .map_err(|_| Error::answer(server.word, "the connection has no exporter value"))
         };
         // rule: TR-4
-        let channel =
-            Channel { realm: server.realm.clone(), server: server.tls_key, exporter: exporter(ExporterUse::Authenticator)? };
+        let channel = Channel {
+            realm: server.realm.clone(),
+            server: server.tls_key,
+            exporter: exporter(ExporterUse::Authenticator)?,
+        };
         let hpke = exporter(ExporterUse::Hpke)?;
-        Ok(Self { word: server.word, connection, channel, hpke })
+        Ok(Self {
+            word: server.word,
+            connection,
+            channel,
+            hpke,
+        })
     }
 
     /// `broker` or `key server`.
@@ -98,13 +121,28 @@ impl Link {
     ///
     /// # Errors
     /// The connection failed, the server refused, or its answer is malformed.
-    pub async fn call(&self, verb: Verb, body: &[u8], proofs: &[Proof]) -> Result<(Vec<u8>, Option<Proof>), Error> {
+    pub async fn call(
+        &self,
+        verb: Verb,
+        body: &[u8],
+        proofs: &[Proof],
+    ) -> Result<(Vec<u8>, Option<Proof>), Error> {
         let request = Request::encode_parts(verb, body, proofs);
         let answer = self.connection.exchange(&request).await;
-        let answer = answer.map_err(|source| Error::Exchange { server: self.word, source })?;
+        let answer = answer.map_err(|source| Error::Exchange {
+            server: self.word,
+            source,
+        })?;
         match Answer::parse(&answer).map_err(Error::malformed(self.word))? {
-            Answer::Refused(notice) => Err(Error::Refused { server: self.word, notice }),
-            Answer::Done { verb: answered, body, proof } if answered == verb => Ok((body, proof)),
+            Answer::Refused(notice) => Err(Error::Refused {
+                server: self.word,
+                notice,
+            }),
+            Answer::Done {
+                verb: answered,
+                body,
+                proof,
+            } if answered == verb => Ok((body, proof)),
             Answer::Done { .. } => Err(Error::answer(self.word, "it is of another exchange")),
         }
     }

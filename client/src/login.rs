@@ -6,15 +6,15 @@ use rand_core::CryptoRng;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Kind;
-use ticket_format::iid::{self, RegionKeys};
 use ticket_format::ids::{EvidenceHash, NodeId, ProofHash, TicketHash};
+use ticket_format::iid::{self, RegionKeys};
 use ticket_format::keys::NodeKey;
 use ticket_format::labels;
 use ticket_format::limits;
 use ticket_format::messages::Verb;
 use ticket_format::messages::login::{LoginAnswer, LoginBody};
 use ticket_format::seal::Kem;
-use ticket_format::sign::{Proof, ALG_EDDSA};
+use ticket_format::sign::{ALG_EDDSA, Proof};
 use ticket_format::ticket::{self, Audience, NodeClaims};
 
 use crate::error::Error;
@@ -41,12 +41,23 @@ impl Evidence {
     /// # Errors
     /// No bootstrap in user-data, or the proof is not one of AWS's for any known region.
     pub fn read(user_data: &[u8], proof: String, keys: &RegionKeys) -> Result<Self, Error> {
-        let bootstrap = Bootstrap::find(user_data).map_err(|error| Error::Bootstrap(error.to_string()))?;
-        let document = iid::verify(proof.as_bytes(), keys).map_err(|error| Error::Identity(error.to_string()))?;
-        let node = NodeId::new(document.account_id(), document.region(), document.instance_id());
+        let bootstrap =
+            Bootstrap::find(user_data).map_err(|error| Error::Bootstrap(error.to_string()))?;
+        let document = iid::verify(proof.as_bytes(), keys)
+            .map_err(|error| Error::Identity(error.to_string()))?;
+        let node = NodeId::new(
+            document.account_id(),
+            document.region(),
+            document.instance_id(),
+        );
         let node = node.map_err(|error| Error::Identity(error.to_string()))?;
         let proof_hash = ProofHash(*document.proof_hash());
-        Ok(Self { bootstrap, proof, node, proof_hash })
+        Ok(Self {
+            bootstrap,
+            proof,
+            node,
+            proof_hash,
+        })
     }
 
     fn pins(&self) -> Pins {
@@ -69,14 +80,23 @@ impl Evidence {
 ///
 /// # Errors
 /// The state cannot be read or written.
-pub fn prepare(dir: &Path, evidence: &Evidence, rng: &mut impl CryptoRng) -> Result<NodeState, Error> {
+pub fn prepare(
+    dir: &Path,
+    evidence: &Evidence,
+    rng: &mut impl CryptoRng,
+) -> Result<NodeState, Error> {
     if let Some(state) = NodeState::load(dir)? {
         if state.node == evidence.node && state.launch == evidence.bootstrap.launch {
             return Ok(state);
         }
         tracing::warn!(stored = %state.node, found = %evidence.node, "stored state is of another node or launch; starting anew");
     }
-    let state = NodeState::new(evidence.pins(), evidence.bootstrap.launch, evidence.node.clone(), rng);
+    let state = NodeState::new(
+        evidence.pins(),
+        evidence.bootstrap.launch,
+        evidence.node.clone(),
+        rng,
+    );
     // rule: LOG-1
     state.save(dir)?;
     Ok(state)
@@ -86,7 +106,12 @@ pub fn prepare(dir: &Path, evidence: &Evidence, rng: &mut impl CryptoRng) -> Res
 ///
 /// # Errors
 /// The exchange failed, the broker refused, or its answer does not hold.
-pub async fn login(link: &Link, state: &NodeState, evidence: &Evidence, rng: &mut impl CryptoRng) -> Result<NodeSession, Error> {
+pub async fn login(
+    link: &Link,
+    state: &NodeState,
+    evidence: &Evidence,
+    rng: &mut impl CryptoRng,
+) -> Result<NodeSession, Error> {
     let secrets = SessionSecrets::generate(Kem::XWing, rng);
     let launch = evidence.bootstrap.launch_secret();
     let mut body = LoginBody {
@@ -97,7 +122,10 @@ pub async fn login(link: &Link, state: &NodeState, evidence: &Evidence, rng: &mu
         proof_key: secrets.proof.public(),
         sealing_key: secrets.sealing.public(),
         launch_digest: evidence.bootstrap.launch_digest,
-        evidence: Proof { alg: ALG_EDDSA, value: vec![0] },
+        evidence: Proof {
+            alg: ALG_EDDSA,
+            value: vec![0],
+        },
     };
     // rule: LOG-10
     let signed = body.evidence(evidence.proof_hash);
@@ -113,7 +141,15 @@ pub async fn login(link: &Link, state: &NodeState, evidence: &Evidence, rng: &mu
         channel.sign_with(&secrets.proof, labels::LOGIN_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Login, &bytes, &proofs).await?;
-    accept(link, state, &answer, secrets, state.key.public(), chain, Kind::Login)
+    accept(
+        link,
+        state,
+        &answer,
+        secrets,
+        state.key.public(),
+        chain,
+        Kind::Login,
+    )
 }
 
 /// Checks the answer of login or renew: the ticket is the broker's, for this node, with the keys
@@ -128,9 +164,15 @@ pub(crate) fn accept(
     kind: Kind,
 ) -> Result<NodeSession, Error> {
     let broker = link.word();
-    let answer = LoginAnswer::from_cbor(answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
+    let answer =
+        LoginAnswer::from_cbor(answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
     let audience = Audience::Broker(state.pins.broker.tls_key);
-    let verified = ticket::verify::<NodeClaims>(&answer.ticket, &state.pins.ticket_key, &state.pins.broker.realm, audience);
+    let verified = ticket::verify::<NodeClaims>(
+        &answer.ticket,
+        &state.pins.ticket_key,
+        &state.pins.broker.realm,
+        audience,
+    );
     let verified = verified.map_err(Error::ticket(broker))?;
     let claims = verified.claims();
     let common = &claims.common;
@@ -140,12 +182,26 @@ pub(crate) fn accept(
         && common.sealing_key == secrets.sealing.public()
         && common.launch == state.launch;
     if !ours {
-        return Err(Error::answer(broker, "its ticket is of another node or other keys"));
+        return Err(Error::answer(
+            broker,
+            "its ticket is of another node or other keys",
+        ));
     }
     // rule: TKT-8
     if common.evidence != chain {
-        return Err(Error::answer(broker, "its ticket carries other evidence than was signed"));
+        return Err(Error::answer(
+            broker,
+            "its ticket carries other evidence than was signed",
+        ));
     }
-    receipt::check(broker, &answer.receipt, kind, TicketHash::of(&answer.ticket))?;
-    Ok(NodeSession { ticket: answer.ticket, secrets })
+    receipt::check(
+        broker,
+        &answer.receipt,
+        kind,
+        TicketHash::of(&answer.ticket),
+    )?;
+    Ok(NodeSession {
+        ticket: answer.ticket,
+        secrets,
+    })
 }

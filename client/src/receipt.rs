@@ -10,8 +10,14 @@ use ticket_format::messages::Receipt;
 use crate::error::Error;
 
 /// Reads the receipt's entry and compares what identifies the act.
-pub(crate) fn check(server: &'static str, receipt: &Receipt, kind: Kind, ticket: TicketHash) -> Result<Entry, Error> {
-    let entry = Entry::from_cbor(&receipt.entry, limits::ENTRY).map_err(Error::malformed(server))?;
+pub(crate) fn check(
+    server: &'static str,
+    receipt: &Receipt,
+    kind: Kind,
+    ticket: TicketHash,
+) -> Result<Entry, Error> {
+    let entry =
+        Entry::from_cbor(&receipt.entry, limits::ENTRY).map_err(Error::malformed(server))?;
     // rule: RED-5
     if entry.kind != kind || entry.ticket_hash != Some(ticket) || entry.outcome.is_err() {
         return Err(Error::answer(server, "its receipt is of another act"));
@@ -31,10 +37,13 @@ pub(crate) fn check_batch(
     let entry = check(server, receipt, kind, ticket)?;
     let recorded = entry.items.unwrap_or_default();
     let same = recorded.len() == items.len()
-        && recorded.iter().zip(items).all(|((digest, outcome), (expected, refusal))| {
-            // What was released must be recorded as released; a refusal is recorded as itself.
-            digest == expected && outcome.err() == *refusal
-        });
+        && recorded
+            .iter()
+            .zip(items)
+            .all(|((digest, outcome), (expected, refusal))| {
+                // What was released must be recorded as released; a refusal is recorded as itself.
+                digest == expected && outcome.err() == *refusal
+            });
     if entry.request != Some(request) || !same {
         return Err(Error::answer(server, "its receipt is of another request"));
     }

@@ -6,7 +6,9 @@ use sha2::{Digest, Sha256};
 use ticket_format::cbor::{Decode, Encode, Writer};
 use ticket_format::entry::Kind;
 use ticket_format::ids::{ItemDigest, RequestHash, RequestId};
-use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest};
+use ticket_format::messages::batch::{
+    BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest,
+};
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::{BatchAnswer, Clear, Verb, Verdict};
 use ticket_format::seal::{self, AnswerId, Session};
@@ -56,28 +58,69 @@ impl Presented {
     /// # Errors
     /// The exchange failed, the key server refused, or its answer is not signed by the key server
     /// that the admin-signed record names.
-    pub async fn present(link: Link, session: &DatasetSession, opened: Opened) -> Result<Self, Error> {
-        let body = PresentBody { ticket: session.ticket.clone(), receipt: Some(session.receipt.clone()) }.to_cbor();
+    pub async fn present(
+        link: Link,
+        session: &DatasetSession,
+        opened: Opened,
+    ) -> Result<Self, Error> {
+        let body = PresentBody {
+            ticket: session.ticket.clone(),
+            receipt: Some(session.receipt.clone()),
+        }
+        .to_cbor();
         let ticket = Some(opened.hash);
         let channel = link.channel();
         // rule: PRE-1
-        let proof = channel.sign_with(&session.secrets.proof, labels::PRESENT_REQUEST, ticket, &body);
+        let proof = channel.sign_with(
+            &session.secrets.proof,
+            labels::PRESENT_REQUEST,
+            ticket,
+            &body,
+        );
         let (answer, signature) = link.call(Verb::Present, &body, &[proof]).await?;
         // rule: PRE-4
-        let signature = signature.ok_or(Error::answer(SERVER, "its encapsulation is not signed"))?;
+        let signature =
+            signature.ok_or(Error::answer(SERVER, "its encapsulation is not signed"))?;
         channel
-            .verify_with(&opened.record.server_key, labels::PRESENT_ANSWER, ticket, &answer, &signature)
-            .map_err(|_| Error::answer(SERVER, "its encapsulation is not signed by the key server of the dataset record"))?;
-        let answer = PresentAnswer::from_cbor(&answer, limits::SMALL_MESSAGE).map_err(Error::malformed(SERVER))?;
-        if answer.dataset != opened.claims.dataset || answer.sealing_key != opened.claims.common.sealing_key.hash() {
+            .verify_with(
+                &opened.record.server_key,
+                labels::PRESENT_ANSWER,
+                ticket,
+                &answer,
+                &signature,
+            )
+            .map_err(|_| {
+                Error::answer(
+                    SERVER,
+                    "its encapsulation is not signed by the key server of the dataset record",
+                )
+            })?;
+        let answer = PresentAnswer::from_cbor(&answer, limits::SMALL_MESSAGE)
+            .map_err(Error::malformed(SERVER))?;
+        if answer.dataset != opened.claims.dataset
+            || answer.sealing_key != opened.claims.common.sealing_key.hash()
+        {
             return Err(Error::answer(SERVER, "its encapsulation is to another key"));
         }
         // rule: SEAL-1
         let kem = session.secrets.sealing.kem();
-        let info = seal::session_info(kem, &channel.realm, &channel.server, opened.hash, link.hpke_exporter());
+        let info = seal::session_info(
+            kem,
+            &channel.realm,
+            &channel.server,
+            opened.hash,
+            link.hpke_exporter(),
+        );
         let exports = session.secrets.sealing.decapsulate(&answer.enc, &info);
-        let exports = exports.map_err(|_| Error::answer(SERVER, "its encapsulation does not open"))?;
-        Ok(Self { handle: answer.handle, session: Session::new(exports, opened.hash), link, opened, accept_unsigned: false })
+        let exports =
+            exports.map_err(|_| Error::answer(SERVER, "its encapsulation does not open"))?;
+        Ok(Self {
+            handle: answer.handle,
+            session: Session::new(exports, opened.hash),
+            link,
+            opened,
+            accept_unsigned: false,
+        })
     }
 
     /// Accepts DEKs that anybody who knows the dataset's public key could have wrapped (ORG-1).
@@ -105,29 +148,49 @@ impl Presented {
     }
 
     fn head(&self, rng: &mut impl CryptoRng) -> BatchHead {
-        BatchHead { handle: self.handle, ticket: self.opened.hash, request: RequestId::random(rng) }
+        BatchHead {
+            handle: self.handle,
+            ticket: self.opened.hash,
+            request: RequestId::random(rng),
+        }
     }
 
     /// Redeems 1 to 1,000 wrapped DEKs; one verdict each, in order.
     ///
     /// # Errors
     /// The exchange as a whole failed.
-    pub async fn redeem(&self, items: &[(&[u8], &Context)], rng: &mut impl CryptoRng) -> Result<Vec<Result<Released, Refusal>>, Error> {
+    pub async fn redeem(
+        &self,
+        items: &[(&[u8], &Context)],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<Result<Released, Refusal>>, Error> {
         let body = RedeemBody::encode(&self.head(rng), items);
-        let digests = items.iter().map(|(wrapped, context)| item_digest(wrapped, &context.to_cbor())).collect();
-        let (clear, deks) = self.batch(Verb::Redeem, Kind::Redeem, &body, Digests::Known(digests)).await?;
+        let digests = items
+            .iter()
+            .map(|(wrapped, context)| item_digest(wrapped, &context.to_cbor()))
+            .collect();
+        let (clear, deks) = self
+            .batch(Verb::Redeem, Kind::Redeem, &body, Digests::Known(digests))
+            .await?;
         let mut deks = deks.chunks_exact(32);
-        clear.verdicts.iter().map(|verdict| match verdict {
-            Verdict::Refused(refusal) => Ok(Err(*refusal)),
-            Verdict::Done(origin) => {
-                let dek = next_dek(&mut deks)?;
-                // rule: ORG-1
-                if *origin == Origin::PublicUnsigned && !self.accept_unsigned {
-                    return Ok(Err(Refusal::Producer));
+        clear
+            .verdicts
+            .iter()
+            .map(|verdict| match verdict {
+                Verdict::Refused(refusal) => Ok(Err(*refusal)),
+                Verdict::Done(origin) => {
+                    let dek = next_dek(&mut deks)?;
+                    // rule: ORG-1
+                    if *origin == Origin::PublicUnsigned && !self.accept_unsigned {
+                        return Ok(Err(Refusal::Producer));
+                    }
+                    Ok(Ok(Released {
+                        dek,
+                        origin: *origin,
+                    }))
                 }
-                Ok(Ok(Released { dek, origin: *origin }))
-            }
-        }).collect()
+            })
+            .collect()
     }
 
     /// Has 1 to 1,000 DEKs made, one for each context.
@@ -143,18 +206,34 @@ impl Presented {
         // rule: GEN-1
         let body = GenerateBody::encode(&self.head(rng), contexts, with_deks);
         let encoded = contexts.iter().map(|context| context.to_cbor()).collect();
-        let (clear, deks) = self.batch(Verb::Generate, Kind::Generate, &body, Digests::OfNewWraps(encoded)).await?;
+        let (clear, deks) = self
+            .batch(
+                Verb::Generate,
+                Kind::Generate,
+                &body,
+                Digests::OfNewWraps(encoded),
+            )
+            .await?;
         let mut deks = deks.chunks_exact(32);
         let wraps = clear.wraps.unwrap_or_default();
-        clear.verdicts.iter().zip(wraps).map(|(verdict, wrapped)| match (verdict, wrapped) {
-            (Verdict::Refused(refusal), None) => Ok(Err(*refusal)),
-            (Verdict::Done(Origin::Generated), Some(wrapped)) => {
-                self.check_wrap(&wrapped)?;
-                let dek = if with_deks { Some(next_dek(&mut deks)?) } else { None };
-                Ok(Ok(Generated { wrapped, dek }))
-            }
-            _ => Err(Error::answer(SERVER, "verdicts and wraps do not fit")),
-        }).collect()
+        clear
+            .verdicts
+            .iter()
+            .zip(wraps)
+            .map(|(verdict, wrapped)| match (verdict, wrapped) {
+                (Verdict::Refused(refusal), None) => Ok(Err(*refusal)),
+                (Verdict::Done(Origin::Generated), Some(wrapped)) => {
+                    self.check_wrap(&wrapped)?;
+                    let dek = if with_deks {
+                        Some(next_dek(&mut deks)?)
+                    } else {
+                        None
+                    };
+                    Ok(Ok(Generated { wrapped, dek }))
+                }
+                _ => Err(Error::answer(SERVER, "verdicts and wraps do not fit")),
+            })
+            .collect()
     }
 
     /// Has 1 to 1,000 wrapped DEKs wrapped anew under the current KEK version.
@@ -168,21 +247,35 @@ impl Presented {
     ) -> Result<Vec<Result<Vec<u8>, Refusal>>, Error> {
         // rule: REW-1
         let body = RewrapBody::encode(&self.head(rng), items);
-        let digests = items.iter().map(|(wrapped, context, _)| item_digest(wrapped, &context.to_cbor())).collect();
-        let (clear, _) = self.batch(Verb::Rewrap, Kind::Rewrap, &body, Digests::Known(digests)).await?;
+        let digests = items
+            .iter()
+            .map(|(wrapped, context, _)| item_digest(wrapped, &context.to_cbor()))
+            .collect();
+        let (clear, _) = self
+            .batch(Verb::Rewrap, Kind::Rewrap, &body, Digests::Known(digests))
+            .await?;
         let wraps = clear.wraps.unwrap_or_default();
-        clear.verdicts.iter().zip(wraps).zip(items).map(|((verdict, wrapped), (old, ..))| match (verdict, wrapped) {
-            (Verdict::Refused(refusal), None) => Ok(Err(*refusal)),
-            (Verdict::Done(_), Some(wrapped)) => {
-                let new = self.check_wrap(&wrapped)?;
-                let old = Wrapped::parse(old).map_err(Error::malformed(SERVER))?.header().dek;
-                if new != old {
-                    return Err(Error::answer(SERVER, "a new wrap is of another DEK"));
+        clear
+            .verdicts
+            .iter()
+            .zip(wraps)
+            .zip(items)
+            .map(|((verdict, wrapped), (old, ..))| match (verdict, wrapped) {
+                (Verdict::Refused(refusal), None) => Ok(Err(*refusal)),
+                (Verdict::Done(_), Some(wrapped)) => {
+                    let new = self.check_wrap(&wrapped)?;
+                    let old = Wrapped::parse(old)
+                        .map_err(Error::malformed(SERVER))?
+                        .header()
+                        .dek;
+                    if new != old {
+                        return Err(Error::answer(SERVER, "a new wrap is of another DEK"));
+                    }
+                    Ok(Ok(wrapped))
                 }
-                Ok(Ok(wrapped))
-            }
-            _ => Err(Error::answer(SERVER, "verdicts and wraps do not fit")),
-        }).collect()
+                _ => Err(Error::answer(SERVER, "verdicts and wraps do not fit")),
+            })
+            .collect()
     }
 
     fn check_wrap(&self, wrapped: &[u8]) -> Result<ticket_format::ids::DekId, Error> {
@@ -203,24 +296,41 @@ impl Presented {
         let label = verb.request_label().unwrap_or_default();
         let ticket = self.opened.hash;
         // rule: RED-1
-        let proof = self.session.mac().authenticate(self.link.channel(), label, ticket, body);
+        let proof = self
+            .session
+            .mac()
+            .authenticate(self.link.channel(), label, ticket, body);
         let (answer, _) = self.link.call(verb, body, &[proof]).await?;
-        let answer = BatchAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(SERVER))?;
-        let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).map_err(Error::malformed(SERVER))?;
+        let answer =
+            BatchAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(SERVER))?;
+        let clear =
+            Clear::from_cbor(&answer.clear, limits::MESSAGE).map_err(Error::malformed(SERVER))?;
         let request = RequestHash(Sha256::digest(body).into());
         // rule: RED-5
         if clear.ticket != ticket || clear.request != request {
             return Err(Error::answer(SERVER, "it is of another request"));
         }
-        let items = digests.with_verdicts(&clear).ok_or(Error::answer(SERVER, "verdicts and items do not fit"))?;
+        let items = digests
+            .with_verdicts(&clear)
+            .ok_or(Error::answer(SERVER, "verdicts and items do not fit"))?;
         receipt::check_batch(SERVER, &clear.receipt, kind, ticket, request, &items)?;
-        let id = AnswerId { verb, request, salt: clear.salt };
+        let id = AnswerId {
+            verb,
+            request,
+            salt: clear.salt,
+        };
         let deks = if answer.sealed.is_empty() {
             zeroize::Zeroizing::default()
         } else {
-            self.session.open(&id, &answer.clear, &answer.sealed).map_err(|_| Error::answer(SERVER, "its sealed part does not open"))?
+            self.session
+                .open(&id, &answer.clear, &answer.sealed)
+                .map_err(|_| Error::answer(SERVER, "its sealed part does not open"))?
         };
-        let released = clear.verdicts.iter().filter(|verdict| verdict.refusal().is_none()).count();
+        let released = clear
+            .verdicts
+            .iter()
+            .filter(|verdict| verdict.refusal().is_none())
+            .count();
         if deks.len() != released * 32 && !deks.is_empty() {
             return Err(Error::answer(SERVER, "verdicts and DEKs do not fit"));
         }
@@ -241,19 +351,31 @@ impl Digests {
         let digests = match self {
             Self::Known(digests) => digests,
             Self::OfNewWraps(contexts) => {
-                let wraps = clear.wraps.as_ref().filter(|wraps| wraps.len() == contexts.len())?;
-                let digest = |(wrap, context): (&Option<Vec<u8>>, &Vec<u8>)| item_digest(wrap.as_deref().unwrap_or_default(), context);
+                let wraps = clear
+                    .wraps
+                    .as_ref()
+                    .filter(|wraps| wraps.len() == contexts.len())?;
+                let digest = |(wrap, context): (&Option<Vec<u8>>, &Vec<u8>)| {
+                    item_digest(wrap.as_deref().unwrap_or_default(), context)
+                };
                 wraps.iter().zip(&contexts).map(digest).collect()
             }
         };
         let fits = digests.len() == clear.verdicts.len();
-        fits.then(|| digests.into_iter().zip(clear.verdicts.iter().map(|verdict| verdict.refusal())).collect())
+        fits.then(|| {
+            digests
+                .into_iter()
+                .zip(clear.verdicts.iter().map(|verdict| verdict.refusal()))
+                .collect()
+        })
     }
 }
 
 fn next_dek(deks: &mut std::slice::ChunksExact<'_, u8>) -> Result<Dek, Error> {
     let bytes = deks.next().and_then(|dek| <[u8; 32]>::try_from(dek).ok());
-    bytes.map(Dek::from_bytes).ok_or(Error::answer(SERVER, "verdicts and DEKs do not fit"))
+    bytes
+        .map(Dek::from_bytes)
+        .ok_or(Error::answer(SERVER, "verdicts and DEKs do not fit"))
 }
 
 /// The encoded context map, as digests and object bodies take it.

@@ -37,7 +37,9 @@ pub async fn renew(
         // rule: REN-1
         state.save(dir)?;
     }
-    let Some(next) = &state.next else { return Err(Error::NoTicket("the next node key is missing")) };
+    let Some(next) = &state.next else {
+        return Err(Error::NoTicket("the next node key is missing"));
+    };
     let next_public = next.public();
     let secrets = SessionSecrets::generate(Kem::XWing, rng);
     let mut body = RenewBody {
@@ -47,7 +49,10 @@ pub async fn renew(
         proof_key: secrets.proof.public(),
         sealing_key: secrets.sealing.public(),
         chain,
-        evidence: Proof { alg: ALG_EDDSA, value: vec![0] },
+        evidence: Proof {
+            alg: ALG_EDDSA,
+            value: vec![0],
+        },
     };
     // rule: REN-6
     let signed = body.evidence();
@@ -63,7 +68,15 @@ pub async fn renew(
         channel.sign_with(&secrets.proof, labels::RENEW_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Renew, &bytes, &proofs).await?;
-    let session = accept(link, state, &answer, secrets, next_public, linked, Kind::Renew)?;
+    let session = accept(
+        link,
+        state,
+        &answer,
+        secrets,
+        next_public,
+        linked,
+        Kind::Renew,
+    )?;
     if let Some(next) = state.next.take() {
         state.key = next;
     }

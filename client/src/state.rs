@@ -57,7 +57,15 @@ impl NodeState {
     pub fn new(pins: Pins, launch: LaunchId, node: NodeId, rng: &mut impl CryptoRng) -> Self {
         let mut wallet_key = Zeroizing::new([0; 32]);
         rng.fill_bytes(wallet_key.as_mut());
-        Self { pins, launch, login: LoginId::random(rng), key: NodeSecret::generate(rng), next: None, node, wallet_key }
+        Self {
+            pins,
+            launch,
+            login: LoginId::random(rng),
+            key: NodeSecret::generate(rng),
+            next: None,
+            node,
+            wallet_key,
+        }
     }
 
     /// The state file in a directory.
@@ -78,7 +86,10 @@ impl NodeState {
             Err(error) => return Err(error.into()),
         };
         let state = Self::from_cbor(&bytes, bytes.len());
-        state.map(Some).map_err(|_| Error::Damaged { path, reason: "it is not a node's state" })
+        state.map(Some).map_err(|_| Error::Damaged {
+            path,
+            reason: "it is not a node's state",
+        })
     }
 
     /// Writes the state durably, in one step.
@@ -99,7 +110,9 @@ impl NodeState {
     pub fn remove(dir: &Path) -> Result<(), Error> {
         let path = Self::path(dir);
         match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(files::FileError::Io { path, source }.into()),
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(files::FileError::Io { path, source }.into())
+            }
             _ => Ok(()),
         }
     }
@@ -107,19 +120,38 @@ impl NodeState {
 
 impl Encode for NodeState {
     fn encode(&self, writer: &mut Writer) {
-        writer.map(11).uint(0).uint(FORMAT).uint(1).text(&self.pins.broker.realm);
+        writer
+            .map(11)
+            .uint(0)
+            .uint(FORMAT)
+            .uint(1)
+            .text(&self.pins.broker.realm);
         writer.uint(2).array(self.pins.broker.addresses.len());
         for address in &self.pins.broker.addresses {
             writer.text(address);
         }
-        writer.uint(3).bytes(&self.pins.broker.tls_key.to_bytes()).uint(4).bytes(&self.pins.ticket_key.to_bytes());
+        writer
+            .uint(3)
+            .bytes(&self.pins.broker.tls_key.to_bytes())
+            .uint(4)
+            .bytes(&self.pins.ticket_key.to_bytes());
         writer.uint(5).array(self.pins.admins.len());
         for admin in &self.pins.admins {
             admin.encode(writer);
         }
         self.launch.encode(writer.uint(6));
         self.login.encode(writer.uint(7));
-        writer.uint(8).bytes(&*self.key.seed()).uint(9).optional_bytes(self.next.as_ref().map(NodeSecret::seed).as_ref().map(|s| &s[..]));
+        writer
+            .uint(8)
+            .bytes(&*self.key.seed())
+            .uint(9)
+            .optional_bytes(
+                self.next
+                    .as_ref()
+                    .map(NodeSecret::seed)
+                    .as_ref()
+                    .map(|s| &s[..]),
+            );
         writer.uint(10).array(2);
         self.node.encode(writer);
         writer.bytes(&*self.wallet_key);
@@ -133,7 +165,8 @@ impl Decode for NodeState {
             return Err(DecodeError::OutOfRange("format"));
         }
         let realm = map.required(1, |r| r.text(1..=NAME))?.to_owned();
-        let addresses = map.required(2, |r| r.list(1..=8, |r| r.text(1..=255).map(str::to_owned)))?;
+        let addresses =
+            map.required(2, |r| r.list(1..=8, |r| r.text(1..=255).map(str::to_owned)))?;
         let tls_key = map.required(3, TlsKey::decode)?;
         let ticket_key = map.required(4, TicketKey::decode)?;
         let admins = map.required(5, |r| r.list(1..=16, AdminKey::decode))?;
@@ -148,7 +181,16 @@ impl Decode for NodeState {
         })?;
         map.end()?;
         Ok(Self {
-            pins: Pins { broker: Server { word: "broker", realm, addresses, tls_key }, ticket_key, admins },
+            pins: Pins {
+                broker: Server {
+                    word: "broker",
+                    realm,
+                    addresses,
+                    tls_key,
+                },
+                ticket_key,
+                admins,
+            },
             launch,
             login,
             key: NodeSecret::from_seed(&key),

@@ -57,7 +57,9 @@ impl WalletFile {
     pub fn from_spec(spec: &str) -> Result<Self, String> {
         match spec.split_once(':') {
             Some(("FILE", path)) if !path.is_empty() => Ok(Self { path: path.into() }),
-            Some((kind @ ("KEYRING" | "MEMORY"), _)) => Err(format!("{kind}: wallets are not supported yet; use FILE:PATH")),
+            Some((kind @ ("KEYRING" | "MEMORY"), _)) => Err(format!(
+                "{kind}: wallets are not supported yet; use FILE:PATH"
+            )),
             _ if spec.starts_with('/') || spec.starts_with('.') => Ok(Self { path: spec.into() }),
             _ => Err(format!("expected FILE:PATH, not {spec:?}")),
         }
@@ -77,8 +79,17 @@ impl WalletFile {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         files::private_dir(dir)?;
         let path = self.path.with_extension("lock");
-        let io = |source| FileError::Io { path: path.clone(), source };
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
+        let io = |source| FileError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(WalletLock { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(self.path.clone())),
@@ -96,8 +107,13 @@ impl WalletFile {
             Err(FileError::Missing(_)) => return Ok(Wallet::default()),
             Err(error) => return Err(error.into()),
         };
-        let damaged = |reason| Error::Damaged { path: self.path.clone(), reason };
-        let opened = root(key).open(SEAL_PATH, &sealed).map_err(|_| damaged("it was not sealed by this node"))?;
+        let damaged = |reason| Error::Damaged {
+            path: self.path.clone(),
+            reason,
+        };
+        let opened = root(key)
+            .open(SEAL_PATH, &sealed)
+            .map_err(|_| damaged("it was not sealed by this node"))?;
         Wallet::from_bytes(&opened).ok_or_else(|| damaged("it is not a wallet"))
     }
 
@@ -105,7 +121,13 @@ impl WalletFile {
     ///
     /// # Errors
     /// The file system refused; the old wallet is as it was.
-    pub fn save(&self, _lock: &WalletLock, wallet: &Wallet, key: &[u8; 32], rng: &mut impl CryptoRng) -> Result<(), Error> {
+    pub fn save(
+        &self,
+        _lock: &WalletLock,
+        wallet: &Wallet,
+        key: &[u8; 32],
+        rng: &mut impl CryptoRng,
+    ) -> Result<(), Error> {
         let bytes = Zeroizing::new(wallet.to_bytes());
         files::write_private(&self.path, &root(key).seal(SEAL_PATH, &bytes, rng))?;
         Ok(())
@@ -118,7 +140,9 @@ impl WalletFile {
     pub fn remove(&self, _lock: WalletLock) -> Result<(), Error> {
         for path in [self.path.clone(), self.path.with_extension("lock")] {
             match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(FileError::Io { path, source }.into()),
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::Io { path, source }.into());
+                }
                 _ => {}
             }
         }
@@ -168,7 +192,8 @@ impl Wallet {
     /// Puts a dataset session in, in place of an earlier one of the same dataset; when full, the
     /// oldest goes.
     pub fn put(&mut self, session: DatasetSession) {
-        self.datasets.retain(|other| other.dataset != session.dataset);
+        self.datasets
+            .retain(|other| other.dataset != session.dataset);
         if self.datasets.len() == SESSIONS {
             self.datasets.remove(0);
         }

@@ -22,7 +22,10 @@ impl SessionSecrets {
     /// Fresh ones.
     #[must_use]
     pub fn generate(kem: Kem, rng: &mut impl CryptoRng) -> Self {
-        Self { proof: ProofSecret::generate(rng), sealing: SealingSecret::generate(kem, rng) }
+        Self {
+            proof: ProofSecret::generate(rng),
+            sealing: SealingSecret::generate(kem, rng),
+        }
     }
 }
 
@@ -81,7 +84,10 @@ impl Encode for NodeSession {
 impl Decode for NodeSession {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.array(2..=2)?;
-        Ok(Self { ticket: reader.bytes(1..=limits::TICKET)?.to_vec(), secrets: SessionSecrets::decode(reader)? })
+        Ok(Self {
+            ticket: reader.bytes(1..=limits::TICKET)?.to_vec(),
+            secrets: SessionSecrets::decode(reader)?,
+        })
     }
 }
 
