@@ -1,0 +1,106 @@
+//! Datasets: records that admins sign, and that nodes and producers verify again.
+
+use ticket_format::Refusal;
+use ticket_format::ids::{DatasetId, Thumbprint};
+use ticket_format::limits;
+use ticket_format::statement::datasets::DatasetRow;
+use ticket_format::statement::{Audience, DatasetRecord, DatasetView, Nothing};
+use ticket_format::time::Timestamp;
+
+use super::{Done, Opened};
+use crate::Refused;
+use crate::realm::distinct;
+use crate::state::{Changes, DatasetEntry, KeyRole, KeyUse, keys};
+
+/// The keys that a record brings, each with its role.
+#[must_use]
+pub fn keys_of(record: &DatasetRecord) -> Vec<(Thumbprint, KeyRole)> {
+    let mut all = vec![
+        (record.tls_key.thumbprint(), KeyRole::ServerTls),
+        (record.server_key.thumbprint(), KeyRole::ServerSigning),
+    ];
+    all.extend(record.producers.iter().map(|key| (key.thumbprint(), KeyRole::Producer)));
+    all
+}
+
+/// Takes a record: of a new dataset, or a newer one of a known dataset.
+///
+/// # Errors
+/// Refusals 20, 75 and 77.
+pub fn record(
+    opened: &Opened,
+    body: DatasetRecord,
+    existing: Option<&DatasetEntry>,
+    named: Option<&DatasetId>,
+    uses: &[Option<KeyUse>],
+    now: Timestamp,
+    mut changes: Changes,
+) -> Result<Done, Refused> {
+    let invalid = |why: &str| opened.refuse(Refusal::Invalid, why);
+    if opened.statement().audience() != Audience::Everyone {
+        return Err(invalid("a dataset record is for everyone: nodes and producers verify it again"));
+    }
+    if !(1..=limits::LONGEST_TICKET_LIFE).contains(&body.max_life) {
+        return Err(invalid("the longest ticket life must be 1 to 86400 seconds"));
+    }
+    if body.max_budget == 0 {
+        return Err(invalid("the most DEKs for each ticket must be at least 1"));
+    }
+    if named.is_some_and(|named| *named != body.dataset) {
+        return Err(opened.refuse(Refusal::Exists, format!("the name {:?} is another dataset's", body.name)));
+    }
+    if let Some(existing) = existing {
+        if existing.record.name != body.name {
+            return Err(invalid("a dataset keeps its name"));
+        }
+        if body.kek_version < existing.record.kek_version {
+            return Err(invalid("this record has an older KEK version than the one that stands"));
+        }
+    }
+    // rule: SIG-4, SIG-5
+    let mut all = vec![body.tls_key.to_bytes(), body.server_key.to_bytes()];
+    all.extend(body.producers.iter().map(|key| key.to_bytes()));
+    distinct(&all).map_err(|refused| refused.of(opened.admin()))?;
+    for ((thumbprint, role), registered) in keys_of(&body).into_iter().zip(uses) {
+        match registered {
+            Some(registered) if registered.role == role => {}
+            Some(_) => return Err(opened.refuse(Refusal::KeyReused, "a key of this record has another role already")),
+            None => {
+                changes.put(keys::key(thumbprint), &KeyUse { role, owner: body.dataset.to_string() });
+            }
+        }
+    }
+    let (id, name) = (body.dataset, keys::dataset_name(&body.name));
+    let entry = DatasetEntry {
+        statement: opened.bytes().to_vec(),
+        digest: opened.statement().digest(),
+        record: body,
+        recorded: now,
+    };
+    changes.put(keys::dataset(id), &entry).put(name, &id);
+    Ok(Done::new::<DatasetRecord>(changes, &Nothing {}))
+}
+
+/// A dataset in a list.
+#[must_use]
+pub fn row(record: &DatasetRecord) -> DatasetRow {
+    DatasetRow { dataset: record.dataset, name: record.name.clone(), tags: record.tags.clone() }
+}
+
+/// A dataset for people.
+#[must_use]
+pub fn view(entry: &DatasetEntry) -> DatasetView {
+    let record = &entry.record;
+    DatasetView {
+        row: row(record),
+        kek: record.kek,
+        kek_version: record.kek_version,
+        public_key: record.public_key.clone(),
+        producers: record.producers.clone(),
+        kems: record.kems.clone(),
+        max_budget: record.max_budget,
+        max_life: record.max_life,
+        policy: None,
+        record: Some(entry.digest),
+    }
+}

@@ -1,0 +1,59 @@
+//! Denials by admins.
+
+use rand_core::CryptoRng;
+use ticket_format::Refusal;
+use ticket_format::denial::Denial;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::ActId;
+use ticket_format::limits;
+use ticket_format::statement::{Denied, DenyBody};
+use ticket_format::time::Timestamp;
+
+use super::{Done, Opened};
+use crate::Refused;
+use crate::state::{Changes, FeedHead, StoredDenial};
+
+/// Makes a denial.
+///
+/// # Errors
+/// Refusal 77.
+pub fn deny(
+    opened: &Opened,
+    body: DenyBody,
+    head: FeedHead,
+    entry: &Entry,
+    now: Timestamp,
+    mut changes: Changes,
+    rng: &mut impl CryptoRng,
+) -> Result<Done, Refused> {
+    // rule: DEN-7
+    if body.selector.members().issued_before.is_some_and(|time| time > now.plus(limits::SKEW)) {
+        let why = "issued-before lies in the future: such a denial would be forgotten before the tickets that it hits expire";
+        return Err(opened.refuse(Refusal::Invalid, why));
+    }
+    let denial = Denial::new(body.selector, body.reason, opened.statement().digest(), now);
+    let result = make(denial, head, entry, &mut changes, rng);
+    Ok(Done::new::<DenyBody>(changes, &result))
+}
+
+/// Adds a denial and its entry to what an act changes.
+pub(super) fn make(
+    denial: Denial,
+    head: FeedHead,
+    entry: &Entry,
+    changes: &mut Changes,
+    rng: &mut impl CryptoRng,
+) -> Denied {
+    let denial = StoredDenial::after(head, denial);
+    let members = denial.denial.selector.members();
+    let mut record = Entry::new(ActId::random(rng), Kind::Denial, entry.time).epoch(denial.epoch).follows(entry.act);
+    record.subject = members.node.as_ref().map(ToString::to_string);
+    record.launch = members.launch;
+    record.dataset = members.dataset;
+    record.ticket = members.ticket;
+    record.proof = entry.proof;
+    changes.record(record);
+    let result = Denied { epoch: denial.epoch, chain: denial.chain };
+    denial.make(changes);
+    result
+}

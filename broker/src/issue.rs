@@ -1,0 +1,312 @@
+//! Issue (`spec/protocol.md`, section 6).
+//!
+//! ```text
+//! request --parse--> Asked --open--> Held --weigh--> Weighed --grant--> ticket
+//!          shape          node ticket,      dataset, policy,    budget
+//!                         possession,       denials, KEM
+//!                         evidence
+//! ```
+
+use rand_core::CryptoRng;
+use ticket_format::Refusal;
+use ticket_format::cbor::Decode;
+use ticket_format::denial::TicketFacts;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::{ActId, EvidenceHash, NodeId, PolicyDigest, RequestHash, TicketId};
+use ticket_format::labels::ISSUE_REQUEST;
+use ticket_format::limits;
+use ticket_format::messages::RequestView;
+use ticket_format::messages::issue::IssueBody;
+use ticket_format::sign::Proof;
+use ticket_format::ticket::{self, Action, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError};
+use ticket_format::time::Timestamp;
+
+use crate::Refused;
+use crate::realm::{Caller, Realm, distinct};
+use crate::state::{DatasetEntry, KeyUse};
+
+/// An issue request of the right shape; nothing in it is believed.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    body: IssueBody,
+    raw: &'a [u8],
+    proofs: [Proof; 2],
+}
+
+/// Reads the request.
+///
+/// # Errors
+/// Refusal 1: another shape, or not the two proofs (SIG-3).
+pub fn parse<'a>(request: &RequestView<'a>) -> Result<Asked<'a>, Refused> {
+    let malformed = |why: String| Refused::stranger(Refusal::Malformed, why);
+    let body = IssueBody::from_cbor(request.body, limits::SMALL_MESSAGE).map_err(|error| malformed(error.to_string()))?;
+    // rule: SIG-3
+    let proofs = <[Proof; 2]>::try_from(request.proofs.clone())
+        .map_err(|_| malformed("an issue request has two proofs: the node ticket's proof key and the job's".to_owned()))?;
+    Ok(Asked { body, raw: request.body, proofs })
+}
+
+/// A request by the holder of a live node ticket.
+#[derive(Debug)]
+pub struct Held {
+    body: IssueBody,
+    request: RequestHash,
+    ticket: Live<NodeClaims>,
+    evidence: EvidenceHash,
+}
+
+impl Held {
+    /// Which node.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        self.ticket.claims().common.node()
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub fn body(&self) -> &IssueBody {
+        &self.body
+    }
+
+    /// The entry of this act, as far as it is known by now.
+    #[must_use]
+    pub fn entry(&self, act: ActId, caller: &Caller, now: Timestamp, epoch: u64) -> Entry {
+        Entry::new(act, Kind::Issue, now)
+            .subject(self.node())
+            .evidence(self.evidence)
+            .request(self.request)
+            .epoch(epoch)
+            .launch(self.ticket.claims().common.launch)
+            .source(caller.address)
+    }
+
+    /// The facts of the node ticket, for denials.
+    #[must_use]
+    pub fn facts(&self) -> TicketFacts<'_> {
+        let common = &self.ticket.claims().common;
+        TicketFacts {
+            ticket: Some(common.id),
+            parent: None,
+            node: common.node(),
+            launch: common.launch,
+            image: &common.attributes.image,
+            dataset: None,
+            issued: common.issued,
+        }
+    }
+
+    /// Checks again that the ticket is live, just before the answer leaves.
+    ///
+    /// # Errors
+    /// Refusal 32.
+    pub fn still_live(&self, now: Timestamp) -> Result<(), Refused> {
+        self.ticket.still_live(now).map_err(|error| Refused::proven(error.into(), error))
+    }
+}
+
+/// Verifies the node ticket, the two possessions and the evidence.
+///
+/// # Errors
+/// Refusals 30 to 36, 10 and 20.
+pub fn open(asked: Asked<'_>, realm: &Realm, caller: &Caller, now: Timestamp) -> Result<Held, Refused> {
+    let Asked { body, raw, proofs: [by_node, by_job] } = asked;
+    // rule: ISS-1
+    let refused = |error: TicketError| Refused::stranger(error.into(), error);
+    let verified = ticket::verify::<NodeClaims>(&body.node_ticket, &realm.ticket.public(), &realm.name, realm.audience());
+    let ticket = verified.and_then(|ticket| ticket.live(now)).map_err(refused)?;
+    let claims = ticket.claims();
+    let channel = realm.channel(caller);
+    let hash = Some(ticket.hash());
+    // rule: SIG-3, TKT-7
+    let possession = channel
+        .verify_with(&claims.common.proof_key, ISSUE_REQUEST, hash, raw, &by_node)
+        .and_then(|()| channel.verify_with(&body.proof_key, ISSUE_REQUEST, hash, raw, &by_job));
+    possession.map_err(|_| Refused::stranger(Refusal::Possession, "a proof does not verify on this connection"))?;
+    let of = |refused: Refused| refused.of(claims.common.node());
+    distinct(&[claims.common.proof_key.to_bytes(), claims.node_key.to_bytes(), body.proof_key.to_bytes()]).map_err(of)?;
+    if body.sealing_key == claims.common.sealing_key {
+        return Err(of(Refused::proven(Refusal::KeyReused, "the job's sealing key is the node ticket's: make a fresh one")));
+    }
+    // rule: ISS-2
+    let evidence = body.evidence(claims.common.evidence);
+    evidence
+        .verify(&claims.node_key, &realm.name, &realm.tls, &body.evidence)
+        .map_err(|_| of(Refused::proven(Refusal::NotAuthenticated, "the evidence is not signed by the node key")))?;
+    let chain = evidence.link(Some(claims.common.evidence), &body.evidence);
+    Ok(Held { request: RequestHash::of(raw), evidence: chain, ticket, body })
+}
+
+/// What an issue request is decided on.
+pub struct View<'a> {
+    /// The dataset of that name.
+    pub dataset: Option<&'a DatasetEntry>,
+    /// The policy in force; none permits nothing.
+    pub policy: Option<&'a policy::Policy>,
+    /// Who has the job's proof key.
+    pub proof_key: Option<KeyUse>,
+    /// Gives the reason of a denial that hits these facts.
+    pub denied: &'a dyn Fn(&TicketFacts<'_>) -> Option<String>,
+}
+
+/// A request that the policy permits. What is left is the budget.
+#[derive(Debug)]
+pub struct Weighed<'a> {
+    held: &'a Held,
+    dataset: &'a DatasetEntry,
+    expires: Timestamp,
+    budget: u64,
+    policy: PolicyDigest,
+    deciding: Vec<String>,
+}
+
+impl Weighed<'_> {
+    /// The budget that the request and the dataset record allow.
+    #[must_use]
+    pub fn budget(&self) -> u64 {
+        self.budget
+    }
+}
+
+/// Checks denials, dataset, KEM, policy and life (ISS-1, ISS-3 to ISS-5).
+///
+/// # Errors
+/// Refusals 14, 20, 32, 40, 41, 45 and 77.
+pub fn weigh<'a>(held: &'a Held, view: &View<'a>, caller: &Caller, now: Timestamp) -> Result<Weighed<'a>, Refused> {
+    let refused = |refusal, why: String| Refused::proven(refusal, why).of(held.node());
+    let denied = |facts: &TicketFacts<'_>| match (view.denied)(facts) {
+        // rule: ISS-1
+        Some(reason) => Err(refused(Refusal::Denied, format!("denied: {reason}"))),
+        None => Ok(()),
+    };
+    denied(&held.facts())?;
+    let (body, common) = (&held.body, &held.ticket.claims().common);
+    let Some(dataset) = view.dataset else {
+        return Err(refused(Refusal::DatasetUnknown, format!("there is no dataset {:?}", body.dataset)));
+    };
+    let record = &dataset.record;
+    // A ticket that would be denied at the key server is not made.
+    denied(&TicketFacts { ticket: None, parent: Some(common.id), dataset: Some(record.dataset), issued: now, ..held.facts() })?;
+    if view.proof_key.is_some() {
+        return Err(refused(Refusal::KeyReused, "the job's proof key is registered already: make a fresh one".to_owned()));
+    }
+    // rule: ISS-5
+    if !record.kems.contains(&body.sealing_key.kem()) {
+        return Err(refused(Refusal::Kem, format!("dataset {:?} does not allow this KEM", record.name)));
+    }
+    if body.life == 0 || body.budget == 0 {
+        return Err(refused(Refusal::Invalid, "life and budget must be at least 1".to_owned()));
+    }
+    // rule: ISS-3
+    let Some(policy) = view.policy else {
+        return Err(refused(Refusal::Policy, "no policy is set, so nothing is permitted".to_owned()));
+    };
+    let mut deciding = Vec::new();
+    for action in body.actions.iter() {
+        let explained = policy.explain(&question(held, record, action, caller, now));
+        if !explained.decision.allowed {
+            return Err(refused(Refusal::Policy, explained.reason));
+        }
+        deciding.extend(explained.decision.deciding);
+    }
+    deciding.sort();
+    deciding.dedup();
+    // rule: ISS-4
+    let life = body.life.min(record.max_life).min(limits::LONGEST_TICKET_LIFE);
+    let expires = now.plus(life).min(body.expires).min(common.expires);
+    if expires <= now {
+        return Err(refused(Refusal::TicketExpired, "the expiry that was asked for is over already".to_owned()));
+    }
+    let budget = body.budget.min(record.max_budget);
+    Ok(Weighed { held, dataset, expires, budget, policy: PolicyDigest(policy.digest()), deciding })
+}
+
+fn question(
+    held: &Held,
+    record: &ticket_format::statement::DatasetRecord,
+    action: Action,
+    caller: &Caller,
+    now: Timestamp,
+) -> policy::Request {
+    let common = &held.ticket.claims().common;
+    let attributes = &common.attributes;
+    policy::Request {
+        node: policy::Node {
+            account: common.node().account().to_owned(),
+            region: common.node().region().to_owned(),
+            availability_zone: attributes.availability_zone.clone(),
+            image: attributes.image.clone(),
+            instance_type: attributes.instance_type.clone(),
+            instance: common.node().instance().to_owned(),
+            launch: common.launch.to_string(),
+            launched_at_unix: attributes.launched_at.seconds(),
+        },
+        action: match action {
+            Action::Decrypt => policy::Action::Decrypt,
+            Action::Encrypt => policy::Action::Encrypt,
+            Action::Rewrap => policy::Action::Rewrap,
+        },
+        dataset: policy::Dataset { id: record.dataset.to_string(), name: record.name.clone(), tags: record.tags.clone() },
+        time_unix: now.seconds(),
+        source: Some(caller.address),
+        pairs: held.body.required.pairs().clone(),
+    }
+}
+
+/// A dataset ticket with its audit entry.
+#[derive(Debug)]
+pub struct Granted {
+    /// The ticket's bytes.
+    pub ticket: Vec<u8>,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// The entry, to be durable before the ticket leaves.
+    pub entry: Entry,
+}
+
+/// Makes the ticket for the budget that could be reserved.
+#[must_use]
+pub fn grant(
+    weighed: &Weighed<'_>,
+    budget: u64,
+    entry: Entry,
+    realm: &Realm,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Granted {
+    let Weighed { held, dataset, expires, policy, .. } = weighed;
+    let (body, node) = (&held.body, &held.ticket.claims().common);
+    let record = &dataset.record;
+    let id = TicketId::random(rng);
+    let common = Common {
+        realm: realm.name.clone(),
+        audience: Audience::KeyServer(record.tls_key),
+        expires: *expires,
+        issued: now,
+        id,
+        proof_key: body.proof_key,
+        sealing_key: body.sealing_key.clone(),
+        launch: node.launch,
+        attributes: node.attributes.clone(),
+        evidence: held.evidence,
+    };
+    let claims = DatasetClaims {
+        common,
+        dataset: record.dataset,
+        dataset_name: record.name.clone(),
+        actions: body.actions,
+        required: body.required.clone(),
+        budget,
+        policy: *policy,
+        parent: node.id,
+    };
+    let ticket = ticket::sign(&claims, &realm.ticket);
+    let entry = entry
+        .ticket_hash(ticket::hash(&ticket))
+        .ticket(id)
+        .expires(*expires)
+        .dataset(record.dataset)
+        .policy(*policy)
+        .policies(weighed.deciding.iter().cloned())
+        .count(budget);
+    Granted { ticket, expires: *expires, entry }
+}

@@ -1,0 +1,126 @@
+//! What the store holds: keys and records, each record one deterministic CBOR item.
+//!
+//! Pure: the records are read and written by the service; the core sees them as values.
+
+mod changes;
+mod denial;
+mod launch;
+mod node;
+mod records;
+
+pub use changes::Changes;
+pub use denial::{FeedHead, StoredDenial};
+pub use launch::LaunchRecord;
+pub use node::{Claim, Frozen, NodeRecord};
+pub use records::{DatasetEntry, KeyRole, KeyUse, PolicyHead, UsedStatement};
+
+use ticket_format::ids::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint, TicketId};
+
+/// The keys under which records stand.
+pub mod keys {
+    use super::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint, TicketId};
+
+    /// Prefix of launches.
+    pub const LAUNCHES: &str = "launch/";
+    /// Prefix of nodes.
+    pub const NODES: &str = "node/";
+    /// Prefix of registered keys.
+    pub const KEYS: &str = "key/";
+    /// Prefix of denials that some ticket may still meet.
+    pub const DENIALS: &str = "denial/";
+    /// Prefix of denials of nodes and launches, which are kept for good (DEN-7).
+    pub const LASTING: &str = "lasting/";
+    /// Epoch and chain of the newest denial.
+    pub const FEED_HEAD: &str = "feed/head";
+    /// Prefix of dataset records.
+    pub const DATASETS: &str = "dataset/";
+    /// Prefix of dataset names.
+    pub const DATASET_NAMES: &str = "dataset-name/";
+    /// What is known of the policy in force; its statement stands beside it in parts.
+    pub const POLICY: &str = "policy/current";
+    /// Prefix of statement ids that were used.
+    pub const STATEMENTS: &str = "statement/";
+    /// Prefix of audit entries that wait for the log (AUD-2).
+    pub const OUTBOX: &str = "outbox/";
+    /// The latest time seen (TIM-1).
+    pub const TIME: &str = "time/latest";
+
+    /// A launch.
+    #[must_use]
+    pub fn launch(id: LaunchId) -> String {
+        format!("{LAUNCHES}{id}")
+    }
+
+    /// One node's use of a launch.
+    #[must_use]
+    pub fn launch_use(id: LaunchId, node: &NodeId) -> String {
+        format!("{}{node}", launch_uses(id))
+    }
+
+    /// Prefix of a launch's uses.
+    #[must_use]
+    pub fn launch_uses(id: LaunchId) -> String {
+        format!("launch-use/{id}/")
+    }
+
+    /// A node: `node/<account>/<region>/<instance>`.
+    #[must_use]
+    pub fn node(node: &NodeId) -> String {
+        format!("{NODES}{}/{}/{}", node.account(), node.region(), node.instance())
+    }
+
+    /// A registered key.
+    #[must_use]
+    pub fn key(thumbprint: Thumbprint) -> String {
+        format!("{KEYS}{thumbprint}")
+    }
+
+    /// A denial; epochs sort as numbers.
+    #[must_use]
+    pub fn denial(epoch: u64) -> String {
+        format!("{DENIALS}{epoch:020}")
+    }
+
+    /// A denial that is kept for good.
+    #[must_use]
+    pub fn lasting(epoch: u64) -> String {
+        format!("{LASTING}{epoch:020}")
+    }
+
+    /// A dataset.
+    #[must_use]
+    pub fn dataset(id: DatasetId) -> String {
+        format!("{DATASETS}{id}")
+    }
+
+    /// A dataset's name. In hexadecimal: a name may hold any character.
+    #[must_use]
+    pub fn dataset_name(name: &str) -> String {
+        let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("{DATASET_NAMES}{hex}")
+    }
+
+    /// One part of the policy's statement.
+    #[must_use]
+    pub fn policy_part(part: usize) -> String {
+        format!("policy/statement/{part}")
+    }
+
+    /// A used statement id.
+    #[must_use]
+    pub fn statement(id: StatementId) -> String {
+        format!("{STATEMENTS}{id}")
+    }
+
+    /// A waiting audit entry.
+    #[must_use]
+    pub fn outbox(act: ActId) -> String {
+        format!("{OUTBOX}{act}")
+    }
+
+    /// A ticket that was issued, for people who ask about it.
+    #[must_use]
+    pub fn ticket(id: TicketId) -> String {
+        format!("ticket/{id}")
+    }
+}
