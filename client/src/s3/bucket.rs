@@ -14,12 +14,11 @@ use object_store::{
     Attribute, Attributes, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore,
     ObjectStoreExt, RetryConfig,
 };
-use tokio::sync::Semaphore;
 
 use super::error::StoreError;
 use super::location::{Location, object_path};
 use super::source::BodyStream;
-use super::upload::{PARTS_IN_FLIGHT, Upload};
+use super::upload::{PartPool, Upload};
 
 /// Reaches every bucket with one set of credentials and one endpoint.
 #[derive(Clone)]
@@ -27,7 +26,7 @@ pub struct Stores {
     builder: AmazonS3Builder,
     buckets: Arc<Mutex<HashMap<String, Arc<AmazonS3>>>>,
     /// Bounds the parts in flight over all uploads, and so their memory.
-    parts: Arc<Semaphore>,
+    parts: Arc<PartPool>,
 }
 
 /// What the store says about an object before its body is read.
@@ -97,7 +96,7 @@ impl Stores {
         Ok(Self {
             builder: builder.with_client_options(client).with_retry(retry),
             buckets: Arc::default(),
-            parts: Arc::new(Semaphore::new(PARTS_IN_FLIGHT)),
+            parts: Arc::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Uploads of unknown length in bounded memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::{Bytes, BytesMut};
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{
@@ -19,7 +20,55 @@ const PARTS_PER_LEN: usize = 1250;
 const MAX_PARTS: usize = 10_000;
 /// Most parts on their way at one time over all uploads of one [`super::Stores`]: 15 MiB while
 /// objects are under 6 GB.
-pub(super) const PARTS_IN_FLIGHT: usize = 3;
+const PARTS_IN_FLIGHT: usize = 3;
+/// Below this the buffer of a part grows by itself, so that small objects stay small.
+const SMALL: usize = 512 << 10;
+/// Most buffers kept for reuse.
+const BUFFERS_KEPT: usize = 8;
+
+/// What all uploads of one [`super::Stores`] share: the right to send a part, and the buffers of
+/// parts sent. Left to the allocator, buffers of this size pile up in one arena per thread.
+#[derive(Debug)]
+pub(super) struct PartPool {
+    permits: Arc<Semaphore>,
+    free: Mutex<Vec<BytesMut>>,
+}
+
+impl Default for PartPool {
+    fn default() -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(PARTS_IN_FLIGHT)),
+            free: Mutex::default(),
+        }
+    }
+}
+
+impl PartPool {
+    /// An empty buffer with room for `len` bytes.
+    fn take(&self, len: usize) -> BytesMut {
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        match free {
+            Some(buffer) if buffer.capacity() >= len => buffer,
+            _ => BytesMut::with_capacity(len),
+        }
+    }
+
+    fn give_back(&self, part: Bytes) {
+        // Only if the client has let go of it.
+        let Ok(mut buffer) = part.try_into_mut() else {
+            return;
+        };
+        buffer.clear();
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < BUFFERS_KEPT && buffer.capacity() >= PART_LEN {
+            free.push(buffer);
+        }
+    }
+}
 
 /// One upload. Nothing is visible in the store before [`Upload::finish`]; dropped earlier, it is
 /// taken back as far as the store can be reached.
@@ -27,9 +76,9 @@ pub struct Upload {
     store: Arc<AmazonS3>,
     path: Path,
     attributes: Attributes,
-    permits: Arc<Semaphore>,
+    pool: Arc<PartPool>,
     place: String,
-    filling: Vec<u8>,
+    filling: BytesMut,
     multipart: Option<Box<dyn MultipartUpload>>,
     started: usize,
     parts: JoinSet<object_store::Result<()>>,
@@ -40,16 +89,16 @@ impl Upload {
         store: Arc<AmazonS3>,
         path: Path,
         attributes: Attributes,
-        permits: Arc<Semaphore>,
+        pool: Arc<PartPool>,
         place: String,
     ) -> Self {
         Self {
             store,
             path,
             attributes,
-            permits,
+            pool,
             place,
-            filling: Vec::new(),
+            filling: BytesMut::new(),
             multipart: None,
             started: 0,
             parts: JoinSet::new(),
@@ -62,22 +111,26 @@ impl Upload {
     /// Those of the store, also of an earlier part; [`StoreError::TooLong`].
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         while !bytes.is_empty() {
-            let missing = part_len(self.started) - self.filling.len();
+            let part_len = part_len(self.started);
+            let missing = part_len - self.filling.len();
             let (head, rest) = bytes.split_at(missing.min(bytes.len()));
-            if self.multipart.is_some() && self.filling.capacity() == 0 {
-                self.filling.reserve_exact(part_len(self.started));
+            let needed = self.filling.len() + head.len();
+            if needed > SMALL && self.filling.capacity() < part_len {
+                let mut buffer = self.pool.take(part_len);
+                buffer.extend_from_slice(&self.filling);
+                self.filling = buffer;
             }
             self.filling.extend_from_slice(head);
             bytes = rest;
             if head.len() == missing {
                 let part = std::mem::take(&mut self.filling);
-                self.start_part(part).await?;
+                self.start_part(part.freeze()).await?;
             }
         }
         Ok(())
     }
 
-    async fn start_part(&mut self, part: Vec<u8>) -> Result<(), StoreError> {
+    async fn start_part(&mut self, part: Bytes) -> Result<(), StoreError> {
         if self.started >= MAX_PARTS {
             return Err(StoreError::TooLong(self.place.clone()));
         }
@@ -90,13 +143,16 @@ impl Upload {
             self.part_done(done)?;
         }
         // Parts of any upload give their permit back by themselves, so this cannot deadlock.
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = Arc::clone(&self.pool.permits).acquire_owned().await;
         if let Some(upload) = &mut self.multipart {
-            let sending = upload.put_part(PutPayload::from(part));
+            let sending = upload.put_part(PutPayload::from(part.clone()));
             self.started += 1;
+            let pool = Arc::clone(&self.pool);
             self.parts.spawn(async move {
-                let _permit = permit;
-                sending.await
+                let sent = sending.await;
+                pool.give_back(part);
+                drop(permit);
+                sent
             });
         }
         Ok(())
@@ -110,14 +166,12 @@ impl Upload {
         let last = std::mem::take(&mut self.filling);
         if self.multipart.is_none() {
             let options = PutOptions::from(std::mem::take(&mut self.attributes));
-            let put = self
-                .store
-                .put_opts(&self.path, PutPayload::from(last), options)
-                .await;
+            let payload = PutPayload::from(last.freeze());
+            let put = self.store.put_opts(&self.path, payload, options).await;
             return put.map(drop).map_err(|error| self.failed(error));
         }
         if !last.is_empty() {
-            self.start_part(last).await?;
+            self.start_part(last.freeze()).await?;
         }
         while let Some(done) = self.parts.join_next().await {
             self.part_done(done)?;
