@@ -238,6 +238,7 @@ impl From<WrapError> for crate::Refusal {
 #[must_use]
 pub fn object_context(realm: &str, header: &Header, raw_context: &[u8]) -> Vec<u8> {
     use sha2::{Digest, Sha256};
+    // rule: OBJ-4
     let mut writer = Writer::with_capacity(160);
     writer
         .array(5)
