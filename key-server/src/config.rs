@@ -1,0 +1,282 @@
+//! `key-server.toml`: what an operator says. Paths are relative to the file's directory.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
+use store::config::{self, ConfigError};
+use store::files::{self, FileError};
+use store::sealed::{RootKey, SALT_BYTES, SealedError};
+use ticket_format::keys::{AdminKey, FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
+use zeroize::Zeroizing;
+
+/// Longest root key credential or passphrase file, in bytes.
+const CREDENTIAL: u64 = 2_048;
+/// Longest sealed key, in bytes.
+const SEALED_KEY: u64 = 512;
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The realm.
+    pub realm: String,
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// How nodes reach this server, `host:port`.
+    pub addresses: Vec<String>,
+    /// State: store, audit log, sealed keys.
+    pub data_dir: PathBuf,
+    /// Where to serve `/metrics` and `/healthz`, on loopback.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Written when the server listens: its address, one line.
+    pub ready_file: Option<PathBuf>,
+    /// Admins' public keys.
+    #[serde(deserialize_with = "keys")]
+    pub admins: Vec<AdminKey>,
+    /// The broker's public keys, as its `init` writes them.
+    pub broker_keys: Option<PathBuf>,
+    /// The same, written out.
+    pub broker: Option<BrokerKeys>,
+    /// How long the broker's silence is survived.
+    #[serde(default = "five")]
+    pub lease_seconds: NonZeroU64,
+    /// Opens the keys at rest.
+    pub root_key: RootKeySource,
+    /// Stricter limits than the defaults.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn five() -> NonZeroU64 {
+    const FIVE: NonZeroU64 = NonZeroU64::new(5).unwrap();
+    FIVE
+}
+
+/// Where the root key comes from: one of the two.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RootKeySource {
+    /// 32 bytes, or 64 hexadecimal digits.
+    pub credential: Option<PathBuf>,
+    /// A passphrase, one line.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// The broker, as its `broker-keys.toml` says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BrokerKeys {
+    /// Its realm; may be left out in `[broker]`.
+    pub realm: Option<String>,
+    /// Its addresses, `host:port`.
+    pub addresses: Vec<String>,
+    /// Its identity.
+    #[serde(deserialize_with = "key")]
+    pub tls_key: TlsKey,
+    /// Signs tickets.
+    #[serde(deserialize_with = "key")]
+    pub ticket_key: TicketKey,
+    /// Signs the feed.
+    #[serde(deserialize_with = "key")]
+    pub feed_key: FeedKey,
+}
+
+/// Limits of the transport that an operator may change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: Option<usize>,
+    /// Connections at a time from one source.
+    pub connections_per_source: Option<usize>,
+    /// Exchanges at a time.
+    pub exchanges: Option<usize>,
+    /// Request bytes held at a time.
+    pub buffered_bytes: Option<usize>,
+    /// Request bytes held at a time for one source.
+    pub buffered_bytes_per_source: Option<usize>,
+}
+
+/// What is wrong with the configuration, or with a file that it names.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The configuration itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The root key.
+    #[error("{path}: {error}")]
+    Sealed {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        error: SealedError,
+    },
+    /// What does not fit together.
+    #[error("{path}: {message}")]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        message: String,
+    },
+}
+
+/// A configuration that was checked, with its paths resolved.
+#[derive(Debug)]
+pub struct Setup {
+    /// As it is written.
+    pub config: Config,
+    /// The broker.
+    pub broker: BrokerKeys,
+    path: PathBuf,
+}
+
+impl Setup {
+    /// Reads and checks a configuration and the broker's keys.
+    ///
+    /// # Errors
+    /// [`SetupError`]: file, line, what was expected.
+    pub fn read(path: &Path) -> Result<Self, SetupError> {
+        let config: Config = config::read(path)?;
+        let wrong = |message: &str| SetupError::Wrong { path: path.to_owned(), message: message.to_owned() };
+        if config.realm.is_empty() || config.realm.len() > ticket_format::limits::NAME {
+            return Err(wrong("realm must have 1 to 128 bytes"));
+        }
+        if config.admins.is_empty() {
+            return Err(wrong("admins must name at least one admin's public key, or nobody can make a dataset"));
+        }
+        if config.addresses.is_empty() || config.addresses.len() > 8 {
+            return Err(wrong("addresses must name 1 to 8 addresses, host:port"));
+        }
+        if config.metrics_listen.is_some_and(|address| !address.ip().is_loopback()) {
+            return Err(wrong("metrics-listen must be a loopback address: it has no access control"));
+        }
+        if config.lease_seconds.get() > 600 {
+            return Err(wrong("lease-seconds must be at most 600: for so long denials may stay unheard"));
+        }
+        if config.root_key.credential.is_some() == config.root_key.passphrase_file.is_some() {
+            return Err(wrong("[root-key] needs either credential or passphrase-file"));
+        }
+        let broker = match (&config.broker_keys, &config.broker) {
+            (Some(file), None) => config::read(&beside(path, file))?,
+            (None, Some(broker)) => broker.clone(),
+            _ => return Err(wrong("either broker-keys or a [broker] section is needed, and not both")),
+        };
+        if broker.realm.as_ref().is_some_and(|realm| *realm != config.realm) {
+            return Err(wrong("the broker's keys are of another realm"));
+        }
+        if broker.addresses.is_empty() {
+            return Err(wrong("the broker has no address"));
+        }
+        // rule: SIG-5
+        let roles = [broker.tls_key.to_bytes(), broker.ticket_key.to_bytes(), broker.feed_key.to_bytes()];
+        if roles[0] == roles[1] || roles[0] == roles[2] || roles[1] == roles[2] {
+            return Err(wrong("the broker's TLS, ticket and feed keys must differ"));
+        }
+        Ok(Self { config, broker, path: path.to_owned() })
+    }
+
+    /// A path of the configuration, from its directory.
+    #[must_use]
+    pub fn resolve(&self, named: &Path) -> PathBuf {
+        beside(&self.path, named)
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.resolve(&self.config.data_dir)
+    }
+
+    /// The root key.
+    ///
+    /// # Errors
+    /// Its file is missing, readable by others, or holds no key.
+    pub fn root_key(&self) -> Result<RootKey, SetupError> {
+        let RootKeySource { credential, passphrase_file } = &self.config.root_key;
+        match (credential, passphrase_file) {
+            (Some(file), _) => root_from_credential(&self.resolve(file)),
+            (None, Some(file)) => root_from_passphrase(&self.resolve(file), &self.data_dir()),
+            (None, None) => Err(SetupError::Wrong { path: self.path.clone(), message: "[root-key] is empty".to_owned() }),
+        }
+    }
+
+    /// The server's own keys.
+    ///
+    /// # Errors
+    /// A sealed file is missing, or another root key sealed it.
+    pub fn secrets(&self, root: &RootKey) -> Result<(TlsSecret, ServerSecret), SetupError> {
+        let seed = |name: &str| {
+            let path = sealed_key(&self.data_dir(), name);
+            let sealed = files::read_private(&path, SEALED_KEY)?;
+            let opened = root.open(&sealed_name(name), &sealed);
+            let wrong = |error| SetupError::Sealed { path: path.clone(), error };
+            let opened = opened.map_err(wrong)?;
+            let seed = <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| wrong(SealedError::Open))?;
+            Ok::<_, SetupError>(Zeroizing::new(seed))
+        };
+        Ok((TlsSecret::from_seed(&*seed(TLS)?), ServerSecret::from_seed(&*seed(SIGNING)?)))
+    }
+}
+
+/// Name of the TLS key among the sealed keys.
+pub const TLS: &str = "tls";
+/// Name of the signing key among the sealed keys.
+pub const SIGNING: &str = "signing";
+
+/// The file of a sealed key.
+#[must_use]
+pub fn sealed_key(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join("keys").join(format!("{name}.sealed"))
+}
+
+/// Associated data of a sealed key: its path within the data directory.
+#[must_use]
+pub fn sealed_name(name: &str) -> String {
+    format!("keys/{name}.sealed")
+}
+
+/// Reads a root key credential.
+///
+/// # Errors
+/// [`SetupError`].
+pub fn root_from_credential(path: &Path) -> Result<RootKey, SetupError> {
+    let bytes = Zeroizing::new(files::read_private(path, CREDENTIAL)?);
+    RootKey::from_credential(&bytes).map_err(|error| SetupError::Sealed { path: path.to_owned(), error })
+}
+
+/// Derives the root key from a passphrase file and the data directory's salt.
+///
+/// # Errors
+/// [`SetupError`].
+pub fn root_from_passphrase(path: &Path, data_dir: &Path) -> Result<RootKey, SetupError> {
+    let bytes = Zeroizing::new(files::read_private(path, CREDENTIAL)?);
+    let salt_path = data_dir.join("root-salt");
+    let salt = files::read_private(&salt_path, SALT_BYTES as u64)?;
+    let salt = salt.try_into().map_err(|_| SetupError::Wrong { path: salt_path, message: "the salt has 16 bytes".to_owned() })?;
+    let passphrase = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    RootKey::from_passphrase(passphrase, &salt).map_err(|error| SetupError::Sealed { path: path.to_owned(), error })
+}
+
+fn beside(file: &Path, named: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new(".")).join(named)
+}
+
+fn key<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<K, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text)
+}
+
+fn keys<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<Vec<K>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse(text)).collect()
+}
+
+fn parse<K: FromStr, E: serde::de::Error>(text: &str) -> Result<K, E> {
+    text.parse().map_err(|_| E::custom("expected an Ed25519 public key: 64 hexadecimal digits"))
+}

@@ -1,0 +1,142 @@
+//! The follower: keeps one feed request open at the broker (DEN-3).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand_core::Rng;
+use ticket_format::Refusal;
+use ticket_format::keys::{FeedKey, TlsKey};
+use ticket_format::sign::{Channel, Exporter};
+use transport::{ClientLimits, Connection, ExporterUse};
+
+use crate::feed::{self, FeedFault};
+use crate::service::{ApplyError, Service};
+
+/// Time to connect.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Time that an answer may take beyond the hold.
+const SLACK: Duration = Duration::from_secs(2);
+/// First and longest pause between attempts.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The same alarm again only after this time.
+const ALARM_AGAIN: Duration = Duration::from_secs(60);
+
+/// The broker that is followed.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// `host:port`, tried in turn.
+    pub addresses: Vec<String>,
+    /// Its identity.
+    pub tls_key: TlsKey,
+    /// Signs the feed.
+    pub feed_key: FeedKey,
+}
+
+/// Why the feed was interrupted.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error("no address of the broker resolves: {0}")]
+    Resolve(String),
+    #[error(transparent)]
+    Connect(#[from] transport::ConnectError),
+    #[error(transparent)]
+    Exporter(#[from] transport::ExporterError),
+    #[error(transparent)]
+    Exchange(#[from] transport::ExchangeError),
+    #[error(transparent)]
+    Fault(#[from] FeedFault),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Follows until it is dropped.
+pub async fn run(service: Arc<Service>, broker: Broker) {
+    let mut follower = Follower { service, broker, pause: PAUSE.0, alarmed: None, said: String::new() };
+    let mut turn = 0;
+    loop {
+        let interrupted = match follower.follow(turn).await {
+            Err(interrupted) => interrupted,
+            Ok(never) => match never {},
+        };
+        turn += 1;
+        follower.say(&interrupted);
+        if let Interrupted::Fault(fault) = &interrupted {
+            follower.alarm(fault).await;
+        }
+        // With a part at random, so that a fleet does not come back in step.
+        let pause = follower.pause.as_millis() as u64;
+        let jitter = rand_core::UnwrapErr(getrandom::SysRng).next_u64() % (pause / 2 + 1);
+        tokio::time::sleep(Duration::from_millis(pause / 2 + jitter)).await;
+        follower.pause = (follower.pause * 2).min(PAUSE.1);
+    }
+}
+
+enum Never {}
+
+struct Follower {
+    service: Arc<Service>,
+    broker: Broker,
+    pause: Duration,
+    alarmed: Option<(FeedFault, Instant)>,
+    said: String,
+}
+
+impl Follower {
+    /// Connects to the next address and asks, again and again.
+    async fn follow(&mut self, turn: usize) -> Result<Never, Interrupted> {
+        let connection = self.connect(turn).await?;
+        let exporter = Exporter(connection.exporter(ExporterUse::Authenticator)?);
+        let state = &self.service.state;
+        let channel = Channel { realm: state.realm.clone(), server: self.broker.tls_key, exporter };
+        // The first answer comes at once: without it there is no lease.
+        let mut hold = Duration::ZERO;
+        loop {
+            let asked = self.service.ask();
+            // rule: DEN-6 — the lease runs from here.
+            let sent = self.service.clock().monotonic();
+            let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+            let request = feed::request(&channel, &self.service.state.signing, &asked, hold_ms);
+            let answer = connection.exchange_within(&request, hold + SLACK).await?;
+            let news = feed::accept(&channel, &self.broker.feed_key, &asked, &answer)?;
+            self.service.apply(news, sent).await?;
+            self.pause = PAUSE.0;
+            if !self.said.is_empty() {
+                self.said.clear();
+                tracing::info!(exchange = "feed", broker = %connection.address(), "following the broker again");
+            }
+            hold = self.service.state.lease.length() / 3;
+        }
+    }
+
+    async fn connect(&self, turn: usize) -> Result<Connection, Interrupted> {
+        let name = self.broker.addresses.get(turn % self.broker.addresses.len().max(1)).cloned().unwrap_or_default();
+        let unresolved = |why: &str| Interrupted::Resolve(format!("{name}: {why}"));
+        let mut found = tokio::net::lookup_host(&name).await.map_err(|error| unresolved(&error.to_string()))?;
+        let address = found.next().ok_or_else(|| unresolved("nothing found"))?;
+        let pin = self.broker.tls_key.to_bytes();
+        Ok(Connection::connect(address, pin, ClientLimits::default(), CONNECT).await?)
+    }
+
+    /// One line for each new reason, not for each attempt.
+    fn say(&mut self, interrupted: &Interrupted) {
+        let why = interrupted.to_string();
+        if why == self.said {
+            return;
+        }
+        match interrupted {
+            Interrupted::Fault(FeedFault::Refused(notice)) if notice.refusal == Refusal::NotSubscriber => {
+                tracing::warn!(exchange = "feed", "the broker knows no dataset record of this key server yet: {why}");
+            }
+            _ => tracing::warn!(exchange = "feed", %why, "not following the broker"),
+        }
+        self.said = why;
+    }
+
+    async fn alarm(&mut self, fault: &FeedFault) {
+        let again = self.alarmed.as_ref().is_some_and(|(last, at)| last == fault && at.elapsed() < ALARM_AGAIN);
+        if fault.is_alarming() && !again {
+            self.service.alarm(fault).await;
+            self.alarmed = Some((fault.clone(), Instant::now()));
+        }
+    }
+}

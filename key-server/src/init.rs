@@ -1,0 +1,151 @@
+//! `init`: makes a server's keys and files, and overwrites nothing.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use getrandom::SysRng;
+use rand_core::{Rng, UnwrapErr};
+use store::files::{self, FileError};
+use store::sealed::{RootKey, SALT_BYTES};
+use ticket_format::keys::{AdminKey, ServerSecret, TlsSecret};
+use zeroize::Zeroizing;
+
+use crate::config::{self, BrokerKeys, SIGNING, SetupError, TLS};
+
+/// Where the root key comes from.
+#[derive(Clone, Debug)]
+pub enum Root {
+    /// Make a credential and write it here.
+    New(PathBuf),
+    /// Take the credential that is here.
+    Credential(PathBuf),
+    /// Take the passphrase that is here.
+    Passphrase(PathBuf),
+}
+
+/// What `init` needs to know.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where the configuration goes.
+    pub dir: PathBuf,
+    /// The realm.
+    pub realm: String,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How nodes reach the server.
+    pub addresses: Vec<String>,
+    /// Where to serve metrics.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Admins' public keys.
+    pub admins: Vec<AdminKey>,
+    /// The broker's public keys.
+    pub broker_keys: PathBuf,
+    /// The root key.
+    pub root: Root,
+}
+
+/// What `init` made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The configuration.
+    pub config: PathBuf,
+    /// The public keys, for admins.
+    pub server_keys: PathBuf,
+}
+
+/// Makes the files.
+///
+/// # Errors
+/// [`SetupError`]; what exists already is left as it is.
+pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
+    let Wanted { dir, realm, listen, addresses, metrics_listen, admins, broker_keys, root } = wanted;
+    let (data, config_path, server_keys) = (dir.join("data"), dir.join("key-server.toml"), dir.join("server-keys.toml"));
+    for path in [&config_path, &server_keys, &config::sealed_key(&data, TLS), &config::sealed_key(&data, SIGNING)] {
+        if path.exists() {
+            return Err(FileError::Exists(path.clone()).into());
+        }
+    }
+    // Read before anything is made: a wrong file is the operator's most likely mistake.
+    let _: BrokerKeys = store::config::read(broker_keys)?;
+    files::private_dir(dir)?;
+    files::private_dir(&data)?;
+    files::private_dir(&data.join("keys"))?;
+    let rng = &mut UnwrapErr(SysRng);
+    let mut salt = [0; SALT_BYTES];
+    rng.fill_bytes(&mut salt);
+    files::create_private(&data.join("root-salt"), &salt)?;
+    let (root_key, root_line) = root_key(root, &data)?;
+    let (tls, signing) = (TlsSecret::generate(rng), ServerSecret::generate(rng));
+    for (name, seed) in [(TLS, tls.seed()), (SIGNING, signing.seed())] {
+        let sealed = root_key.seal(&config::sealed_name(name), seed.as_slice(), rng);
+        files::create_private(&config::sealed_key(&data, name), &sealed)?;
+    }
+    let kept = dir.join("broker-keys.toml");
+    if absolute(broker_keys) != absolute(&kept) {
+        files::write_private(&kept, &files::read_bounded(broker_keys, 64 * 1024)?)?;
+    }
+    let public = format!(
+        "# Public keys of a key server of realm {realm}. Nothing here is secret; give it to admins.\n\
+         realm = {realm:?}\naddresses = {addresses:?}\ntls-key = \"{}\"\nsigning-key = \"{}\"\n",
+        tls.public(),
+        signing.public()
+    );
+    files::create_private(&server_keys, public.as_bytes())?;
+    let admins: Vec<String> = admins.iter().map(ToString::to_string).collect();
+    let metrics = match metrics_listen {
+        Some(address) => format!("metrics-listen = \"{address}\""),
+        None => "# metrics-listen = \"127.0.0.1:9465\"".to_owned(),
+    };
+    let text = format!(
+        "# Configuration of a key server. Paths are relative to this file's directory.\n\
+         realm = {realm:?}\n\
+         # Where to listen (UDP); port 0 lets the system choose.\n\
+         listen = \"{listen}\"\n\
+         # How nodes reach this server; goes into dataset records.\n\
+         addresses = {addresses:?}\n\
+         # Store, audit log and sealed keys.\n\
+         data-dir = \"data\"\n\
+         # /metrics and /healthz over HTTP, on loopback only.\n\
+         {metrics}\n\
+         # Written when the server listens: its address.\n\
+         # ready-file = \"ready\"\n\
+         # Public keys of the admins whose statements count.\n\
+         admins = {admins:?}\n\
+         # The broker's public keys and addresses.\n\
+         broker-keys = \"broker-keys.toml\"\n\
+         # For so long the broker's silence is survived; denials reach this server within it or nothing is released.\n\
+         lease-seconds = 5\n\
+         \n\
+         # Opens the keys at rest; never stored here.\n\
+         [root-key]\n\
+         {root_line}\n"
+    );
+    files::create_private(&config_path, text.as_bytes())?;
+    Ok(Made { config: config_path, server_keys })
+}
+
+fn root_key(root: &Root, data: &Path) -> Result<(RootKey, String), SetupError> {
+    let line = |name: &str, path: &Path| format!("{name} = {:?}", absolute(path).display().to_string());
+    match root {
+        Root::New(path) => {
+            let mut key = Zeroizing::new([0_u8; 32]);
+            UnwrapErr(SysRng).fill_bytes(key.as_mut());
+            // Room for all of it: a buffer that grows leaves a copy behind that nobody erases.
+            let mut text = Zeroizing::new(String::with_capacity(65));
+            for byte in key.iter() {
+                for digit in [byte >> 4, byte & 15] {
+                    text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+                }
+            }
+            text.push('\n');
+            files::create_private(path, text.as_bytes())?;
+            Ok((config::root_from_credential(path)?, line("credential", path)))
+        }
+        Root::Credential(path) => Ok((config::root_from_credential(path)?, line("credential", path))),
+        Root::Passphrase(path) => Ok((config::root_from_passphrase(path, data)?, line("passphrase-file", path))),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,37 @@
+//! The key server's program.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use key_server::cli::{Cli, LogFormat};
+use ticket_format::report::{Report, exit};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = logging(&cli).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Report::new(exit::LOCAL, "the runtime does not start").why(error))?;
+        runtime.block_on(cli.run())
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) => {
+            // A closed stderr leaves the exit code.
+            let _ = writeln!(anstream::stderr(), "{report}");
+            ExitCode::from(report.exit)
+        }
+    }
+}
+
+fn logging(cli: &Cli) -> Result<(), Report> {
+    let filter = EnvFilter::try_new(&cli.log);
+    let filter = filter.map_err(|error| Report::new(exit::USAGE, "--log is not understood").why(error))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

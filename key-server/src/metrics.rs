@@ -1,0 +1,114 @@
+//! Counters for `/metrics`; names are those of the project's conventions, labels from closed lists.
+
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::{Arc, Weak};
+use ticket_format::Refusal;
+use ticket_format::entry::Kind;
+use ticket_format::messages::Verb;
+
+use crate::service::Service;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Exchange {
+    exchange: &'static str,
+    result: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExchangeName {
+    exchange: &'static str,
+}
+
+/// What happens in exchanges.
+#[derive(Debug)]
+pub struct Metrics {
+    exchanges: Family<Exchange, Counter>,
+    duration: Family<ExchangeName, Histogram>,
+    deks: Family<ExchangeName, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From 50 µs, a present, to a quarter of a second, a batch of a thousand uploads.
+        let buckets = || Histogram::new([5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25]);
+        Self { exchanges: Family::default(), duration: Family::new_with_constructor(buckets), deks: Family::default() }
+    }
+}
+
+impl Metrics {
+    /// An exchange ended.
+    pub fn exchange(&self, verb: Option<Verb>, refusal: Option<Refusal>, took: Duration) {
+        let exchange = verb.map_or("unknown", Verb::name);
+        let result = refusal.map_or(0, Refusal::number);
+        self.exchanges.get_or_create(&Exchange { exchange, result }).inc();
+        self.duration.get_or_create(&ExchangeName { exchange }).observe(took.as_secs_f64());
+    }
+
+    /// Items of a batch were released, made or wrapped anew.
+    pub fn released(&self, kind: Kind, deks: usize) {
+        self.deks.get_or_create(&ExchangeName { exchange: kind.name() }).inc_by(deks as u64);
+    }
+
+    /// Makes them readable, with what the service and the transport know themselves.
+    pub fn register(service: &Arc<Service>, transport: Arc<transport::Metrics>) -> Registry {
+        let mut registry = Registry::with_prefix("postern");
+        let metrics = &service.metrics;
+        registry.register("exchanges", "Exchanges by result: 0 or the refusal's number", metrics.exchanges.clone());
+        registry.register_with_unit("exchange_duration", "Time of an exchange", Unit::Seconds, metrics.duration.clone());
+        registry.register("deks", "DEKs released, made or wrapped anew", metrics.deks.clone());
+        registry.register_collector(Box::new(Views { service: Arc::downgrade(service), transport }));
+        registry
+    }
+}
+
+/// What is read when somebody asks.
+#[derive(Debug)]
+struct Views {
+    service: Weak<Service>,
+    transport: Arc<transport::Metrics>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Views {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        if let Some(service) = self.service.upgrade() {
+            let permit = service.state.gate.permit();
+            gauge("feed_epoch", "Denial epoch applied", permit.epoch().number() as f64)?;
+            gauge("denials_current", "Denials in force", permit.epoch().denials().len() as f64)?;
+            let left = service.state.lease.left(service.clock().monotonic());
+            gauge("feed_lease_seconds", "What is left of the lease", left.as_secs_f64())?;
+            gauge("audit_tree_size", "Entries in the audit log", service.entries() as f64)?;
+            gauge("datasets", "Datasets", service.state.datasets.len() as f64)?;
+        }
+        gauge("connections", "Connections open", self.transport.connections() as f64)?;
+        let mut limited = encoder.encode_descriptor("limited", "How often a limit said no", None, MetricType::Counter)?;
+        for limit in transport::Limit::ALL {
+            let counter = ConstCounter::new(self.transport.limited_total(*limit));
+            counter.encode(limited.encode_family(&[("limit", limit.label())])?)?;
+        }
+        let mut handshakes = encoder.encode_descriptor("handshakes", "Connection attempts", None, MetricType::Counter)?;
+        for result in transport::HandshakeResult::ALL {
+            let counter = ConstCounter::new(self.transport.handshakes_total(*result));
+            counter.encode(handshakes.encode_family(&[("result", result.label())])?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Sockets, clocks, files: what the service runs in.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log::AuditLog;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use store::files;
+use ticket_format::Refusal;
+use ticket_format::messages::{Answer, RefusalNotice};
+use ticket_format::report::{Report, exit};
+use ticket_format::time::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use transport::{ExporterUse, Handler, Peer, Server, ServerIdentity, ServerLimits};
+
+use crate::clock::Clock;
+use crate::config::Setup;
+use crate::follower::{self, Broker};
+use crate::metrics::Metrics;
+use crate::service::{Identity, Parts, Service, StartError};
+use crate::state::Connection;
+
+/// The clocks of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp::from_seconds(since.map_or(0, |since| since.as_secs()))
+    }
+
+    /// Runs on while the machine is suspended: a lease does not outlive a sleep.
+    fn monotonic(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+    }
+}
+
+/// The service behind the transport's door.
+struct Door(Arc<Service>);
+
+impl Handler for Door {
+    /// None: TLS gave no exporter value, so nothing can be proven on it.
+    type Connection = Option<Arc<Connection>>;
+
+    fn connected(&self, peer: Peer) -> Self::Connection {
+        let exporters = (peer.exporter(ExporterUse::Authenticator), peer.exporter(ExporterUse::Hpke));
+        match exporters {
+            (Ok(authenticator), Ok(hpke)) => Some(self.0.connected(authenticator, hpke, Some(peer.address().ip()))),
+            _ => {
+                peer.close();
+                None
+            }
+        }
+    }
+
+    async fn exchange(&self, connection: &Self::Connection, message: Bytes) -> Bytes {
+        match connection {
+            Some(connection) => self.0.exchange(connection, message).await,
+            None => Bytes::from(Answer::from(RefusalNotice::bare(Refusal::Internal)).to_bytes()),
+        }
+    }
+}
+
+/// Runs the server until it is asked to stop.
+///
+/// # Errors
+/// [`Report`]: why it did not start, or stopped by itself.
+pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> {
+    harden();
+    let failed = |what: &'static str| move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error);
+    let (service, identity) = start(&setup).await?;
+    let limits = limits(&setup);
+    let server = Server::bind(setup.config.listen, &identity, limits).map_err(|e| failed("cannot listen")(&e))?;
+    let address = server.local_addr();
+    let registry = Arc::new(Metrics::register(&service, server.metrics()));
+
+    let mut tasks = JoinSet::new();
+    let broker = Broker {
+        addresses: setup.broker.addresses.clone(),
+        tls_key: setup.broker.tls_key,
+        feed_key: setup.broker.feed_key,
+    };
+    tasks.spawn(follower::run(Arc::clone(&service), broker));
+    tasks.spawn(each_minute(Arc::clone(&service)));
+    if let Some(listen) = setup.config.metrics_listen {
+        let listener = tokio::net::TcpListener::bind(listen).await;
+        let listener = listener.map_err(|e| failed("cannot listen for metrics")(&e))?;
+        let router = router(Arc::clone(&service), registry);
+        tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "metrics are not served any more");
+            }
+        });
+    }
+    announce(&setup, address, ready_file)?;
+    tracing::info!(%address, server = %service.state.tls_key, realm = service.state.realm, "listening");
+    let stopped = server.run(Arc::new(Door(Arc::clone(&service))), asked_to_stop()).await;
+    tasks.shutdown().await;
+    service.close().await;
+    match stopped {
+        Ok(stopped) => {
+            tracing::info!(unfinished = stopped.unfinished, "stopped");
+            Ok(())
+        }
+        Err(error) => Err(failed("the server stopped")(&error)),
+    }
+}
+
+async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> {
+    let configuration = |error: &dyn std::fmt::Display| Report::new(exit::CONFIG, "the key server cannot start").why(error);
+    let root = setup.root_key().map_err(|e| configuration(&e))?;
+    let (tls, signing) = setup.secrets(&root).map_err(|e| configuration(&e))?;
+    let seed = tls.seed();
+    let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&seed)).map_err(|e| configuration(&e))?;
+    let data = setup.data_dir();
+    files::private_dir(&data).map_err(|e| configuration(&e))?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = store::RedbStore::open(data.join("store.redb"), store::Options::default()).map_err(|e| e.to_string())?;
+        let (log, _) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default()).map_err(|e| e.to_string())?;
+        Ok::<_, String>((store, log))
+    });
+    let opened = opened.await.map_err(|e| configuration(&e))?;
+    let (store, log) = opened.map_err(|e| configuration(&e).next("stop the other process, or look after the file"))?;
+    let identity_parts = Identity {
+        realm: setup.config.realm.clone(),
+        tls_key: tls.public(),
+        signing,
+        ticket_key: setup.broker.ticket_key,
+        admins: setup.config.admins.clone(),
+    };
+    let lease = Duration::from_secs(setup.config.lease_seconds.get());
+    let parts = Parts { identity: identity_parts, root, store: Arc::new(store), log, clock: Arc::new(SystemClock), lease };
+    let service = Service::start(parts).await.map_err(|error| match &error {
+        StartError::Clock(_) => configuration(&error).next("set the clock; if it is right, ask who restored what"),
+        _ => configuration(&error),
+    })?;
+    Ok((service, identity))
+}
+
+fn limits(setup: &Setup) -> ServerLimits {
+    let (mut limits, wanted) = (ServerLimits::default(), &setup.config.limits);
+    let set = |limit: &mut usize, wanted: Option<usize>| *limit = wanted.unwrap_or(*limit);
+    set(&mut limits.connections, wanted.connections);
+    set(&mut limits.connections_per_source, wanted.connections_per_source);
+    set(&mut limits.exchanges, wanted.exchanges);
+    set(&mut limits.buffered_bytes, wanted.buffered_bytes);
+    set(&mut limits.buffered_bytes_per_source, wanted.buffered_bytes_per_source);
+    limits
+}
+
+/// Says where the server listens: on stdout, in the ready file, to systemd.
+fn announce(setup: &Setup, address: SocketAddr, ready_file: Option<&Path>) -> Result<(), Report> {
+    let line = format!("{address}\n");
+    let mut stdout = std::io::stdout().lock();
+    // A closed stdout is nobody's concern: the ready file says the same.
+    let _ = write!(stdout, "listening {line}").and_then(|()| stdout.flush());
+    let configured = setup.config.ready_file.as_deref().map(|path| setup.resolve(path));
+    for path in configured.iter().map(std::path::PathBuf::as_path).chain(ready_file) {
+        let written = files::write_private(path, line.as_bytes());
+        written.map_err(|error| Report::new(exit::LOCAL, "the ready file cannot be written").why(error))?;
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+    Ok(())
+}
+
+async fn each_minute(service: Arc<Service>) {
+    let mut minutes = tokio::time::interval(Duration::from_secs(60));
+    minutes.tick().await;
+    loop {
+        minutes.tick().await;
+        service.each_minute().await;
+    }
+}
+
+async fn asked_to_stop() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match signals {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process at once; store and log survive that.
+        _ => std::future::pending().await,
+    }
+}
+
+fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Registry>) -> Router {
+    let metrics = move || {
+        let registry = Arc::clone(&registry);
+        async move {
+            let mut text = String::new();
+            // Writing to a string fails only if a collector does.
+            let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        }
+    };
+    let health = move || {
+        let service = Arc::clone(&service);
+        async move {
+            let permit = service.state.gate.permit();
+            let lease = service.state.lease.left(service.clock().monotonic());
+            Json(serde_json::json!({
+                "v": 1,
+                "lease_ms": u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+                "epoch": permit.epoch().number(),
+                "datasets": service.state.datasets.len(),
+                "entries": service.entries(),
+                "now": service.clock().now().to_string(),
+            }))
+        }
+    };
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(health))
+}
+
+/// Keys must not reach a core file, nor another process of this user.
+fn harden() {
+    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = rustix::process::setrlimit(rustix::process::Resource::Core, no_core);
+    let closed = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if let Err(error) = limited.and(closed) {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
+    // Locking all memory with a limit on it would make later allocations fail.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    if limit.current.is_none() {
+        let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
+        if let Err(error) = rustix::mm::mlockall(flags) {
+            tracing::warn!(%error, "memory could not be locked: keys may reach swap");
+        }
+    } else {
+        tracing::debug!("memory is not locked: raise LimitMEMLOCK to infinity to keep keys out of swap");
+    }
+}

@@ -1,0 +1,120 @@
+//! Where things stand in the store, and how they are written.
+
+use store::{BoxFuture, Entry, Error, KeyRange, MAX_PAGE_ENTRIES, Store, Transaction};
+use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use ticket_format::ids::{ActId, ChainDigest, DatasetId, StatementId};
+use ticket_format::time::Timestamp;
+
+/// The latest time seen.
+pub const TIME: &str = "time/latest";
+/// Epoch and chain digest applied.
+pub const FEED_HEAD: &str = "feed/head";
+/// Datasets.
+pub const DATASETS: &str = "dataset/";
+/// KEKs, sealed.
+pub const KEKS: &str = "kek/";
+/// Denials.
+pub const DENIALS: &str = "denial/";
+/// Entries on their way to the audit log.
+pub const OUTBOX: &str = "outbox/";
+/// Statements.
+pub const STATEMENTS: &str = "statement/";
+
+/// Bytes of a statement in one value; a statement may take two.
+const CHUNK: usize = 60 * 1024;
+
+/// A dataset's record.
+#[must_use]
+pub fn dataset(id: DatasetId) -> String {
+    format!("{DATASETS}{id}")
+}
+
+/// A dataset's policy text.
+#[must_use]
+pub fn policy(id: DatasetId) -> String {
+    format!("policy/{id}")
+}
+
+/// Which dataset has a name.
+#[must_use]
+pub fn dataset_name(name: &str) -> String {
+    format!("dataset-name/{name}")
+}
+
+/// A denial.
+#[must_use]
+pub fn denial(epoch: u64) -> String {
+    format!("{DENIALS}{epoch:016x}")
+}
+
+/// The epoch of a denial's key.
+#[must_use]
+pub fn epoch_of(key: &[u8]) -> Option<u64> {
+    let hex = std::str::from_utf8(key).ok()?.strip_prefix(DENIALS)?;
+    u64::from_str_radix(hex, 16).ok()
+}
+
+/// An entry on its way to the audit log.
+#[must_use]
+pub fn outbox(act: ActId) -> String {
+    format!("{OUTBOX}{act}")
+}
+
+/// A statement's use: until when its id must be remembered.
+#[must_use]
+pub fn statement(id: StatementId) -> String {
+    format!("{STATEMENTS}{id}")
+}
+
+/// Puts a statement's use, and, for one that is a record, its bytes (ADM-2, ADM-3).
+#[must_use]
+pub fn put_statement(transaction: Transaction, id: StatementId, expires: Timestamp, kept: Option<&[u8]>) -> Transaction {
+    let key = statement(id);
+    let mut transaction = transaction.absent(key.as_str()).put(key, expires.to_cbor());
+    for (part, chunk) in kept.unwrap_or_default().chunks(CHUNK).enumerate() {
+        transaction = transaction.put(format!("statement-bytes/{id}/{part}"), chunk);
+    }
+    transaction
+}
+
+/// Epoch and chain digest applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedHead {
+    /// The epoch.
+    pub epoch: u64,
+    /// The chain digest at it.
+    pub chain: ChainDigest,
+}
+
+impl Encode for FeedHead {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(2).uint(self.epoch);
+        self.chain.encode(writer);
+    }
+}
+
+impl Decode for FeedHead {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.array(2..=2)?;
+        Ok(Self { epoch: reader.uint()?, chain: ChainDigest::decode(reader)? })
+    }
+}
+
+/// All entries under a prefix, page by page.
+///
+/// # Errors
+/// The store's.
+pub fn all<'a>(store: &'a dyn Store, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(Vec<u8>, Entry)>, Error>> {
+    Box::pin(async move {
+        let (mut range, mut entries) = (KeyRange::prefix(prefix), Vec::new());
+        loop {
+            let page = store.range(range.clone(), MAX_PAGE_ENTRIES).await?;
+            let last = page.entries.last().map(|(key, _)| key.clone());
+            entries.extend(page.entries);
+            match last {
+                Some(last) if page.more => range = range.after(&last),
+                _ => return Ok(entries),
+            }
+        }
+    })
+}

@@ -1,0 +1,280 @@
+//! The service: exchanges from bytes to bytes. It reads the clocks, asks the core, makes records
+//! durable, persists what statements and denials change. It knows no socket.
+
+mod administer;
+mod counted;
+mod denials;
+mod record;
+mod start;
+
+use std::sync::Arc;
+
+use audit_log::AuditLog;
+use bytes::Bytes;
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use store::{Store, Transaction};
+use ticket_format::cbor::Encode;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::keys::AdminKey;
+use ticket_format::messages::{Answer, RefusalNotice, RequestView, Verb};
+use ticket_format::sign::Exporter;
+use ticket_format::time::Timestamp;
+use tokio::sync::Semaphore;
+
+pub use denials::ApplyError;
+pub use start::{Identity, Parts, StartError};
+
+use crate::batch::{self, Decided};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::present;
+use crate::records;
+use crate::refused::Refused;
+use crate::state::{Connection, Moment, State};
+use counted::Counted;
+
+/// Requests above this many bytes are decided on a thread of their own: a batch of public wraps can
+/// take tenths of a second, and other connections' packets must not wait for it.
+const HEAVY: usize = 16 * 1024;
+
+/// A running key server, but for its sockets.
+pub struct Service {
+    /// What all exchanges share.
+    pub state: State,
+    /// Counters.
+    pub metrics: Metrics,
+    store: Arc<dyn Store>,
+    log: AuditLog,
+    clock: Arc<dyn Clock>,
+    admins: Vec<AdminKey>,
+    counted: Counted,
+    started: Timestamp,
+    heavy: Arc<Semaphore>,
+}
+
+/// A request that is refused. With an entry, once the caller is known.
+struct Failed {
+    refused: Refused,
+    entry: Option<Box<Entry>>,
+}
+
+impl Failed {
+    fn stranger(refused: impl Into<Refused>) -> Self {
+        Self { refused: refused.into(), entry: None }
+    }
+
+    fn known(refused: impl Into<Refused>, entry: Entry) -> Self {
+        Self { refused: refused.into(), entry: Some(Box::new(entry)) }
+    }
+}
+
+fn rng() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
+}
+
+impl Service {
+    /// A new connection, from what TLS says of it.
+    #[must_use]
+    pub fn connected(&self, authenticator: [u8; 32], hpke: [u8; 32], source: Option<std::net::IpAddr>) -> Arc<Connection> {
+        let (authenticator, hpke) = (Exporter(authenticator), Exporter(hpke));
+        Arc::new(Connection::new(&self.state.realm, self.state.tls_key, authenticator, hpke, source))
+    }
+
+    /// Answers one request, whatever its bytes (REF-1).
+    pub async fn exchange(self: &Arc<Self>, connection: &Arc<Connection>, message: Bytes) -> Bytes {
+        let begun = self.clock.monotonic();
+        let (verb, result) = match RequestView::parse(&message) {
+            Err(error) => (None, Err(Failed::stranger(error))),
+            Ok(request) => {
+                let result = match request.verb {
+                    Verb::Present => self.present(connection, &request).await.map(|answer| answer.to_bytes()),
+                    Verb::Redeem | Verb::Generate | Verb::Rewrap => self.batch(connection, message.clone()).await,
+                    Verb::Administer => self.administer(connection, &request).await.map(|answer| answer.to_bytes()),
+                    Verb::Login | Verb::Renew | Verb::Issue | Verb::Feed => Err(Failed::stranger(Refused::Verb)),
+                };
+                (Some(request.verb), result)
+            }
+        };
+        let (bytes, refusal) = match result {
+            Ok(bytes) => (bytes, None),
+            Err(failed) => {
+                let notice = self.refuse(connection, verb, failed).await;
+                let refusal = notice.refusal;
+                (Answer::from(notice).to_bytes(), Some(refusal))
+            }
+        };
+        self.metrics.exchange(verb, refusal, self.clock.monotonic().saturating_sub(begun));
+        Bytes::from(bytes)
+    }
+
+    /// Records a refusal and says what the peer gets.
+    async fn refuse(&self, connection: &Connection, verb: Option<Verb>, failed: Failed) -> RefusalNotice {
+        let Failed { refused, entry } = failed;
+        let refusal = refused.refusal();
+        let exchange = verb.map_or("unknown", Verb::name);
+        let Some(entry) = entry else {
+            // rule: AUD-1, REF-2
+            self.counted.add(connection.source, refusal);
+            tracing::debug!(exchange, refusal = refusal.number(), why = %refused, "refused a stranger");
+            return RefusalNotice::bare(refusal);
+        };
+        let entry = entry.refused(refusal);
+        let subject = entry.subject.as_deref().unwrap_or_default();
+        tracing::info!(act = %entry.act, exchange, subject, refusal = refusal.number(), why = %refused, "refused");
+        // rule: AUD-1, AUD-4
+        match self.append(&entry).await {
+            Ok(_) => RefusalNotice::detailed(refusal, refused.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "a refusal could not be recorded");
+                let refused = Refused::Audit(error);
+                RefusalNotice::detailed(refused.refusal(), refused.to_string())
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
+    }
+
+    async fn present(&self, connection: &Connection, request: &RequestView<'_>) -> Result<Answer, Failed> {
+        let (act, moment) = (self.act(), self.moment());
+        let identified = present::identify(&self.state, connection, request).map_err(Failed::stranger)?;
+        let (entry, opened) = {
+            let permit = self.state.gate.permit();
+            let entry = identified.entry(&self.state, connection, act, moment, &permit);
+            let opened = present::decide(&self.state, connection, identified, moment, &permit, &mut rng());
+            (entry, opened)
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(refused) => return Err(Failed::known(refused, entry)),
+        };
+        // rule: AUD-1
+        if let Err(error) = self.append(&entry).await {
+            return Err(Failed::known(error, entry));
+        }
+        let released = {
+            // rule: DEN-5
+            let permit = self.state.gate.permit();
+            opened.release(&self.state, connection, self.moment(), &permit)
+        };
+        let subject = entry.subject.as_deref().unwrap_or_default();
+        match released {
+            Ok(answer) => {
+                tracing::info!(%act, exchange = "present", node = subject, dataset = %dataset_of(&entry), "presented");
+                Ok(answer)
+            }
+            Err(refused) => Err(self.withheld(&entry, refused)),
+        }
+    }
+
+    async fn batch(self: &Arc<Self>, connection: &Arc<Connection>, message: Bytes) -> Result<Vec<u8>, Failed> {
+        let (decided, entry) = if message.len() < HEAVY {
+            self.decide(connection, &message)?
+        } else {
+            // No more of them at a time than there are cores; the others wait here, not on a thread.
+            let turn = Arc::clone(&self.heavy).acquire_owned().await;
+            let (service, connection) = (Arc::clone(self), Arc::clone(connection));
+            let task = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                service.decide(&connection, &message)
+            });
+            task.await.unwrap_or_else(|_| Err(Failed::stranger(Refused::Internal("a decision did not finish"))))?
+        };
+        // rule: RED-6, AUD-4
+        let (appended, bytes) = match self.append(&entry).await {
+            Ok(appended) => appended,
+            Err(error) => {
+                decided.undo();
+                return Err(Failed::known(error, entry));
+            }
+        };
+        let count = decided.count();
+        let released = {
+            // rule: DEN-5 — what is released under this permit has left before an epoch that is applied
+            // from here on is acknowledged.
+            let permit = self.state.gate.permit();
+            decided.release(&self.state, self.moment(), &permit, &appended, bytes, &mut rng())
+        };
+        let answer = released.map_err(|refused| self.withheld(&entry, refused))?;
+        self.metrics.released(entry.kind, count);
+        let node = entry.subject.as_deref().unwrap_or_default();
+        let items = entry.items.as_ref().map_or(0, Vec::len);
+        tracing::info!(act = %entry.act, exchange = entry.kind.name(), node, dataset = %dataset_of(&entry), items, done = count, "released");
+        Ok(answer)
+    }
+
+    /// The part of a batch that needs no wait.
+    fn decide(&self, connection: &Connection, message: &[u8]) -> Result<(Decided, Entry), Failed> {
+        let request = RequestView::parse(message).map_err(Failed::stranger)?;
+        let (act, moment) = (self.act(), self.moment());
+        let identified = batch::identify(connection, &request).map_err(Failed::stranger)?;
+        let permit = self.state.gate.permit();
+        let entry = identified.entry(&self.state, connection, act, moment, &permit);
+        match batch::decide(&self.state, connection, &identified, moment, &permit, &mut rng()) {
+            Ok(decided) => {
+                let entry = decided.complete(entry);
+                Ok((decided, entry))
+            }
+            Err(refused) => Err(Failed::known(refused, entry)),
+        }
+    }
+
+    /// What was decided and recorded may not leave any more: the follow-up record says so.
+    fn withheld(&self, recorded: &Entry, refused: Refused) -> Failed {
+        // rule: RED-2
+        let mut entry = Entry::new(self.act(), Kind::Withheld, self.clock.now()).follows(recorded.act);
+        entry.subject.clone_from(&recorded.subject);
+        (entry.dataset, entry.ticket, entry.ticket_hash) = (recorded.dataset, recorded.ticket, recorded.ticket_hash);
+        entry.epoch = Some(self.state.gate.permit().epoch().number());
+        Failed::known(refused, entry)
+    }
+
+    /// What is done once a minute: counted refusals, the time, and what may be forgotten.
+    pub async fn each_minute(&self) {
+        let now = self.clock.now();
+        for entry in self.counted.drain(now, || self.act()) {
+            if let Err(error) = self.append(&entry).await {
+                tracing::error!(%error, "refusals could not be recorded");
+            }
+        }
+        if self.state.latest.see(now).is_err() {
+            tracing::error!(%now, latest = %self.state.latest.get(), "the clock went back");
+        }
+        // rule: TIM-1
+        let latest = self.state.latest.get();
+        if let Err(error) = self.store.commit(Transaction::new().put(records::TIME, latest.to_cbor())).await {
+            tracing::error!(%error, "the time could not be persisted");
+        }
+        self.state.budgets.sweep(now);
+        if let Err(error) = self.forget(now).await {
+            tracing::error!(%error, "expired denials and statements could not be forgotten");
+        }
+    }
+
+    /// Finishes what is under way in store and log, and closes them.
+    pub async fn close(&self) {
+        self.log.close().await;
+        self.store.close().await;
+    }
+
+    /// Entries in the audit log.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.log.head().0
+    }
+
+    /// The clocks.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+}
+
+fn dataset_of(entry: &Entry) -> String {
+    entry.dataset.map(|id| id.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

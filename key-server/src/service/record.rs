@@ -1,0 +1,54 @@
+//! Records: what must be durable before an answer leaves (AUD-1, AUD-2).
+
+use audit_log::{AppendError, Appended};
+use store::Transaction;
+use ticket_format::cbor::{Decode, Encode};
+use ticket_format::entry::Entry;
+use ticket_format::ids::ActId;
+use ticket_format::limits;
+use ticket_format::messages::Receipt;
+
+use super::Service;
+use super::start::StartError;
+use crate::records;
+use crate::refused::Refused;
+
+impl Service {
+    /// A fresh act id.
+    pub(super) fn act(&self) -> ActId {
+        ActId::random(&mut super::rng())
+    }
+
+    /// Appends an entry and waits until it is durable.
+    pub(super) async fn append(&self, entry: &Entry) -> Result<(Appended, Vec<u8>), AppendError> {
+        let bytes = entry.to_cbor();
+        let appended = self.log.append(bytes.clone()).await?;
+        Ok((appended, bytes))
+    }
+
+    /// Appends an entry that a commit left in the outbox, once, and takes it out of there.
+    pub(super) async fn drain(&self, act: ActId, entry: Vec<u8>) -> Result<Receipt, Refused> {
+        // rule: AUD-2
+        let appended = self.log.append_once(act.0, entry.clone()).await?;
+        // The entry stands in the log; one that stays in the outbox is drained again at start, to no effect.
+        if let Err(error) = self.store.commit(Transaction::new().delete(records::outbox(act))).await {
+            tracing::warn!(%act, %error, "an entry stays in the outbox");
+        }
+        Ok(Receipt { index: appended.index, chain: appended.chain, entry })
+    }
+
+    /// Drains what a crash left in the outbox.
+    pub(super) async fn drain_outbox(&self) -> Result<(), StartError> {
+        // rule: AUD-2
+        for (key, value) in records::all(&*self.store, records::OUTBOX).await? {
+            let entry = Entry::from_cbor(&value.value, limits::ENTRY).map_err(|_| StartError::Record(lossy(&key)))?;
+            self.drain(entry.act, value.value).await.map_err(StartError::Outbox)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key of the store, for messages.
+pub(super) fn lossy(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}

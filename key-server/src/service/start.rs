@@ -1,0 +1,239 @@
+//! Start: everything is read, opened and checked before anything is served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log::{AuditLog, ReadError};
+use store::Store;
+use store::sealed::RootKey;
+use ticket_format::cbor::{Decode, Encode};
+use ticket_format::denial::{CHAIN_START, Denial, DenialSet};
+use ticket_format::entry::{Alarm, Entry, Kind};
+use ticket_format::ids::DatasetId;
+use ticket_format::keys::{AdminKey, ServerSecret, TicketKey, TlsKey};
+use ticket_format::limits;
+use ticket_format::messages::feed::DENIAL;
+use ticket_format::time::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::Service;
+use super::counted::Counted;
+use super::record::lossy;
+use crate::budget::Budgets;
+use crate::clock::{Clock, Latest, WentBack};
+use crate::dataset::{Dataset, DatasetError, DatasetState, Datasets};
+use crate::gate::Gate;
+use crate::lease::Lease;
+use crate::metrics::Metrics;
+use crate::records::{self, FeedHead};
+use crate::refused::Refused;
+use crate::state::State;
+use crate::vault::{LoadError, Vault};
+
+/// Who this server is and whom it believes.
+#[derive(Debug)]
+pub struct Identity {
+    /// The realm.
+    pub realm: String,
+    /// This server's TLS key.
+    pub tls_key: TlsKey,
+    /// This server's signing key.
+    pub signing: ServerSecret,
+    /// The broker's ticket-signing key.
+    pub ticket_key: TicketKey,
+    /// The admins.
+    pub admins: Vec<AdminKey>,
+}
+
+/// What a service is made of.
+pub struct Parts {
+    /// Who it is.
+    pub identity: Identity,
+    /// Opens the KEKs.
+    pub root: RootKey,
+    /// The store, open.
+    pub store: Arc<dyn Store>,
+    /// The audit log, open.
+    pub log: AuditLog,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// How long one good answer of the broker is worth (DEN-6).
+    pub lease: Duration,
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] store::Error),
+    /// The log cannot be read back.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// The log cannot be written.
+    #[error("the start could not be recorded: {0}")]
+    Append(#[from] audit_log::AppendError),
+    /// The outbox.
+    #[error("an entry of the outbox could not be recorded: {0}")]
+    Outbox(Refused),
+    /// A record of the store.
+    #[error("the record {0} in the store is damaged")]
+    Record(String),
+    /// An entry of the log.
+    #[error("audit entry {0} is of a shape that this program does not know")]
+    Entry(u64),
+    /// A dataset.
+    #[error("dataset {id} cannot be used: {error}")]
+    Dataset {
+        /// Which one.
+        id: DatasetId,
+        /// Why.
+        error: DatasetError,
+    },
+    /// A KEK.
+    #[error(transparent)]
+    Kek(#[from] LoadError),
+    /// More denials than can be held.
+    #[error(transparent)]
+    TooMany(#[from] ticket_format::denial::TooMany),
+    /// The clock.
+    #[error(transparent)]
+    Clock(#[from] WentBack),
+}
+
+/// What the log says about the time before this start.
+#[derive(Debug, Default)]
+struct Remembered {
+    budgets: Budgets,
+    /// The highest epoch that anything was decided under.
+    epoch: u64,
+    /// The latest time of an entry.
+    latest: Timestamp,
+}
+
+impl Service {
+    /// Reads everything, and makes the record of the start durable.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing is served.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
+        let Parts { identity, root, store, log, clock, lease } = parts;
+        let Identity { realm, tls_key, signing, ticket_key, admins } = identity;
+        let now = clock.now();
+        let remembered = remember(log.clone(), now).await?;
+        // rule: TIM-1
+        let persisted = latest(&*store).await?.max(remembered.latest);
+        let latest = Latest::from(persisted);
+        latest.see(now)?;
+        let vault = vault(&*store, &realm, root).await?;
+        let datasets = datasets(&*store).await?;
+        let gate = gate(&*store, now).await?;
+        let state = State {
+            realm,
+            tls_key,
+            ticket_key,
+            signing,
+            datasets,
+            vault,
+            gate,
+            lease: Lease::new(lease),
+            budgets: remembered.budgets,
+            latest,
+        };
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let service = Arc::new(Self {
+            state,
+            metrics: Metrics::default(),
+            store,
+            log,
+            clock,
+            admins,
+            counted: Counted::default(),
+            started: now,
+            heavy: Arc::new(Semaphore::new(cores)),
+        });
+        service.drain_outbox().await?;
+        service.notice_rollback(remembered.epoch, now).await?;
+        service.store.commit(store::Transaction::new().put(records::TIME, now.max(persisted).to_cbor())).await?;
+        let act = service.act();
+        service.append(&Entry::new(act, Kind::Start, now).epoch(service.state.gate.permit().epoch().number())).await?;
+        Ok(service)
+    }
+
+    /// The log says that something was decided under denials that the store does not have: an old copy
+    /// of the store was put in place. The broker's feed brings the denials back before anything is
+    /// released, but somebody should look.
+    async fn notice_rollback(&self, seen: u64, now: Timestamp) -> Result<(), StartError> {
+        let stored = self.state.gate.permit().epoch().number();
+        if seen > stored {
+            tracing::error!(alarm = Alarm::StoreRollback.name(), stored, seen, "the store is older than the log");
+            self.append(&Entry::alarm(self.act(), Alarm::StoreRollback, now).epoch(seen)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the whole log: it blocks, on a thread of its own.
+async fn remember(log: AuditLog, now: Timestamp) -> Result<Remembered, StartError> {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut remembered = Remembered::default();
+        for record in log.read(0) {
+            let record = record?;
+            let entry = Entry::from_cbor(&record.entry, limits::ENTRY).map_err(|_| StartError::Entry(record.index))?;
+            // rule: RED-4
+            remembered.budgets.replay(&entry, now);
+            remembered.epoch = remembered.epoch.max(entry.epoch.unwrap_or_default());
+            remembered.latest = remembered.latest.max(entry.time);
+        }
+        Ok(remembered)
+    });
+    match read.await {
+        Ok(result) => result,
+        Err(error) => Err(ReadError::Io(std::io::Error::other(error)).into()),
+    }
+}
+
+async fn latest(store: &dyn Store) -> Result<Timestamp, StartError> {
+    let Some(entry) = store.get(records::TIME.as_bytes()).await? else { return Ok(Timestamp::default()) };
+    Timestamp::from_cbor(&entry.value, 16).map_err(|_| StartError::Record(records::TIME.to_owned()))
+}
+
+async fn vault(store: &dyn Store, realm: &str, root: RootKey) -> Result<Vault, StartError> {
+    let sealed = records::all(store, records::KEKS).await?;
+    let named: Result<Vec<_>, StartError> = sealed.iter().map(|(key, entry)| Ok((text(key)?, entry.value.as_slice()))).collect();
+    Ok(Vault::open(realm, root, named?)?)
+}
+
+async fn datasets(store: &dyn Store) -> Result<Datasets, StartError> {
+    let datasets = Datasets::default();
+    for (key, entry) in records::all(store, records::DATASETS).await? {
+        let damaged = || StartError::Record(lossy(&key));
+        let id = text(&key)?.strip_prefix(records::DATASETS).and_then(|id| id.parse::<DatasetId>().ok()).ok_or_else(damaged)?;
+        let state = DatasetState::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
+        let policy = store.get(records::policy(id).as_bytes()).await?.ok_or_else(damaged)?;
+        let policy = String::from_utf8(policy.value).map_err(|_| damaged())?;
+        let dataset = Dataset::new(id, state, &policy, entry.revision);
+        datasets.put(Arc::new(dataset.map_err(|error| StartError::Dataset { id, error })?));
+    }
+    Ok(datasets)
+}
+
+async fn gate(store: &dyn Store, now: Timestamp) -> Result<Gate, StartError> {
+    let head = match store.get(records::FEED_HEAD.as_bytes()).await? {
+        Some(entry) => FeedHead::from_cbor(&entry.value, 64).map_err(|_| StartError::Record(records::FEED_HEAD.to_owned()))?,
+        None => FeedHead { epoch: 0, chain: CHAIN_START },
+    };
+    let mut set = DenialSet::new();
+    for (key, entry) in records::all(store, records::DENIALS).await? {
+        let damaged = || StartError::Record(lossy(&key));
+        let epoch = records::epoch_of(&key).ok_or_else(damaged)?;
+        let denial = Denial::from_cbor(&entry.value, DENIAL).map_err(|_| damaged())?;
+        set.insert(&denial, epoch)?;
+    }
+    set.prune(now);
+    Ok(Gate::new(set, head.epoch, head.chain))
+}
+
+fn text(key: &[u8]) -> Result<&str, StartError> {
+    std::str::from_utf8(key).map_err(|_| StartError::Record(lossy(key)))
+}
