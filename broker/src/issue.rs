@@ -18,6 +18,7 @@ use ticket_format::limits;
 use ticket_format::messages::RequestView;
 use ticket_format::messages::issue::IssueBody;
 use ticket_format::sign::Proof;
+use ticket_format::statement::DatasetRecord;
 use ticket_format::ticket::{self, Action, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError};
 use ticket_format::time::Timestamp;
 
@@ -160,6 +161,19 @@ pub struct Weighed<'a> {
 }
 
 impl Weighed<'_> {
+    /// The dataset's record.
+    #[must_use]
+    pub fn record(&self) -> &DatasetRecord {
+        &self.dataset.record
+    }
+
+    /// The admin-signed statement that the record is (ISS-6).
+    #[must_use]
+    pub fn statement(&self) -> &[u8] {
+        // rule: ISS-6
+        &self.dataset.statement
+    }
+
     /// The budget that the request and the dataset record allow.
     #[must_use]
     pub fn budget(&self) -> u64 {
@@ -222,7 +236,7 @@ pub fn weigh<'a>(held: &'a Held, view: &View<'a>, caller: &Caller, now: Timestam
 
 fn question(
     held: &Held,
-    record: &ticket_format::statement::DatasetRecord,
+    record: &DatasetRecord,
     action: Action,
     caller: &Caller,
     now: Timestamp,

@@ -1,1 +1,25 @@
-//! placeholder
+//! The shell around the core: store, audit log, clock, memory, and the exchanges that tie them.
+
+mod acts;
+mod audit;
+mod budget;
+mod clock;
+mod denials;
+mod directory;
+mod exchanges;
+mod feeding;
+mod limits;
+mod metrics;
+mod service;
+
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod init;
+pub mod net;
+pub mod secrets;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use limits::Limits;
+pub use metrics::Metrics;
+pub use service::{Broker, StartError};

@@ -26,6 +26,7 @@ pub fn set(
 ) -> Result<(Done, Policy), Refused> {
     let policy = Policy::parse(&body.text).map_err(|error| opened.refuse(Refusal::Invalid, error))?;
     let digest = PolicyDigest(policy.digest());
+    changes.puts.push((keys::POLICY_TEXT.to_owned(), body.text.as_bytes().to_vec()));
     let parts = opened.bytes().chunks(PART);
     let count = parts.len();
     for (number, part) in parts.enumerate() {

@@ -14,11 +14,11 @@ pub use launch::LaunchRecord;
 pub use node::{Claim, Frozen, NodeRecord};
 pub use records::{DatasetEntry, KeyRole, KeyUse, PolicyHead, UsedStatement};
 
-use ticket_format::ids::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint, TicketId};
+use ticket_format::ids::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint};
 
 /// The keys under which records stand.
 pub mod keys {
-    use super::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint, TicketId};
+    use super::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint};
 
     /// Prefix of launches.
     pub const LAUNCHES: &str = "launch/";
@@ -36,8 +36,10 @@ pub mod keys {
     pub const DATASETS: &str = "dataset/";
     /// Prefix of dataset names.
     pub const DATASET_NAMES: &str = "dataset-name/";
-    /// What is known of the policy in force; its statement stands beside it in parts.
+    /// What is known of the policy in force; its text and its statement, in parts, stand beside it.
     pub const POLICY: &str = "policy/current";
+    /// The text of the policy in force.
+    pub const POLICY_TEXT: &str = "policy/text";
     /// Prefix of statement ids that were used.
     pub const STATEMENTS: &str = "statement/";
     /// Prefix of audit entries that wait for the log (AUD-2).
@@ -116,11 +118,5 @@ pub mod keys {
     #[must_use]
     pub fn outbox(act: ActId) -> String {
         format!("{OUTBOX}{act}")
-    }
-
-    /// A ticket that was issued, for people who ask about it.
-    #[must_use]
-    pub fn ticket(id: TicketId) -> String {
-        format!("ticket/{id}")
     }
 }

@@ -98,7 +98,7 @@ impl Decode for DatasetEntry {
     }
 }
 
-/// `policy/current`: which policy is in force. The text is in the statement, which stands in parts.
+/// `policy/current`: which policy is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyHead {
     /// SHA-256 of the text.

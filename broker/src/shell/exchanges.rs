@@ -1,0 +1,147 @@
+//! Login, renew and issue: gather, decide, commit, record, answer.
+
+use ticket_format::Refusal;
+use ticket_format::denial::TicketFacts;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::{ActId, LaunchId, NodeId};
+use ticket_format::messages::issue::IssueAnswer;
+use ticket_format::messages::login::LoginAnswer;
+use ticket_format::messages::{Answer, RequestView, Verb};
+use ticket_format::time::Timestamp;
+
+use super::service::{Broker, Failed};
+use crate::feed::Chain;
+use crate::realm::Caller;
+use crate::state::{LaunchRecord, NodeRecord, keys};
+use crate::{Refused, issue, login, renew};
+
+impl Broker {
+    /// The reason of a denial that hits a node that asks for a node ticket.
+    pub(crate) fn node_denied(&self, node: &NodeId, launch: LaunchId, image: &str, now: Timestamp) -> Option<String> {
+        let facts = TicketFacts { ticket: None, parent: None, node, launch, image, dataset: None, issued: now };
+        self.denials.check(&facts)
+    }
+
+    pub(super) async fn login(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+        self.rates.login(caller.address)?;
+        let now = self.time.now()?;
+        let asked = login::parse(request)?;
+        let id = asked.launch();
+        let launch = self.directory.get::<LaunchRecord>(&keys::launch(id)).await?;
+        let proven = login::authenticate(asked, launch.as_ref(), &self.realm, caller)?;
+        let identified = login::identify(proven, &self.realm)?;
+        let (receipt, result) = self
+            .settle(|| async {
+                let mut reads = self.directory.reads();
+                let head = self.head(&mut reads).await?;
+                let launch = reads.get::<LaunchRecord>(&keys::launch(id)).await?;
+                let launch = launch.ok_or_else(|| Refused::stranger(Refusal::NotAuthenticated, "the launch is gone"))?;
+                let (node, body) = (identified.node(), identified.body());
+                let view = login::View {
+                    launch,
+                    node: reads.get::<NodeRecord>(&keys::node(node)).await?,
+                    used_by_node: reads.raw(&keys::launch_use(id, node)).await?.is_some(),
+                    node_key: reads.key(body.node_key.thumbprint()).await?,
+                    proof_key: reads.key(body.proof_key.thumbprint()).await?,
+                    head,
+                    denied: self.node_denied(node, id, &identified.attributes().image, now),
+                };
+                let decision = login::decide(&identified, view, &self.realm, caller, now, &mut self.rng());
+                Ok((reads.seen(), decision.changes, decision.result))
+            })
+            .await?;
+        let ticket = result.map_err(Failed::Recorded)?;
+        tracing::info!(exchange = "login", node = %identified.node(), launch = %id, entry = receipt.index, "done");
+        Ok(Answer::done(Verb::Login, &LoginAnswer { ticket, receipt }))
+    }
+
+    pub(super) async fn renew(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+        self.rates.login(caller.address)?;
+        let now = self.time.now()?;
+        let signed = renew::verify(renew::parse(request)?, &self.realm, caller)?;
+        let body = signed.body();
+        let (receipt, result) = self
+            .settle(|| async {
+                let mut reads = self.directory.reads();
+                let head = self.head(&mut reads).await?;
+                let node = reads.get::<NodeRecord>(&keys::node(&body.node)).await?;
+                let denied = node.as_ref().and_then(|node| {
+                    self.node_denied(&body.node, node.claim.launch, &node.attributes.image, now)
+                });
+                let view = renew::View {
+                    node,
+                    old_key: reads.key(body.old_key.thumbprint()).await?,
+                    new_key: reads.key(body.new_key.thumbprint()).await?,
+                    proof_key: reads.key(body.proof_key.thumbprint()).await?,
+                    head,
+                    denied,
+                };
+                let decision = renew::decide(&signed, view, &self.realm, caller, now, &mut self.rng())?;
+                Ok((reads.seen(), decision.changes, decision.result))
+            })
+            .await?;
+        let ticket = result.map_err(Failed::Recorded)?;
+        tracing::info!(exchange = "renew", node = %body.node, entry = receipt.index, "done");
+        Ok(Answer::done(Verb::Renew, &LoginAnswer { ticket, receipt }))
+    }
+
+    pub(super) async fn issue(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+        let now = self.time.now()?;
+        let held = issue::open(issue::parse(request)?, &self.realm, caller, now)?;
+        let epoch = self.denials.head().epoch;
+        let act = ActId::random(&mut self.rng());
+        let entry = held.entry(act, caller, now, epoch);
+        let (dataset, policy) = (self.dataset(&held.body().dataset), self.policy());
+        let view = issue::View {
+            dataset: dataset.as_deref(),
+            policy: policy.as_deref(),
+            proof_key: self.directory.reads().key(held.body().proof_key.thumbprint()).await?,
+            denied: &|facts| self.denials.check(facts),
+        };
+        let weighed = match issue::weigh(&held, &view, caller, now) {
+            Ok(weighed) => weighed,
+            Err(refused) => return Err(self.refuse(entry, refused).await),
+        };
+        let record = weighed.record();
+        let cap = record.max_budget.saturating_mul(self.limits.budget_tickets);
+        let Some(budget) = self.budgets.reserve(held.node(), record.dataset, weighed.budget(), cap, now) else {
+            let hours = self.limits.budget_window / 3_600;
+            let why = format!("this node has had its {cap} DEKs of dataset {:?} within {hours} hours", record.name);
+            let refused = Refused::proven(Refusal::Budget, why).of(held.node());
+            return Err(self.refuse(entry, refused).await);
+        };
+        let granted = issue::grant(&weighed, budget, entry, &self.realm, now, &mut self.rng());
+        let receipt = match self.audit.append(&granted.entry).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                self.budgets.release(held.node(), record.dataset, budget);
+                return Err(Failed::Recorded(error));
+            }
+        };
+        // What was denied while the record was written does not leave.
+        if let Err(refused) = self.still_allowed(&held, &view) {
+            let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now).follows(act).subject(held.node());
+            return Err(self.refuse(withheld, refused).await);
+        }
+        self.metrics.dataset_ticket(granted.expires.since(now));
+        tracing::info!(exchange = "issue", %act, node = %held.node(), dataset = %record.name, budget, entry = receipt.index, "done");
+        let record = weighed.statement().to_vec();
+        Ok(Answer::done(Verb::Issue, &IssueAnswer { ticket: granted.ticket, receipt, record }))
+    }
+
+    fn still_allowed(&self, held: &issue::Held, view: &issue::View<'_>) -> Result<(), Refused> {
+        held.still_live(self.time.now()?)?;
+        match (view.denied)(&held.facts()) {
+            Some(reason) => Err(Refused::proven(Refusal::Denied, format!("denied: {reason}")).of(held.node())),
+            None => Ok(()),
+        }
+    }
+
+    /// Records a refusal of an act that changes no state.
+    async fn refuse(&self, entry: Entry, refused: Refused) -> Failed {
+        match self.audit.append(&entry.refused(refused.refusal)).await {
+            Ok(_) => Failed::Recorded(refused),
+            Err(error) => Failed::Recorded(error),
+        }
+    }
+}
