@@ -1,1 +1,4 @@
-//! Administration, inspection, benchmarks, load.
+//! The tools: `postern-admin` (administration and inspection) and `postern-vectors` (the
+//! specification's test vectors).
+
+pub mod admin;

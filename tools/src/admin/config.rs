@@ -1,0 +1,238 @@
+//! The admin's configuration and the public-key files that servers hand out.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use client::link::Server;
+use serde::{Deserialize, Deserializer};
+use store::config::ConfigError;
+use ticket_format::keys::{AdminKey, FeedKey, ServerKey, TicketKey, TlsKey};
+use ticket_format::report::{Report, exit};
+
+use super::args::Global;
+
+/// What `admin.toml` may say. Relative paths are relative to the file's directory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    realm: Option<String>,
+    broker: Option<PathBuf>,
+    #[serde(default)]
+    key_servers: Vec<PathBuf>,
+    admin_key: Option<PathBuf>,
+    #[serde(default, deserialize_with = "from_texts")]
+    admins: Vec<AdminKey>,
+}
+
+/// The admin's configuration: flag, variable, user file, system file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The realm that is administered.
+    pub realm: String,
+    /// The admin's key file.
+    pub admin_key: PathBuf,
+    /// Other admins, by whom nodes believe dataset records too.
+    pub admins: Vec<AdminKey>,
+    broker: PathBuf,
+    key_servers: Vec<PathBuf>,
+}
+
+/// The broker as others know it: `broker-keys.toml`, which `broker init` writes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BrokerKeys {
+    /// Its realm.
+    pub realm: String,
+    /// `host:port`.
+    pub addresses: Vec<String>,
+    /// The pin (TR-2).
+    #[serde(deserialize_with = "from_text")]
+    pub tls_key: TlsKey,
+    /// Verifies tickets.
+    #[serde(deserialize_with = "from_text")]
+    pub ticket_key: TicketKey,
+    /// Verifies feed answers.
+    #[serde(deserialize_with = "from_text")]
+    pub feed_key: FeedKey,
+}
+
+/// A key server as others know it: `server-keys.toml`, which `key-server init` writes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ServerKeys {
+    /// Its realm.
+    pub realm: String,
+    /// `host:port`.
+    pub addresses: Vec<String>,
+    /// The pin (TR-2).
+    #[serde(deserialize_with = "from_text")]
+    pub tls_key: TlsKey,
+    /// Signs presentation answers and acknowledges denials.
+    #[serde(deserialize_with = "from_text")]
+    pub signing_key: ServerKey,
+}
+
+impl BrokerKeys {
+    /// As a server to connect to.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        Server {
+            word: "broker",
+            realm: self.realm.clone(),
+            addresses: self.addresses.clone(),
+            tls_key: self.tls_key,
+        }
+    }
+}
+
+impl ServerKeys {
+    /// As a server to connect to.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        Server {
+            word: "key server",
+            realm: self.realm.clone(),
+            addresses: self.addresses.clone(),
+            tls_key: self.tls_key,
+        }
+    }
+}
+
+impl Config {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// There is none, it does not hold, or it leaves something out.
+    pub fn load(global: &Global) -> Result<Self, Report> {
+        let path = global.config.clone().or_else(found);
+        let file = match &path {
+            Some(path) => store::config::read::<File>(path).map_err(unusable)?,
+            None => File::default(),
+        };
+        let base = path
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""))
+            .to_owned();
+        let missing = |what: &str| {
+            let place = path.as_ref().map_or_else(
+                || format!("there is no configuration file ({})", user_file().display()),
+                |path| format!("{} does not say it", path.display()),
+            );
+            Report::new(exit::CONFIG, format!("{what} is not configured"))
+                .why(place)
+                .next("run `postern-admin init`, or give --config FILE")
+        };
+        let at = |path: PathBuf| base.join(path);
+        Ok(Self {
+            broker: global
+                .broker
+                .clone()
+                .or(file.broker.map(at))
+                .ok_or_else(|| missing("the broker"))?,
+            admin_key: global
+                .admin_key
+                .clone()
+                .or(file.admin_key.map(at))
+                .ok_or_else(|| missing("the admin's key"))?,
+            realm: file.realm.ok_or_else(|| missing("the realm"))?,
+            key_servers: file.key_servers.into_iter().map(at).collect(),
+            admins: file.admins,
+        })
+    }
+
+    /// The broker.
+    ///
+    /// # Errors
+    /// Its file cannot be used, or is of another realm.
+    pub fn broker(&self) -> Result<BrokerKeys, Report> {
+        let keys: BrokerKeys = store::config::read(&self.broker).map_err(unusable)?;
+        self.same_realm(&self.broker, &keys.realm).map(|()| keys)
+    }
+
+    /// The key server of this file, or the only one that is configured.
+    ///
+    /// # Errors
+    /// None or several are configured and no file is given; or the file cannot be used.
+    pub fn key_server(&self, file: Option<&Path>) -> Result<ServerKeys, Report> {
+        let path = match (file, self.key_servers.as_slice()) {
+            (Some(path), _) => path,
+            (None, [only]) => only,
+            (None, several) => {
+                return Err(Report::new(exit::USAGE, "which key server is not said")
+                    .why(format!("{} are configured", several.len()))
+                    .next(
+                        "give --key-server FILE (server-keys.toml, as `key-server init` wrote it)",
+                    ));
+            }
+        };
+        let keys: ServerKeys = store::config::read(path).map_err(unusable)?;
+        self.same_realm(path, &keys.realm).map(|()| keys)
+    }
+
+    /// All configured key servers.
+    ///
+    /// # Errors
+    /// As [`Config::key_server`].
+    pub fn key_servers(&self) -> Result<Vec<ServerKeys>, Report> {
+        self.key_servers
+            .iter()
+            .map(|path| self.key_server(Some(path)))
+            .collect()
+    }
+
+    fn same_realm(&self, path: &Path, realm: &str) -> Result<(), Report> {
+        if realm == self.realm {
+            return Ok(());
+        }
+        Err(Report::new(
+            exit::CONFIG,
+            format!("{} is of realm {realm:?}", path.display()),
+        )
+        .why(format!("realm {:?} is administered here", self.realm))
+        .next("give the file of the right realm, or another --config"))
+    }
+}
+
+/// `$XDG_CONFIG_HOME/postern/admin.toml`.
+#[must_use]
+pub fn user_file() -> PathBuf {
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let base = env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home);
+    base.unwrap_or_default().join("postern/admin.toml")
+}
+
+fn found() -> Option<PathBuf> {
+    [user_file(), PathBuf::from("/etc/postern/admin.toml")]
+        .into_iter()
+        .find(|path| path.exists())
+}
+
+fn unusable(error: ConfigError) -> Report {
+    Report::new(exit::CONFIG, "a configuration file cannot be used").why(error)
+}
+
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|error| {
+        serde::de::Error::custom(format!("{error}: expected 64 hexadecimal digits"))
+    })
+}
+
+fn from_texts<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let read = |text: String| {
+        text.parse().map_err(|error| {
+            serde::de::Error::custom(format!("{error}: expected 64 hexadecimal digits"))
+        })
+    };
+    texts.into_iter().map(read).collect()
+}

@@ -1,0 +1,81 @@
+//! `postern-admin status`: how the servers are, and who has applied which denials.
+
+use client::cli::output::Printed;
+use serde_json::{Value, json};
+use ticket_format::report::{Report, exit};
+use ticket_format::statement::{Status, StatusShow};
+
+use super::config::ServerKeys;
+use super::remote::Admin;
+use super::view::text;
+use super::{Context, block_on};
+
+const COLUMNS: [&str; 10] = [
+    "server", "state", "version", "epoch", "lag", "lease_ms", "entries", "datasets", "holders",
+    "clock",
+];
+
+/// Asks the broker and every configured key server. One that does not answer has a row that says
+/// so, and the command ends with 8.
+///
+/// # Errors
+/// The configuration, or a server that does not answer.
+pub fn run(context: &Context) -> Printed {
+    let (config, admin) = context.admin()?;
+    let (broker, servers) = (config.broker()?, config.key_servers()?);
+    block_on(async {
+        let mut failed = None;
+        let mut remote = admin.at(broker.server());
+        let said = remote.ask(&StatusShow {}).await;
+        remote.close().await;
+        let epoch = said.as_ref().ok().map(|status| status.epoch);
+        let mut rows = vec![row(&broker.addresses, &said, None)];
+        failed = failed.or(said.err());
+        for keys in &servers {
+            let said = of(&admin, keys).await;
+            rows.push(row(&keys.addresses, &said, epoch));
+            failed = failed.or(said.err());
+        }
+        context.output.rows("servers", &COLUMNS, rows)?;
+        failed.map_or(Ok(()), |report| {
+            Err(Report::new(exit::RETRY, "not every server answered").why(report.what))
+        })
+    })
+}
+
+/// How one key server is.
+pub(crate) async fn of(admin: &Admin, keys: &ServerKeys) -> Result<Status, Report> {
+    let mut remote = admin.at(keys.server());
+    let said = remote.ask(&StatusShow {}).await;
+    remote.close().await;
+    said
+}
+
+fn row(
+    addresses: &[String],
+    said: &Result<Status, Report>,
+    broker_epoch: Option<u64>,
+) -> Vec<Value> {
+    let server = text(addresses.join(","));
+    let Ok(status) = said else {
+        let mut row = vec![server, text("unreachable")];
+        row.resize(COLUMNS.len(), Value::Null);
+        return row;
+    };
+    let state = match status.lease_ms {
+        Some(0) => "no-lease",
+        _ => "up",
+    };
+    vec![
+        server,
+        text(state),
+        text(&status.version),
+        json!(status.epoch),
+        json!(broker_epoch.map(|epoch| epoch.saturating_sub(status.epoch))),
+        json!(status.lease_ms),
+        json!(status.entries),
+        json!(status.datasets),
+        json!(status.holders),
+        text(status.now),
+    ]
+}

@@ -1,0 +1,63 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use ticket_format::report::{Report, exit};
+
+use crate::suites;
+
+/// Measures what Postern does in a second, beside what its primitives cost in the same run.
+///
+/// Broker and key server run as processes of their own on loopback, with their data in a temporary
+/// directory; the nodes and jobs are this process. Each row is measured in several rounds, in turn
+/// with its floor and with the other rows; the result is the median, and the noise is told.
+#[derive(Debug, Parser)]
+#[command(name = "tools/bench")]
+pub(crate) struct Args {
+    /// Which suite.
+    #[arg(value_name = "SUITE", required_unless_present = "list")]
+    pub(crate) suite: Option<String>,
+    /// Writes the rows to FILE: a JSON list of {"row", "value", "unit", "floor", "ratio"}; ratio is
+    /// value / floor.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Lists the suites.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// How often each row is measured.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// How long each measurement takes, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    span: u64,
+    /// Where postern-broker and postern-key-server are; without it, beside this program.
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+impl Args {
+    /// Reads the command line; wrong usage, `--help` and `--version` end the process.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = Self::command().after_long_help(suites::legend()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The time of one measurement.
+    pub(crate) fn span(&self) -> Duration {
+        Duration::from_millis(self.span)
+    }
+
+    /// The directory of the server programs.
+    pub(crate) fn binaries(&self) -> Result<PathBuf, Report> {
+        if let Some(dir) = &self.binaries {
+            return Ok(dir.clone());
+        }
+        let program = std::env::current_exe();
+        let program = program.map_err(|error| {
+            Report::new(exit::LOCAL, "cannot tell where this program is").why(error)
+        })?;
+        Ok(program.parent().map(Into::into).unwrap_or_default())
+    }
+}

@@ -1,0 +1,72 @@
+//! Load: tasks that repeat one operation for a while.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ticket_format::report::{Report, exit};
+use tokio::task::JoinSet;
+
+/// How much one operation did; none when there is nothing left to do.
+pub(crate) type Done = Result<Option<u64>, Report>;
+
+/// Runs `operation` in so many tasks at a time until `span` is over, and gives what they did in one
+/// second. The clock runs until the last one has ended, so nothing begun goes uncounted.
+pub(crate) async fn rate<F, Fut>(tasks: usize, span: Duration, operation: F) -> Result<f64, Report>
+where
+    F: Fn(usize) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Done> + Send,
+{
+    let operation = Arc::new(operation);
+    let mut running = JoinSet::new();
+    let started = Instant::now();
+    for task in 0..tasks {
+        let operation = Arc::clone(&operation);
+        running.spawn(async move {
+            let mut done = 0;
+            while started.elapsed() < span {
+                match operation(task).await? {
+                    Some(count) => done += count,
+                    None => break,
+                }
+            }
+            Ok::<u64, Report>(done)
+        });
+    }
+    let mut done = 0;
+    while let Some(ended) = running.join_next().await {
+        done += ended.map_err(|error| Report::new(exit::LOCAL, "a task of the load ended").why(error))??;
+    }
+    let elapsed = started.elapsed();
+    if done == 0 {
+        return Err(Report::new(exit::LOCAL, "nothing was done in the time given"));
+    }
+    #[allow(clippy::cast_precision_loss)] // counts far below 2^52
+    Ok(done as f64 / elapsed.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_load_ends_when_there_is_nothing_left_to_do() {
+        let left = Arc::new(AtomicU64::new(10));
+        let taken = Arc::clone(&left);
+        let operation = move |_| {
+            let left = taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            async move { Ok(left.ok().map(|_| 1)) }
+        };
+        let rate = rate(3, Duration::from_secs(60), operation).await.unwrap();
+        assert!(rate > 0.0);
+        assert_eq!(left.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_load_with_its_report() {
+        let operation = |_| async { Err(Report::new(exit::RETRY, "down")) };
+        let error = rate(2, Duration::from_secs(60), operation).await.unwrap_err();
+        assert_eq!(error.exit, exit::RETRY);
+    }
+}

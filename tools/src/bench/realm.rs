@@ -1,0 +1,271 @@
+//! A realm to measure in: an admin, a policy, a dataset, launches, nodes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::link::Link;
+use client::login::{self, Evidence};
+use client::state::NodeState;
+use client::wallet::{DatasetSession, NodeSession};
+use ticket_format::Refusal;
+use ticket_format::bootstrap::{Bootstrap, launch_secret};
+use ticket_format::ids::LaunchId;
+use ticket_format::keys::{AdminKey, AdminSecret};
+use ticket_format::report::{Report, exit};
+use ticket_format::seal::Kem;
+use ticket_format::secret::BootstrapSecret;
+use ticket_format::statement::{DatasetCreate, DatasetRecord, LaunchCreate, PolicySet};
+use ticket_format::ticket::{Action, Actions};
+use tools::admin::remote::{Admin, Remote, Sent};
+pub(crate) use tools::admin::{now, rng};
+
+use crate::documents::{self, ACCOUNT};
+use crate::servers::{REALM, Servers};
+
+/// The dataset of every bench.
+pub(crate) const DATASET: &str = "bench";
+/// The broker's policy and the dataset's: as an operator would write one for a fleet of one account.
+const POLICY: &str = r#"@id("bench") permit (principal, action, resource)
+when { principal.account == "123456789012" };"#;
+/// More than any load redeems.
+const BUDGET: u64 = 10_000_000;
+/// The longest life of a dataset ticket, in seconds.
+const LIFE: u64 = 3_600;
+/// Patience with a server.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Servers with a policy and a dataset.
+pub(crate) struct Realm {
+    /// The processes.
+    pub(crate) servers: Servers,
+    admin: Admin,
+    admin_key: AdminKey,
+    instances: std::sync::atomic::AtomicU64,
+    nodes: tempfile::TempDir,
+}
+
+/// A node that has not logged in yet.
+pub(crate) struct Newcomer {
+    dir: PathBuf,
+    state: NodeState,
+    evidence: Evidence,
+}
+
+/// A node with a ticket.
+pub(crate) struct Node {
+    /// Its state.
+    pub(crate) state: NodeState,
+    /// Its ticket.
+    pub(crate) session: NodeSession,
+}
+
+impl Realm {
+    /// Starts the servers and sets them up.
+    pub(crate) async fn start(binaries: &Path) -> Result<Self, Report> {
+        let secret = AdminSecret::generate(&mut rng());
+        let admin_key = secret.public();
+        let servers = Servers::start(binaries, admin_key).await?;
+        let admin = Admin::new(REALM.to_owned(), secret, TIMEOUT);
+        let realm = Self {
+            nodes: memory_dir()?,
+            instances: 0.into(),
+            servers,
+            admin,
+            admin_key,
+        };
+        realm.set_up().await?;
+        Ok(realm)
+    }
+
+    async fn set_up(&self) -> Result<(), Report> {
+        let Servers { broker, key_server, .. } = &self.servers;
+        let mut at_broker = self.admin.at(broker.clone());
+        let mut at_key_server = self.admin.at(key_server.clone());
+        let policy = PolicySet { text: POLICY.to_owned() };
+        done(at_broker.act(&policy).await?)?;
+        let kems = vec![Kem::X25519, Kem::XWing];
+        let create = DatasetCreate {
+            name: DATASET.to_owned(),
+            tags: Default::default(),
+            policy: POLICY.to_owned(),
+            producers: Vec::new(),
+            kems: kems.clone(),
+            max_budget: BUDGET,
+            max_life: LIFE,
+        };
+        let created = done(at_key_server.act(&create).await?)?;
+        let record = DatasetRecord {
+            dataset: created.dataset,
+            name: create.name,
+            tags: create.tags,
+            tls_key: key_server.tls_key,
+            server_key: created.server_key,
+            addresses: key_server.addresses.clone(),
+            kek: created.kek,
+            kek_version: created.kek_version,
+            public_key: created.public_key,
+            producers: create.producers,
+            kems,
+            max_budget: BUDGET,
+            max_life: LIFE,
+        };
+        self.record(&mut at_broker, &record).await?;
+        at_broker.close().await;
+        at_key_server.close().await;
+        Ok(())
+    }
+
+    async fn record<B>(&self, remote: &mut Remote<'_>, body: &B) -> Result<Vec<u8>, Report>
+    where
+        B: ticket_format::statement::ActBody,
+    {
+        let statement = self.admin.record(body)?;
+        done(remote.send::<B>(&statement).await?)?;
+        Ok(statement)
+    }
+
+    /// Registers a launch for as many nodes as there can be, and gives its bootstrap.
+    pub(crate) async fn launch(&self) -> Result<Bootstrap, Report> {
+        let (launch, secret) = (LaunchId::random(&mut rng()), BootstrapSecret::random(&mut rng()));
+        let body = LaunchCreate {
+            launch,
+            key: launch_secret(&secret, launch).public(),
+            accounts: vec![ACCOUNT.to_owned()],
+            regions: vec![documents::REGION.to_owned()],
+            images: Vec::new(),
+            uses: 1_000_000,
+            group: true,
+            from: now().minus(600),
+            until: now().plus(LIFE),
+            max_age: 900,
+            node_life: 24 * LIFE,
+            comment: String::new(),
+        };
+        let mut remote = self.admin.at(self.servers.broker.clone());
+        let statement = self.record(&mut remote, &body).await?;
+        remote.close().await;
+        Ok(Bootstrap {
+            realm: REALM.to_owned(),
+            launch,
+            secret,
+            brokers: self.servers.broker.addresses.clone(),
+            broker_key: self.servers.broker.tls_key,
+            admins: vec![self.admin_key],
+            launch_digest: ticket_format::ids::StatementDigest::of(&statement),
+            ticket_key: self.servers.ticket_key,
+        })
+    }
+
+    /// Boots so many instances of a launch: each reads user-data and identity proof, makes its keys
+    /// and writes its state.
+    pub(crate) async fn boot(self: &Arc<Self>, bootstrap: &Bootstrap, count: usize) -> Result<Vec<Newcomer>, Report> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let user_data = Arc::new(bootstrap.to_cloud_config());
+        let mut booting = tokio::task::JoinSet::new();
+        for core in 0..cores {
+            let (realm, user_data) = (Arc::clone(self), Arc::clone(&user_data));
+            booting.spawn_blocking(move || {
+                let mine = count / cores + usize::from(core < count % cores);
+                (0..mine).map(|_| realm.boot_one(user_data.as_bytes())).collect::<Result<Vec<_>, _>>()
+            });
+        }
+        let mut booted = Vec::with_capacity(count);
+        while let Some(ended) = booting.join_next().await {
+            booted.extend(ended.map_err(|error| Report::new(exit::LOCAL, "booting ended").why(error))??);
+        }
+        Ok(booted)
+    }
+
+    fn boot_one(&self, user_data: &[u8]) -> Result<Newcomer, Report> {
+        let instance = self.instances.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let proof = documents::proof(instance, now());
+        let evidence = Evidence::read(user_data, proof, &documents::region_keys()).map_err(|error| error.report())?;
+        let dir = self.nodes.path().join(instance.to_string());
+        let state = login::prepare(&dir, &evidence, &mut rng()).map_err(|error| error.report())?;
+        Ok(Newcomer { dir, state, evidence })
+    }
+
+    /// A new connection to the broker.
+    pub(crate) async fn broker(&self, from: &transport::ClientEndpoint) -> Result<Link, Report> {
+        link(&self.servers.broker, from).await
+    }
+
+    /// A new connection to the key server.
+    pub(crate) async fn key_server(&self, from: &transport::ClientEndpoint) -> Result<Link, Report> {
+        link(&self.servers.key_server, from).await
+    }
+}
+
+impl Newcomer {
+    /// Logs in.
+    pub(crate) async fn login(mut self, link: &Link) -> Result<Node, Report> {
+        let session = login::login(link, &self.dir, &mut self.state, &self.evidence, &mut rng()).await;
+        let session = session.map_err(|error| error.report())?;
+        Ok(Node {
+            state: self.state,
+            session,
+        })
+    }
+}
+
+impl Node {
+    /// Gets a dataset ticket for a job that decrypts and encrypts.
+    pub(crate) async fn issue(&self, link: &Link, budget: u64) -> Result<DatasetSession, Report> {
+        let actions = Actions::new(&[Action::Decrypt, Action::Encrypt]);
+        let wanted = client::issue::Wanted {
+            dataset: DATASET.to_owned(),
+            actions: actions.ok_or_else(|| Report::new(exit::LOCAL, "no action"))?,
+            required: Default::default(),
+            life: LIFE,
+            budget,
+            kem: Kem::XWing,
+        };
+        let session = client::issue::issue(link, &self.state, &self.session, &wanted, now(), &mut rng()).await;
+        session.map_err(|error| error.report())
+    }
+
+    /// Presents a dataset ticket on a connection to the key server. Waits for as long as the key
+    /// server has not heard from the broker since the dataset was made known there.
+    pub(crate) async fn present(
+        &self,
+        session: &DatasetSession,
+        link: &Link,
+    ) -> Result<client::redeem::Presented, Report> {
+        let asked = Instant::now();
+        loop {
+            let opened = client::issue::Opened::check(session, &self.state.pins, now());
+            let opened = opened.map_err(|error| error.report())?;
+            match client::redeem::Presented::present(link.clone(), session, opened).await {
+                Ok(presented) => return Ok(presented),
+                Err(error) if error.refusal() == Some(Refusal::Lease) && asked.elapsed() < TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(error.report()),
+            }
+        }
+    }
+}
+
+async fn link(server: &client::link::Server, from: &transport::ClientEndpoint) -> Result<Link, Report> {
+    let address = server.addresses.first().and_then(|address| address.parse().ok());
+    let address = address.ok_or_else(|| Report::new(exit::LOCAL, "a server has no address"))?;
+    let connection = crate::floor::connect(from, address, server.tls_key.to_bytes()).await?;
+    Link::over(server, connection).map_err(|error| error.report())
+}
+
+fn done<R>(sent: Sent<R>) -> Result<R, Report> {
+    match sent {
+        Sent::Done(result) => Ok(result),
+        Sent::Before => Err(Report::new(exit::RETRY, "an answer was lost while the realm was set up")),
+    }
+}
+
+/// A directory in memory if there is one: every node of a fleet has a disk of its own, and here a
+/// thousand of them would wait for the one that the broker writes to.
+fn memory_dir() -> Result<tempfile::TempDir, Report> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("postern-bench-nodes.");
+    let dir = builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir());
+    dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))
+}

@@ -1,0 +1,208 @@
+//! Broker and key server as processes of their own, made by their own `init` and run as an operator
+//! would: default limits, default logs, data in a temporary directory, any free port of loopback.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use client::link::Server;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use store::files;
+use ticket_format::keys::{AdminKey, TicketKey, TlsKey};
+use ticket_format::report::{Report, exit};
+
+use crate::documents;
+
+/// The realm of every bench.
+pub(crate) const REALM: &str = "bench";
+/// For how long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Broker and key server, running. They are stopped, and their data removed, when this is dropped.
+pub(crate) struct Servers {
+    /// The broker.
+    pub(crate) broker: Server,
+    /// Its ticket-signing key.
+    pub(crate) ticket_key: TicketKey,
+    /// The key server.
+    pub(crate) key_server: Server,
+    // Stopped in this order, before the directory goes.
+    _key_server: Process,
+    _broker: Process,
+    dir: tempfile::TempDir,
+}
+
+/// What a server's file of public keys says, as far as it is needed here.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct PublicKeys {
+    tls_key: String,
+    ticket_key: Option<String>,
+}
+
+impl Servers {
+    /// Makes and starts both, with this admin.
+    pub(crate) async fn start(binaries: &Path, admin: AdminKey) -> Result<Self, Report> {
+        let dir = tempfile::Builder::new().prefix("postern-bench.").tempdir();
+        let dir = dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))?;
+        let regions = dir.path().join("regions");
+        let pem = regions.join(format!("{}.pem", documents::REGION));
+        fs::create_dir(&regions)
+            .and_then(|()| fs::write(&pem, documents::certificate()))
+            .map_err(|error| Report::new(exit::LOCAL, "cannot write a certificate").why(error))?;
+        let program = Program::new(binaries, "postern-broker", dir.path(), admin)?;
+        program.init(&["--region-keys-dir", &text(&regions)])?;
+        let (broker_process, address) = program.run("broker.toml").await?;
+        let keys_file = program.dir.join("broker-keys.toml");
+        let keys = public_keys(&keys_file)?;
+        let ticket_key = parsed(keys.ticket_key.as_deref().unwrap_or_default(), &keys_file)?;
+        let broker = server("broker", &keys, &keys_file, address)?;
+        set_address(&keys_file, address)?;
+        let program = Program::new(binaries, "postern-key-server", dir.path(), admin)?;
+        program.init(&["--broker-keys", &text(&keys_file)])?;
+        let (key_process, address) = program.run("key-server.toml").await?;
+        let keys_file = program.dir.join("server-keys.toml");
+        let key_server = server("key server", &public_keys(&keys_file)?, &keys_file, address)?;
+        Ok(Self {
+            broker,
+            ticket_key,
+            key_server,
+            _key_server: key_process,
+            _broker: broker_process,
+            dir,
+        })
+    }
+
+    /// The directory of this run, on the disk that the servers write to.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// One server's program and directory.
+struct Program {
+    path: PathBuf,
+    dir: PathBuf,
+    admin: AdminKey,
+}
+
+impl Program {
+    fn new(binaries: &Path, name: &str, parent: &Path, admin: AdminKey) -> Result<Self, Report> {
+        let path = binaries.join(name);
+        if !path.is_file() {
+            let report = Report::new(exit::NOT_FOUND, format!("{} is not there", path.display()));
+            return Err(report.next("run tools/bench, which builds it, or name its directory with --binaries"));
+        }
+        let dir = parent.join(name);
+        Ok(Self { path, dir, admin })
+    }
+
+    fn init(&self, more: &[&str]) -> Result<(), Report> {
+        let mut command = Command::new(&self.path);
+        let root = self.dir.with_extension("root");
+        command.arg("init").arg("--dir").arg(&self.dir);
+        command.args(["--realm", REALM, "--listen", "127.0.0.1:0", "--address", "127.0.0.1:0"]);
+        command.arg("--admin").arg(self.admin.to_string());
+        command.arg("--new-root-credential").arg(root).args(more);
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| self.failed("cannot be run", error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(self.failed("init failed", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+
+    /// Runs the server and waits until it listens.
+    async fn run(&self, config: &str) -> Result<(Process, SocketAddr), Report> {
+        let (ready, log) = (self.dir.join("ready"), self.dir.join("log"));
+        let file = File::create(&log).map_err(|error| self.failed("cannot write its log", error))?;
+        let mut command = Command::new(&self.path);
+        command.arg("run").arg("--config").arg(self.dir.join(config));
+        command.arg("--ready-file").arg(&ready);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = command.spawn().map_err(|error| self.failed("cannot be run", error))?;
+        let mut process = Process(child);
+        let started = Instant::now();
+        loop {
+            if let Ok(address) = fs::read_to_string(&ready) {
+                let address = address.trim().parse();
+                return Ok((process, address.map_err(|error| self.failed("wrote a strange ready file", error))?));
+            }
+            let ended = process.0.try_wait().ok().flatten();
+            if ended.is_some() || started.elapsed() > PATIENCE {
+                return Err(self.failed("did not start", last_lines(&log)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn failed(&self, what: &str, why: impl std::fmt::Display) -> Report {
+        Report::new(exit::LOCAL, format!("{} {what}", self.path.display())).why(why)
+    }
+}
+
+/// A server's process; it is asked to stop when this is dropped, and made to if it does not.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        // Fails only when the process has ended, which is what is wanted.
+        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        let asked = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if asked.elapsed() > PATIENCE {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The end of a log, for the person who has to find out.
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(3).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+}
+
+fn public_keys(path: &Path) -> Result<PublicKeys, Report> {
+    let read = store::config::read(path);
+    read.map_err(|error| Report::new(exit::LOCAL, "a server's public keys cannot be read").why(error))
+}
+
+fn parsed<K: std::str::FromStr>(key: &str, path: &Path) -> Result<K, Report> {
+    let wrong = || Report::new(exit::LOCAL, format!("{} has a key that is none", path.display()));
+    key.parse().map_err(|_| wrong())
+}
+
+fn server(word: &'static str, keys: &PublicKeys, path: &Path, address: SocketAddr) -> Result<Server, Report> {
+    let tls_key: TlsKey = parsed(&keys.tls_key, path)?;
+    Ok(Server {
+        word,
+        realm: REALM.to_owned(),
+        addresses: vec![address.to_string()],
+        tls_key,
+    })
+}
+
+/// Puts the port that the system chose into a file of public keys.
+fn set_address(path: &Path, address: SocketAddr) -> Result<(), Report> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Report::new(exit::LOCAL, "cannot rewrite the broker's public keys").why(error)
+    };
+    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let mut table: toml::Table = text.parse().map_err(|error| failed(&error))?;
+    let addresses = toml::Value::Array(vec![address.to_string().into()]);
+    table.insert("addresses".to_owned(), addresses);
+    files::write_private(path, table.to_string().as_bytes()).map_err(|error| failed(&error))
+}

@@ -1,0 +1,5 @@
+//! The `postern-admin` command.
+
+fn main() -> std::process::ExitCode {
+    tools::admin::main()
+}
