@@ -1,3 +1,7 @@
 //! End-to-end, attack and fault tests.
 
+pub mod bend;
+pub mod house;
 pub mod imds_stub;
+pub mod node;
+pub mod wire;

@@ -1,0 +1,735 @@
+//! A house: broker, key server, admin and nodes as real processes in a directory of its own.
+//!
+//! Servers listen on ports that the system chose. The first start tells which; from then on they
+//! stand in the configuration, so that a restarted server is found where tickets and records say.
+//! Everything ends with the house.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use client::link::Server;
+use rustix::process::{Pid, Signal, kill_process};
+use store::sealed::RootKey;
+use ticket_format::bootstrap::Bootstrap;
+use ticket_format::keys::{AdminSecret, FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
+
+use crate::wire::rng;
+
+/// The realm of every house.
+pub const REALM: &str = "test-realm";
+/// The dataset that every house has.
+pub const DATASET: &str = "faces";
+/// Permits every node every action.
+pub const OPEN_POLICY: &str = "@id(\"all\")\npermit(principal, action, resource);\n";
+/// The passphrase of the admin's key; a canary that must turn up nowhere.
+pub const PASSPHRASE: &str = "canary passphrase eleven herons";
+
+/// Long enough for a debug build on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// A program of the workspace, beside the test that runs.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this program's path");
+    // target/debug/deps/test-hash -> target/debug/name
+    let path = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("a target directory")
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace` first",
+        path.display()
+    );
+    path
+}
+
+/// A command that sees nothing of the environment but what it needs to run.
+#[must_use]
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    command.env_clear().stdin(Stdio::null());
+    for kept in ["PATH", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command.env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// Writes a file that only its owner may read.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn private(path: &Path, bytes: &[u8]) {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(bytes))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// What a command that ended said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Its exit code; none: a signal.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Said {
+    /// Its standard output as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard output, after holding that it ended well.
+    ///
+    /// # Panics
+    /// When it did not.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.text(), self.stderr);
+        self.text()
+    }
+}
+
+/// One server process and its files.
+#[derive(Debug)]
+pub struct Daemon {
+    program: &'static str,
+    config: PathBuf,
+    ready: PathBuf,
+    /// Everything it wrote to stderr, over all its starts.
+    pub log: PathBuf,
+    child: Option<Child>,
+    /// Further variables for its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Daemon {
+    fn new(program: &'static str, dir: &Path, config: &str) -> Self {
+        Self {
+            program,
+            config: dir.join(config),
+            ready: dir.join("ready"),
+            log: dir.join("log"),
+            child: None,
+            environment: Vec::new(),
+        }
+    }
+
+    /// The command that starts it.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = command(self.program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--ready-file")
+            .arg(&self.ready);
+        command
+    }
+
+    /// Starts it and waits until it listens; returns where.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(&mut self) -> SocketAddr {
+        let command = self.command();
+        self.start_as(command)
+    }
+
+    /// Starts it by another command line.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_as(&mut self, mut command: Command) -> SocketAddr {
+        assert!(self.child.is_none(), "{} runs already", self.program);
+        let _ = fs::remove_file(&self.ready);
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("a log file");
+        command
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.program));
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(address) = fs::read_to_string(&self.ready)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+            {
+                self.child = Some(child);
+                return address;
+            }
+            if let Some(status) = child.try_wait().expect("a child") {
+                panic!("{} ended with {status}:\n{}", self.program, self.log());
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} does not come up:\n{}",
+                self.program,
+                self.log()
+            );
+            // The server is another process: its file is all there is to wait for.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Runs it until it ends by itself, for starts that must fail.
+    ///
+    /// # Panics
+    /// When it runs on.
+    #[must_use]
+    pub fn fails(&self) -> Said {
+        let _ = fs::remove_file(&self.ready);
+        ended(self.command())
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Whether its process is there.
+    pub fn runs(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Memory that it holds, in KiB.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a size");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number")
+    }
+
+    /// Ends it as an operator would.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM)
+    }
+
+    /// Ends it in the middle of whatever it does.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&mut self, signal: Signal) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let pid = Pid::from_child(&child);
+        kill_process(pid, signal).expect("a process");
+        child.wait().expect("it ended")
+    }
+
+    /// Kills and starts it again; the address stays.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        self.start();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs a command to its end, at most half a minute.
+///
+/// # Panics
+/// When it runs on.
+#[must_use]
+pub fn ended(mut command: Command) -> Said {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let deadline = Instant::now() + START;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let read = |stream: Option<Box<dyn std::io::Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut stream) = stream {
+                let _ = stream.read_to_end(&mut bytes);
+            }
+            bytes
+        })
+    };
+    let out = read(out.map(|stream| Box::new(stream) as _));
+    let err = read(err.map(|stream| Box::new(stream) as _));
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            let (stdout, stderr) = (out.join().expect("read"), err.join().expect("read"));
+            return Said {
+                code: status.code(),
+                stdout,
+                stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            };
+        }
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{command:?} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The value of `name = "value"` in one of the servers' public files.
+fn quoted(path: &Path, name: &str) -> String {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
+    let line = line.unwrap_or_else(|| panic!("{} has no {name}", path.display()));
+    line.trim().trim_matches('"').to_owned()
+}
+
+/// Replaces what stands behind `name =` at the start of a line.
+///
+/// # Panics
+/// When the file cannot be changed, or has no such line.
+pub fn set(path: &Path, name: &str, value: &str) {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut found = false;
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| match line.strip_prefix(name).map(str::trim_start) {
+            Some(rest) if rest.starts_with('=') => {
+                found = true;
+                format!("{name} = {value}")
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    assert!(found, "{} has no {name}", path.display());
+    let mode = fs::metadata(path).expect("a file").permissions();
+    fs::write(path, lines.join("\n") + "\n").expect("written");
+    fs::set_permissions(path, mode).expect("a mode");
+}
+
+/// A running house.
+#[derive(Debug)]
+pub struct House {
+    /// The broker.
+    pub broker: Daemon,
+    /// The key server.
+    pub key_server: Daemon,
+    /// An admin whose key the test holds; the other one is `postern-admin`'s.
+    pub admin: AdminSecret,
+    /// Everything on disk.
+    pub dir: tempfile::TempDir,
+    launches: std::cell::Cell<usize>,
+}
+
+impl House {
+    /// Starts both servers, and makes policy and dataset through `postern-admin`.
+    ///
+    /// # Panics
+    /// When anything of it fails.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// As [`House::start`], with further arguments for `dataset create`.
+    ///
+    /// # Panics
+    /// When anything of it fails.
+    #[must_use]
+    pub fn with(dataset: &[&str]) -> Self {
+        let house = Self::bare();
+        house
+            .admin_does(&[
+                "policy",
+                "set",
+                house.policy_file(OPEN_POLICY).to_str().expect("text"),
+            ])
+            .ok();
+        let policy = house.policy_file(OPEN_POLICY);
+        let record = house.record();
+        let mut create = vec!["dataset", "create", DATASET, "--policy"];
+        create.extend([
+            policy.to_str().expect("text"),
+            "--out",
+            record.to_str().expect("text"),
+        ]);
+        create.extend(dataset);
+        house.admin_does(&create).ok();
+        house
+    }
+
+    /// Both servers, without policy or dataset.
+    ///
+    /// # Panics
+    /// When anything of it fails.
+    #[must_use]
+    pub fn bare() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("postern-house-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir()
+            .expect("a directory");
+        let root = dir.path();
+        private(&root.join("passphrase"), PASSPHRASE.as_bytes());
+        let at = |name: &str| root.join(name);
+        let (broker_dir, server_dir) = (at("broker"), at("key-server"));
+        let mut init = command("postern-admin");
+        init.args(["init", "--realm", REALM, "--out"])
+            .arg(at("admin"));
+        init.arg("--broker")
+            .arg(broker_dir.join("broker-keys.toml"));
+        init.arg("--key-server")
+            .arg(server_dir.join("server-keys.toml"));
+        init.arg("--passphrase-file").arg(at("passphrase"));
+        let cli_admin = ended(init).ok().trim().to_owned();
+        let admin = AdminSecret::generate(&mut rng());
+        let admins = [cli_admin, admin.public().to_string()];
+
+        let mut init = command("postern-broker");
+        init.args([
+            "init",
+            "--realm",
+            REALM,
+            "--listen",
+            "127.0.0.1:0",
+            "--address",
+            "127.0.0.1:1",
+            "--dir",
+        ])
+        .arg(&broker_dir);
+        init.args(admins.iter().flat_map(|admin| ["--admin", admin.as_str()]));
+        init.arg("--new-root-credential").arg(at("broker-root"));
+        ended(init).ok();
+        let mut broker = Daemon::new("postern-broker", &broker_dir, "broker.toml");
+        let address = broker.start();
+        set(
+            &broker_dir.join("broker-keys.toml"),
+            "addresses",
+            &format!("[\"{address}\"]"),
+        );
+        set(
+            &broker_dir.join("broker.toml"),
+            "listen",
+            &format!("\"{address}\""),
+        );
+
+        let mut init = command("postern-key-server");
+        init.args([
+            "init",
+            "--realm",
+            REALM,
+            "--listen",
+            "127.0.0.1:0",
+            "--address",
+            "127.0.0.1:1",
+            "--dir",
+        ])
+        .arg(&server_dir);
+        init.args(admins.iter().flat_map(|admin| ["--admin", admin.as_str()]));
+        init.arg("--broker-keys")
+            .arg(broker_dir.join("broker-keys.toml"));
+        init.arg("--new-root-credential").arg(at("key-server-root"));
+        ended(init).ok();
+        let mut key_server = Daemon::new("postern-key-server", &server_dir, "key-server.toml");
+        let address = key_server.start();
+        set(
+            &server_dir.join("server-keys.toml"),
+            "addresses",
+            &format!("[\"{address}\"]"),
+        );
+        set(
+            &server_dir.join("key-server.toml"),
+            "listen",
+            &format!("\"{address}\""),
+        );
+        Self {
+            broker,
+            key_server,
+            admin,
+            dir,
+            launches: std::cell::Cell::new(0),
+        }
+    }
+
+    /// A path in the house.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The dataset's record, as producers get it.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.path("faces.record")
+    }
+
+    /// A file with a policy.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn policy_file(&self, text: &str) -> PathBuf {
+        let path = self.path("policy.cedar");
+        fs::write(&path, text).expect("written");
+        path
+    }
+
+    /// Runs `postern-admin` to its end.
+    pub fn admin_does(&self, arguments: &[&str]) -> Said {
+        let mut admin = command("postern-admin");
+        admin
+            .args(arguments)
+            .arg("--config")
+            .arg(self.path("admin/admin.toml"));
+        admin.arg("--passphrase-file").arg(self.path("passphrase"));
+        ended(admin)
+    }
+
+    /// The broker, as callers know it.
+    #[must_use]
+    pub fn broker_server(&self) -> Server {
+        server("broker", &self.path("broker/broker-keys.toml"))
+    }
+
+    /// The key server, as callers know it.
+    #[must_use]
+    pub fn key_server_server(&self) -> Server {
+        server("key server", &self.path("key-server/server-keys.toml"))
+    }
+
+    /// The broker's ticket key.
+    #[must_use]
+    pub fn ticket_key(&self) -> TicketKey {
+        key(&self.path("broker/broker-keys.toml"), "ticket-key")
+    }
+
+    /// The broker's feed key.
+    #[must_use]
+    pub fn feed_key(&self) -> FeedKey {
+        key(&self.path("broker/broker-keys.toml"), "feed-key")
+    }
+
+    /// The key server's signing key.
+    #[must_use]
+    pub fn signing_key(&self) -> ServerKey {
+        key(&self.path("key-server/server-keys.toml"), "signing-key")
+    }
+
+    /// A launch made by `postern-admin`, for instances of an account that AWS launched at any time;
+    /// returns its user-data.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn user_data(&self, account: &str, more: &[&str]) -> String {
+        let number = self.launches.get();
+        self.launches.set(number + 1);
+        let out = self.path(&format!("user-data-{number}"));
+        let mut create = vec![
+            "launch",
+            "create",
+            "--account",
+            account,
+            "--not-before",
+            "2015-01-01T00:00:00Z",
+        ];
+        create.extend([
+            "--expires",
+            "2099-01-01T00:00:00Z",
+            "--max-age",
+            "20000d",
+            "--out",
+            out.to_str().expect("text"),
+        ]);
+        create.extend(more);
+        self.admin_does(&create).ok();
+        let text = fs::read_to_string(&out).expect("user-data");
+        fs::remove_file(&out).expect("it is gone: the secret is for the node alone");
+        text
+    }
+
+    /// As [`House::user_data`], read.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn launch(&self, account: &str) -> Bootstrap {
+        Bootstrap::find(self.user_data(account, &[]).as_bytes()).expect("a bootstrap")
+    }
+
+    /// The key server's signing key itself: what somebody with disk and root credential would have.
+    ///
+    /// # Panics
+    /// When it does not open.
+    #[must_use]
+    pub fn signing_secret(&self) -> ServerSecret {
+        ServerSecret::from_seed(&self.sealed_seed("key-server", "key-server-root", "signing"))
+    }
+
+    /// A seed sealed in a server's data directory, opened with the root credential.
+    ///
+    /// # Panics
+    /// When it does not open.
+    #[must_use]
+    pub fn sealed_seed(&self, server: &str, credential: &str, name: &str) -> [u8; 32] {
+        let credential = fs::read(self.path(credential)).expect("a credential");
+        let root = RootKey::from_credential(&credential).expect("a root key");
+        let place = format!("keys/{name}.sealed");
+        let sealed = fs::read(self.path(server).join("data").join(&place)).expect("a sealed key");
+        let seed = root.open(&place, &sealed).expect("it opens");
+        seed.as_slice().try_into().expect("32 bytes")
+    }
+
+    /// Holds that nobody panicked and both servers run.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub fn is_sound(&mut self) {
+        for daemon in [&mut self.broker, &mut self.key_server] {
+            assert!(
+                daemon.runs(),
+                "{} is gone:\n{}",
+                daemon.program,
+                daemon.log()
+            );
+            let log = daemon.log();
+            assert!(
+                !log.contains("panicked"),
+                "{} panicked:\n{log}",
+                daemon.program
+            );
+        }
+    }
+}
+
+fn key<K: std::str::FromStr>(path: &Path, name: &str) -> K {
+    quoted(path, name)
+        .parse()
+        .unwrap_or_else(|_| panic!("{name} of {} is no key", path.display()))
+}
+
+fn server(word: &'static str, path: &Path) -> Server {
+    let tls_key: TlsKey = key(path, "tls-key");
+    let address = quoted(path, "addresses");
+    let address = address.trim_matches(['[', ']', '"', ' ']).to_owned();
+    Server {
+        word,
+        realm: REALM.to_owned(),
+        addresses: vec![address],
+        tls_key,
+    }
+}
+
+/// Every file below a directory, with its bytes.
+#[must_use]
+pub fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(path),
+                Ok(kind) if kind.is_file() => {
+                    let bytes = File::open(&path).and_then(|mut file| {
+                        let mut bytes = Vec::new();
+                        std::io::Read::read_to_end(&mut file, &mut bytes).map(|_| bytes)
+                    });
+                    found.push((path, bytes.unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Copies a directory with its modes.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    fs::set_permissions(to, fs::metadata(from).expect("a directory").permissions())
+        .expect("a mode");
+    for entry in fs::read_dir(from).expect("a directory").flatten() {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().expect("a type").is_dir() {
+            copy_dir(&source, &target);
+        } else {
+            fs::copy(&source, &target)
+                .unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+        }
+    }
+}
