@@ -146,7 +146,7 @@ pub struct View<'a> {
     /// Who has the job's proof key.
     pub proof_key: Option<KeyUse>,
     /// Gives the reason of a denial that hits these facts.
-    pub denied: &'a dyn Fn(&TicketFacts<'_>) -> Option<String>,
+    pub denied: &'a (dyn Fn(&TicketFacts<'_>) -> Option<String> + Sync),
 }
 
 /// A request that the policy permits. What is left is the budget.

@@ -1,1 +1,160 @@
-//! .
+//! `broker.toml`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use store::config::ConfigError;
+use store::files::{self, FileError};
+use ticket_format::iid::{RegionKeys, RegionKeysError};
+use ticket_format::keys::AdminKey;
+use ticket_format::limits;
+
+use super::limits::Limits;
+use super::secrets::RootKeyConfig;
+
+/// Most admins: as many as a bootstrap carries.
+const ADMINS: usize = 16;
+/// Largest certificate file, in bytes.
+const PEM: u64 = 16 * 1024;
+
+/// The configuration as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The realm's name.
+    pub realm: String,
+    /// Where to listen (UDP); port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Store, log and sealed keys.
+    pub data_dir: PathBuf,
+    /// The admins' public keys, in hexadecimal.
+    pub admins: Vec<String>,
+    /// Where the root key comes from.
+    pub root_key: RootKeyConfig,
+    /// A directory of `<region>.pem` in place of the built-in keys of AWS's regions.
+    #[serde(default)]
+    pub region_keys_dir: Option<PathBuf>,
+    /// Where to serve `/metrics` and `/healthz` (loopback HTTP).
+    #[serde(default)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// A file that gets the bound address once the broker serves.
+    #[serde(default)]
+    pub ready_file: Option<PathBuf>,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// `[limits]`: what differs from the defaults.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LimitsConfig {
+    /// See [`Limits::logins_per_second`].
+    pub logins_per_second: Option<NonZeroU32>,
+    /// See [`Limits::login_burst`].
+    pub login_burst: Option<NonZeroU32>,
+    /// See [`Limits::budget_window`]; here in hours.
+    pub budget_window_hours: Option<NonZeroU32>,
+    /// See [`Limits::budget_tickets`].
+    pub budget_tickets: Option<NonZeroU32>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that it names.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The region keys.
+    #[error("region-keys-dir: {0}")]
+    Regions(#[from] RegionKeysError),
+    /// A value.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// A configuration that holds.
+#[derive(Debug)]
+pub struct Checked {
+    /// As written, paths resolved against the file's directory.
+    pub config: Config,
+    /// The admins' keys.
+    pub admins: Vec<AdminKey>,
+    /// The region keys.
+    pub regions: RegionKeys,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to its directory.
+    ///
+    /// # Errors
+    /// [`Fault`]: file, line, what was expected.
+    pub fn read(path: &Path) -> Result<Checked, Fault> {
+        let mut config: Self = store::config::read(path)?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let root = &mut config.root_key;
+        let optional = [&mut root.credential, &mut root.passphrase_file, &mut config.region_keys_dir, &mut config.ready_file];
+        for path in optional.into_iter().flatten().chain([&mut config.data_dir]) {
+            *path = base.join(&*path);
+        }
+        config.check()
+    }
+
+    fn check(self) -> Result<Checked, Fault> {
+        if !(1..=limits::NAME).contains(&self.realm.len()) {
+            return Err(Fault::Value("realm must have 1 to 128 bytes".to_owned()));
+        }
+        if !(1..=ADMINS).contains(&self.admins.len()) {
+            return Err(Fault::Value(format!("admins must name 1 to {ADMINS} keys, or nobody could administer the broker")));
+        }
+        let mut admins: Vec<AdminKey> = Vec::new();
+        for text in &self.admins {
+            let key = text.parse().map_err(|_| Fault::Value(format!("admins: {text:?} is no Ed25519 public key in 64 hexadecimal digits")))?;
+            if admins.contains(&key) {
+                return Err(Fault::Value(format!("admins: {text} stands there twice")));
+            }
+            admins.push(key);
+        }
+        if self.root_key.credential.is_some() == self.root_key.passphrase_file.is_some() {
+            return Err(Fault::Value("[root-key] needs exactly one of credential and passphrase-file".to_owned()));
+        }
+        if let Some(metrics) = self.metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            return Err(Fault::Value(format!("metrics-listen: {metrics} is not a loopback address; the page has no access control")));
+        }
+        let regions = match &self.region_keys_dir {
+            Some(dir) => region_keys(dir)?,
+            None => RegionKeys::built_in(),
+        };
+        let defaults = Limits::default();
+        let limits = Limits {
+            logins_per_second: self.limits.logins_per_second.unwrap_or(defaults.logins_per_second),
+            login_burst: self.limits.login_burst.unwrap_or(defaults.login_burst),
+            budget_window: self.limits.budget_window_hours.map_or(defaults.budget_window, |hours| u64::from(hours.get()) * 3_600),
+            budget_tickets: self.limits.budget_tickets.map_or(defaults.budget_tickets, |tickets| tickets.get().into()),
+        };
+        Ok(Checked { config: self, admins, regions, limits })
+    }
+}
+
+/// Reads every `<region>.pem` of a directory.
+fn region_keys(dir: &Path) -> Result<RegionKeys, Fault> {
+    let unreadable = |source| Fault::File(FileError::Io { path: dir.to_owned(), source });
+    let mut pems = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            let text = String::from_utf8(files::read_bounded(&path, PEM)?)
+                .map_err(|_| Fault::Value(format!("{} is not text", path.display())))?;
+            let region = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            pems.push((region, text));
+        }
+    }
+    Ok(RegionKeys::from_pems(pems)?)
+}

@@ -1,1 +1,159 @@
-//! .
+//! `postern-broker init`: keys, configuration, and the public files that others read.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use getrandom::SysRng;
+use rand_core::{Rng, UnwrapErr};
+use serde::{Deserialize, Serialize};
+use store::files::{self, FileError};
+use ticket_format::keys::AdminKey;
+
+use super::secrets::{self, RootKeyConfig, Secrets, SecretsError};
+
+/// `broker-keys.toml`: what key servers, admins and clients need to know of a broker.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BrokerKeys {
+    /// The realm's name.
+    pub realm: String,
+    /// Addresses, `host:port`.
+    pub addresses: Vec<String>,
+    /// Its TLS key: its identity. Hexadecimal, as the others.
+    pub tls_key: String,
+    /// Verifies tickets.
+    pub ticket_key: String,
+    /// Verifies feed answers.
+    pub feed_key: String,
+}
+
+/// What a new broker is made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where everything goes.
+    pub dir: PathBuf,
+    /// The realm's name.
+    pub realm: String,
+    /// Where it will listen.
+    pub listen: SocketAddr,
+    /// Addresses that others reach it at.
+    pub addresses: Vec<String>,
+    /// The admins.
+    pub admins: Vec<AdminKey>,
+    /// Where the root key is.
+    pub root: RootKeyConfig,
+    /// A credential file to be made first, with a fresh root key.
+    pub new_credential: Option<PathBuf>,
+    /// Where to serve metrics.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Why nothing was made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A key.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A value.
+    #[error("{0}")]
+    Value(String),
+}
+
+fn create_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let wrap = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
+        _ => FileError::Io { path: path.to_owned(), source },
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(wrap)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrap)
+}
+
+/// Makes a broker's directory: `broker.toml`, `broker-keys.toml`, `broker-key.cose`, `data/`. Replaces
+/// nothing.
+///
+/// # Errors
+/// [`InitError`].
+pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
+    let rng = &mut UnwrapErr(SysRng);
+    let config = plan.dir.join("broker.toml");
+    if config.exists() {
+        return Err(FileError::Exists(config).into());
+    }
+    files::private_dir(&plan.dir)?;
+    if let Some(path) = &plan.new_credential {
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        rng.fill_bytes(key.as_mut());
+        files::create_private(path, key.as_ref())?;
+    }
+    let data = plan.dir.join("data");
+    secrets::prepare(&data, rng)?;
+    let made = Secrets::create(&data, &plan.root.open(&data)?, rng)?;
+    let keys = BrokerKeys {
+        realm: plan.realm.clone(),
+        addresses: plan.addresses.clone(),
+        tls_key: made.tls.public().to_string(),
+        ticket_key: made.ticket.public().to_string(),
+        feed_key: made.feed.public().to_string(),
+    };
+    let text = toml::to_string(&keys).map_err(|error| InitError::Value(error.to_string()))?;
+    let heading = "# Public: what key servers, admins and clients need to know of this broker.\n";
+    create_public(&plan.dir.join("broker-keys.toml"), format!("{heading}{text}").as_bytes())?;
+    create_public(&plan.dir.join("broker-key.cose"), &made.ticket.public().to_cose_key())?;
+    // Last: a directory with a configuration is a whole one.
+    create_public(&config, configuration(plan)?.as_bytes())?;
+    Ok(keys)
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn configuration(plan: &Plan) -> Result<String, InitError> {
+    let path = |path: &Path| {
+        let absolute = std::path::absolute(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+        let text = absolute.to_str().ok_or_else(|| InitError::Value(format!("{} is not UTF-8", absolute.display())))?;
+        Ok::<_, InitError>(quoted(text))
+    };
+    let admins: Vec<String> = plan.admins.iter().map(|admin| format!("  \"{admin}\",\n")).collect();
+    let root = match (&plan.root.credential, &plan.root.passphrase_file) {
+        (Some(file), None) => format!("credential = {}", path(file)?),
+        (None, Some(file)) => format!("passphrase-file = {}", path(file)?),
+        _ => return Err(SecretsError::RootKeySource.into()),
+    };
+    let metrics = plan.metrics.map_or_else(|| "# metrics-listen = \"127.0.0.1:9464\"".to_owned(), |at| format!("metrics-listen = \"{at}\""));
+    Ok(format!(
+        "# Configuration of a Postern broker. Relative paths are relative to this file.\n\
+         realm = {realm}\n\
+         # UDP. Port 0 lets the system choose; the address is printed at start.\n\
+         listen = \"{listen}\"\n\
+         # Store, audit log and sealed keys.\n\
+         data-dir = \"data\"\n\
+         # Public keys of the admins, in hexadecimal.\n\
+         admins = [\n{admins}]\n\
+         # Loopback HTTP with /metrics and /healthz.\n\
+         {metrics}\n\
+         # A file that gets the bound address once the broker serves.\n\
+         # ready-file = \"broker.ready\"\n\
+         # A directory of <region>.pem in place of the built-in keys of AWS's regions.\n\
+         # region-keys-dir = \"region-keys\"\n\
+         \n\
+         # Where the key comes from that seals this broker's secrets: credential or passphrase-file.\n\
+         [root-key]\n\
+         {root}\n\
+         \n\
+         # Bounds; these are the defaults.\n\
+         [limits]\n\
+         # logins-per-second = 50     # of one source, in the long run\n\
+         # login-burst = 1024         # of one source, at once\n\
+         # budget-window-hours = 24   # a node's budgets for one dataset are summed over this time\n\
+         # budget-tickets = 24        # to at most so many times the dataset record's own most\n",
+        realm = quoted(&plan.realm),
+        listen = plan.listen,
+        admins = admins.concat(),
+    ))
+}

@@ -446,7 +446,7 @@ impl Broker {
         Ok(())
     }
 
-    fn show_state(&self) {
+    pub(crate) fn show_state(&self) {
         self.metrics.state(self.denials.count(), self.denials.head().epoch, self.audit.log().head().0);
     }
 
