@@ -1,6 +1,6 @@
 //! The key server's program.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -29,6 +29,8 @@ fn logging(cli: &Cli) -> Result<(), Report> {
     let filter = EnvFilter::try_new(&cli.log);
     let filter = filter.map_err(|error| Report::new(exit::USAGE, "--log is not understood").why(error))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = builder.with_ansi(colours);
     match cli.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -105,6 +105,11 @@ impl Service {
     }
 
     async fn act_on(&self, statement: &VerifiedStatement, bytes: &[u8], entry: Entry) -> Result<AdministerAnswer, Refused> {
+        // rule: ADM-2 — asked here so that a replay is told as one; the commit holds it.
+        let used = records::statement(statement.id());
+        if self.store.get(used.as_bytes()).await?.is_some() {
+            return Err(Refused::Replayed);
+        }
         let plan = self.plan(statement)?;
         let entry = match plan.dataset() {
             Some(dataset) => entry.dataset(dataset),
@@ -118,7 +123,7 @@ impl Service {
             .put(records::TIME, self.state.latest.get().to_cbor());
         let revision = match self.store.commit(transaction).await? {
             Outcome::Committed(revision) => revision,
-            Outcome::Conflict { key } if key == records::statement(statement.id()).into_bytes() => return Err(Refused::Replayed),
+            Outcome::Conflict { key } if key == used.as_bytes() => return Err(Refused::Replayed),
             Outcome::Conflict { key } if key.starts_with(b"dataset-name/") => return Err(Refused::Exists),
             Outcome::Conflict { .. } => return Err(Refused::Raced),
         };

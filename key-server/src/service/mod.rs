@@ -155,9 +155,10 @@ impl Service {
             return Err(Failed::known(error, entry));
         }
         let released = {
+            let moment = self.moment();
             // rule: DEN-5
             let permit = self.state.gate.permit();
-            opened.release(&self.state, connection, self.moment(), &permit)
+            opened.release(&self.state, connection, moment, &permit)
         };
         let subject = entry.subject.as_deref().unwrap_or_default();
         match released {
@@ -192,10 +193,11 @@ impl Service {
         };
         let count = decided.count();
         let released = {
+            let moment = self.moment();
             // rule: DEN-5 — what is released under this permit has left before an epoch that is applied
             // from here on is acknowledged.
             let permit = self.state.gate.permit();
-            decided.release(&self.state, self.moment(), &permit, &appended, bytes, &mut rng())
+            decided.release(&self.state, moment, &permit, &appended, bytes, &mut rng())
         };
         let answer = released.map_err(|refused| self.withheld(&entry, refused))?;
         self.metrics.released(entry.kind, count);
@@ -275,6 +277,3 @@ impl Service {
 fn dataset_of(entry: &Entry) -> String {
     entry.dataset.map(|id| id.to_string()).unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests;

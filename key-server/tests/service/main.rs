@@ -1,0 +1,8 @@
+//! The whole key server in one process, attacked: each test is one rule and goes red without it.
+
+mod administer;
+mod batch;
+mod denials;
+mod present;
+mod restart;
+mod rig;

@@ -1,0 +1,454 @@
+//! A whole key server in one process: real store, log, vault and policies; the test holds the clock,
+//! the broker's keys and the connections' exporter values.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use audit_log::AuditLog;
+use bytes::Bytes;
+use getrandom::SysRng;
+use key_server::clock::Clock;
+use key_server::feed::{News, Received};
+use key_server::service::{Identity, Parts, Service, StartError};
+use key_server::state::Connection;
+use rand_core::UnwrapErr;
+use store::sealed::RootKey;
+use store::{Options, RedbStore};
+use ticket_format::cbor::{Decode, Encode};
+use ticket_format::denial::{Denial, Selector, chain_next};
+use ticket_format::entry::Entry;
+use ticket_format::ids::{
+    DatasetId, EvidenceHash, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId, StatementDigest, StatementId, TicketHash, TicketId,
+};
+use ticket_format::keys::{AdminSecret, ProofSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
+use ticket_format::messages::administer::AdministerAnswer;
+use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
+use ticket_format::messages::present::{PresentAnswer, PresentBody};
+use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RefusalNotice, Request, Verb};
+use ticket_format::seal::{AnswerId, Kem, SealingKey, SealingSecret, Session, session_info};
+use ticket_format::sign::{Channel, Exporter, Proof};
+use ticket_format::statement::{ActBody, DatasetCreate, DatasetCreated, Payload};
+use ticket_format::ticket::{self, Action, Actions, Attributes, Audience, Common, DatasetClaims};
+use ticket_format::time::Timestamp;
+use ticket_format::{Context, Refusal, labels, limits};
+use zeroize::Zeroizing;
+
+pub(crate) const REALM: &str = "test";
+pub(crate) const START: u64 = 1_800_000_000;
+pub(crate) const POLICY: &str = r#"
+@id("team") permit (principal, action in Postern::Action::"use", resource) when { principal.account == "123456789012" };
+@id("no-selling") forbid (principal, action, resource)
+when { context.pairs.hasTag("purpose") && context.pairs.getTag("purpose") == "sell" };
+"#;
+
+pub(crate) fn rng() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
+}
+
+type Hook = (u64, Box<dyn FnOnce() + Send>);
+
+/// Stands still unless told otherwise; can do something between two readings.
+#[derive(Default)]
+pub(crate) struct TestClock {
+    seconds: AtomicU64,
+    millis: AtomicU64,
+    hook: Mutex<Option<Hook>>,
+}
+
+impl TestClock {
+    /// Sets civil time, in seconds after the start.
+    pub(crate) fn set(&self, seconds: u64) {
+        self.seconds.store(START + seconds, Ordering::SeqCst);
+    }
+
+    /// Sets monotonic time.
+    pub(crate) fn set_monotonic(&self, millis: u64) {
+        self.millis.store(millis, Ordering::SeqCst);
+    }
+
+    /// Does this just before the `n`th reading of civil time from now.
+    pub(crate) fn before_reading(&self, n: u64, hook: impl FnOnce() + Send + 'static) {
+        *self.hook.lock().unwrap() = Some((n, Box::new(hook)));
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let due = {
+            let mut hook = self.hook.lock().unwrap();
+            match &mut *hook {
+                Some((1, _)) => hook.take(),
+                Some((n, _)) => {
+                    *n -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some((_, hook)) = due {
+            hook();
+        }
+        Timestamp::from_seconds(self.seconds.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::SeqCst))
+    }
+}
+
+/// What outlives a restart.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) broker: TicketSecret,
+    pub(crate) admin: AdminSecret,
+    tls: TlsSecret,
+    signing: ServerSecret,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let rng = &mut rng();
+        let clock = Arc::new(TestClock::default());
+        clock.set(0);
+        clock.set_monotonic(10_000);
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            clock,
+            broker: TicketSecret::generate(rng),
+            admin: AdminSecret::generate(rng),
+            tls: TlsSecret::generate(rng),
+            signing: ServerSecret::generate(rng),
+        }
+    }
+
+    pub(crate) fn server(&self) -> TlsKey {
+        self.tls.public()
+    }
+
+    pub(crate) async fn try_start(&self) -> Result<(Arc<Service>, AuditLog), StartError> {
+        let path = self.dir.path();
+        let store = RedbStore::open(path.join("store.redb"), Options::default()).unwrap();
+        let (log, _) = AuditLog::open(path.join("audit.log"), &audit_log::Options::default()).unwrap();
+        let identity = Identity {
+            realm: REALM.into(),
+            tls_key: self.tls.public(),
+            signing: ServerSecret::from_seed(&self.signing.seed()),
+            ticket_key: self.broker.public(),
+            admins: vec![self.admin.public()],
+        };
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
+        let root = RootKey::from_credential(&[7; 32]).unwrap();
+        let lease = Duration::from_secs(5);
+        let parts = Parts { identity, root, store: Arc::new(store.clone()), log: log.clone(), clock, lease };
+        let started = Service::start(parts).await;
+        if started.is_err() {
+            // What is not closed keeps its lock for a while.
+            store::Store::close(&store).await;
+            log.close().await;
+        }
+        Ok((started?, log))
+    }
+
+    /// Starts, with a lease.
+    pub(crate) async fn start(self) -> Rig {
+        let (service, log) = self.try_start().await.unwrap();
+        service.state.lease.extend(self.clock.monotonic());
+        Rig { world: self, service, log, dataset: None }
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    pub(crate) service: Arc<Service>,
+    pub(crate) log: AuditLog,
+    dataset: Option<DatasetCreated>,
+}
+
+/// What an admin wants of the test's dataset.
+pub(crate) fn wanted(name: &str) -> DatasetCreate {
+    DatasetCreate {
+        name: name.into(),
+        tags: BTreeMap::new(),
+        policy: POLICY.into(),
+        producers: Vec::new(),
+        kems: vec![Kem::XWing],
+        max_budget: 10_000,
+        max_life: 7_200,
+    }
+}
+
+/// A server with one dataset, `faces`.
+pub(crate) async fn rig() -> Rig {
+    let mut rig = World::new().start().await;
+    let created = rig.administer(&wanted("faces")).await.unwrap();
+    rig.dataset = Some(created);
+    rig
+}
+
+impl Rig {
+    pub(crate) fn dataset(&self) -> &DatasetCreated {
+        self.dataset.as_ref().unwrap()
+    }
+
+    pub(crate) async fn restart(self) -> Self {
+        self.service.close().await;
+        drop(self.service);
+        let mut rig = self.world.start().await;
+        rig.dataset = self.dataset;
+        rig
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    /// A connection whose exporter values are made of this byte.
+    pub(crate) fn connect(&self, byte: u8) -> Arc<Connection> {
+        self.service.connected([byte; 32], [byte ^ 0xff; 32], Some([10, 0, 0, 1].into()))
+    }
+
+    pub(crate) async fn exchange(&self, connection: &Arc<Connection>, request: Vec<u8>) -> Answer {
+        Answer::parse(&self.service.exchange(connection, Bytes::from(request)).await).unwrap()
+    }
+
+    pub(crate) fn statement<B: ActBody>(&self, body: &B) -> Vec<u8> {
+        let id = StatementId::random(&mut rng());
+        Payload::act(id, REALM, self.world.server(), self.now(), 600, body).sign(&[&self.world.admin]).unwrap()
+    }
+
+    pub(crate) async fn send_statement(&self, statement: &[u8]) -> Result<(Vec<u8>, Receipt), RefusalNotice> {
+        let request = Request::encode_parts(Verb::Administer, statement, &[]);
+        match self.exchange(&self.connect(200), request).await {
+            Answer::Done { body, .. } => {
+                let answer = AdministerAnswer::from_cbor(&body, limits::MESSAGE).unwrap();
+                Ok((answer.result, answer.receipt))
+            }
+            Answer::Refused(notice) => Err(notice),
+        }
+    }
+
+    pub(crate) async fn administer<B: ActBody>(&self, body: &B) -> Result<B::Result, RefusalNotice> {
+        let (result, _) = self.send_statement(&self.statement(body)).await?;
+        Ok(B::Result::from_cbor(&result, limits::MESSAGE).unwrap())
+    }
+
+    /// Denies, as the broker's feed would.
+    pub(crate) async fn deny(&self, selector: Selector) {
+        let news = self.news(selector);
+        self.service.apply(news, self.world.clock.monotonic()).await.unwrap();
+    }
+
+    pub(crate) fn news(&self, selector: Selector) -> News {
+        let permit = self.service.state.gate.permit();
+        let denial = Denial::new(selector, "test".into(), StatementDigest([0; 32]), self.now());
+        let bytes = denial.to_cbor();
+        let (epoch, chain) = (permit.epoch().number() + 1, chain_next(permit.epoch().chain(), &bytes));
+        News { epoch, chain, snapshot: false, denials: vec![Received { epoch, denial, bytes }], now: self.now() }
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let records = self.log.read(0).map(Result::unwrap);
+        records.map(|record| Entry::from_cbor(&record.entry, limits::ENTRY).unwrap()).collect()
+    }
+
+    /// A job with a ticket for the dataset; `edit` says how it differs from the usual one.
+    pub(crate) fn job(&self, edit: impl FnOnce(&mut DatasetClaims)) -> Job {
+        self.job_of(Kem::XWing, edit)
+    }
+
+    pub(crate) fn job_of(&self, kem: Kem, edit: impl FnOnce(&mut DatasetClaims)) -> Job {
+        let rng = &mut rng();
+        let (proof, sealing) = (ProofSecret::generate(rng), SealingSecret::generate(kem, rng));
+        let dataset = self.dataset.as_ref().map_or(DatasetId([9; 16]), |dataset| dataset.dataset);
+        let claims = claims(&self.world, dataset, &proof, sealing.public(), edit);
+        Job { ticket: ticket::sign(&claims, &self.world.broker), claims, proof, sealing }
+    }
+
+    /// Presents on this connection and checks the answer as a client does (PRE-4).
+    pub(crate) async fn present(&self, connection: &Arc<Connection>, job: &Job) -> Result<Opened, RefusalNotice> {
+        self.present_with(connection, job, &job.proof, &connection.channel).await
+    }
+
+    pub(crate) async fn present_with(
+        &self,
+        connection: &Arc<Connection>,
+        job: &Job,
+        proof: &ProofSecret,
+        channel: &Channel,
+    ) -> Result<Opened, RefusalNotice> {
+        let body = PresentBody { ticket: job.ticket.clone(), receipt: None }.to_cbor();
+        let hash = TicketHash::of(&job.ticket);
+        let proof = channel.sign_with(proof, labels::PRESENT_REQUEST, Some(hash), &body);
+        let answer = self.exchange(connection, Request::encode_parts(Verb::Present, &body, &[proof])).await;
+        let (body, proof) = match answer {
+            Answer::Done { body, proof, .. } => (body, proof.unwrap()),
+            Answer::Refused(notice) => return Err(notice),
+        };
+        let key = self.world.signing.public();
+        connection.channel.verify_with(&key, labels::PRESENT_ANSWER, Some(hash), &body, &proof).unwrap();
+        let answer = PresentAnswer::from_cbor(&body, limits::SMALL_MESSAGE).unwrap();
+        assert_eq!(answer.sealing_key, job.sealing.public().hash());
+        let info = session_info(job.sealing.kem(), REALM, &self.world.server(), hash, connection.hpke);
+        let session = Session::new(job.sealing.decapsulate(&answer.enc, &info).unwrap(), hash);
+        Ok(Opened { connection: Arc::clone(connection), handle: answer.handle, session, enc: answer.enc })
+    }
+
+    /// A job that has presented its ticket on a connection of its own.
+    pub(crate) async fn opened(&self, edit: impl FnOnce(&mut DatasetClaims)) -> (Job, Opened) {
+        let job = self.job(edit);
+        let opened = self.present(&self.connect(1), &job).await.unwrap();
+        (job, opened)
+    }
+
+    /// Sends a body with the MAC of this session.
+    pub(crate) async fn batch(&self, opened: &Opened, verb: Verb, body: Vec<u8>) -> Result<Batch, RefusalNotice> {
+        let proof = opened.mac(verb, &body);
+        self.batch_with(opened, verb, body, proof).await
+    }
+
+    pub(crate) async fn batch_with(&self, opened: &Opened, verb: Verb, body: Vec<u8>, proof: Proof) -> Result<Batch, RefusalNotice> {
+        let answer = self.exchange(&opened.connection, Request::encode_parts(verb, &body, &[proof])).await;
+        let Answer::Done { body: answer, .. } = answer else {
+            let Answer::Refused(notice) = answer else { unreachable!() };
+            return Err(notice);
+        };
+        let answer = BatchAnswer::from_cbor(&answer, limits::MESSAGE).unwrap();
+        let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).unwrap();
+        // rule: RED-5
+        let request = RequestHash::of(&body);
+        assert_eq!((clear.request, clear.ticket), (request, opened.session.ticket()));
+        let entry = Entry::from_cbor(&clear.receipt.entry, limits::ENTRY).unwrap();
+        assert_eq!((entry.request, entry.ticket_hash), (Some(request), Some(opened.session.ticket())));
+        let id = AnswerId { verb, request, salt: clear.salt };
+        let deks = if answer.sealed.is_empty() {
+            Zeroizing::new(Vec::new())
+        } else {
+            opened.session.open(&id, &answer.clear, &answer.sealed).unwrap()
+        };
+        Ok(Batch { clear, entry, deks, sealed: answer.sealed })
+    }
+
+    pub(crate) async fn redeem(&self, opened: &Opened, items: &[(&[u8], &Context)]) -> Result<Batch, RefusalNotice> {
+        let body = RedeemBody::encode(&opened.head(), items);
+        self.batch(opened, Verb::Redeem, body).await
+    }
+
+    pub(crate) async fn generate(&self, opened: &Opened, contexts: &[&Context], copy: bool) -> Result<Batch, RefusalNotice> {
+        let body = GenerateBody::encode(&opened.head(), contexts, copy);
+        self.batch(opened, Verb::Generate, body).await
+    }
+
+    pub(crate) async fn rewrap(&self, opened: &Opened, items: &[(&[u8], &Context, Option<&Context>)]) -> Result<Batch, RefusalNotice> {
+        let body = RewrapBody::encode(&opened.head(), items);
+        self.batch(opened, Verb::Rewrap, body).await
+    }
+
+    /// So many fresh wraps under one context, with their DEKs.
+    pub(crate) async fn wraps(&self, opened: &Opened, context: &Context, count: usize) -> Vec<(Vec<u8>, [u8; 32])> {
+        let made = self.generate(opened, &vec![context; count], true).await.unwrap();
+        let wraps = made.clear.wraps.unwrap().into_iter().map(Option::unwrap);
+        wraps.zip(made.deks.chunks_exact(32).map(|dek| dek.try_into().unwrap())).collect()
+    }
+}
+
+fn claims(
+    world: &World,
+    dataset: DatasetId,
+    proof: &ProofSecret,
+    sealing_key: SealingKey,
+    edit: impl FnOnce(&mut DatasetClaims),
+) -> DatasetClaims {
+    let now = world.clock.now();
+    let attributes = Attributes {
+        node: NodeId::new("123456789012", "eu-west-1", "i-0123456789abcdef0").unwrap(),
+        availability_zone: "eu-west-1a".into(),
+        image: "ami-0abc".into(),
+        instance_type: "m7i.large".into(),
+        launched_at: now.minus(600),
+    };
+    let common = Common {
+        realm: REALM.into(),
+        audience: Audience::KeyServer(world.server()),
+        expires: now.plus(3_600),
+        issued: now,
+        id: TicketId::random(&mut rng()),
+        proof_key: proof.public(),
+        sealing_key,
+        launch: LaunchId([3; 16]),
+        attributes,
+        evidence: EvidenceHash([4; 32]),
+    };
+    let mut claims = DatasetClaims {
+        common,
+        dataset,
+        dataset_name: "faces".into(),
+        actions: Actions::new(&Action::ALL).unwrap(),
+        required: Context::default(),
+        budget: 5_000,
+        policy: PolicyDigest([5; 32]),
+        parent: TicketId([6; 16]),
+    };
+    edit(&mut claims);
+    claims
+}
+
+pub(crate) struct Job {
+    pub(crate) ticket: Vec<u8>,
+    pub(crate) claims: DatasetClaims,
+    pub(crate) proof: ProofSecret,
+    pub(crate) sealing: SealingSecret,
+}
+
+pub(crate) struct Opened {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) handle: u64,
+    pub(crate) session: Session,
+    pub(crate) enc: Vec<u8>,
+}
+
+impl Opened {
+    pub(crate) fn head(&self) -> BatchHead {
+        BatchHead { handle: self.handle, ticket: self.session.ticket(), request: RequestId::random(&mut rng()) }
+    }
+
+    pub(crate) fn mac(&self, verb: Verb, body: &[u8]) -> Proof {
+        let label = verb.request_label().unwrap();
+        self.session.mac().authenticate(&self.connection.channel, label, self.session.ticket(), body)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) clear: Clear,
+    pub(crate) entry: Entry,
+    pub(crate) deks: Zeroizing<Vec<u8>>,
+    pub(crate) sealed: Vec<u8>,
+}
+
+impl Batch {
+    /// What each item was refused with.
+    pub(crate) fn refusals(&self) -> Vec<Option<Refusal>> {
+        self.clear.verdicts.iter().map(|verdict| verdict.refusal()).collect()
+    }
+}
+
+pub(crate) fn named(name: &str) -> Context {
+    Context::named(name).unwrap()
+}
+
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Context {
+    Context::new(pairs.iter().map(|(key, value)| (String::from(*key), String::from(*value))).collect()).unwrap()
+}
+
+/// The number of a refusal, for short assertions.
+pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, RefusalNotice>) -> Refusal {
+    result.unwrap_err().refusal
+}
+
+/// Another connection's channel.
+pub(crate) fn other_channel(channel: &Channel) -> Channel {
+    Channel { exporter: Exporter([0xee; 32]), ..channel.clone() }
+}
