@@ -40,7 +40,9 @@ pub(crate) struct Args {
 impl Args {
     /// Reads the command line; wrong usage, `--help` and `--version` end the process.
     pub(crate) fn from_command_line() -> Self {
-        let matches = Self::command().after_long_help(suites::legend()).get_matches();
+        let matches = Self::command()
+            .after_long_help(suites::legend())
+            .get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 

@@ -34,11 +34,15 @@ where
     }
     let mut done = 0;
     while let Some(ended) = running.join_next().await {
-        done += ended.map_err(|error| Report::new(exit::LOCAL, "a task of the load ended").why(error))??;
+        done += ended
+            .map_err(|error| Report::new(exit::LOCAL, "a task of the load ended").why(error))??;
     }
     let elapsed = started.elapsed();
     if done == 0 {
-        return Err(Report::new(exit::LOCAL, "nothing was done in the time given"));
+        return Err(Report::new(
+            exit::LOCAL,
+            "nothing was done in the time given",
+        ));
     }
     #[allow(clippy::cast_precision_loss)] // counts far below 2^52
     Ok(done as f64 / elapsed.as_secs_f64())
@@ -55,7 +59,9 @@ mod tests {
         let left = Arc::new(AtomicU64::new(10));
         let taken = Arc::clone(&left);
         let operation = move |_| {
-            let left = taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            let left = taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
             async move { Ok(left.ok().map(|_| 1)) }
         };
         let rate = rate(3, Duration::from_secs(60), operation).await.unwrap();
@@ -66,7 +72,9 @@ mod tests {
     #[tokio::test]
     async fn a_failure_ends_the_load_with_its_report() {
         let operation = |_| async { Err(Report::new(exit::RETRY, "down")) };
-        let error = rate(2, Duration::from_secs(60), operation).await.unwrap_err();
+        let error = rate(2, Duration::from_secs(60), operation)
+            .await
+            .unwrap_err();
         assert_eq!(error.exit, exit::RETRY);
     }
 }

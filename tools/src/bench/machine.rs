@@ -43,7 +43,11 @@ fn memory() -> Option<String> {
 fn commit() -> Option<String> {
     let commit = output("git", &["rev-parse", "--short=12", "HEAD"])?;
     let changed = output("git", &["status", "--porcelain", "--untracked-files=no"]).is_some();
-    Some(if changed { format!("{commit}, with changes") } else { commit })
+    Some(if changed {
+        format!("{commit}, with changes")
+    } else {
+        commit
+    })
 }
 
 /// What a command says, if it succeeds and says something.

@@ -79,10 +79,14 @@ impl Realm {
     }
 
     async fn set_up(&self) -> Result<(), Report> {
-        let Servers { broker, key_server, .. } = &self.servers;
+        let Servers {
+            broker, key_server, ..
+        } = &self.servers;
         let mut at_broker = self.admin.at(broker.clone());
         let mut at_key_server = self.admin.at(key_server.clone());
-        let policy = PolicySet { text: POLICY.to_owned() };
+        let policy = PolicySet {
+            text: POLICY.to_owned(),
+        };
         done(at_broker.act(&policy).await?)?;
         let kems = vec![Kem::X25519, Kem::XWing];
         let create = DatasetCreate {
@@ -127,7 +131,10 @@ impl Realm {
 
     /// Registers a launch for as many nodes as there can be, and gives its bootstrap.
     pub(crate) async fn launch(&self) -> Result<Bootstrap, Report> {
-        let (launch, secret) = (LaunchId::random(&mut rng()), BootstrapSecret::random(&mut rng()));
+        let (launch, secret) = (
+            LaunchId::random(&mut rng()),
+            BootstrapSecret::random(&mut rng()),
+        );
         let body = LaunchCreate {
             launch,
             key: launch_secret(&secret, launch).public(),
@@ -159,7 +166,11 @@ impl Realm {
 
     /// Boots so many instances of a launch: each reads user-data and identity proof, makes its keys
     /// and writes its state.
-    pub(crate) async fn boot(self: &Arc<Self>, bootstrap: &Bootstrap, count: usize) -> Result<Vec<Newcomer>, Report> {
+    pub(crate) async fn boot(
+        self: &Arc<Self>,
+        bootstrap: &Bootstrap,
+        count: usize,
+    ) -> Result<Vec<Newcomer>, Report> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let user_data = Arc::new(bootstrap.to_cloud_config());
         let mut booting = tokio::task::JoinSet::new();
@@ -167,23 +178,34 @@ impl Realm {
             let (realm, user_data) = (Arc::clone(self), Arc::clone(&user_data));
             booting.spawn_blocking(move || {
                 let mine = count / cores + usize::from(core < count % cores);
-                (0..mine).map(|_| realm.boot_one(user_data.as_bytes())).collect::<Result<Vec<_>, _>>()
+                (0..mine)
+                    .map(|_| realm.boot_one(user_data.as_bytes()))
+                    .collect::<Result<Vec<_>, _>>()
             });
         }
         let mut booted = Vec::with_capacity(count);
         while let Some(ended) = booting.join_next().await {
-            booted.extend(ended.map_err(|error| Report::new(exit::LOCAL, "booting ended").why(error))??);
+            booted.extend(
+                ended.map_err(|error| Report::new(exit::LOCAL, "booting ended").why(error))??,
+            );
         }
         Ok(booted)
     }
 
     fn boot_one(&self, user_data: &[u8]) -> Result<Newcomer, Report> {
-        let instance = self.instances.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let instance = self
+            .instances
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let proof = documents::proof(instance, now());
-        let evidence = Evidence::read(user_data, proof, &documents::region_keys()).map_err(|error| error.report())?;
+        let evidence = Evidence::read(user_data, proof, &documents::region_keys())
+            .map_err(|error| error.report())?;
         let dir = self.nodes.path().join(instance.to_string());
         let state = login::prepare(&dir, &evidence, &mut rng()).map_err(|error| error.report())?;
-        Ok(Newcomer { dir, state, evidence })
+        Ok(Newcomer {
+            dir,
+            state,
+            evidence,
+        })
     }
 
     /// A new connection to the broker.
@@ -192,7 +214,10 @@ impl Realm {
     }
 
     /// A new connection to the key server.
-    pub(crate) async fn key_server(&self, from: &transport::ClientEndpoint) -> Result<Link, Report> {
+    pub(crate) async fn key_server(
+        &self,
+        from: &transport::ClientEndpoint,
+    ) -> Result<Link, Report> {
         link(&self.servers.key_server, from).await
     }
 }
@@ -200,7 +225,8 @@ impl Realm {
 impl Newcomer {
     /// Logs in.
     pub(crate) async fn login(mut self, link: &Link) -> Result<Node, Report> {
-        let session = login::login(link, &self.dir, &mut self.state, &self.evidence, &mut rng()).await;
+        let session =
+            login::login(link, &self.dir, &mut self.state, &self.evidence, &mut rng()).await;
         let session = session.map_err(|error| error.report())?;
         Ok(Node {
             state: self.state,
@@ -221,7 +247,9 @@ impl Node {
             budget,
             kem: Kem::XWing,
         };
-        let session = client::issue::issue(link, &self.state, &self.session, &wanted, now(), &mut rng()).await;
+        let session =
+            client::issue::issue(link, &self.state, &self.session, &wanted, now(), &mut rng())
+                .await;
         session.map_err(|error| error.report())
     }
 
@@ -238,7 +266,9 @@ impl Node {
             let opened = opened.map_err(|error| error.report())?;
             match client::redeem::Presented::present(link.clone(), session, opened).await {
                 Ok(presented) => return Ok(presented),
-                Err(error) if error.refusal() == Some(Refusal::Lease) && asked.elapsed() < TIMEOUT => {
+                Err(error)
+                    if error.refusal() == Some(Refusal::Lease) && asked.elapsed() < TIMEOUT =>
+                {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 Err(error) => return Err(error.report()),
@@ -247,8 +277,14 @@ impl Node {
     }
 }
 
-async fn link(server: &client::link::Server, from: &transport::ClientEndpoint) -> Result<Link, Report> {
-    let address = server.addresses.first().and_then(|address| address.parse().ok());
+async fn link(
+    server: &client::link::Server,
+    from: &transport::ClientEndpoint,
+) -> Result<Link, Report> {
+    let address = server
+        .addresses
+        .first()
+        .and_then(|address| address.parse().ok());
     let address = address.ok_or_else(|| Report::new(exit::LOCAL, "a server has no address"))?;
     let connection = crate::floor::connect(from, address, server.tls_key.to_bytes()).await?;
     Link::over(server, connection).map_err(|error| error.report())
@@ -257,7 +293,10 @@ async fn link(server: &client::link::Server, from: &transport::ClientEndpoint) -
 fn done<R>(sent: Sent<R>) -> Result<R, Report> {
     match sent {
         Sent::Done(result) => Ok(result),
-        Sent::Before => Err(Report::new(exit::RETRY, "an answer was lost while the realm was set up")),
+        Sent::Before => Err(Report::new(
+            exit::RETRY,
+            "an answer was lost while the realm was set up",
+        )),
     }
 }
 
@@ -266,6 +305,8 @@ fn done<R>(sent: Sent<R>) -> Result<R, Report> {
 fn memory_dir() -> Result<tempfile::TempDir, Report> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("postern-bench-nodes.");
-    let dir = builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir());
+    let dir = builder
+        .tempdir_in("/dev/shm")
+        .or_else(|_| builder.tempdir());
     dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))
 }

@@ -96,7 +96,10 @@ pub(crate) fn table(rows: &[Row]) -> String {
 
 /// How much the rounds differ, in one line.
 pub(crate) fn noise(rows: &[Row], rounds: u32) -> String {
-    let widest = rows.iter().flat_map(|row| [&row.values, &row.floors]).map(|values| spread(values));
+    let widest = rows
+        .iter()
+        .flat_map(|row| [&row.values, &row.floors])
+        .map(|values| spread(values));
     let widest = widest.fold(0.0, f64::max);
     format!(
         "Median of {rounds} rounds; the rounds of one row differ by up to {:.0} % of their median.",

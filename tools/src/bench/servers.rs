@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use client::link::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use store::files;
 use ticket_format::keys::{AdminKey, TicketKey, TlsKey};
 use ticket_format::report::{Report, exit};
 
@@ -47,20 +46,27 @@ impl Servers {
     /// Makes and starts both, with this admin.
     pub(crate) async fn start(binaries: &Path, admin: AdminKey) -> Result<Self, Report> {
         let dir = tempfile::Builder::new().prefix("postern-bench.").tempdir();
-        let dir = dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))?;
+        let dir =
+            dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))?;
         let regions = dir.path().join("regions");
         let pem = regions.join(format!("{}.pem", documents::REGION));
         fs::create_dir(&regions)
             .and_then(|()| fs::write(&pem, documents::certificate()))
             .map_err(|error| Report::new(exit::LOCAL, "cannot write a certificate").why(error))?;
         let program = Program::new(binaries, "postern-broker", dir.path(), admin)?;
-        program.init(&["--region-keys-dir", &text(&regions)])?;
+        program.init(&[])?;
+        set(
+            &program.dir.join("broker.toml"),
+            "region-keys-dir",
+            text(&regions),
+        )?;
         let (broker_process, address) = program.run("broker.toml").await?;
         let keys_file = program.dir.join("broker-keys.toml");
         let keys = public_keys(&keys_file)?;
         let ticket_key = parsed(keys.ticket_key.as_deref().unwrap_or_default(), &keys_file)?;
         let broker = server("broker", &keys, &keys_file, address)?;
-        set_address(&keys_file, address)?;
+        // The port that the system chose.
+        set(&keys_file, "addresses", vec![address.to_string()])?;
         let program = Program::new(binaries, "postern-key-server", dir.path(), admin)?;
         program.init(&["--broker-keys", &text(&keys_file)])?;
         let (key_process, address) = program.run("key-server.toml").await?;
@@ -94,7 +100,8 @@ impl Program {
         let path = binaries.join(name);
         if !path.is_file() {
             let report = Report::new(exit::NOT_FOUND, format!("{} is not there", path.display()));
-            return Err(report.next("run tools/bench, which builds it, or name its directory with --binaries"));
+            return Err(report
+                .next("run tools/bench, which builds it, or name its directory with --binaries"));
         }
         let dir = parent.join(name);
         Ok(Self { path, dir, admin })
@@ -104,7 +111,14 @@ impl Program {
         let mut command = Command::new(&self.path);
         let root = self.dir.with_extension("root");
         command.arg("init").arg("--dir").arg(&self.dir);
-        command.args(["--realm", REALM, "--listen", "127.0.0.1:0", "--address", "127.0.0.1:0"]);
+        command.args([
+            "--realm",
+            REALM,
+            "--listen",
+            "127.0.0.1:0",
+            "--address",
+            "127.0.0.1:0",
+        ]);
         command.arg("--admin").arg(self.admin.to_string());
         command.arg("--new-root-credential").arg(root).args(more);
         let output = command.stdin(Stdio::null()).output();
@@ -112,24 +126,39 @@ impl Program {
         if output.status.success() {
             return Ok(());
         }
-        Err(self.failed("init failed", String::from_utf8_lossy(&output.stderr).trim()))
+        Err(self.failed(
+            "init failed",
+            String::from_utf8_lossy(&output.stderr).trim(),
+        ))
     }
 
     /// Runs the server and waits until it listens.
     async fn run(&self, config: &str) -> Result<(Process, SocketAddr), Report> {
         let (ready, log) = (self.dir.join("ready"), self.dir.join("log"));
-        let file = File::create(&log).map_err(|error| self.failed("cannot write its log", error))?;
+        let file =
+            File::create(&log).map_err(|error| self.failed("cannot write its log", error))?;
         let mut command = Command::new(&self.path);
-        command.arg("run").arg("--config").arg(self.dir.join(config));
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.dir.join(config));
         command.arg("--ready-file").arg(&ready);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let child = command.spawn().map_err(|error| self.failed("cannot be run", error))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        let child = command
+            .spawn()
+            .map_err(|error| self.failed("cannot be run", error))?;
         let mut process = Process(child);
         let started = Instant::now();
         loop {
             if let Ok(address) = fs::read_to_string(&ready) {
                 let address = address.trim().parse();
-                return Ok((process, address.map_err(|error| self.failed("wrote a strange ready file", error))?));
+                return Ok((
+                    process,
+                    address.map_err(|error| self.failed("wrote a strange ready file", error))?,
+                ));
             }
             let ended = process.0.try_wait().ok().flatten();
             if ended.is_some() || started.elapsed() > PATIENCE {
@@ -177,15 +206,27 @@ fn last_lines(log: &Path) -> String {
 
 fn public_keys(path: &Path) -> Result<PublicKeys, Report> {
     let read = store::config::read(path);
-    read.map_err(|error| Report::new(exit::LOCAL, "a server's public keys cannot be read").why(error))
+    read.map_err(|error| {
+        Report::new(exit::LOCAL, "a server's public keys cannot be read").why(error)
+    })
 }
 
 fn parsed<K: std::str::FromStr>(key: &str, path: &Path) -> Result<K, Report> {
-    let wrong = || Report::new(exit::LOCAL, format!("{} has a key that is none", path.display()));
+    let wrong = || {
+        Report::new(
+            exit::LOCAL,
+            format!("{} has a key that is none", path.display()),
+        )
+    };
     key.parse().map_err(|_| wrong())
 }
 
-fn server(word: &'static str, keys: &PublicKeys, path: &Path, address: SocketAddr) -> Result<Server, Report> {
+fn server(
+    word: &'static str,
+    keys: &PublicKeys,
+    path: &Path,
+    address: SocketAddr,
+) -> Result<Server, Report> {
     let tls_key: TlsKey = parsed(&keys.tls_key, path)?;
     Ok(Server {
         word,
@@ -195,14 +236,13 @@ fn server(word: &'static str, keys: &PublicKeys, path: &Path, address: SocketAdd
     })
 }
 
-/// Puts the port that the system chose into a file of public keys.
-fn set_address(path: &Path, address: SocketAddr) -> Result<(), Report> {
+/// Sets one top-level value of a server's TOML file.
+fn set(path: &Path, name: &str, value: impl Into<toml::Value>) -> Result<(), Report> {
     let failed = |error: &dyn std::fmt::Display| {
-        Report::new(exit::LOCAL, "cannot rewrite the broker's public keys").why(error)
+        Report::new(exit::LOCAL, format!("cannot rewrite {}", path.display())).why(error)
     };
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
     let mut table: toml::Table = text.parse().map_err(|error| failed(&error))?;
-    let addresses = toml::Value::Array(vec![address.to_string().into()]);
-    table.insert("addresses".to_owned(), addresses);
-    files::write_private(path, table.to_string().as_bytes()).map_err(|error| failed(&error))
+    table.insert(name.to_owned(), value.into());
+    fs::write(path, table.to_string()).map_err(|error| failed(&error))
 }

@@ -44,7 +44,10 @@ fn write(mut file: File, mut waiting: mpsc::UnboundedReceiver<(Vec<u8>, oneshot:
             bytes.extend_from_slice(&record);
             waiters.push(waiter);
         }
-        let durable = file.write_all(&bytes).and_then(|()| file.sync_data()).is_ok();
+        let durable = file
+            .write_all(&bytes)
+            .and_then(|()| file.sync_data())
+            .is_ok();
         bytes.clear();
         for waiter in waiters.drain(..) {
             // A waiter that is gone needs no word.

@@ -124,9 +124,9 @@ impl Floor {
     pub(crate) async fn act(&self, connection: &Connection) -> Result<(), Report> {
         (self.caller)();
         let answer = connection.exchange(&self.request).await;
-        answer.map(drop).map_err(|error| {
-            Report::new(exit::LOCAL, "an exchange of a floor failed").why(error)
-        })
+        answer
+            .map(drop)
+            .map_err(|error| Report::new(exit::LOCAL, "an exchange of a floor failed").why(error))
     }
 }
 

@@ -88,7 +88,9 @@ impl Rsa {
 
     /// Verifies once.
     pub(crate) fn verify(&self) {
-        let verified = self.key.verify_sig(black_box(&self.message), &self.signature);
+        let verified = self
+            .key
+            .verify_sig(black_box(&self.message), &self.signature);
         assert!(black_box(verified).is_ok(), "a good signature verifies");
     }
 }
@@ -108,6 +110,7 @@ pub(crate) struct Batch {
     /// Bytes of the request's body.
     body: Vec<u8>,
     sealed: Vec<u8>,
+    /// The answer's clear part, which holds the entry.
     clear: Vec<u8>,
 }
 
@@ -115,10 +118,16 @@ pub(crate) struct Batch {
 const ITEM: usize = 170;
 /// Bytes of a wrap's associated data.
 const ASSOCIATED: usize = 150;
-/// Bytes of what a batch carries beside its items.
+/// Bytes of what a request carries beside its items.
 const HEAD: usize = 100;
-/// Bytes in the audit entry, and so in the receipt, for each item: its digest and verdict.
+/// Bytes of the audit entry beside its items.
+const ENTRY: usize = 330;
+/// Bytes in the audit entry for each item: its digest and verdict.
 const RECORDED: usize = 36;
+/// Bytes of an answer's clear part beside verdicts and entry.
+const CLEAR: usize = 160;
+/// Bytes of a verdict in the clear part.
+const VERDICT: usize = 3;
 
 impl Batch {
     /// Of so many items.
@@ -132,7 +141,7 @@ impl Batch {
             aad: &associated,
         };
         let wrap = kek.encrypt(&[0; 24].into(), payload).map_err(failed)?;
-        let clear = vec![0xa5; HEAD + items * (RECORDED + 2)];
+        let clear = vec![0xa5; CLEAR + ENTRY + items * (RECORDED + VERDICT)];
         let payload = Payload {
             msg: &vec![7; 32 * items],
             aad: &clear,
@@ -152,8 +161,9 @@ impl Batch {
 
     /// Bytes of the request, answer and audit entry.
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
-        let record = 300 + self.items * RECORDED;
-        (self.body.len() + HEAD, self.clear.len() + self.sealed.len() + record, record)
+        let record = ENTRY + self.items * RECORDED;
+        let answer = self.clear.len() + self.sealed.len();
+        (self.body.len() + HEAD, answer, record)
     }
 
     /// The server's: the request's MAC; each wrap opened and its item hashed; the entry chained; one

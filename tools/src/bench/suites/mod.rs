@@ -85,7 +85,11 @@ mod tests {
 
     #[test]
     fn no_two_rows_share_a_name() {
-        let names: Vec<&str> = ALL.iter().flat_map(|suite| suite.rows).map(|row| row.name).collect();
+        let names: Vec<&str> = ALL
+            .iter()
+            .flat_map(|suite| suite.rows)
+            .map(|row| row.name)
+            .collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 

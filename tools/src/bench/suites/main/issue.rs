@@ -61,9 +61,15 @@ impl Bench {
     }
 
     /// A dataset ticket with this budget, and the node that it was issued to.
-    pub(crate) async fn ticket(&self, number: usize, budget: u64) -> Result<(&Node, DatasetSession), Report> {
+    pub(crate) async fn ticket(
+        &self,
+        number: usize,
+        budget: u64,
+    ) -> Result<(&Node, DatasetSession), Report> {
         let node = &self.nodes[number % TASKS];
-        let session = node.issue(&self.links[number % CONNECTIONS], budget).await?;
+        let session = node
+            .issue(&self.links[number % CONNECTIONS], budget)
+            .await?;
         Ok((node, session))
     }
 

@@ -81,17 +81,27 @@ impl Bench {
     }
 
     /// One round: the floor, then the logins.
-    pub(crate) async fn measure(&self, round: u32, span: Duration, row: &mut Row) -> Result<(), Report> {
+    pub(crate) async fn measure(
+        &self,
+        round: u32,
+        span: Duration,
+        row: &mut Row,
+    ) -> Result<(), Report> {
         let floor = self.measure_floor(round, span).await?;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some thousands
         let count = (span.as_secs_f64() * NODES_PER_SECOND) as usize;
         let newcomers = Arc::new(Mutex::new(self.boot(count).await?));
         let (realm, sockets) = (Arc::clone(&self.realm), sockets(round)?);
         let operation = move |task: usize| {
-            let newcomer = newcomers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let newcomer = newcomers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
             let (realm, socket) = (Arc::clone(&realm), sockets[task].clone());
             async move {
-                let Some(newcomer) = newcomer else { return Ok(None) };
+                let Some(newcomer) = newcomer else {
+                    return Ok(None);
+                };
                 let link = realm.broker(&socket).await?;
                 newcomer.login(&link).await?;
                 Ok(Some(1))
@@ -116,5 +126,7 @@ impl Bench {
 }
 
 fn sockets(round: u32) -> Result<Vec<ClientEndpoint>, Report> {
-    (0..TASKS).map(|task| floor::socket(address(round, task))).collect()
+    (0..TASKS)
+        .map(|task| floor::socket(address(round, task)))
+        .collect()
 }

@@ -96,5 +96,10 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
 /// A loopback address for one task of one round: as if each came from a machine of its own.
 fn address(round: u32, task: usize) -> Ipv4Addr {
     let [_, _, high, low] = (round + 1).to_be_bytes();
-    Ipv4Addr::new(127, 1_u8.saturating_add(high), low, u8::try_from(task + 1).unwrap_or(255))
+    Ipv4Addr::new(
+        127,
+        1_u8.saturating_add(high),
+        low,
+        u8::try_from(task + 1).unwrap_or(255),
+    )
 }

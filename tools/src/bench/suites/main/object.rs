@@ -50,7 +50,10 @@ impl Bench {
         }
         #[allow(clippy::cast_precision_loss)] // far below 2^52
         let megabytes = bytes as f64 / 1e6;
-        row.add(megabytes / value.as_secs_f64(), megabytes / floor.as_secs_f64());
+        row.add(
+            megabytes / value.as_secs_f64(),
+            megabytes / floor.as_secs_f64(),
+        );
         Ok(())
     }
 

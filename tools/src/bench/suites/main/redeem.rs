@@ -93,7 +93,9 @@ impl Bench {
             let from = next.fetch_add(batch, Ordering::Relaxed) % (DEKS - batch + 1);
             async move {
                 let presented = &presented[task % presented.len()];
-                redeem(presented, &items[from..from + batch]).await.map(Some)
+                redeem(presented, &items[from..from + batch])
+                    .await
+                    .map(Some)
             }
         };
         row.add(rate(self.tasks, span, operation).await?, floor);
@@ -120,8 +122,14 @@ async fn generate(presented: &Presented) -> Result<Vec<Item>, Report> {
 
 /// Redeems these, and sees that every one was released.
 async fn redeem(presented: &Presented, items: &[Item]) -> Result<u64, Report> {
-    let asked: Vec<(&[u8], &Context)> = items.iter().map(|(wrapped, context)| (wrapped.as_slice(), context)).collect();
-    let verdicts = presented.redeem(&asked, &mut rng()).await.map_err(|error| error.report())?;
+    let asked: Vec<(&[u8], &Context)> = items
+        .iter()
+        .map(|(wrapped, context)| (wrapped.as_slice(), context))
+        .collect();
+    let verdicts = presented
+        .redeem(&asked, &mut rng())
+        .await
+        .map_err(|error| error.report())?;
     let refused = verdicts.iter().find_map(|verdict| verdict.as_ref().err());
     match refused {
         None => Ok(verdicts.len() as u64),
