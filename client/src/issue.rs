@@ -53,6 +53,12 @@ pub async fn issue(
     let live = verified
         .and_then(|ticket| ticket.live(now))
         .map_err(|_| Error::NoTicket("the node ticket is not live"))?;
+    if live.claims().node_key != state.key.public() {
+        // A renewal was cut short between its two files: the broker knows the new key already.
+        return Err(Error::NoTicket(
+            "the node ticket is of an earlier node key; run `postern renew`",
+        ));
+    }
     let chain = live.claims().common.evidence;
     let secrets = SessionSecrets::generate(wanted.kem, rng);
     let mut body = IssueBody {

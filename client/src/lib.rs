@@ -3,9 +3,11 @@
 pub mod cli;
 pub mod imds;
 pub mod issue;
+pub mod keys;
 pub mod link;
 pub mod login;
 pub mod object;
+pub mod producer;
 pub mod redeem;
 pub mod renew;
 pub mod s3;
@@ -13,6 +15,8 @@ pub mod state;
 pub mod wallet;
 
 mod error;
+mod lock;
 mod receipt;
 
 pub use error::Error;
+pub use lock::Lock;

@@ -60,14 +60,20 @@ impl Evidence {
         })
     }
 
+    /// The broker that the bootstrap pins.
+    #[must_use]
+    pub fn broker(&self) -> Server {
+        Server {
+            word: "broker",
+            realm: self.bootstrap.realm.clone(),
+            addresses: self.bootstrap.brokers.clone(),
+            tls_key: self.bootstrap.broker_key,
+        }
+    }
+
     fn pins(&self) -> Pins {
         Pins {
-            broker: Server {
-                word: "broker",
-                realm: self.bootstrap.realm.clone(),
-                addresses: self.bootstrap.brokers.clone(),
-                tls_key: self.bootstrap.broker_key,
-            },
+            broker: self.broker(),
             ticket_key: self.bootstrap.ticket_key,
             admins: self.bootstrap.admins.clone(),
         }
@@ -103,12 +109,15 @@ pub fn prepare(
 }
 
 /// Logs in over an open connection. May be called again with the same state after a lost answer.
+/// The evidence chain is written down before anything is sent: the broker may know it although no
+/// answer came, and a renewal after the retry window has to name it.
 ///
 /// # Errors
-/// The exchange failed, the broker refused, or its answer does not hold.
+/// The exchange failed, the broker refused, its answer does not hold, or the state cannot be written.
 pub async fn login(
     link: &Link,
-    state: &NodeState,
+    dir: &Path,
+    state: &mut NodeState,
     evidence: &Evidence,
     rng: &mut impl CryptoRng,
 ) -> Result<NodeSession, Error> {
@@ -132,6 +141,9 @@ pub async fn login(
     let signature = signed.sign(&launch, &link.channel().realm, &link.channel().server);
     let chain = signed.link(None, &signature);
     body.evidence = signature;
+    state.add_chain(chain);
+    // rule: LOG-1
+    state.save(dir)?;
     let bytes = body.to_cbor();
     // rule: SIG-3
     let channel = link.channel();
@@ -141,7 +153,7 @@ pub async fn login(
         channel.sign_with(&secrets.proof, labels::LOGIN_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Login, &bytes, &proofs).await?;
-    accept(
+    let session = accept(
         link,
         state,
         &answer,
@@ -149,7 +161,11 @@ pub async fn login(
         state.key.public(),
         chain,
         Kind::Login,
-    )
+    )?;
+    state.chains = vec![chain];
+    state.known = true;
+    state.save(dir)?;
+    Ok(session)
 }
 
 /// Checks the answer of login or renew: the ticket is the broker's, for this node, with the keys

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rand_core::CryptoRng;
+use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::Kind;
 use ticket_format::ids::EvidenceHash;
@@ -24,22 +25,52 @@ use crate::wallet::{NodeSession, SessionSecrets};
 /// key, which the broker takes for a retry (REN-2).
 ///
 /// # Errors
-/// The exchange failed, the broker refused, its answer does not hold, or the state cannot be written.
+/// [`Error::NoTicket`] before the first login; the exchange failed, the broker refused, its answer
+/// does not hold, or the state cannot be written.
 pub async fn renew(
     link: &Link,
     dir: &Path,
     state: &mut NodeState,
-    chain: EvidenceHash,
     rng: &mut impl CryptoRng,
 ) -> Result<NodeSession, Error> {
+    if state.chains.is_empty() {
+        return Err(Error::NoTicket("this node has never logged in"));
+    }
     if state.next.is_none() {
         state.next = Some(NodeSecret::generate(rng));
         // rule: REN-1
         state.save(dir)?;
     }
-    let Some(next) = &state.next else {
-        return Err(Error::NoTicket("the next node key is missing"));
-    };
+    let mut failure = Error::NoTicket("this node has never logged in");
+    // More than one only after logins without an answer: which of them the broker knows, it says.
+    for chain in state.chains.clone().into_iter().rev() {
+        match renew_from(link, state, chain, rng).await {
+            Ok((session, linked)) => {
+                if let Some(next) = state.next.take() {
+                    state.key = next;
+                }
+                state.chains = vec![linked];
+                state.known = true;
+                state.save(dir)?;
+                return Ok(session);
+            }
+            Err(error) if error.refusal() == Some(Refusal::NotAuthenticated) => failure = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failure)
+}
+
+async fn renew_from(
+    link: &Link,
+    state: &NodeState,
+    chain: EvidenceHash,
+    rng: &mut impl CryptoRng,
+) -> Result<(NodeSession, EvidenceHash), Error> {
+    let next = state
+        .next
+        .as_ref()
+        .ok_or(Error::NoTicket("the next node key is missing"))?;
     let next_public = next.public();
     let secrets = SessionSecrets::generate(Kem::XWing, rng);
     let mut body = RenewBody {
@@ -77,9 +108,5 @@ pub async fn renew(
         linked,
         Kind::Renew,
     )?;
-    if let Some(next) = state.next.take() {
-        state.key = next;
-    }
-    state.save(dir)?;
-    Ok(session)
+    Ok((session, linked))
 }

@@ -9,17 +9,20 @@ use std::path::{Path, PathBuf};
 use rand_core::CryptoRng;
 use store::files;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
-use ticket_format::ids::{LaunchId, LoginId, NodeId};
+use ticket_format::ids::{EvidenceHash, LaunchId, LoginId, NodeId};
 use ticket_format::keys::{AdminKey, NodeSecret, TicketKey, TlsKey};
 use ticket_format::limits::NAME;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::link::Server;
+use crate::lock::Lock;
 
 /// Largest state file, in bytes.
 const LIMIT: u64 = 16 * 1024;
 const FORMAT: u64 = 1;
+/// Most evidence chains that are remembered; a login that got no answer adds one with each try.
+const CHAINS: usize = 16;
 
 /// The keys that the bootstrap pinned, kept for renewals when user-data is not read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,12 @@ pub struct NodeState {
     pub node: NodeId,
     /// Key of the wallet.
     pub wallet_key: Zeroizing<[u8; 32]>,
+    /// Ends of the evidence chains that the broker may know for the node key in force, the latest
+    /// last. Kept here because the wallet may not outlive a reboot, and a renewal names one (REN-6).
+    pub chains: Vec<EvidenceHash>,
+    /// Whether the broker has answered a login. From then on only renewals are sent: the node key
+    /// may have changed since, and a login with another key would freeze the node (LOG-8).
+    pub known: bool,
 }
 
 impl NodeState {
@@ -65,7 +74,26 @@ impl NodeState {
             next: None,
             node,
             wallet_key,
+            chains: Vec::new(),
+            known: false,
         }
+    }
+
+    /// Takes the lock of the state in a directory: login and renew hold it from end to end.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process holds it, or the file system refused.
+    pub fn lock(dir: &Path) -> Result<Lock, Error> {
+        Lock::take(&Self::path(dir))
+    }
+
+    /// Remembers the chain that a login is about to begin; the earliest goes when there are many.
+    pub fn add_chain(&mut self, chain: EvidenceHash) {
+        self.chains.retain(|known| *known != chain);
+        if self.chains.len() == CHAINS {
+            self.chains.remove(0);
+        }
+        self.chains.push(chain);
     }
 
     /// The state file in a directory.
@@ -98,7 +126,10 @@ impl NodeState {
     /// The file system refused; the old state is as it was.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
         files::private_dir(dir)?;
-        let bytes = Zeroizing::new(self.to_cbor());
+        // Room for all of it at once: a vector that grows leaves copies of secrets behind.
+        let mut writer = Writer::with_capacity(LIMIT as usize);
+        self.encode(&mut writer);
+        let bytes = Zeroizing::new(writer.into_bytes());
         files::write_private(&Self::path(dir), &bytes)?;
         Ok(())
     }
@@ -121,7 +152,7 @@ impl NodeState {
 impl Encode for NodeState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .map(11)
+            .map(13)
             .uint(0)
             .uint(FORMAT)
             .uint(1)
@@ -155,12 +186,17 @@ impl Encode for NodeState {
         writer.uint(10).array(2);
         self.node.encode(writer);
         writer.bytes(&*self.wallet_key);
+        writer.uint(11).array(self.chains.len());
+        for chain in &self.chains {
+            chain.encode(writer);
+        }
+        writer.uint(12).bool(self.known);
     }
 }
 
 impl Decode for NodeState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(11)?;
+        let mut map = reader.map(13)?;
         if map.required(0, Reader::uint)? != FORMAT {
             return Err(DecodeError::OutOfRange("format"));
         }
@@ -179,6 +215,8 @@ impl Decode for NodeState {
             r.array(2..=2)?;
             Ok((NodeId::decode(r)?, seed(r)?))
         })?;
+        let chains = map.required(11, |r| r.list(0..=CHAINS, EvidenceHash::decode))?;
+        let known = map.required(12, Reader::bool)?;
         map.end()?;
         Ok(Self {
             pins: Pins {
@@ -197,6 +235,8 @@ impl Decode for NodeState {
             next: next.map(|seed| NodeSecret::from_seed(&seed)),
             node,
             wallet_key,
+            chains,
+            known,
         })
     }
 }

@@ -54,7 +54,11 @@ impl Output {
                 let width = object.keys().map(String::len).max().unwrap_or(0);
                 let mut text = String::new();
                 for (name, value) in &object {
-                    text += &format!("{:width$}  {}\n", format!("{}", name.replace('_', " ")), plain(value));
+                    text += &format!(
+                        "{:width$}  {}\n",
+                        format!("{}", name.replace('_', " ")),
+                        plain(value)
+                    );
                 }
                 write_all(&text)
             }
@@ -68,32 +72,61 @@ impl Output {
     /// # Errors
     /// As [`Output::line`].
     pub fn rows(self, name: &str, columns: &[&str], rows: Vec<Vec<Value>>) -> Printed {
-        let object = |row: Vec<Value>| columns.iter().map(|c| (*c).to_owned()).zip(row).collect::<Map<_, _>>();
+        let object = |row: Vec<Value>| {
+            columns
+                .iter()
+                .map(|c| (*c).to_owned())
+                .zip(row)
+                .collect::<Map<_, _>>()
+        };
         match self.format {
             Format::Text => write_all(&self.table(columns, &rows)),
             Format::Json => {
-                let rows: Vec<Value> = rows.into_iter().map(|row| Value::Object(object(row))).collect();
+                let rows: Vec<Value> = rows
+                    .into_iter()
+                    .map(|row| Value::Object(object(row)))
+                    .collect();
                 write_all(&format!("{:#}\n", json!({ "v": 1, name: rows })))
             }
             Format::Jsonl => {
-                let lines = rows.into_iter().map(|row| format!("{}\n", versioned(object(row))));
+                let lines = rows
+                    .into_iter()
+                    .map(|row| format!("{}\n", versioned(object(row))));
                 write_all(&lines.collect::<String>())
             }
         }
     }
 
     fn table(self, columns: &[&str], rows: &[Vec<Value>]) -> String {
-        let mut lines: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
+        let mut lines: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| row.iter().map(plain).collect())
+            .collect();
         if !self.no_header {
-            lines.insert(0, columns.iter().map(|column| column.replace('_', " ").to_uppercase()).collect());
+            lines.insert(
+                0,
+                columns
+                    .iter()
+                    .map(|column| column.replace('_', " ").to_uppercase())
+                    .collect(),
+            );
         }
         if !io::stdout().is_terminal() {
             return lines.iter().map(|line| line.join("\t") + "\n").collect();
         }
-        let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+        let width = |at: usize| {
+            lines
+                .iter()
+                .map(|line| line[at].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..columns.len()).map(width).collect();
         let pad = |line: &Vec<String>| {
-            let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            let cells = line
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
         };
         lines.iter().map(pad).collect()
@@ -112,6 +145,14 @@ impl Output {
     }
 }
 
+/// Prints text as it is, whatever the format.
+///
+/// # Errors
+/// As [`Output::line`].
+pub fn print(text: &str) -> Printed {
+    write_all(text)
+}
+
 /// Bytes as JSON has them: base64url without padding.
 #[must_use]
 pub fn base64url(bytes: &[u8]) -> String {
@@ -125,7 +166,9 @@ fn versioned(object: Map<String, Value>) -> Value {
 }
 
 fn error_json(report: &Report) -> Value {
-    let refusal = report.refusal.map(|refusal| json!({ "number": refusal.number(), "name": refusal.name() }));
+    let refusal = report
+        .refusal
+        .map(|refusal| json!({ "number": refusal.number(), "name": refusal.name() }));
     json!({ "v": 1, "error": {
         "what": report.what, "why": report.why, "next": report.next, "exit": report.exit, "refusal": refusal,
     }})
@@ -138,7 +181,9 @@ fn plain(value: &Value) -> String {
         Value::String(text) => Printable(text).to_string(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         Value::Object(pairs) => {
-            let pairs = pairs.iter().map(|(key, value)| format!("{}={}", Printable(key), plain(value)));
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| format!("{}={}", Printable(key), plain(value)));
             pairs.collect::<Vec<_>>().join(",")
         }
         other => other.to_string(),
@@ -147,10 +192,15 @@ fn plain(value: &Value) -> String {
 
 fn write_all(text: &str) -> Printed {
     let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Ok(()) => Ok(()),
         // Whoever read has seen enough (`postern tickets | head -1`).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(i32::from(exit::DONE)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            std::process::exit(i32::from(exit::DONE))
+        }
         Err(error) => Err(Report::new(exit::LOCAL, "cannot write to stdout").why(error)),
     }
 }
@@ -163,13 +213,19 @@ mod tests {
     fn an_error_in_json_carries_the_refusal_by_number_and_name() {
         let report = Report::refused("broker", ticket_format::Refusal::Denied, None);
         let json = error_json(&report);
-        assert_eq!(json["error"]["refusal"], json!({ "number": 14, "name": "denied" }));
+        assert_eq!(
+            json["error"]["refusal"],
+            json!({ "number": 14, "name": "denied" })
+        );
         assert_eq!(json["error"]["exit"], 5);
     }
 
     #[test]
     fn a_table_in_a_pipe_is_tab_separated() {
-        let rows = vec![vec![json!("a"), json!(null)], vec![json!("b\n"), json!([1, 2])]];
+        let rows = vec![
+            vec![json!("a"), json!(null)],
+            vec![json!("b\n"), json!([1, 2])],
+        ];
         let table = Output::default().table(&["one_name", "two"], &rows);
         assert_eq!(table, "ONE NAME\tTWO\na\t-\nb\u{fffd}\t1,2\n");
     }

@@ -5,12 +5,9 @@
 
 mod session;
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rand_core::CryptoRng;
-use rustix::fs::{FlockOperation, flock};
 use store::files::{self, FileError};
 use store::sealed::RootKey;
 use ticket_format::cbor::{Decode, Encode, Reader, Writer};
@@ -19,6 +16,7 @@ use zeroize::Zeroizing;
 pub use session::{DatasetSession, NodeSession, SessionSecrets};
 
 use crate::error::Error;
+use crate::lock::Lock;
 
 /// Largest wallet, in bytes: 64 dataset sessions with records of ordinary size.
 const LIMIT: u64 = 8 * 1024 * 1024;
@@ -46,7 +44,7 @@ pub struct WalletFile {
 /// Held while a wallet is changed; the lock goes with it.
 #[derive(Debug)]
 pub struct WalletLock {
-    _file: File,
+    _lock: Lock,
 }
 
 impl WalletFile {
@@ -76,25 +74,8 @@ impl WalletFile {
     /// # Errors
     /// Another process holds it, or the file system refused.
     pub fn lock(&self) -> Result<WalletLock, Error> {
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        files::private_dir(dir)?;
-        let path = self.path.with_extension("lock");
-        let io = |source| FileError::Io {
-            path: path.clone(),
-            source,
-        };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(WalletLock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(self.path.clone())),
-            Err(error) => Err(io(error.into()).into()),
-        }
+        let lock = Lock::take(&self.path)?;
+        Ok(WalletLock { _lock: lock })
     }
 
     /// Reads the wallet; an absent one is empty.
@@ -133,20 +114,20 @@ impl WalletFile {
         Ok(())
     }
 
-    /// Removes the wallet and its lock file.
+    /// Removes the wallet; true if there was one.
     ///
     /// # Errors
     /// The file system refused.
-    pub fn remove(&self, _lock: WalletLock) -> Result<(), Error> {
-        for path in [self.path.clone(), self.path.with_extension("lock")] {
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(FileError::Io { path, source }.into());
-                }
-                _ => {}
+    pub fn remove(&self, _lock: &WalletLock) -> Result<bool, Error> {
+        match std::fs::remove_file(&self.path) {
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(FileError::Io {
+                path: self.path.clone(),
+                source,
             }
+            .into()),
         }
-        Ok(())
     }
 }
 
@@ -156,7 +137,8 @@ fn root(key: &[u8; 32]) -> RootKey {
 
 impl Wallet {
     fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+        // Room for all of it at once: a vector that grows leaves copies of secrets behind.
+        let mut writer = Writer::with_capacity(self.room());
         writer.array(3).uint(FORMAT);
         match &self.node {
             Some(node) => node.encode(&mut writer),
@@ -169,6 +151,19 @@ impl Wallet {
             session.encode(&mut writer);
         }
         writer.into_bytes()
+    }
+
+    /// A bound of the encoded length.
+    fn room(&self) -> usize {
+        let node = self.node.as_ref().map_or(0, |node| node.ticket.len());
+        let sessions = self.datasets.iter().map(|session| {
+            session.dataset.len()
+                + session.ticket.len()
+                + session.receipt.to_cbor().len()
+                + session.record.len()
+        });
+        // 32 bytes for each of two secrets and the heads of at most 16 items.
+        256 + node + sessions.map(|len| len + 256).sum::<usize>()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {

@@ -29,6 +29,17 @@ impl SessionSecrets {
     }
 }
 
+/// A copy with its own life; it too erases itself.
+impl Clone for SessionSecrets {
+    fn clone(&self) -> Self {
+        let (kem, seed) = (self.sealing.kem(), self.sealing.seed().clone());
+        Self {
+            proof: ProofSecret::from_seed(&self.proof.seed()),
+            sealing: SealingSecret::from_seed(kem, seed),
+        }
+    }
+}
+
 impl Encode for SessionSecrets {
     fn encode(&self, writer: &mut Writer) {
         writer.array(3).bytes(&*self.proof.seed());
@@ -60,7 +71,7 @@ pub struct NodeSession {
 }
 
 /// A dataset ticket with its secrets and what is needed to believe its key server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DatasetSession {
     /// The dataset's name.
     pub dataset: String,

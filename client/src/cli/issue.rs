@@ -1,0 +1,161 @@
+//! `issue`, and dataset tickets for the commands that need one.
+
+use std::time::Duration;
+
+use serde_json::json;
+use ticket_format::Context;
+use ticket_format::report::{Report, exit};
+use ticket_format::seal::Kem;
+use ticket_format::ticket::{Action, Actions};
+
+use super::app::{App, Ended, Patience, now, rng, talk, write_file};
+use super::args::Issue;
+use crate::Error;
+use crate::issue::{Opened, Wanted};
+use crate::keys::DatasetKeys;
+use crate::link::Link;
+use crate::wallet::{DatasetSession, Wallet};
+
+/// Data keys that a ticket is asked for unless more are needed.
+pub const BUDGET: u64 = 10_000;
+/// Life of a ticket that is got on the way.
+const LIFE: u64 = 3_600;
+/// A ticket that ends sooner than this is not begun with.
+const MARGIN: u64 = 30;
+const WAIT: Duration = Duration::from_secs(30);
+
+/// `postern issue`.
+pub async fn issue(app: &App, args: &Issue) -> Ended {
+    let patience = app.patience(WAIT)?;
+    let usage = |why: String| Report::new(exit::USAGE, "no ticket was asked for").why(why);
+    let actions =
+        Actions::new(&args.action).ok_or_else(|| usage("--action is empty".to_owned()))?;
+    let required = Context::new(args.require.iter().cloned().collect());
+    let wanted = Wanted {
+        dataset: args.dataset.clone(),
+        actions,
+        required: required.map_err(|error| usage(error.to_string()))?,
+        life: args.life.as_secs().max(1),
+        budget: args.budget,
+        kem: args.kem,
+    };
+    let (session, opened) = get(app, patience, &wanted).await?;
+    if let Some(path) = &args.ticket_out {
+        write_file(path, &session.ticket)?;
+    }
+    if let Some(path) = &args.record_out {
+        write_file(path, &session.record)?;
+    }
+    let claims = &opened.claims;
+    let actions: Vec<&str> = claims.actions.iter().map(Action::name).collect();
+    let text = format!(
+        "ticket for {} ({}) until {}, {} data keys",
+        claims.dataset_name,
+        actions.join(", "),
+        claims.common.expires,
+        claims.budget
+    );
+    let object = json!({
+        "dataset": claims.dataset_name,
+        "dataset_id": claims.dataset.to_string(),
+        "actions": actions,
+        "ticket": claims.common.id.to_string(),
+        "issued": claims.common.issued.to_string(),
+        "expires": claims.common.expires.to_string(),
+        "budget": claims.budget,
+        "required": claims.required.pairs(),
+        "key_server": opened.record.addresses,
+    });
+    app.done(text, object)?;
+    Ok(exit::DONE)
+}
+
+/// Gets a ticket and puts it into the wallet.
+async fn get(
+    app: &App,
+    patience: Patience,
+    wanted: &Wanted,
+) -> Result<(DatasetSession, Opened), Report> {
+    let (state, wallet) = app.open()?;
+    let none = Error::NoTicket("the wallet holds no node ticket");
+    let node = wallet.node.as_ref().ok_or(none)?;
+    let session = patience
+        .keep_trying(true, async |connect| {
+            let link = Link::connect(&state.pins.broker, connect).await?;
+            let answer = crate::issue::issue(&link, &state, node, wanted, now(), &mut rng()).await;
+            link.close().await;
+            answer
+        })
+        .await?;
+    let opened = Opened::check(&session, &state.pins, now())?;
+    let kept = session.clone();
+    app.change_wallet(patience, &state.wallet_key, false, |wallet| {
+        wallet.put(session)
+    })
+    .await?;
+    Ok((kept, opened))
+}
+
+/// What a command needs of a dataset.
+#[derive(Debug)]
+pub struct Need<'a> {
+    /// Its name; without one the only live ticket of the wallet is used.
+    pub dataset: Option<&'a str>,
+    /// What for.
+    pub action: Action,
+    /// How many data keys.
+    pub budget: u64,
+    /// Whether public-unsigned origins are accepted.
+    pub accept_unsigned: bool,
+}
+
+/// The data keys of a dataset: with a live ticket of the wallet, or with one that is got now.
+///
+/// # Errors
+/// There is no fitting ticket and none can be had.
+pub async fn keys(app: &App, need: &Need<'_>) -> Result<DatasetKeys, Report> {
+    let patience = app.patience(WAIT)?;
+    let (session, opened) = match fitting(app, need)? {
+        Some(found) => found,
+        None => {
+            let Some(dataset) = need.dataset else {
+                return Err(
+                    Report::new(exit::NO_TICKET, "there is no dataset ticket to use")
+                        .why(format!(
+                            "the wallet does not hold exactly one live ticket to {}",
+                            need.action
+                        ))
+                        .next("say --dataset NAME, or run `postern issue NAME`"),
+                );
+            };
+            let wanted = Wanted {
+                dataset: dataset.to_owned(),
+                actions: Actions::new(&[need.action])
+                    .ok_or_else(|| Report::new(exit::USAGE, "no action"))?,
+                required: Context::default(),
+                life: LIFE,
+                budget: need.budget.max(BUDGET),
+                kem: Kem::XWing,
+            };
+            let got = get(app, patience, &wanted).await?;
+            talk(format!("got a ticket to {} {dataset}", need.action));
+            got
+        }
+    };
+    Ok(DatasetKeys::new(session, opened, patience.left()).accept_unsigned(need.accept_unsigned))
+}
+
+/// The wallet's ticket that will do. Tickets whose budget is smaller than what is needed will not.
+fn fitting(app: &App, need: &Need<'_>) -> Result<Option<(DatasetSession, Opened)>, Report> {
+    let (state, wallet) = app.open()?;
+    let Wallet { datasets, .. } = wallet;
+    let fits = |session: DatasetSession| {
+        let opened = Opened::check(&session, &state.pins, now().plus(MARGIN)).ok()?;
+        let claims = &opened.claims;
+        let named = need.dataset.is_none_or(|name| name == claims.dataset_name);
+        let fits = named && claims.actions.contains(need.action) && claims.budget >= need.budget;
+        fits.then_some((session, opened))
+    };
+    let mut found: Vec<_> = datasets.into_iter().filter_map(fits).collect();
+    Ok(if found.len() == 1 { found.pop() } else { None })
+}

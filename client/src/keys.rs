@@ -1,0 +1,352 @@
+//! Data keys of one dataset, from its key server: what objects are encrypted and decrypted with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use ticket_format::report::{Report, exit};
+use ticket_format::wrapped::{Origin, Wrapped, object_context};
+use ticket_format::{Context, Refusal};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::issue::Opened;
+use crate::link::Link;
+use crate::object::ObjectContext;
+use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapItem};
+use crate::object::metadata;
+use crate::redeem::{Generated, Presented, Released, raw_context};
+use crate::wallet::DatasetSession;
+
+/// Longest wait for one attempt to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why a data key is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The key server refused this item.
+    #[error("key server refused ({refusal}): {meaning}", refusal = .0, meaning = .0.meaning())]
+    Refused(Refusal),
+    /// The exchange as a whole failed.
+    #[error(transparent)]
+    Exchange(#[from] Error),
+    /// The encryption context passes a bound.
+    #[error(transparent)]
+    Context(#[from] ticket_format::NotPairs),
+    /// The wrapped data key is none.
+    #[error("not a wrapped data key: {0}")]
+    Wrap(#[from] ticket_format::cbor::DecodeError),
+    /// The cryptographic library refused a call that cannot fail on valid lengths.
+    #[error(transparent)]
+    Body(#[from] crate::object::BodyError),
+    /// Nobody signed the wrap: anybody who knows the dataset's public key could have made it.
+    #[error("nobody signed for its data key (public-unsigned)")]
+    Unsigned,
+    /// Who has only public keys opens nothing.
+    #[error("a producer's keys open nothing: name the dataset to decrypt")]
+    Producer,
+}
+
+impl KeyError {
+    /// The error as a person reads it.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        match self {
+            Self::Refused(refusal) => Report::refused("key server", *refusal, None),
+            Self::Exchange(error) => error.report(),
+            Self::Context(error) => {
+                Report::new(exit::USAGE, "the context cannot be used").why(error)
+            }
+            Self::Wrap(_) => Report::refused("client", Refusal::WrapMalformed, None),
+            Self::Body(error) => Report::new(exit::LOCAL, "no data key could be used").why(error),
+            // rule: ORG-1
+            Self::Unsigned => Report::new(exit::INTEGRITY, "the object's origin was not accepted")
+                .why(self)
+                .next("if such objects are meant to be read, say --accept-unsigned"),
+            Self::Producer => Report::new(exit::USAGE, "no data key can be opened").why(self),
+        }
+    }
+}
+
+/// The data keys of one dataset.
+#[derive(Debug)]
+pub struct DatasetKeys {
+    session: DatasetSession,
+    opened: Opened,
+    accept_unsigned: bool,
+    patience: Duration,
+    presented: Mutex<Option<Arc<Presented>>>,
+}
+
+/// What to do after a failed exchange.
+enum Again {
+    /// The request may be sent again.
+    Whatever,
+    /// Only if the server surely did not act on it.
+    IfUntouched,
+}
+
+impl DatasetKeys {
+    /// Uses a checked session; connects when the first key is asked for. `patience` bounds how
+    /// long one batch is tried again while the key server is busy or away.
+    #[must_use]
+    pub fn new(session: DatasetSession, opened: Opened, patience: Duration) -> Self {
+        Self {
+            session,
+            opened,
+            accept_unsigned: false,
+            patience,
+            presented: Mutex::default(),
+        }
+    }
+
+    /// Accepts keys that anybody who knows the dataset's public key could have wrapped (ORG-1).
+    #[must_use]
+    pub fn accept_unsigned(mut self, accept: bool) -> Self {
+        self.accept_unsigned = accept;
+        self
+    }
+
+    /// The ticket and the record behind it.
+    #[must_use]
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Ends the connection, if there is one, and tells the key server.
+    pub async fn close(self) {
+        let presented = self.presented.into_inner();
+        if let Some(presented) = presented.and_then(Arc::into_inner) {
+            presented.close().await;
+        }
+    }
+
+    /// The presented ticket; connects and presents it when the connection is gone.
+    ///
+    /// # Errors
+    /// The key server cannot be reached, or refused.
+    pub async fn presented(&self) -> Result<Arc<Presented>, Error> {
+        let mut slot = self.presented.lock().await;
+        if let Some(presented) = slot.as_ref().filter(|presented| presented.is_open()) {
+            return Ok(Arc::clone(presented));
+        }
+        *slot = None;
+        let timeout = self.patience.min(CONNECT);
+        let link = Link::connect(&self.opened.server(), timeout).await?;
+        let presented = Presented::present(link, &self.session, self.opened.clone()).await?;
+        let presented = Arc::new(presented.accept_unsigned(self.accept_unsigned));
+        *slot = Some(Arc::clone(&presented));
+        Ok(presented)
+    }
+
+    /// Runs one exchange, and again while that may help and `patience` lasts.
+    async fn exchange<T, F>(
+        &self,
+        again: Again,
+        mut ask: impl FnMut(Arc<Presented>) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + self.patience;
+        let mut delays = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(2))
+            .with_jitter()
+            .without_max_times()
+            .build();
+        loop {
+            let error = match self.presented().await {
+                Ok(presented) => match ask(presented).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
+                // Nothing was asked yet.
+                Err(error) if error.worth_retrying() => error,
+                Err(error) => return Err(error),
+            };
+            if error.refusal() == Some(Refusal::HandleUnknown) {
+                // The server has forgotten the presentation: present again on a new connection.
+                *self.presented.lock().await = None;
+            } else if !may_repeat(&error, &again) {
+                return Err(error);
+            }
+            let delay = delays.next().unwrap_or(Duration::from_secs(2));
+            if Instant::now() + delay >= deadline {
+                return Err(error);
+            }
+            tracing::info!(%error, "trying again");
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Redeems 1 to 1,000 wrapped data keys; one verdict each, in order.
+    ///
+    /// # Errors
+    /// The exchange as a whole failed.
+    pub async fn redeem(
+        &self,
+        items: &[(&[u8], &Context)],
+    ) -> Result<Vec<Result<Released, KeyError>>, Error> {
+        let answers = self.exchange(Again::Whatever, |presented| async move {
+            presented.redeem(items, &mut UnwrapErr(SysRng)).await
+        });
+        let verdict = |(answer, (wrapped, _)): (Result<Released, Refusal>, &(&[u8], &Context))| {
+            answer.map_err(|refusal| refused(wrapped, refusal))
+        };
+        Ok(answers.await?.into_iter().zip(items).map(verdict).collect())
+    }
+
+    /// Has 1 to 1,000 data keys made, one for each context.
+    ///
+    /// # Errors
+    /// The exchange as a whole failed.
+    pub async fn make(
+        &self,
+        contexts: &[&Context],
+        with_deks: bool,
+    ) -> Result<Vec<Result<Generated, KeyError>>, Error> {
+        let answers = self.exchange(Again::IfUntouched, |presented| async move {
+            presented
+                .generate(contexts, with_deks, &mut UnwrapErr(SysRng))
+                .await
+        });
+        let verdict = |answer: Result<Generated, Refusal>| answer.map_err(KeyError::Refused);
+        Ok(answers.await?.into_iter().map(verdict).collect())
+    }
+
+    /// Has 1 to 1,000 wrapped data keys wrapped anew.
+    ///
+    /// # Errors
+    /// The exchange as a whole failed.
+    pub async fn rewrap(
+        &self,
+        items: &[(&[u8], &Context, Option<&Context>)],
+    ) -> Result<Vec<Result<Vec<u8>, KeyError>>, Error> {
+        let answers = self.exchange(Again::Whatever, |presented| async move {
+            presented.rewrap(items, &mut UnwrapErr(SysRng)).await
+        });
+        let verdict = |answer: Result<Vec<u8>, Refusal>| answer.map_err(KeyError::Refused);
+        Ok(answers.await?.into_iter().map(verdict).collect())
+    }
+
+    fn object_context(&self, wrapped: &[u8], context: &Context) -> Result<ObjectContext, KeyError> {
+        let wrapped = Wrapped::parse(wrapped)?;
+        let realm = &self.opened.claims.common.realm;
+        let raw = raw_context(context);
+        Ok(ObjectContext::new(object_context(
+            realm,
+            wrapped.header(),
+            &raw,
+        )))
+    }
+}
+
+/// Redeem and rewrap leave nothing behind that a second time would add to; generate uses budget.
+fn may_repeat(error: &Error, again: &Again) -> bool {
+    match (error, again) {
+        (Error::Exchange { source, .. }, Again::IfUntouched) => source.safe_to_retry(),
+        _ => error.worth_retrying(),
+    }
+}
+
+/// Checks the bounds of each context.
+fn contexts(items: impl Iterator<Item = metadata::Context>) -> Vec<Result<Context, KeyError>> {
+    items.map(|context| Ok(Context::new(context)?)).collect()
+}
+
+/// Puts the answers to the good items back between the errors of the others.
+fn spread<C, A, T>(
+    items: Vec<Result<C, KeyError>>,
+    answers: Vec<A>,
+    mut finish: impl FnMut(C, A) -> Result<T, KeyError>,
+) -> Vec<Result<T, KeyError>> {
+    let mut answers = answers.into_iter();
+    items
+        .into_iter()
+        .filter_map(|item| match item {
+            Ok(item) => answers.next().map(|answer| finish(item, answer)),
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
+}
+
+/// A refusal of one wrap: the key server's, or this side's of an origin that was not accepted.
+fn refused(wrapped: &[u8], refusal: Refusal) -> KeyError {
+    let origin = Wrapped::parse(wrapped).map(|wrapped| wrapped.claimed_origin());
+    match origin {
+        Ok(Origin::PublicUnsigned) if refusal == Refusal::Producer => KeyError::Unsigned,
+        _ => KeyError::Refused(refusal),
+    }
+}
+
+impl KeySource for DatasetKeys {
+    type Error = KeyError;
+
+    async fn unwrap(&self, items: Vec<WrapItem>) -> Verdicts<OpenedKey, KeyError> {
+        let contexts = contexts(items.iter().map(|item| item.context.clone()));
+        let asked: Vec<(Vec<u8>, Result<Context, KeyError>)> = items
+            .into_iter()
+            .map(|item| item.wrapped)
+            .zip(contexts)
+            .collect();
+        let good: Vec<(&[u8], &Context)> = asked
+            .iter()
+            .filter_map(|(wrapped, context)| Some((&wrapped[..], context.as_ref().ok()?)))
+            .collect();
+        let answers = if good.is_empty() {
+            Vec::new()
+        } else {
+            self.redeem(&good).await?
+        };
+        let items = asked
+            .into_iter()
+            .map(|(wrapped, context)| context.map(|context| (wrapped, context)))
+            .collect();
+        Ok(spread(items, answers, |(wrapped, context), answer| {
+            let released = answer?;
+            let context = self.object_context(&wrapped, &context)?;
+            let signed_commitment = match Wrapped::parse(&wrapped)? {
+                Wrapped::Public {
+                    producer: Some(claim),
+                    ..
+                } => Some(claim.body_commitment),
+                _ => None,
+            };
+            Ok(OpenedKey {
+                dek: Zeroizing::new(*released.dek.expose()),
+                context,
+                signed_commitment,
+            })
+        }))
+    }
+
+    async fn generate(&self, items: Vec<NewItem>) -> Verdicts<NewKey, KeyError> {
+        let contexts = contexts(items.into_iter().map(|item| item.context));
+        let good: Vec<&Context> = contexts
+            .iter()
+            .filter_map(|context| context.as_ref().ok())
+            .collect();
+        let answers = if good.is_empty() {
+            Vec::new()
+        } else {
+            self.make(&good, true).await?
+        };
+        Ok(spread(contexts, answers, |context, answer| {
+            let generated = answer?;
+            let missing = || Error::answer("key server", "a DEK that was asked for is missing");
+            let dek = generated.dek.ok_or_else(missing)?;
+            let kek_version = Wrapped::parse(&generated.wrapped)?.header().kek_version;
+            let context = self.object_context(&generated.wrapped, &context)?;
+            Ok(NewKey {
+                dek: Zeroizing::new(*dek.expose()),
+                wrapped: generated.wrapped,
+                kek_version,
+                context,
+            })
+        }))
+    }
+}

@@ -1,0 +1,146 @@
+//! Data keys made offline, with only the public key of an admin-signed dataset record (WRAP-3).
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use ticket_format::Context;
+use ticket_format::cbor::{Decode, DecodeError, Reader};
+use ticket_format::keys::{AdminKey, ProducerSecret};
+use ticket_format::limits;
+use ticket_format::seal::SealError;
+use ticket_format::statement::{DatasetRecord, Payload, ReceivedStatement, StatementRefusal};
+use ticket_format::time::Timestamp;
+use ticket_format::wrapped::object_context;
+use ticket_format::wrapped::public::Upload;
+use zeroize::Zeroizing;
+
+use crate::keys::KeyError;
+use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapItem};
+use crate::object::{BodyHeader, ObjectContext};
+use crate::redeem::raw_context;
+
+/// Why a dataset record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is no statement, or not one of these admins'.
+    #[error("the dataset record is not believed: {0}")]
+    Refused(#[from] StatementRefusal),
+    /// Its public key takes no encapsulation.
+    #[error("the dataset's public key cannot be used: {0}")]
+    Key(#[from] SealError),
+    /// Objects signed by this producer would be refused.
+    #[error("the dataset record does not name the producer {0}")]
+    Unregistered(ticket_format::ids::ProducerId),
+}
+
+impl From<DecodeError> for RecordError {
+    fn from(error: DecodeError) -> Self {
+        Self::Refused(StatementRefusal::Malformed(error))
+    }
+}
+
+/// Believes a dataset record that one of `admins` signed, whatever its realm: who pins an admin's
+/// key pins the realms that this admin speaks for.
+///
+/// # Errors
+/// [`RecordError::Refused`].
+pub fn verify_record(
+    record: &[u8],
+    admins: &[AdminKey],
+    now: Timestamp,
+) -> Result<(String, DatasetRecord), RecordError> {
+    let statement = ReceivedStatement::parse(record)?;
+    let realm = realm(record)?;
+    let verified = statement.verify(admins, &realm, None, now)?;
+    Ok((realm, verified.body()?))
+}
+
+/// The realm that a statement names; nothing is believed of it before its signature is verified.
+fn realm(record: &[u8]) -> Result<String, DecodeError> {
+    let mut reader = Reader::new(record);
+    reader.tag(98)?;
+    reader.array(4..=4)?;
+    reader.bytes(..)?;
+    reader.map(0)?.end()?;
+    let payload = reader.bytes(..)?;
+    Ok(Payload::from_cbor(payload, limits::STATEMENT)?.realm)
+}
+
+/// One upload: its objects share an encapsulation to the dataset's public key.
+pub struct ProducerKeys {
+    realm: String,
+    kek_version: u64,
+    upload: Upload,
+    producer: Option<ProducerSecret>,
+}
+
+impl ProducerKeys {
+    /// Begins an upload. Without `producer` anybody could have made its wraps, and readers refuse
+    /// them unless told otherwise (ORG-1).
+    ///
+    /// # Errors
+    /// [`RecordError::Unregistered`], [`RecordError::Key`].
+    pub fn begin(
+        realm: String,
+        record: &DatasetRecord,
+        producer: Option<ProducerSecret>,
+    ) -> Result<Self, RecordError> {
+        if let Some(producer) = &producer
+            && !record.producers.contains(&producer.public())
+        {
+            return Err(RecordError::Unregistered(producer.public().id()));
+        }
+        let upload = Upload::begin(
+            &realm,
+            record.dataset,
+            record.kek,
+            record.kek_version,
+            &record.public_key,
+            &mut UnwrapErr(SysRng),
+        )?;
+        Ok(Self {
+            realm,
+            kek_version: record.kek_version,
+            upload,
+            producer,
+        })
+    }
+
+    fn key(&self, item: NewItem) -> Result<NewKey, KeyError> {
+        let raw = raw_context(&Context::new(item.context)?);
+        let (dek, pending) = self.upload.object(raw.clone(), &mut UnwrapErr(SysRng));
+        let context = ObjectContext::new(object_context(&self.realm, pending.header(), &raw));
+        let dek = Zeroizing::new(*dek.expose());
+        // rule: WRAP-4
+        let header = BodyHeader::derive(&dek, &context, item.salt)?;
+        let wrapped = self
+            .upload
+            .finish(&pending, header.commitment, self.producer.as_ref());
+        Ok(NewKey {
+            dek,
+            wrapped,
+            kek_version: self.kek_version,
+            context,
+        })
+    }
+}
+
+impl KeySource for ProducerKeys {
+    type Error = KeyError;
+
+    async fn unwrap(&self, _items: Vec<WrapItem>) -> Verdicts<OpenedKey, KeyError> {
+        Err(KeyError::Producer)
+    }
+
+    async fn generate(&self, items: Vec<NewItem>) -> Verdicts<NewKey, KeyError> {
+        Ok(items.into_iter().map(|item| self.key(item)).collect())
+    }
+}
+
+impl std::fmt::Debug for ProducerKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProducerKeys")
+            .field("realm", &self.realm)
+            .field("producer", &self.producer)
+            .finish_non_exhaustive()
+    }
+}
