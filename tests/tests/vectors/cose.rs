@@ -3,9 +3,11 @@
 
 use coset::{CoseSign, CoseSign1, Header, ProtectedHeader, TaggedCborSerializable};
 use ed25519_dalek::{Signer, SigningKey};
-use ticket_format::keys::{TicketKey, TicketSecret};
-use ticket_format::statement::{ReceivedStatement, StatementRefusal};
+use ticket_format::ids::StatementId;
+use ticket_format::keys::{AdminSecret, TicketKey, TicketSecret, TlsSecret};
+use ticket_format::statement::{Payload, ReceivedStatement, StatementRefusal, StatusShow};
 use ticket_format::ticket::{self, DatasetClaims, NodeClaims, TicketError};
+use ticket_format::time::Timestamp;
 
 use crate::cose_example::{Example, Jwk, Signer0};
 use crate::support::{Hex, read};
@@ -141,6 +143,47 @@ fn a_cose_sign_message_verifies_unless_it_has_a_critical_header() {
     let message = CoseSign::from_tagged_slice(&critical.output.cbor).expect("a COSE_Sign");
     let key = &critical.input.sign.as_ref().expect("a COSE_Sign").signers[0].key;
     assert_eq!(verify_one(&critical, &message, 0, key), Ok(()));
+}
+
+#[test]
+fn a_statement_with_a_critical_header_is_refused_whatever_else_is_right() {
+    // rule: ADM-1
+    let critical: Example = read("cose/RFC8152/Appendix_C_1_4.json");
+    let critical = CoseSign::from_tagged_slice(&critical.output.cbor).expect("a COSE_Sign");
+    let admin = AdminSecret::from_seed(&[1; 32]);
+    let server = TlsSecret::from_seed(&[2; 32]).public();
+    let now = Timestamp::from_seconds(1_800_000_000);
+    let statement = Payload::act(
+        StatementId([3; 16]),
+        "realm",
+        server,
+        now,
+        60,
+        &StatusShow {},
+    );
+    let statement = statement.sign(&[&admin]).expect("it would be accepted");
+
+    // Signs again what was changed, so that nothing else is wrong with it.
+    let parse = |change: &dyn Fn(&mut Header)| {
+        let mut changed = CoseSign::from_tagged_slice(&statement).expect("a COSE_Sign");
+        change(&mut changed.protected.header);
+        changed.protected.original_data = None;
+        let input = changed.tbs_data(&[], &changed.signatures[0]);
+        let signature = SigningKey::from_bytes(&admin.seed()).sign(&input);
+        changed.signatures[0].signature = signature.to_vec();
+        ReceivedStatement::parse(&changed.to_tagged_vec().expect("it was one"))
+    };
+    let good = parse(&|_| {}).expect("unchanged");
+    let verified = good.verify(&[admin.public()], "realm", Some(&server), now);
+    assert!(verified.is_ok());
+
+    // The header of the example, added to the one that a statement has.
+    let refused = parse(&|header| {
+        let example = &critical.protected.header;
+        header.crit.clone_from(&example.crit);
+        header.rest.extend(example.rest.iter().cloned());
+    });
+    assert_eq!(refused.unwrap_err(), StatementRefusal::Header);
 }
 
 #[test]
