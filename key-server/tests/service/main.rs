@@ -3,6 +3,7 @@
 mod administer;
 mod batch;
 mod denials;
+mod follower;
 mod present;
 mod restart;
 mod rig;
