@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
@@ -44,6 +44,19 @@ impl Args {
             .after_long_help(suites::legend())
             .get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Says at once, and not after minutes, that the rows cannot be written.
+    pub(crate) fn check_json(&self) -> Result<(), Report> {
+        let dir = self.json.as_deref().and_then(Path::parent);
+        match dir.filter(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()) {
+            Some(dir) => Err(Report::new(
+                exit::LOCAL,
+                format!("{} is no directory", dir.display()),
+            )
+            .next("name a file in a directory that is there")),
+            None => Ok(()),
+        }
     }
 
     /// The time of one measurement.

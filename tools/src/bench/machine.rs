@@ -3,23 +3,29 @@
 use std::fs;
 use std::process::Command;
 
-/// Machine, commit and versions, as lines of Markdown.
+/// Machine, commit, versions and load, as a list in Markdown. Asked before anything is measured.
 pub(crate) fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = first_line("/proc/sys/kernel/osrelease").unwrap_or_else(unknown);
     format!(
-        "machine: {} ({cores} cores), {}, Linux {kernel}\ncommit: {}\nversions: postern {}, {}\nload before: {}\n",
+        "- machine: {} ({cores} cores), {}, Linux {kernel}\n- commit: {}\n- versions: postern {}, {}\n- load before: {}\n",
         processor().unwrap_or_else(unknown),
         memory().unwrap_or_else(unknown),
         commit().unwrap_or_else(unknown),
         env!("CARGO_PKG_VERSION"),
         output("rustc", &["--version"]).unwrap_or_else(unknown),
-        first_line("/proc/loadavg").unwrap_or_else(unknown),
+        load().unwrap_or_else(unknown),
     )
 }
 
 fn unknown() -> String {
     "unknown".to_owned()
+}
+
+/// What ran in the last one, five and fifteen minutes.
+fn load() -> Option<String> {
+    let line = first_line("/proc/loadavg")?;
+    Some(line.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }
 
 fn first_line(path: &str) -> Option<String> {
@@ -39,7 +45,7 @@ fn memory() -> Option<String> {
     Some(format!("{} GiB", kib.div_ceil(1 << 20)))
 }
 
-/// The commit of the checkout that this runs in, with a mark when files differ from it.
+/// The commit of the checkout that this program was built in, with a mark when files differ from it.
 fn commit() -> Option<String> {
     let commit = output("git", &["rev-parse", "--short=12", "HEAD"])?;
     let changed = output("git", &["status", "--porcelain", "--untracked-files=no"]).is_some();
@@ -50,9 +56,15 @@ fn commit() -> Option<String> {
     })
 }
 
-/// What a command says, if it succeeds and says something.
+/// What a command says beside this program, if it succeeds and says something.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok()?;
+    let place = std::env::current_exe().ok()?;
+    let mut command = Command::new(program);
+    let output = command
+        .args(arguments)
+        .current_dir(place.parent()?)
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let text = text.trim();
     (output.status.success() && !text.is_empty()).then(|| text.to_owned())

@@ -46,23 +46,32 @@ fn list() -> Result<(), Report> {
 
 fn measure(args: &Args) -> Result<(), Report> {
     let suite = suites::find(args.suite.as_deref().unwrap_or_default())?;
+    args.check_json()?;
     let run = Run {
         binaries: args.binaries()?,
         rounds: args.rounds,
         span: args.span(),
     };
-    let rows = runtime()?.block_on((suite.run)(&run))?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, rows::json(&rows)?).map_err(|error| {
-            Report::new(exit::LOCAL, format!("cannot write {}", path.display())).why(error)
-        })?;
-    }
+    let machine = machine::describe();
+    let ended = runtime()?.block_on(async {
+        tokio::select! {
+            rows = (suite.run)(&run) => Some(rows),
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    });
+    // Interrupted: by now the servers are stopped and the directories removed.
+    let rows = ended.unwrap_or_else(|| std::process::exit(130))?;
     print(&format!(
-        "{}\n{}\n{}",
-        machine::describe(),
+        "{machine}\n{}\n{}",
         rows::table(&rows),
         rows::noise(&rows, run.rounds)
-    ))
+    ))?;
+    let Some(path) = &args.json else {
+        return Ok(());
+    };
+    std::fs::write(path, rows::json(&rows)?).map_err(|error| {
+        Report::new(exit::LOCAL, format!("cannot write {}", path.display())).why(error)
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Report> {

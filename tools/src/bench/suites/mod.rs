@@ -2,6 +2,7 @@
 
 mod main;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -22,6 +23,15 @@ pub(crate) struct Run {
     pub(crate) rounds: u32,
     /// How long one measurement takes.
     pub(crate) span: Duration,
+}
+
+impl Run {
+    /// Tells the person who waits which round begins.
+    pub(crate) fn begins(&self, round: u32) {
+        let line = format!("round {} of {}", round + 1, self.rounds);
+        // Where stderr is gone nobody waits.
+        let _ = writeln!(anstream::stderr().lock(), "{line}");
+    }
 }
 
 /// Rows that come.

@@ -13,6 +13,8 @@ use crate::floor::{self, Act, Floor, Rsa, Signature, make_sealing_key};
 use crate::realm::{Newcomer, Node, Realm};
 use crate::rows::Row;
 
+/// The round number whose addresses the nodes of other rows log in from.
+const ADDRESSES: u32 = 62_000;
 /// Launches that the nodes of a round are spread over.
 const LAUNCHES: usize = 4;
 /// More nodes than log in within one second; what is left over of a round is thrown away.
@@ -71,7 +73,7 @@ impl Bench {
 
     /// So many nodes, logged in.
     pub(crate) async fn nodes(&self, count: usize) -> Result<Vec<Node>, Report> {
-        let socket = floor::socket(address(u32::MAX - 1, 0))?;
+        let socket = floor::socket(address(ADDRESSES, 0))?;
         let mut nodes = Vec::with_capacity(count);
         for newcomer in self.boot(count).await? {
             let link = self.realm.broker(&socket).await?;

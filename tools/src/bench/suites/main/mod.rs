@@ -84,6 +84,7 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
     let mut object = object::Bench::new()?;
     let mut rows: Vec<Row> = SUITE.rows.iter().map(Row::new).collect();
     for round in 0..run.rounds {
+        run.begins(round);
         login.measure(round, run.span, &mut rows[0]).await?;
         issue.measure(run.span, &mut rows[1]).await?;
         single.measure(run.span, &mut rows[2]).await?;
