@@ -15,7 +15,7 @@ use super::settings::Setting;
 use crate::keys::KeyError;
 use crate::object::metadata::Context;
 use crate::s3::copy::{CopyError, Job, Options, Summary, download_many, upload_many};
-use crate::s3::{Location, Stores};
+use crate::s3::{Fault, Location, Stores};
 
 /// Failures that are told one by one; of more only their number.
 const TOLD: usize = 20;
@@ -161,14 +161,23 @@ pub fn report(error: &CopyError<KeyError>) -> Report {
             report
         }
         (_, Some(fault)) => {
-            let report = Report::new(exit_of(fault), "an object was not copied").why(error);
+            let report = Report::new(exit_of(fault), failed(fault)).why(error);
             if report.exit == exit::INTEGRITY {
                 report.next("do not use what was there; find out who changed it")
             } else {
                 report
             }
         }
-        (_, None) => Report::new(exit::LOCAL, "an object was not copied").why(error),
+        (_, None) => Report::new(exit::LOCAL, failed(Fault::Local)).why(error),
+    }
+}
+
+fn failed(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Integrity => "an object is not what was encrypted",
+        Fault::NotFound => "an object was not found",
+        Fault::Unreachable => "an object could not be reached",
+        _ => "an object could not be read or written",
     }
 }
 

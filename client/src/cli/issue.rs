@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use serde_json::json;
-use ticket_format::Context;
 use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
 use ticket_format::ticket::{Action, Actions};
+use ticket_format::{Context, Refusal};
 
 use super::app::{App, Ended, Patience, now, rng, talk, write_file};
 use super::args::Issue;
+use super::login::live;
 use crate::Error;
 use crate::issue::{Opened, Wanted};
 use crate::keys::DatasetKeys;
 use crate::link::Link;
+use crate::state::NodeState;
 use crate::wallet::{DatasetSession, Wallet};
 
 /// Data keys that a ticket is asked for unless more are needed.
@@ -76,7 +78,13 @@ async fn get(
     patience: Patience,
     wanted: &Wanted,
 ) -> Result<(DatasetSession, Opened), Report> {
-    let (state, wallet) = app.open()?;
+    let (mut state, mut wallet) = app.open()?;
+    if wallet.node.is_some() && live(&state, &wallet).is_none() {
+        // Perhaps a renewal is under way, between its two files: it holds the state's lock.
+        let dir = app.state_dir()?;
+        let _lock = patience.lock(|| NodeState::lock(&dir)).await?;
+        (state, wallet) = app.open()?;
+    }
     let none = Error::NoTicket("the wallet holds no node ticket");
     let node = wallet.node.as_ref().ok_or(none)?;
     let session = patience
@@ -128,21 +136,50 @@ pub async fn keys(app: &App, need: &Need<'_>) -> Result<DatasetKeys, Report> {
                         .next("say --dataset NAME, or run `postern issue NAME`"),
                 );
             };
-            let wanted = Wanted {
-                dataset: dataset.to_owned(),
-                actions: Actions::new(&[need.action])
-                    .ok_or_else(|| Report::new(exit::USAGE, "no action"))?,
-                required: Context::default(),
-                life: LIFE,
-                budget: need.budget.max(BUDGET),
-                kem: Kem::XWing,
-            };
-            let got = get(app, patience, &wanted).await?;
+            let got = on_the_way(app, patience, dataset, need).await?;
             talk(format!("got a ticket to {} {dataset}", need.action));
             got
         }
     };
     Ok(DatasetKeys::new(session, opened, patience.left()).accept_unsigned(need.accept_unsigned))
+}
+
+/// Gets a ticket for what is needed, and for what the wallet's ticket of this dataset is for, which
+/// it replaces. Where the policy has changed and refuses both together, for what is needed.
+async fn on_the_way(
+    app: &App,
+    patience: Patience,
+    dataset: &str,
+    need: &Need<'_>,
+) -> Result<(DatasetSession, Opened), Report> {
+    let (state, wallet) = app.open()?;
+    let earlier = wallet.dataset(dataset);
+    let earlier = earlier.and_then(|session| Opened::check(session, &state.pins, now()).ok());
+    let only = [need.action];
+    let mut all = only.to_vec();
+    all.extend(
+        earlier
+            .iter()
+            .flat_map(|opened| opened.claims.actions.iter()),
+    );
+    let wanted = |actions: &[Action]| {
+        let actions = Actions::new(actions);
+        let none = || Report::new(exit::USAGE, "no ticket was asked for");
+        Ok::<_, Report>(Wanted {
+            dataset: dataset.to_owned(),
+            actions: actions.ok_or_else(none)?,
+            required: Context::default(),
+            life: LIFE,
+            budget: need.budget.max(BUDGET),
+            kem: Kem::XWing,
+        })
+    };
+    match get(app, patience, &wanted(&all)?).await {
+        Err(report) if report.refusal == Some(Refusal::Policy) && earlier.is_some() => {
+            get(app, patience, &wanted(&only)?).await
+        }
+        other => other,
+    }
 }
 
 /// The wallet's ticket that will do. Tickets whose budget is smaller than what is needed will not.
