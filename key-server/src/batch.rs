@@ -88,22 +88,40 @@ pub struct Identified<'a> {
 ///
 /// # Errors
 /// [`Refused`]; the caller is a stranger still.
-pub fn identify<'a>(connection: &Connection, request: &RequestView<'a>) -> Result<Identified<'a>, Refused> {
+pub fn identify<'a>(
+    connection: &Connection,
+    request: &RequestView<'a>,
+) -> Result<Identified<'a>, Refused> {
     let body = Body::parse(request.verb, request.body)?;
     let label = request.verb.request_label().ok_or(Refused::Verb)?;
     let head = body.head();
     let presented = connection.presented(head.handle, head.ticket)?;
     // rule: RED-1, SEAL-3
-    let [proof] = request.proofs.as_slice() else { return Err(Refused::Possession) };
+    let [proof] = request.proofs.as_slice() else {
+        return Err(Refused::Possession);
+    };
     let mac = presented.session.mac();
-    mac.verify(&connection.channel, label, head.ticket, request.body, proof).map_err(|_| Refused::Possession)?;
-    Ok(Identified { presented, verb: request.verb, body, request: RequestHash::of(request.body) })
+    mac.verify(&connection.channel, label, head.ticket, request.body, proof)
+        .map_err(|_| Refused::Possession)?;
+    Ok(Identified {
+        presented,
+        verb: request.verb,
+        body,
+        request: RequestHash::of(request.body),
+    })
 }
 
 impl Identified<'_> {
     /// The entry that this act leaves, as far as it is known yet.
     #[must_use]
-    pub fn entry(&self, state: &State, connection: &Connection, act: ActId, moment: Moment, permit: &Permit) -> Entry {
+    pub fn entry(
+        &self,
+        state: &State,
+        connection: &Connection,
+        act: ActId,
+        moment: Moment,
+        permit: &Permit,
+    ) -> Entry {
         let entry = Entry::new(act, self.body.kind(), moment.now);
         let ticket = &self.presented.ticket;
         let entry = present::describe(entry, ticket.claims(), ticket.hash(), state, connection);
@@ -136,7 +154,12 @@ pub fn decide(
     permit: &Permit,
     rng: &mut impl CryptoRng,
 ) -> Result<Decided, Refused> {
-    let Identified { presented, verb, body, request } = identified;
+    let Identified {
+        presented,
+        verb,
+        body,
+        request,
+    } = identified;
     let dataset = check(state, presented, moment, permit)?;
     let action = body.action();
     // rule: RED-2
@@ -155,11 +178,24 @@ pub fn decide(
     let (keks, policies) = items.into_parts();
     reserve(&mut done, presented, &dataset);
     let presented = Arc::clone(presented);
-    Ok(Decided { presented, verb: *verb, request: *request, done, keks, wraps: body.wraps(), policies })
+    Ok(Decided {
+        presented,
+        verb: *verb,
+        request: *request,
+        done,
+        keks,
+        wraps: body.wraps(),
+        policies,
+    })
 }
 
 /// What is checked of the whole request before it is decided and again before it is released.
-fn check(state: &State, presented: &Presented, moment: Moment, permit: &Permit) -> Result<Arc<Dataset>, Refused> {
+fn check(
+    state: &State,
+    presented: &Presented,
+    moment: Moment,
+    permit: &Permit,
+) -> Result<Arc<Dataset>, Refused> {
     // rule: RED-2
     state.latest.see(moment.now)?;
     presented.ticket.still_live(moment.now)?;
@@ -169,7 +205,11 @@ fn check(state: &State, presented: &Presented, moment: Moment, permit: &Permit) 
 /// Takes the items that are done from the ticket's budget; those beyond it are refused.
 fn reserve(done: &mut Done, presented: &Presented, dataset: &Dataset) {
     // rule: RED-4
-    let most = presented.ticket.claims().budget.min(dataset.state.max_budget);
+    let most = presented
+        .ticket
+        .claims()
+        .budget
+        .min(dataset.state.max_budget);
     let mut taking = presented.budget.take();
     done.refuse(|digest| (!taking.item(digest, most)).then_some(Refusal::Budget));
 }
@@ -179,7 +219,11 @@ impl Decided {
     #[must_use]
     pub fn complete(&self, entry: Entry) -> Entry {
         // rule: AUD-3
-        let outcomes = self.done.verdicts.iter().map(|verdict| verdict.refusal().map_or(Ok(()), Err));
+        let outcomes = self
+            .done
+            .verdicts
+            .iter()
+            .map(|verdict| verdict.refusal().map_or(Ok(()), Err));
         let entry = entry.items(self.done.digests.iter().copied().zip(outcomes).collect());
         entry.policies(self.policies.iter().cloned())
     }
@@ -187,7 +231,11 @@ impl Decided {
     /// How many DEKs are released, or made, or wrapped anew.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.done.verdicts.iter().filter(|verdict| verdict.refusal().is_none()).count()
+        self.done
+            .verdicts
+            .iter()
+            .filter(|verdict| verdict.refusal().is_none())
+            .count()
     }
 
     /// The record could not be written, so nothing leaves. DEKs that were made for this answer alone
@@ -195,7 +243,10 @@ impl Decided {
     pub fn undo(self) {
         if self.verb == Verb::Generate {
             let mut taking = self.presented.budget.take();
-            self.done.digests.iter().for_each(|digest| taking.give_back(digest));
+            self.done
+                .digests
+                .iter()
+                .for_each(|digest| taking.give_back(digest));
         }
     }
 
@@ -213,10 +264,19 @@ impl Decided {
         entry: Vec<u8>,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, Refused> {
-        let Self { presented, verb, request, done, keks, wraps, policies: _ } = self;
+        let Self {
+            presented,
+            verb,
+            request,
+            done,
+            keks,
+            wraps,
+            policies: _,
+        } = self;
         // rule: RED-2
         let dataset = check(state, &presented, moment, permit)?;
-        keks.iter().try_for_each(|kek| state.vault.may_open(dataset.id, *kek))?;
+        keks.iter()
+            .try_for_each(|kek| state.vault.may_open(dataset.id, *kek))?;
         if wraps {
             state.vault.may_wrap(dataset.id)?;
         }
@@ -224,17 +284,46 @@ impl Decided {
         let mut salt = [0; 32];
         rng.fill_bytes(&mut salt);
         let ticket = presented.ticket.hash();
-        let receipt = Receipt { index: appended.index, chain: appended.chain, entry };
-        let clear = Clear { verdicts: done.verdicts, ticket, request, salt, receipt, wraps: done.wraps }.to_cbor();
-        let sealed = seal(&presented, &AnswerId { verb, request, salt }, &clear, &done.deks)?;
+        let receipt = Receipt {
+            index: appended.index,
+            chain: appended.chain,
+            entry,
+        };
+        let clear = Clear {
+            verdicts: done.verdicts,
+            ticket,
+            request,
+            salt,
+            receipt,
+            wraps: done.wraps,
+        }
+        .to_cbor();
+        let sealed = seal(
+            &presented,
+            &AnswerId {
+                verb,
+                request,
+                salt,
+            },
+            &clear,
+            &done.deks,
+        )?;
         Ok(Answer::done(verb, &BatchAnswer { clear, sealed }).to_bytes())
     }
 }
 
-fn seal(presented: &Presented, id: &AnswerId, clear: &[u8], deks: &Zeroizing<Vec<u8>>) -> Result<Vec<u8>, Refused> {
+fn seal(
+    presented: &Presented,
+    id: &AnswerId,
+    clear: &[u8],
+    deks: &Zeroizing<Vec<u8>>,
+) -> Result<Vec<u8>, Refused> {
     debug_assert!(deks.len().is_multiple_of(DEK));
     if deks.is_empty() {
         return Ok(Vec::new());
     }
-    presented.session.seal(id, clear, deks).map_err(|_| Refused::Internal("an answer could not be sealed"))
+    presented
+        .session
+        .seal(id, clear, deks)
+        .map_err(|_| Refused::Internal("an answer could not be sealed"))
 }

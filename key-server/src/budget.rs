@@ -22,7 +22,10 @@ pub struct Taking<'a>(MutexGuard<'a, HashSet<ItemDigest>>);
 
 impl Budget {
     fn new(expires: Timestamp) -> Arc<Self> {
-        Arc::new(Self { expires, had: Mutex::default() })
+        Arc::new(Self {
+            expires,
+            had: Mutex::default(),
+        })
     }
 
     /// Begins to take; another request on the same ticket waits, so that two together never get more
@@ -72,7 +75,11 @@ impl Budgets {
     pub fn replay(&self, entry: &Entry, now: Timestamp) {
         // rule: RED-4
         let released = matches!(entry.kind, Kind::Redeem | Kind::Generate | Kind::Rewrap);
-        let (Some(ticket), Some(expires), Some(items)) = (entry.ticket, entry.expires, &entry.items) else { return };
+        let (Some(ticket), Some(expires), Some(items)) =
+            (entry.ticket, entry.expires, &entry.items)
+        else {
+            return;
+        };
         if !released || over(expires, now) {
             return;
         }
@@ -128,15 +135,25 @@ mod tests {
         let mut taking = budget.take();
         assert!(taking.item(item(1), 2) && taking.item(item(1), 2) && taking.item(item(2), 2));
         assert!(!taking.item(item(3), 2));
-        assert!(taking.item(item(1), 2), "a retry is free even when nothing is left");
+        assert!(
+            taking.item(item(1), 2),
+            "a retry is free even when nothing is left"
+        );
         assert!(!taking.item(item(9), 0));
     }
 
     #[test]
     fn a_budget_is_rebuilt_from_what_the_log_says_was_released() {
         // rule: RED-4
-        let items = vec![(item(1), Ok(())), (item(2), Err(Refusal::Context)), (item(3), Ok(()))];
-        let entry = Entry::new(ActId([0; 16]), Kind::Redeem, at(10)).items(items).ticket(TICKET).expires(at(100));
+        let items = vec![
+            (item(1), Ok(())),
+            (item(2), Err(Refusal::Context)),
+            (item(3), Ok(())),
+        ];
+        let entry = Entry::new(ActId([0; 16]), Kind::Redeem, at(10))
+            .items(items)
+            .ticket(TICKET)
+            .expires(at(100));
         let budgets = Budgets::default();
         budgets.replay(&entry, at(50));
         budgets.replay(&entry, at(50));

@@ -18,7 +18,13 @@ use crate::net;
 #[command(name = "postern-key-server", version, about)]
 pub struct Cli {
     /// How log lines look; they go to stderr.
-    #[arg(long, global = true, value_enum, default_value = "text", env = "POSTERN_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        env = "POSTERN_LOG_FORMAT"
+    )]
     pub log_format: LogFormat,
     /// Which log lines, for example "info" or "key_server=debug".
     #[arg(long, global = true, default_value = "info", env = "POSTERN_LOG")]
@@ -105,7 +111,8 @@ struct RootArgs {
 }
 
 fn admin_key(text: &str) -> Result<AdminKey, String> {
-    text.parse().map_err(|_| "expected an Ed25519 public key: 64 hexadecimal digits".to_owned())
+    text.parse()
+        .map_err(|_| "expected an Ed25519 public key: 64 hexadecimal digits".to_owned())
 }
 
 impl From<SetupError> for Report {
@@ -113,15 +120,29 @@ impl From<SetupError> for Report {
         use store::config::ConfigError;
         use store::files::FileError;
         let (code, next) = match &error {
-            SetupError::File(FileError::Exists(_)) => (exit::CONFLICT, "choose another directory, or remove what is there"),
-            SetupError::File(FileError::Missing(_)) | SetupError::Config(ConfigError::File(FileError::Missing(_))) => {
-                (exit::CONFIG, "check the path, or make the files with `postern-key-server init`")
+            SetupError::File(FileError::Exists(_)) => (
+                exit::CONFLICT,
+                "choose another directory, or remove what is there",
+            ),
+            SetupError::File(FileError::Missing(_))
+            | SetupError::Config(ConfigError::File(FileError::Missing(_))) => (
+                exit::CONFIG,
+                "check the path, or make the files with `postern-key-server init`",
+            ),
+            SetupError::File(FileError::NotPrivate(_)) => {
+                (exit::CONFIG, "chmod 600 the file and ask who could read it")
             }
-            SetupError::File(FileError::NotPrivate(_)) => (exit::CONFIG, "chmod 600 the file and ask who could read it"),
-            SetupError::Sealed { .. } => (exit::CONFIG, "use the root key that the files were sealed with"),
-            SetupError::Config(_) | SetupError::File(_) | SetupError::Wrong { .. } => (exit::CONFIG, "mend the file"),
+            SetupError::Sealed { .. } => (
+                exit::CONFIG,
+                "use the root key that the files were sealed with",
+            ),
+            SetupError::Config(_) | SetupError::File(_) | SetupError::Wrong { .. } => {
+                (exit::CONFIG, "mend the file")
+            }
         };
-        Report::new(code, "the configuration does not hold").why(error).next(next)
+        Report::new(code, "the configuration does not hold")
+            .why(error)
+            .next(next)
     }
 }
 
@@ -132,7 +153,9 @@ impl Cli {
     /// [`Report`], for the person who asked.
     pub async fn run(self) -> Result<(), Report> {
         match self.command {
-            Command::Run { config, ready_file } => net::run(Setup::read(&config.config)?, ready_file.as_deref()).await,
+            Command::Run { config, ready_file } => {
+                net::run(Setup::read(&config.config)?, ready_file.as_deref()).await
+            }
             Command::CheckConfig(config) => {
                 check(&config.config)?;
                 say(&format!("{} holds", config.config.display()));
@@ -152,14 +175,41 @@ fn check(path: &Path) -> Result<Setup, Report> {
 }
 
 fn make(wanted: Init) -> Result<(), Report> {
-    let Init { dir, realm, listen, addresses, metrics_listen, admins, broker_keys, root } = wanted;
+    let Init {
+        dir,
+        realm,
+        listen,
+        addresses,
+        metrics_listen,
+        admins,
+        broker_keys,
+        root,
+    } = wanted;
     let root = match root {
-        RootArgs { new_root_credential: Some(path), .. } => Root::New(path),
-        RootArgs { root_credential: Some(path), .. } => Root::Credential(path),
-        RootArgs { root_passphrase_file: Some(path), .. } => Root::Passphrase(path),
+        RootArgs {
+            new_root_credential: Some(path),
+            ..
+        } => Root::New(path),
+        RootArgs {
+            root_credential: Some(path),
+            ..
+        } => Root::Credential(path),
+        RootArgs {
+            root_passphrase_file: Some(path),
+            ..
+        } => Root::Passphrase(path),
         _ => return Err(Report::new(exit::USAGE, "no root key is named")),
     };
-    let made = init::init(&Wanted { dir, realm, listen, addresses, metrics_listen, admins, broker_keys, root })?;
+    let made = init::init(&Wanted {
+        dir,
+        realm,
+        listen,
+        addresses,
+        metrics_listen,
+        admins,
+        broker_keys,
+        root,
+    })?;
     // What was made must hold.
     check(&made.config)?;
     say(&format!("configuration  {}", made.config.display()));
@@ -170,12 +220,17 @@ fn make(wanted: Init) -> Result<(), Report> {
 async fn status(path: &Path) -> Result<(), Report> {
     let setup = Setup::read(path)?;
     let Some(address) = setup.config.metrics_listen else {
-        let report = Report::new(exit::CONFIG, "the server cannot be asked").why("metrics-listen is not configured");
+        let report = Report::new(exit::CONFIG, "the server cannot be asked")
+            .why("metrics-listen is not configured");
         return Err(report.next("configure it, or ask with `postern-admin`"));
     };
     let answer = tokio::time::timeout(Duration::from_secs(2), health(address)).await;
     let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-    let down = |error: std::io::Error| Report::new(exit::RETRY, "the key server does not answer").why(error).next("start it");
+    let down = |error: std::io::Error| {
+        Report::new(exit::RETRY, "the key server does not answer")
+            .why(error)
+            .next("start it")
+    };
     say(&answer.map_err(down)?);
     Ok(())
 }
@@ -184,10 +239,14 @@ async fn status(path: &Path) -> Result<(), Report> {
 async fn health(address: SocketAddr) -> std::io::Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut answer = String::new();
     stream.take(64 * 1024).read_to_string(&mut answer).await?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.trim().to_owned());
     body.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
@@ -212,12 +271,17 @@ async fn doctor(path: &Path) -> Result<(), Report> {
 }
 
 async fn reach(name: &str, setup: &Setup) -> Result<(), String> {
-    let mut found = tokio::net::lookup_host(name).await.map_err(|error| error.to_string())?;
+    let mut found = tokio::net::lookup_host(name)
+        .await
+        .map_err(|error| error.to_string())?;
     let address = found.next().ok_or("the name does not resolve")?;
     let pin = setup.broker.tls_key.to_bytes();
     let limits = transport::ClientLimits::default();
-    let connected = transport::Connection::connect(address, pin, limits, Duration::from_secs(2)).await;
-    connected.map(|connection| connection.close()).map_err(|error| error.to_string())
+    let connected =
+        transport::Connection::connect(address, pin, limits, Duration::from_secs(2)).await;
+    connected
+        .map(|connection| connection.close())
+        .map_err(|error| error.to_string())
 }
 
 fn say(line: &str) {

@@ -44,7 +44,10 @@ impl Latest {
         // rule: TIM-1
         let latest = self.0.fetch_max(now.seconds(), Ordering::Relaxed);
         if now.seconds().saturating_add(SKEW) < latest {
-            return Err(WentBack { now, latest: Timestamp::from_seconds(latest) });
+            return Err(WentBack {
+                now,
+                latest: Timestamp::from_seconds(latest),
+            });
         }
         Ok(())
     }
@@ -66,7 +69,13 @@ mod tests {
         let at = Timestamp::from_seconds;
         let latest = Latest::from(at(1_000));
         assert_eq!(latest.see(at(940)), Ok(()));
-        assert_eq!(latest.see(at(939)), Err(WentBack { now: at(939), latest: at(1_000) }));
+        assert_eq!(
+            latest.see(at(939)),
+            Err(WentBack {
+                now: at(939),
+                latest: at(1_000)
+            })
+        );
         assert_eq!(latest.see(at(2_000)), Ok(()));
         assert!(latest.see(at(1_500)).is_err());
         assert_eq!(latest.get(), at(2_000));

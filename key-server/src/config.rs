@@ -144,42 +144,72 @@ impl Setup {
     /// [`SetupError`]: file, line, what was expected.
     pub fn read(path: &Path) -> Result<Self, SetupError> {
         let config: Config = config::read(path)?;
-        let wrong = |message: &str| SetupError::Wrong { path: path.to_owned(), message: message.to_owned() };
+        let wrong = |message: &str| SetupError::Wrong {
+            path: path.to_owned(),
+            message: message.to_owned(),
+        };
         if config.realm.is_empty() || config.realm.len() > ticket_format::limits::NAME {
             return Err(wrong("realm must have 1 to 128 bytes"));
         }
         if config.admins.is_empty() {
-            return Err(wrong("admins must name at least one admin's public key, or nobody can make a dataset"));
+            return Err(wrong(
+                "admins must name at least one admin's public key, or nobody can make a dataset",
+            ));
         }
         if config.addresses.is_empty() || config.addresses.len() > 8 {
             return Err(wrong("addresses must name 1 to 8 addresses, host:port"));
         }
-        if config.metrics_listen.is_some_and(|address| !address.ip().is_loopback()) {
-            return Err(wrong("metrics-listen must be a loopback address: it has no access control"));
+        if config
+            .metrics_listen
+            .is_some_and(|address| !address.ip().is_loopback())
+        {
+            return Err(wrong(
+                "metrics-listen must be a loopback address: it has no access control",
+            ));
         }
         if config.lease_seconds.get() > 600 {
-            return Err(wrong("lease-seconds must be at most 600: for so long denials may stay unheard"));
+            return Err(wrong(
+                "lease-seconds must be at most 600: for so long denials may stay unheard",
+            ));
         }
         if config.root_key.credential.is_some() == config.root_key.passphrase_file.is_some() {
-            return Err(wrong("[root-key] needs either credential or passphrase-file"));
+            return Err(wrong(
+                "[root-key] needs either credential or passphrase-file",
+            ));
         }
         let broker = match (&config.broker_keys, &config.broker) {
             (Some(file), None) => config::read(&beside(path, file))?,
             (None, Some(broker)) => broker.clone(),
-            _ => return Err(wrong("either broker-keys or a [broker] section is needed, and not both")),
+            _ => {
+                return Err(wrong(
+                    "either broker-keys or a [broker] section is needed, and not both",
+                ));
+            }
         };
-        if broker.realm.as_ref().is_some_and(|realm| *realm != config.realm) {
+        if broker
+            .realm
+            .as_ref()
+            .is_some_and(|realm| *realm != config.realm)
+        {
             return Err(wrong("the broker's keys are of another realm"));
         }
         if broker.addresses.is_empty() {
             return Err(wrong("the broker has no address"));
         }
         // rule: SIG-5
-        let roles = [broker.tls_key.to_bytes(), broker.ticket_key.to_bytes(), broker.feed_key.to_bytes()];
+        let roles = [
+            broker.tls_key.to_bytes(),
+            broker.ticket_key.to_bytes(),
+            broker.feed_key.to_bytes(),
+        ];
         if roles[0] == roles[1] || roles[0] == roles[2] || roles[1] == roles[2] {
             return Err(wrong("the broker's TLS, ticket and feed keys must differ"));
         }
-        Ok(Self { config, broker, path: path.to_owned() })
+        Ok(Self {
+            config,
+            broker,
+            path: path.to_owned(),
+        })
     }
 
     /// A path of the configuration, from its directory.
@@ -199,11 +229,17 @@ impl Setup {
     /// # Errors
     /// Its file is missing, readable by others, or holds no key.
     pub fn root_key(&self) -> Result<RootKey, SetupError> {
-        let RootKeySource { credential, passphrase_file } = &self.config.root_key;
+        let RootKeySource {
+            credential,
+            passphrase_file,
+        } = &self.config.root_key;
         match (credential, passphrase_file) {
             (Some(file), _) => root_from_credential(&self.resolve(file)),
             (None, Some(file)) => root_from_passphrase(&self.resolve(file), &self.data_dir()),
-            (None, None) => Err(SetupError::Wrong { path: self.path.clone(), message: "[root-key] is empty".to_owned() }),
+            (None, None) => Err(SetupError::Wrong {
+                path: self.path.clone(),
+                message: "[root-key] is empty".to_owned(),
+            }),
         }
     }
 
@@ -216,12 +252,19 @@ impl Setup {
             let path = sealed_key(&self.data_dir(), name);
             let sealed = files::read_private(&path, SEALED_KEY)?;
             let opened = root.open(&sealed_name(name), &sealed);
-            let wrong = |error| SetupError::Sealed { path: path.clone(), error };
+            let wrong = |error| SetupError::Sealed {
+                path: path.clone(),
+                error,
+            };
             let opened = opened.map_err(wrong)?;
-            let seed = <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| wrong(SealedError::Open))?;
+            let seed =
+                <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| wrong(SealedError::Open))?;
             Ok::<_, SetupError>(Zeroizing::new(seed))
         };
-        Ok((TlsSecret::from_seed(&*seed(TLS)?), ServerSecret::from_seed(&*seed(SIGNING)?)))
+        Ok((
+            TlsSecret::from_seed(&*seed(TLS)?),
+            ServerSecret::from_seed(&*seed(SIGNING)?),
+        ))
     }
 }
 
@@ -248,7 +291,10 @@ pub fn sealed_name(name: &str) -> String {
 /// [`SetupError`].
 pub fn root_from_credential(path: &Path) -> Result<RootKey, SetupError> {
     let bytes = Zeroizing::new(files::read_private(path, CREDENTIAL)?);
-    RootKey::from_credential(&bytes).map_err(|error| SetupError::Sealed { path: path.to_owned(), error })
+    RootKey::from_credential(&bytes).map_err(|error| SetupError::Sealed {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// Derives the root key from a passphrase file and the data directory's salt.
@@ -259,9 +305,15 @@ pub fn root_from_passphrase(path: &Path, data_dir: &Path) -> Result<RootKey, Set
     let bytes = Zeroizing::new(files::read_private(path, CREDENTIAL)?);
     let salt_path = data_dir.join("root-salt");
     let salt = files::read_private(&salt_path, SALT_BYTES as u64)?;
-    let salt = salt.try_into().map_err(|_| SetupError::Wrong { path: salt_path, message: "the salt has 16 bytes".to_owned() })?;
+    let salt = salt.try_into().map_err(|_| SetupError::Wrong {
+        path: salt_path,
+        message: "the salt has 16 bytes".to_owned(),
+    })?;
     let passphrase = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    RootKey::from_passphrase(passphrase, &salt).map_err(|error| SetupError::Sealed { path: path.to_owned(), error })
+    RootKey::from_passphrase(passphrase, &salt).map_err(|error| SetupError::Sealed {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 fn beside(file: &Path, named: &Path) -> PathBuf {
@@ -274,9 +326,13 @@ fn key<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<K, D::E
 }
 
 fn keys<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<Vec<K>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse(text)).collect()
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| parse(text))
+        .collect()
 }
 
 fn parse<K: FromStr, E: serde::de::Error>(text: &str) -> Result<K, E> {
-    text.parse().map_err(|_| E::custom("expected an Ed25519 public key: 64 hexadecimal digits"))
+    text.parse()
+        .map_err(|_| E::custom("expected an Ed25519 public key: 64 hexadecimal digits"))
 }

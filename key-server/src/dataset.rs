@@ -103,7 +103,12 @@ impl DatasetState {
 
 impl Encode for DatasetState {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(8).uint(1).text(&self.name).text_map(&self.tags).array(self.producers.len());
+        writer
+            .array(8)
+            .uint(1)
+            .text(&self.name)
+            .text_map(&self.tags)
+            .array(self.producers.len());
         self.producers.iter().for_each(|key| key.encode(writer));
         writer.array(self.kems.len());
         self.kems.iter().for_each(|kem| kem.encode(writer));
@@ -152,16 +157,36 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DatasetError::Policy`], with the place of the fault.
-    pub fn new(id: DatasetId, state: DatasetState, policy: &str, revision: Revision) -> Result<Self, DatasetError> {
+    pub fn new(
+        id: DatasetId,
+        state: DatasetState,
+        policy: &str,
+        revision: Revision,
+    ) -> Result<Self, DatasetError> {
         let policy = Policy::parse(policy)?;
-        let facts = policy::Dataset { id: id.to_string(), name: state.name.clone(), tags: state.tags.clone() };
-        Ok(Self { id, digest: PolicyDigest(policy.digest()), policy, facts, state, revision })
+        let facts = policy::Dataset {
+            id: id.to_string(),
+            name: state.name.clone(),
+            tags: state.tags.clone(),
+        };
+        Ok(Self {
+            id,
+            digest: PolicyDigest(policy.digest()),
+            policy,
+            facts,
+            state,
+            revision,
+        })
     }
 
     /// As a row of a list.
     #[must_use]
     pub fn row(&self) -> DatasetRow {
-        DatasetRow { dataset: self.id, name: self.state.name.clone(), tags: self.state.tags.clone() }
+        DatasetRow {
+            dataset: self.id,
+            name: self.state.name.clone(),
+            tags: self.state.tags.clone(),
+        }
     }
 }
 
@@ -179,14 +204,20 @@ impl Datasets {
     /// The dataset of this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<Arc<Dataset>> {
-        self.0.load().values().find(|dataset| dataset.state.name == name).cloned()
+        self.0
+            .load()
+            .values()
+            .find(|dataset| dataset.state.name == name)
+            .cloned()
     }
 
     /// Puts a dataset in, unless a newer record of it is there already.
     pub fn put(&self, dataset: Arc<Dataset>) {
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
-            let older = all.get(&dataset.id).is_none_or(|known| known.revision <= dataset.revision);
+            let older = all
+                .get(&dataset.id)
+                .is_none_or(|known| known.revision <= dataset.revision);
             if older {
                 all.insert(dataset.id, Arc::clone(&dataset));
             }
@@ -198,7 +229,11 @@ impl Datasets {
     #[must_use]
     pub fn page(&self, after: &str, most: usize) -> (Vec<Arc<Dataset>>, bool) {
         let all = self.0.load();
-        let mut rows: Vec<_> = all.values().filter(|dataset| dataset.state.name.as_str() > after).cloned().collect();
+        let mut rows: Vec<_> = all
+            .values()
+            .filter(|dataset| dataset.state.name.as_str() > after)
+            .cloned()
+            .collect();
         rows.sort_by(|a, b| a.state.name.cmp(&b.state.name));
         let more = rows.len() > most;
         rows.truncate(most);

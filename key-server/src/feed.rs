@@ -6,7 +6,7 @@ use ticket_format::denial::{Denial, chain_next};
 use ticket_format::ids::ChainDigest;
 use ticket_format::keys::{FeedKey, ServerSecret};
 use ticket_format::messages::feed::{FeedAnswer, FeedBody};
-use ticket_format::messages::{AnswerView, Request, RefusalNotice, Verb};
+use ticket_format::messages::{AnswerView, RefusalNotice, Request, Verb};
 use ticket_format::sign::Channel;
 use ticket_format::time::Timestamp;
 use ticket_format::{labels, limits};
@@ -64,7 +64,9 @@ pub enum FeedFault {
     #[error("the feed's answer does not echo the nonce")]
     Nonce,
     /// Below the epoch applied.
-    #[error("the broker offers epoch {offered}, but {applied} was applied before: an older state was put in place")]
+    #[error(
+        "the broker offers epoch {offered}, but {applied} was applied before: an older state was put in place"
+    )]
     Rollback {
         /// What the broker says.
         offered: u64,
@@ -90,9 +92,20 @@ impl FeedFault {
 /// The bytes of a request.
 #[must_use]
 pub fn request(channel: &Channel, signing: &ServerSecret, asked: &Asked, hold_ms: u64) -> Vec<u8> {
-    let Asked { nonce, epoch, chain } = *asked;
+    let Asked {
+        nonce,
+        epoch,
+        chain,
+    } = *asked;
     let hold_ms = hold_ms.min(limits::FEED_HOLD_MS);
-    let body = FeedBody { subscriber: signing.public(), nonce, epoch, chain, hold_ms }.to_cbor();
+    let body = FeedBody {
+        subscriber: signing.public(),
+        nonce,
+        epoch,
+        chain,
+        hold_ms,
+    }
+    .to_cbor();
     // rule: DEN-3
     let proof = channel.sign_with(signing, labels::FEED_REQUEST, None, &body);
     Request::encode_parts(Verb::Feed, &body, &[proof])
@@ -103,31 +116,51 @@ pub fn request(channel: &Channel, signing: &ServerSecret, asked: &Asked, hold_ms
 ///
 /// # Errors
 /// [`FeedFault`].
-pub fn accept(channel: &Channel, feed_key: &FeedKey, asked: &Asked, answer: &[u8]) -> Result<News, FeedFault> {
+pub fn accept(
+    channel: &Channel,
+    feed_key: &FeedKey,
+    asked: &Asked,
+    answer: &[u8],
+) -> Result<News, FeedFault> {
     let (body, proof) = match AnswerView::parse(answer)? {
         AnswerView::Refused(notice) => return Err(FeedFault::Refused(notice)),
-        AnswerView::Done { verb: Verb::Feed, body, proof } => (body, proof.ok_or(FeedFault::Proof)?),
+        AnswerView::Done {
+            verb: Verb::Feed,
+            body,
+            proof,
+        } => (body, proof.ok_or(FeedFault::Proof)?),
         AnswerView::Done { .. } => return Err(DecodeError::OutOfRange("verb").into()),
     };
     // rule: DEN-4
-    channel.verify_with(feed_key, labels::FEED_ANSWER, None, body, &proof).map_err(|_| FeedFault::Proof)?;
+    channel
+        .verify_with(feed_key, labels::FEED_ANSWER, None, body, &proof)
+        .map_err(|_| FeedFault::Proof)?;
     let answer = FeedAnswer::from_cbor(body, limits::MESSAGE)?;
     if answer.nonce != asked.nonce {
         return Err(FeedFault::Nonce);
     }
     let applied = asked.epoch;
     if answer.epoch < applied {
-        return Err(FeedFault::Rollback { offered: answer.epoch, applied });
+        return Err(FeedFault::Rollback {
+            offered: answer.epoch,
+            applied,
+        });
     }
     let mut denials = Vec::with_capacity(answer.denials.len());
     for numbered in answer.denials {
         let denial = Denial::from_cbor(&numbered.denial, numbered.denial.len())?;
-        denials.push(Received { epoch: numbered.epoch, denial, bytes: numbered.denial });
+        denials.push(Received {
+            epoch: numbered.epoch,
+            denial,
+            bytes: numbered.denial,
+        });
     }
     let joins = if answer.snapshot {
         // What was forgotten is missing from a snapshot, so its chain cannot be walked; but an epoch
         // that was applied has one digest only.
-        let within = denials.iter().all(|denial| (1..=answer.epoch).contains(&denial.epoch));
+        let within = denials
+            .iter()
+            .all(|denial| (1..=answer.epoch).contains(&denial.epoch));
         within && (answer.epoch > applied || answer.chain == asked.chain)
     } else {
         let (mut epoch, mut chain) = (applied, asked.chain);
@@ -142,7 +175,13 @@ pub fn accept(channel: &Channel, feed_key: &FeedKey, asked: &Asked, answer: &[u8
     if !joins {
         return Err(FeedFault::Chain { applied });
     }
-    Ok(News { epoch: answer.epoch, chain: answer.chain, snapshot: answer.snapshot, denials, now: answer.now })
+    Ok(News {
+        epoch: answer.epoch,
+        chain: answer.chain,
+        snapshot: answer.snapshot,
+        denials,
+        now: answer.now,
+    })
 }
 
 #[cfg(test)]

@@ -51,7 +51,13 @@ enum Interrupted {
 
 /// Follows until it is dropped.
 pub async fn run(service: Arc<Service>, broker: Broker) {
-    let mut follower = Follower { service, broker, pause: PAUSE.0, alarmed: None, said: String::new() };
+    let mut follower = Follower {
+        service,
+        broker,
+        pause: PAUSE.0,
+        alarmed: None,
+        said: String::new(),
+    };
     let mut turn = 0;
     loop {
         let interrupted = match follower.follow(turn).await {
@@ -87,7 +93,11 @@ impl Follower {
         let connection = self.connect(turn).await?;
         let exporter = Exporter(connection.exporter(ExporterUse::Authenticator)?);
         let state = &self.service.state;
-        let channel = Channel { realm: state.realm.clone(), server: self.broker.tls_key, exporter };
+        let channel = Channel {
+            realm: state.realm.clone(),
+            server: self.broker.tls_key,
+            exporter,
+        };
         // The first answer comes at once: without it there is no lease.
         let mut hold = Duration::ZERO;
         loop {
@@ -109,9 +119,16 @@ impl Follower {
     }
 
     async fn connect(&self, turn: usize) -> Result<Connection, Interrupted> {
-        let name = self.broker.addresses.get(turn % self.broker.addresses.len().max(1)).cloned().unwrap_or_default();
+        let name = self
+            .broker
+            .addresses
+            .get(turn % self.broker.addresses.len().max(1))
+            .cloned()
+            .unwrap_or_default();
         let unresolved = |why: &str| Interrupted::Resolve(format!("{name}: {why}"));
-        let mut found = tokio::net::lookup_host(&name).await.map_err(|error| unresolved(&error.to_string()))?;
+        let mut found = tokio::net::lookup_host(&name)
+            .await
+            .map_err(|error| unresolved(&error.to_string()))?;
         let address = found.next().ok_or_else(|| unresolved("nothing found"))?;
         let pin = self.broker.tls_key.to_bytes();
         Ok(Connection::connect(address, pin, ClientLimits::default(), CONNECT).await?)
@@ -124,8 +141,13 @@ impl Follower {
             return;
         }
         match interrupted {
-            Interrupted::Fault(FeedFault::Refused(notice)) if notice.refusal == Refusal::NotSubscriber => {
-                tracing::warn!(exchange = "feed", "the broker knows no dataset record of this key server yet: {why}");
+            Interrupted::Fault(FeedFault::Refused(notice))
+                if notice.refusal == Refusal::NotSubscriber =>
+            {
+                tracing::warn!(
+                    exchange = "feed",
+                    "the broker knows no dataset record of this key server yet: {why}"
+                );
             }
             _ => tracing::warn!(exchange = "feed", %why, "not following the broker"),
         }
@@ -133,7 +155,10 @@ impl Follower {
     }
 
     async fn alarm(&mut self, fault: &FeedFault) {
-        let again = self.alarmed.as_ref().is_some_and(|(last, at)| last == fault && at.elapsed() < ALARM_AGAIN);
+        let again = self
+            .alarmed
+            .as_ref()
+            .is_some_and(|(last, at)| last == fault && at.elapsed() < ALARM_AGAIN);
         if fault.is_alarming() && !again {
             self.service.alarm(fault).await;
             self.alarmed = Some((fault.clone(), Instant::now()));

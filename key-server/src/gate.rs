@@ -23,7 +23,13 @@ pub struct Epoch {
 impl Epoch {
     fn new(denials: DenialSet, number: u64, chain: ChainDigest) -> Arc<Self> {
         let (alive, gone) = oneshot::channel();
-        Arc::new(Self { denials, number, chain, _alive: alive, gone: Mutex::new(Some(gone)) })
+        Arc::new(Self {
+            denials,
+            number,
+            chain,
+            _alive: alive,
+            gone: Mutex::new(Some(gone)),
+        })
     }
 
     /// Its number.
@@ -92,7 +98,11 @@ impl Gate {
     pub async fn apply(&self, denials: DenialSet, number: u64, chain: ChainDigest) {
         // rule: DEN-5
         let old = self.0.swap(Epoch::new(denials, number, chain));
-        let gone = old.gone.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let gone = old
+            .gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(old);
         if let Some(gone) = gone {
             // Nothing is ever sent: the error says that the sender, and so the epoch, was dropped.
@@ -114,7 +124,11 @@ mod tests {
         let gate = Gate::default();
         let (one, two) = (gate.permit(), gate.permit());
         let mut applying = pin!(gate.apply(DenialSet::new(), 1, ChainDigest([1; 32])));
-        let mut poll = || applying.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let mut poll = || {
+            applying
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+        };
         assert_eq!(poll(), Poll::Pending);
         // New requests are decided under the new epoch already, and need not be waited for.
         let new = gate.permit();

@@ -36,12 +36,23 @@ pub fn run<'a>(body: &GenerateBody<'a>, items: &mut Items<'a>, rng: &mut impl Cr
     done
 }
 
-fn make<'a>(context: RawContext<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Result<(Dek, Vec<u8>), Refusal> {
+fn make<'a>(
+    context: RawContext<'a>,
+    items: &mut Items<'a>,
+    rng: &mut impl CryptoRng,
+) -> Result<(Dek, Vec<u8>), Refusal> {
     items.admit(context)?;
     let (id, dek) = (DekId::random(rng), Dek::random(rng));
     let vault = &items.state().vault;
     // rule: GEN-1, ORG-1
-    let wrap = vault.wrap(items.dataset().id, id, Origin::Generated, context.bytes(), &dek, rng)?;
+    let wrap = vault.wrap(
+        items.dataset().id,
+        id,
+        Origin::Generated,
+        context.bytes(),
+        &dek,
+        rng,
+    )?;
     Ok((dek, wrap))
 }
 

@@ -58,9 +58,27 @@ pub struct Made {
 /// # Errors
 /// [`SetupError`]; what exists already is left as it is.
 pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
-    let Wanted { dir, realm, listen, addresses, metrics_listen, admins, broker_keys, root } = wanted;
-    let (data, config_path, server_keys) = (dir.join("data"), dir.join("key-server.toml"), dir.join("server-keys.toml"));
-    for path in [&config_path, &server_keys, &config::sealed_key(&data, TLS), &config::sealed_key(&data, SIGNING)] {
+    let Wanted {
+        dir,
+        realm,
+        listen,
+        addresses,
+        metrics_listen,
+        admins,
+        broker_keys,
+        root,
+    } = wanted;
+    let (data, config_path, server_keys) = (
+        dir.join("data"),
+        dir.join("key-server.toml"),
+        dir.join("server-keys.toml"),
+    );
+    for path in [
+        &config_path,
+        &server_keys,
+        &config::sealed_key(&data, TLS),
+        &config::sealed_key(&data, SIGNING),
+    ] {
         if path.exists() {
             return Err(FileError::Exists(path.clone()).into());
         }
@@ -121,11 +139,15 @@ pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
          {root_line}\n"
     );
     files::create_private(&config_path, text.as_bytes())?;
-    Ok(Made { config: config_path, server_keys })
+    Ok(Made {
+        config: config_path,
+        server_keys,
+    })
 }
 
 fn root_key(root: &Root, data: &Path) -> Result<(RootKey, String), SetupError> {
-    let line = |name: &str, path: &Path| format!("{name} = {:?}", absolute(path).display().to_string());
+    let line =
+        |name: &str, path: &Path| format!("{name} = {:?}", absolute(path).display().to_string());
     match root {
         Root::New(path) => {
             let mut key = Zeroizing::new([0_u8; 32]);
@@ -139,10 +161,19 @@ fn root_key(root: &Root, data: &Path) -> Result<(RootKey, String), SetupError> {
             }
             text.push('\n');
             files::create_private(path, text.as_bytes())?;
-            Ok((config::root_from_credential(path)?, line("credential", path)))
+            Ok((
+                config::root_from_credential(path)?,
+                line("credential", path),
+            ))
         }
-        Root::Credential(path) => Ok((config::root_from_credential(path)?, line("credential", path))),
-        Root::Passphrase(path) => Ok((config::root_from_passphrase(path, data)?, line("passphrase-file", path))),
+        Root::Credential(path) => Ok((
+            config::root_from_credential(path)?,
+            line("credential", path),
+        )),
+        Root::Passphrase(path) => Ok((
+            config::root_from_passphrase(path, data)?,
+            line("passphrase-file", path),
+        )),
     }
 }
 

@@ -6,12 +6,12 @@ use policy::{PairsRead, Prepared};
 use ticket_format::Refusal;
 use ticket_format::cbor::Reader;
 use ticket_format::ids::{DekId, ItemDigest, KekId};
+use ticket_format::limits;
 use ticket_format::messages::Verdict;
 use ticket_format::messages::batch::RawContext;
 use ticket_format::secret::Dek;
 use ticket_format::ticket::Action;
 use ticket_format::wrapped::{Origin, Wrapped};
-use ticket_format::limits;
 use zeroize::Zeroizing;
 
 use crate::dataset::Dataset;
@@ -111,9 +111,22 @@ impl<'a> Items<'a> {
     ) -> Result<Self, Refused> {
         let now = moment.now.seconds();
         let action = present::policy_action(action);
-        let prepared = Prepared::new(&presented.node, action, &dataset.facts, now, connection.source);
+        let prepared = Prepared::new(
+            &presented.node,
+            action,
+            &dataset.facts,
+            now,
+            connection.source,
+        );
         let decisions = Decisions::new(dataset, prepared)?;
-        Ok(Self { state, presented, dataset, decisions, uploads: Uploads::new(), keks: Vec::new() })
+        Ok(Self {
+            state,
+            presented,
+            dataset,
+            decisions,
+            uploads: Uploads::new(),
+            keks: Vec::new(),
+        })
     }
 
     /// Whether an item may have this context: the ticket's required pairs are in it, and the policy
@@ -124,11 +137,19 @@ impl<'a> Items<'a> {
     pub fn admit(&mut self, context: RawContext<'a>) -> Result<(), Refusal> {
         // rule: RED-3
         let required = &self.presented.ticket.claims().required;
-        if !required.is_empty() && !context.contains_all(required).map_err(|_| Refusal::Malformed)? {
+        if !required.is_empty()
+            && !context
+                .contains_all(required)
+                .map_err(|_| Refusal::Malformed)?
+        {
             return Err(Refusal::Context);
         }
         // rule: PRE-3
-        if self.decisions.allow(context) { Ok(()) } else { Err(Refusal::Policy) }
+        if self.decisions.allow(context) {
+            Ok(())
+        } else {
+            Err(Refusal::Policy)
+        }
     }
 
     /// Opens a wrap.
@@ -144,12 +165,22 @@ impl<'a> Items<'a> {
         }
         self.admit(context)?;
         let producers = &self.dataset.state.producers;
-        let opened = self.state.vault.unwrap(self.dataset.id, &wrapped, context.bytes(), producers, &mut self.uploads);
+        let opened = self.state.vault.unwrap(
+            self.dataset.id,
+            &wrapped,
+            context.bytes(),
+            producers,
+            &mut self.uploads,
+        );
         let (dek, origin) = opened.map_err(Refusal::from)?;
         if !self.keks.contains(&header.kek) {
             self.keks.push(header.kek);
         }
-        Ok(OpenedItem { dek, id: header.dek, origin })
+        Ok(OpenedItem {
+            dek,
+            id: header.dek,
+            origin,
+        })
     }
 
     /// The dataset.
@@ -193,17 +224,29 @@ impl<'a> Decisions<'a> {
     fn new(dataset: &'a Dataset, prepared: Prepared) -> Result<Self, Refused> {
         let known = match dataset.policy.pairs_read() {
             PairsRead::Keys(keys) if keys.is_empty() => {
-                let decision = dataset.policy.decide_prepared(&prepared, &Default::default());
+                let decision = dataset
+                    .policy
+                    .decide_prepared(&prepared, &Default::default());
                 if !decision.allowed {
                     return Err(Refused::Policy(present::by(&decision.deciding)));
                 }
                 let deciding = decision.deciding.into_iter().collect();
-                return Ok(Self { dataset, prepared, known: Known::Permitted, deciding });
+                return Ok(Self {
+                    dataset,
+                    prepared,
+                    known: Known::Permitted,
+                    deciding,
+                });
             }
             PairsRead::Keys(keys) => Known::ByKeys(keys, HashMap::new()),
             PairsRead::Any => Known::ByContext(HashMap::new()),
         };
-        Ok(Self { dataset, prepared, known, deciding: BTreeSet::new() })
+        Ok(Self {
+            dataset,
+            prepared,
+            known,
+            deciding: BTreeSet::new(),
+        })
     }
 
     fn allow(&mut self, context: RawContext<'a>) -> bool {
@@ -218,8 +261,13 @@ impl<'a> Decisions<'a> {
         if let Some(allowed) = seen {
             return allowed;
         }
-        let Ok(pairs) = context.parse() else { return false };
-        let decision = self.dataset.policy.decide_prepared(&self.prepared, pairs.pairs());
+        let Ok(pairs) = context.parse() else {
+            return false;
+        };
+        let decision = self
+            .dataset
+            .policy
+            .decide_prepared(&self.prepared, pairs.pairs());
         self.deciding.extend(decision.deciding);
         match &mut self.known {
             Known::Permitted => {}
@@ -240,10 +288,15 @@ impl<'a> Decisions<'a> {
 fn values<'a>(keys: &BTreeSet<String>, context: RawContext<'a>) -> Option<Vec<Option<&'a str>>> {
     let mut values = vec![None; keys.len()];
     let mut reader = Reader::new(context.bytes());
-    let read = reader.text_pairs(limits::PAIRS, limits::PAIR_KEY, limits::PAIR_VALUE, |key, value| {
-        if let Some(place) = keys.iter().position(|known| known == key) {
-            values[place] = Some(value);
-        }
-    });
+    let read = reader.text_pairs(
+        limits::PAIRS,
+        limits::PAIR_KEY,
+        limits::PAIR_VALUE,
+        |key, value| {
+            if let Some(place) = keys.iter().position(|known| known == key) {
+                values[place] = Some(value);
+            }
+        },
+    );
     read.ok().map(|_| values)
 }

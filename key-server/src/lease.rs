@@ -20,7 +20,10 @@ impl Lease {
     /// None yet; each good answer will be worth `length`.
     #[must_use]
     pub fn new(length: Duration) -> Self {
-        Self { until: AtomicU64::new(0), length }
+        Self {
+            until: AtomicU64::new(0),
+            length,
+        }
     }
 
     /// How long one good answer is worth.
@@ -33,7 +36,8 @@ impl Lease {
     /// now: an answer that was held back on its way is worth less, and in the end nothing.
     pub fn extend(&self, sent: Duration) {
         // rule: DEN-6
-        self.until.fetch_max(millis(sent.saturating_add(self.length)), Ordering::AcqRel);
+        self.until
+            .fetch_max(millis(sent.saturating_add(self.length)), Ordering::AcqRel);
     }
 
     /// Whether the lease holds at `monotonic`.
@@ -42,7 +46,11 @@ impl Lease {
     /// [`NoLease`].
     pub fn check(&self, monotonic: Duration) -> Result<(), NoLease> {
         // rule: DEN-6
-        if self.left(monotonic).is_zero() { Err(NoLease) } else { Ok(()) }
+        if self.left(monotonic).is_zero() {
+            Err(NoLease)
+        } else {
+            Ok(())
+        }
     }
 
     /// What is left of it.

@@ -11,8 +11,11 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = logging(&cli).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Report::new(exit::LOCAL, "the runtime does not start").why(error))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime
+            .map_err(|error| Report::new(exit::LOCAL, "the runtime does not start").why(error))?;
         runtime.block_on(cli.run())
     });
     match outcome {
@@ -27,9 +30,13 @@ fn main() -> ExitCode {
 
 fn logging(cli: &Cli) -> Result<(), Report> {
     let filter = EnvFilter::try_new(&cli.log);
-    let filter = filter.map_err(|error| Report::new(exit::USAGE, "--log is not understood").why(error))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let filter =
+        filter.map_err(|error| Report::new(exit::USAGE, "--log is not understood").why(error))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let builder = builder.with_ansi(colours);
     match cli.log_format {
         LogFormat::Text => builder.init(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -39,8 +39,16 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         // From 50 µs, a present, to a quarter of a second, a batch of a thousand uploads.
-        let buckets = || Histogram::new([5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25]);
-        Self { exchanges: Family::default(), duration: Family::new_with_constructor(buckets), deks: Family::default() }
+        let buckets = || {
+            Histogram::new([
+                5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25,
+            ])
+        };
+        Self {
+            exchanges: Family::default(),
+            duration: Family::new_with_constructor(buckets),
+            deks: Family::default(),
+        }
     }
 }
 
@@ -49,23 +57,47 @@ impl Metrics {
     pub fn exchange(&self, verb: Option<Verb>, refusal: Option<Refusal>, took: Duration) {
         let exchange = verb.map_or("unknown", Verb::name);
         let result = refusal.map_or(0, Refusal::number);
-        self.exchanges.get_or_create(&Exchange { exchange, result }).inc();
-        self.duration.get_or_create(&ExchangeName { exchange }).observe(took.as_secs_f64());
+        self.exchanges
+            .get_or_create(&Exchange { exchange, result })
+            .inc();
+        self.duration
+            .get_or_create(&ExchangeName { exchange })
+            .observe(took.as_secs_f64());
     }
 
     /// Items of a batch were released, made or wrapped anew.
     pub fn released(&self, kind: Kind, deks: usize) {
-        self.deks.get_or_create(&ExchangeName { exchange: kind.name() }).inc_by(deks as u64);
+        self.deks
+            .get_or_create(&ExchangeName {
+                exchange: kind.name(),
+            })
+            .inc_by(deks as u64);
     }
 
     /// Makes them readable, with what the service and the transport know themselves.
     pub fn register(service: &Arc<Service>, transport: Arc<transport::Metrics>) -> Registry {
         let mut registry = Registry::with_prefix("postern");
         let metrics = &service.metrics;
-        registry.register("exchanges", "Exchanges by result: 0 or the refusal's number", metrics.exchanges.clone());
-        registry.register_with_unit("exchange_duration", "Time of an exchange", Unit::Seconds, metrics.duration.clone());
-        registry.register("deks", "DEKs released, made or wrapped anew", metrics.deks.clone());
-        registry.register_collector(Box::new(Views { service: Arc::downgrade(service), transport }));
+        registry.register(
+            "exchanges",
+            "Exchanges by result: 0 or the refusal's number",
+            metrics.exchanges.clone(),
+        );
+        registry.register_with_unit(
+            "exchange_duration",
+            "Time of an exchange",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "deks",
+            "DEKs released, made or wrapped anew",
+            metrics.deks.clone(),
+        );
+        registry.register_collector(Box::new(Views {
+            service: Arc::downgrade(service),
+            transport,
+        }));
         registry
     }
 }
@@ -79,7 +111,9 @@ struct Views {
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,20 +125,50 @@ impl Collector for Views {
         };
         if let Some(service) = self.service.upgrade() {
             let permit = service.state.gate.permit();
-            gauge("feed_epoch", "Denial epoch applied", permit.epoch().number() as f64)?;
-            gauge("denials_current", "Denials in force", permit.epoch().denials().len() as f64)?;
+            gauge(
+                "feed_epoch",
+                "Denial epoch applied",
+                permit.epoch().number() as f64,
+            )?;
+            gauge(
+                "denials_current",
+                "Denials in force",
+                permit.epoch().denials().len() as f64,
+            )?;
             let left = service.state.lease.left(service.clock().monotonic());
-            gauge("feed_lease_seconds", "What is left of the lease", left.as_secs_f64())?;
-            gauge("audit_tree_size", "Entries in the audit log", service.entries() as f64)?;
+            gauge(
+                "feed_lease_seconds",
+                "What is left of the lease",
+                left.as_secs_f64(),
+            )?;
+            gauge(
+                "audit_tree_size",
+                "Entries in the audit log",
+                service.entries() as f64,
+            )?;
             gauge("datasets", "Datasets", service.state.datasets.len() as f64)?;
         }
-        gauge("connections", "Connections open", self.transport.connections() as f64)?;
-        let mut limited = encoder.encode_descriptor("limited", "How often a limit said no", None, MetricType::Counter)?;
+        gauge(
+            "connections",
+            "Connections open",
+            self.transport.connections() as f64,
+        )?;
+        let mut limited = encoder.encode_descriptor(
+            "limited",
+            "How often a limit said no",
+            None,
+            MetricType::Counter,
+        )?;
         for limit in transport::Limit::ALL {
             let counter = ConstCounter::new(self.transport.limited_total(*limit));
             counter.encode(limited.encode_family(&[("limit", limit.label())])?)?;
         }
-        let mut handshakes = encoder.encode_descriptor("handshakes", "Connection attempts", None, MetricType::Counter)?;
+        let mut handshakes = encoder.encode_descriptor(
+            "handshakes",
+            "Connection attempts",
+            None,
+            MetricType::Counter,
+        )?;
         for result in transport::HandshakeResult::ALL {
             let counter = ConstCounter::new(self.transport.handshakes_total(*result));
             counter.encode(handshakes.encode_family(&[("result", result.label())])?)?;

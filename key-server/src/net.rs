@@ -40,7 +40,10 @@ impl Clock for SystemClock {
     /// Runs on while the machine is suspended: a lease does not outlive a sleep.
     fn monotonic(&self) -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+        Duration::new(
+            time.tv_sec.unsigned_abs(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        )
     }
 }
 
@@ -52,9 +55,16 @@ impl Handler for Door {
     type Connection = Option<Arc<Connection>>;
 
     fn connected(&self, peer: Peer) -> Self::Connection {
-        let exporters = (peer.exporter(ExporterUse::Authenticator), peer.exporter(ExporterUse::Hpke));
+        let exporters = (
+            peer.exporter(ExporterUse::Authenticator),
+            peer.exporter(ExporterUse::Hpke),
+        );
         match exporters {
-            (Ok(authenticator), Ok(hpke)) => Some(self.0.connected(authenticator, hpke, Some(peer.address().ip()))),
+            (Ok(authenticator), Ok(hpke)) => Some(self.0.connected(
+                authenticator,
+                hpke,
+                Some(peer.address().ip()),
+            )),
             _ => {
                 peer.close();
                 None
@@ -76,10 +86,13 @@ impl Handler for Door {
 /// [`Report`]: why it did not start, or stopped by itself.
 pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> {
     harden();
-    let failed = |what: &'static str| move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error);
+    let failed = |what: &'static str| {
+        move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error)
+    };
     let (service, identity) = start(&setup).await?;
     let limits = limits(&setup);
-    let server = Server::bind(setup.config.listen, &identity, limits).map_err(|e| failed("cannot listen")(&e))?;
+    let server = Server::bind(setup.config.listen, &identity, limits)
+        .map_err(|e| failed("cannot listen")(&e))?;
     let address = server.local_addr();
     let registry = Arc::new(Metrics::register(&service, server.metrics()));
 
@@ -103,7 +116,9 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     }
     announce(&setup, address, ready_file)?;
     tracing::info!(%address, server = %service.state.tls_key, realm = service.state.realm, "listening");
-    let stopped = server.run(Arc::new(Door(Arc::clone(&service))), asked_to_stop()).await;
+    let stopped = server
+        .run(Arc::new(Door(Arc::clone(&service))), asked_to_stop())
+        .await;
     tasks.shutdown().await;
     service.close().await;
     match stopped {
@@ -116,20 +131,26 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
 }
 
 async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> {
-    let configuration = |error: &dyn std::fmt::Display| Report::new(exit::CONFIG, "the key server cannot start").why(error);
+    let configuration = |error: &dyn std::fmt::Display| {
+        Report::new(exit::CONFIG, "the key server cannot start").why(error)
+    };
     let root = setup.root_key().map_err(|e| configuration(&e))?;
     let (tls, signing) = setup.secrets(&root).map_err(|e| configuration(&e))?;
     let seed = tls.seed();
-    let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&seed)).map_err(|e| configuration(&e))?;
+    let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&seed))
+        .map_err(|e| configuration(&e))?;
     let data = setup.data_dir();
     files::private_dir(&data).map_err(|e| configuration(&e))?;
     let opened = tokio::task::spawn_blocking(move || {
-        let store = store::RedbStore::open(data.join("store.redb"), store::Options::default()).map_err(|e| e.to_string())?;
-        let (log, _) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default()).map_err(|e| e.to_string())?;
+        let store = store::RedbStore::open(data.join("store.redb"), store::Options::default())
+            .map_err(|e| e.to_string())?;
+        let (log, _) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default())
+            .map_err(|e| e.to_string())?;
         Ok::<_, String>((store, log))
     });
     let opened = opened.await.map_err(|e| configuration(&e))?;
-    let (store, log) = opened.map_err(|e| configuration(&e).next("stop the other process, or look after the file"))?;
+    let (store, log) = opened
+        .map_err(|e| configuration(&e).next("stop the other process, or look after the file"))?;
     let identity_parts = Identity {
         realm: setup.config.realm.clone(),
         tls_key: tls.public(),
@@ -138,9 +159,18 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
         admins: setup.config.admins.clone(),
     };
     let lease = Duration::from_secs(setup.config.lease_seconds.get());
-    let parts = Parts { identity: identity_parts, root, store: Arc::new(store), log, clock: Arc::new(SystemClock), lease };
+    let parts = Parts {
+        identity: identity_parts,
+        root,
+        store: Arc::new(store),
+        log,
+        clock: Arc::new(SystemClock),
+        lease,
+    };
     let service = Service::start(parts).await.map_err(|error| match &error {
-        StartError::Clock(_) => configuration(&error).next("set the clock; if it is right, ask who restored what"),
+        StartError::Clock(_) => {
+            configuration(&error).next("set the clock; if it is right, ask who restored what")
+        }
         _ => configuration(&error),
     })?;
     Ok((service, identity))
@@ -150,10 +180,16 @@ fn limits(setup: &Setup) -> ServerLimits {
     let (mut limits, wanted) = (ServerLimits::default(), &setup.config.limits);
     let set = |limit: &mut usize, wanted: Option<usize>| *limit = wanted.unwrap_or(*limit);
     set(&mut limits.connections, wanted.connections);
-    set(&mut limits.connections_per_source, wanted.connections_per_source);
+    set(
+        &mut limits.connections_per_source,
+        wanted.connections_per_source,
+    );
     set(&mut limits.exchanges, wanted.exchanges);
     set(&mut limits.buffered_bytes, wanted.buffered_bytes);
-    set(&mut limits.buffered_bytes_per_source, wanted.buffered_bytes_per_source);
+    set(
+        &mut limits.buffered_bytes_per_source,
+        wanted.buffered_bytes_per_source,
+    );
     limits
 }
 
@@ -163,10 +199,20 @@ fn announce(setup: &Setup, address: SocketAddr, ready_file: Option<&Path>) -> Re
     let mut stdout = std::io::stdout().lock();
     // A closed stdout is nobody's concern: the ready file says the same.
     let _ = write!(stdout, "listening {line}").and_then(|()| stdout.flush());
-    let configured = setup.config.ready_file.as_deref().map(|path| setup.resolve(path));
-    for path in configured.iter().map(std::path::PathBuf::as_path).chain(ready_file) {
+    let configured = setup
+        .config
+        .ready_file
+        .as_deref()
+        .map(|path| setup.resolve(path));
+    for path in configured
+        .iter()
+        .map(std::path::PathBuf::as_path)
+        .chain(ready_file)
+    {
         let written = files::write_private(path, line.as_bytes());
-        written.map_err(|error| Report::new(exit::LOCAL, "the ready file cannot be written").why(error))?;
+        written.map_err(|error| {
+            Report::new(exit::LOCAL, "the ready file cannot be written").why(error)
+        })?;
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "systemd was not told");
@@ -184,7 +230,10 @@ async fn each_minute(service: Arc<Service>) {
 }
 
 async fn asked_to_stop() {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     match signals {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
@@ -204,7 +253,13 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
             let mut text = String::new();
             // Writing to a string fails only if a collector does.
             let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            (
+                [(
+                    CONTENT_TYPE,
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                )],
+                text,
+            )
         }
     };
     let health = move || {
@@ -222,14 +277,20 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
             }))
         }
     };
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(health))
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
 }
 
 /// Keys must not reach a core file, nor another process of this user.
 fn harden() {
-    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let no_core = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let limited = rustix::process::setrlimit(rustix::process::Resource::Core, no_core);
-    let closed = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let closed =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     if let Err(error) = limited.and(closed) {
         tracing::warn!(%error, "core dumps could not be turned off");
     }
@@ -241,6 +302,8 @@ fn harden() {
             tracing::warn!(%error, "memory could not be locked: keys may reach swap");
         }
     } else {
-        tracing::debug!("memory is not locked: raise LimitMEMLOCK to infinity to keep keys out of swap");
+        tracing::debug!(
+            "memory is not locked: raise LimitMEMLOCK to infinity to keep keys out of swap"
+        );
     }
 }

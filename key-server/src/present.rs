@@ -49,17 +49,33 @@ pub struct Identified {
 ///
 /// # Errors
 /// [`Refused`]; the caller is a stranger still.
-pub fn identify(state: &State, connection: &Connection, request: &RequestView<'_>) -> Result<Identified, Refused> {
+pub fn identify(
+    state: &State,
+    connection: &Connection,
+    request: &RequestView<'_>,
+) -> Result<Identified, Refused> {
     let body = PresentBody::from_cbor(request.body, limits::SMALL_MESSAGE)?;
     // rule: PRE-1
     let audience = Audience::KeyServer(state.tls_key);
-    let ticket = ticket::verify::<DatasetClaims>(&body.ticket, &state.ticket_key, &state.realm, audience)?;
+    let ticket =
+        ticket::verify::<DatasetClaims>(&body.ticket, &state.ticket_key, &state.realm, audience)?;
     // rule: SIG-3
-    let [proof] = request.proofs.as_slice() else { return Err(Refused::Possession) };
+    let [proof] = request.proofs.as_slice() else {
+        return Err(Refused::Possession);
+    };
     let key = ticket.claims().common.proof_key;
-    let proven = connection.channel.verify_with(&key, labels::PRESENT_REQUEST, Some(ticket.hash()), request.body, proof);
+    let proven = connection.channel.verify_with(
+        &key,
+        labels::PRESENT_REQUEST,
+        Some(ticket.hash()),
+        request.body,
+        proof,
+    );
     proven.map_err(|_| Refused::Possession)?;
-    Ok(Identified { ticket, request: RequestHash::of(request.body) })
+    Ok(Identified {
+        ticket,
+        request: RequestHash::of(request.body),
+    })
 }
 
 /// A ticket that may be opened here, and the encapsulation that was made for it.
@@ -73,9 +89,22 @@ pub struct Opened {
 impl Identified {
     /// The entry that this act leaves, as far as it is known yet.
     #[must_use]
-    pub fn entry(&self, state: &State, connection: &Connection, act: ActId, moment: Moment, permit: &Permit) -> Entry {
+    pub fn entry(
+        &self,
+        state: &State,
+        connection: &Connection,
+        act: ActId,
+        moment: Moment,
+        permit: &Permit,
+    ) -> Entry {
         let entry = Entry::new(act, Kind::Present, moment.now);
-        let entry = describe(entry, self.ticket.claims(), self.ticket.hash(), state, connection);
+        let entry = describe(
+            entry,
+            self.ticket.claims(),
+            self.ticket.hash(),
+            state,
+            connection,
+        );
         entry.request(self.request).epoch(permit.epoch().number())
     }
 }
@@ -104,8 +133,15 @@ pub fn decide(
     let node = node_facts(claims);
     some_action_may_be_permitted(&dataset, claims, &node, connection, moment)?;
     // rule: PRE-2, SEAL-1
-    let info = seal::session_info(sealing_key.kem(), &state.realm, &state.tls_key, ticket.hash(), connection.hpke);
-    let (enc, exports) = seal::encapsulate(sealing_key, &info, rng).map_err(|_| Refused::SealingKey)?;
+    let info = seal::session_info(
+        sealing_key.kem(),
+        &state.realm,
+        &state.tls_key,
+        ticket.hash(),
+        connection.hpke,
+    );
+    let (enc, exports) =
+        seal::encapsulate(sealing_key, &info, rng).map_err(|_| Refused::SealingKey)?;
     let sealing_key = sealing_key.hash();
     let presented = Presented {
         session: Session::new(exports, ticket.hash()),
@@ -114,7 +150,11 @@ pub fn decide(
         node,
         ticket,
     };
-    Ok(Opened { presented, enc, sealing_key })
+    Ok(Opened {
+        presented,
+        enc,
+        sealing_key,
+    })
 }
 
 impl Opened {
@@ -123,17 +163,42 @@ impl Opened {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn release(self, state: &State, connection: &Connection, moment: Moment, permit: &Permit) -> Result<Answer, Refused> {
-        let Self { presented, enc, sealing_key } = self;
+    pub fn release(
+        self,
+        state: &State,
+        connection: &Connection,
+        moment: Moment,
+        permit: &Permit,
+    ) -> Result<Answer, Refused> {
+        let Self {
+            presented,
+            enc,
+            sealing_key,
+        } = self;
         state.latest.see(moment.now)?;
         presented.ticket.still_live(moment.now)?;
         let dataset = usable(state, &presented.ticket, moment, permit)?.id;
         let ticket = presented.ticket.hash();
         let handle = connection.keep(Arc::new(presented), moment.now)?;
-        let body = PresentAnswer { handle, enc, dataset, sealing_key }.to_cbor();
+        let body = PresentAnswer {
+            handle,
+            enc,
+            dataset,
+            sealing_key,
+        }
+        .to_cbor();
         // rule: PRE-2
-        let proof = connection.channel.sign_with(&state.signing, labels::PRESENT_ANSWER, Some(ticket), &body);
-        Ok(Answer::Done { verb: Verb::Present, body, proof: Some(proof) })
+        let proof = connection.channel.sign_with(
+            &state.signing,
+            labels::PRESENT_ANSWER,
+            Some(ticket),
+            &body,
+        );
+        Ok(Answer::Done {
+            verb: Verb::Present,
+            body,
+            proof: Some(proof),
+        })
     }
 }
 
@@ -142,7 +207,12 @@ impl Opened {
 ///
 /// # Errors
 /// [`Refused`].
-pub fn usable(state: &State, ticket: &Live<DatasetClaims>, moment: Moment, permit: &Permit) -> Result<Arc<Dataset>, Refused> {
+pub fn usable(
+    state: &State,
+    ticket: &Live<DatasetClaims>,
+    moment: Moment,
+    permit: &Permit,
+) -> Result<Arc<Dataset>, Refused> {
     // rule: PRE-1, RED-2
     state.lease.check(moment.monotonic)?;
     let claims = ticket.claims();
@@ -172,7 +242,13 @@ fn facts(claims: &DatasetClaims) -> TicketFacts<'_> {
 
 /// The node as policies see it: from the attributes in the ticket (PRE-3).
 fn node_facts(claims: &DatasetClaims) -> policy::Node {
-    let Attributes { node, availability_zone, image, instance_type, launched_at } = &claims.common.attributes;
+    let Attributes {
+        node,
+        availability_zone,
+        image,
+        instance_type,
+        launched_at,
+    } = &claims.common.attributes;
     policy::Node {
         account: node.account().to_owned(),
         region: node.region().to_owned(),
@@ -236,7 +312,11 @@ fn some_action_may_be_permitted(
 /// Which policies refused, for a detail line.
 #[must_use]
 pub fn by(deciding: &[String]) -> String {
-    if deciding.is_empty() { "no policy permits it".to_owned() } else { format!("by {}", deciding.join(", ")) }
+    if deciding.is_empty() {
+        "no policy permits it".to_owned()
+    } else {
+        format!("by {}", deciding.join(", "))
+    }
 }
 
 /// Fills in what every record about a ticket says.

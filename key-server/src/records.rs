@@ -1,6 +1,6 @@
 //! Where things stand in the store, and how they are written.
 
-use store::{BoxFuture, Entry, Error, KeyRange, MAX_PAGE_ENTRIES, Store, Transaction};
+use store::{Entry, Error, KeyRange, MAX_PAGE_ENTRIES, Store, Transaction};
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{ActId, ChainDigest, DatasetId, StatementId};
 use ticket_format::time::Timestamp;
@@ -68,7 +68,12 @@ pub fn statement(id: StatementId) -> String {
 
 /// Puts a statement's use, and, for one that is a record, its bytes (ADM-2, ADM-3).
 #[must_use]
-pub fn put_statement(transaction: Transaction, id: StatementId, expires: Timestamp, kept: Option<&[u8]>) -> Transaction {
+pub fn put_statement(
+    transaction: Transaction,
+    id: StatementId,
+    expires: Timestamp,
+    kept: Option<&[u8]>,
+) -> Transaction {
     let key = statement(id);
     let mut transaction = transaction.absent(key.as_str()).put(key, expires.to_cbor());
     for (part, chunk) in kept.unwrap_or_default().chunks(CHUNK).enumerate() {
@@ -96,7 +101,10 @@ impl Encode for FeedHead {
 impl Decode for FeedHead {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.array(2..=2)?;
-        Ok(Self { epoch: reader.uint()?, chain: ChainDigest::decode(reader)? })
+        Ok(Self {
+            epoch: reader.uint()?,
+            chain: ChainDigest::decode(reader)?,
+        })
     }
 }
 
@@ -104,17 +112,15 @@ impl Decode for FeedHead {
 ///
 /// # Errors
 /// The store's.
-pub fn all<'a>(store: &'a dyn Store, prefix: &'a str) -> BoxFuture<'a, Result<Vec<(Vec<u8>, Entry)>, Error>> {
-    Box::pin(async move {
-        let (mut range, mut entries) = (KeyRange::prefix(prefix), Vec::new());
-        loop {
-            let page = store.range(range.clone(), MAX_PAGE_ENTRIES).await?;
-            let last = page.entries.last().map(|(key, _)| key.clone());
-            entries.extend(page.entries);
-            match last {
-                Some(last) if page.more => range = range.after(&last),
-                _ => return Ok(entries),
-            }
+pub async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(Vec<u8>, Entry)>, Error> {
+    let (mut range, mut entries) = (KeyRange::prefix(prefix), Vec::new());
+    loop {
+        let page = store.range(range.clone(), MAX_PAGE_ENTRIES).await?;
+        let last = page.entries.last().map(|(key, _)| key.clone());
+        entries.extend(page.entries);
+        match last {
+            Some(last) if page.more => range = range.after(&last),
+            _ => return Ok(entries),
         }
-    })
+    }
 }

@@ -29,13 +29,24 @@ pub fn run<'a>(body: &RewrapBody<'a>, items: &mut Items<'a>, rng: &mut impl Cryp
     done
 }
 
-fn anew<'a>(item: &RewrapItem<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, Origin), Refusal> {
+fn anew<'a>(
+    item: &RewrapItem<'a>,
+    items: &mut Items<'a>,
+    rng: &mut impl CryptoRng,
+) -> Result<(Vec<u8>, Origin), Refusal> {
     let opened = items.open(item.wrapped, item.context)?;
     let context = item.new_context.unwrap_or(item.context);
     // rule: REW-1 — the new context must satisfy what the old one had to.
     items.admit(context)?;
     // rule: ORG-1
     let vault = &items.state().vault;
-    let wrap = vault.wrap(items.dataset().id, opened.id, opened.origin, context.bytes(), &opened.dek, rng)?;
+    let wrap = vault.wrap(
+        items.dataset().id,
+        opened.id,
+        opened.origin,
+        context.bytes(),
+        &opened.dek,
+        rng,
+    )?;
     Ok((wrap, opened.origin))
 }

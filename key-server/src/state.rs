@@ -71,10 +71,31 @@ pub struct Connection {
 impl Connection {
     /// A new connection, with nothing presented on it.
     #[must_use]
-    pub fn new(realm: &str, server: TlsKey, authenticator: Exporter, hpke: Exporter, source: Option<IpAddr>) -> Self {
-        let channel = Channel { realm: realm.to_owned(), server, exporter: authenticator };
-        let (presented, places, next) = (DashMap::with_shard_amount(4), AtomicU64::new(0), AtomicU64::new(1));
-        Self { channel, hpke, source, presented, places, next }
+    pub fn new(
+        realm: &str,
+        server: TlsKey,
+        authenticator: Exporter,
+        hpke: Exporter,
+        source: Option<IpAddr>,
+    ) -> Self {
+        let channel = Channel {
+            realm: realm.to_owned(),
+            server,
+            exporter: authenticator,
+        };
+        let (presented, places, next) = (
+            DashMap::with_shard_amount(4),
+            AtomicU64::new(0),
+            AtomicU64::new(1),
+        );
+        Self {
+            channel,
+            hpke,
+            source,
+            presented,
+            places,
+            next,
+        }
     }
 
     /// Keeps a presented ticket; its handle means nothing on any other connection.
@@ -83,7 +104,12 @@ impl Connection {
     /// [`Refused::Presented`].
     pub fn keep(&self, presented: Arc<Presented>, now: Timestamp) -> Result<u64, Refused> {
         const MOST: u64 = limits::PRESENTED as u64;
-        let place = || self.places.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < MOST).then_some(n + 1));
+        let place = || {
+            self.places
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                    (n < MOST).then_some(n + 1)
+                })
+        };
         if place().is_err() {
             self.forget_expired(now);
             place().map_err(|_| Refused::Presented)?;
@@ -99,8 +125,16 @@ impl Connection {
     /// [`Refused::Handle`] or [`Refused::OtherTicket`].
     pub fn presented(&self, handle: u64, ticket: TicketHash) -> Result<Arc<Presented>, Refused> {
         // rule: RED-1
-        let presented = self.presented.get(&handle).map(|found| Arc::clone(&found)).ok_or(Refused::Handle)?;
-        if presented.ticket.hash() == ticket { Ok(presented) } else { Err(Refused::OtherTicket) }
+        let presented = self
+            .presented
+            .get(&handle)
+            .map(|found| Arc::clone(&found))
+            .ok_or(Refused::Handle)?;
+        if presented.ticket.hash() == ticket {
+            Ok(presented)
+        } else {
+            Err(Refused::OtherTicket)
+        }
     }
 
     /// How many tickets are presented on it.

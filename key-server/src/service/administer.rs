@@ -14,8 +14,9 @@ use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::statement::datasets::{DatasetList, ProducerAdded, policy_digest};
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    Act, DatasetCreate, DatasetCreated, DatasetPage, DatasetPolicySet, DatasetShow, DatasetView, PolicyTextSet, ProducerAdd,
-    ReceivedStatement, Role, StatementRefusal, Status, VerifiedStatement,
+    Act, DatasetCreate, DatasetCreated, DatasetPage, DatasetPolicySet, DatasetShow, DatasetView,
+    PolicyTextSet, ProducerAdd, ReceivedStatement, Role, StatementRefusal, Status,
+    VerifiedStatement,
 };
 
 use super::{Failed, Service};
@@ -36,13 +37,26 @@ struct Plan {
 /// What changes in memory.
 enum Change {
     Nothing,
-    Created { id: DatasetId, state: DatasetState, policy: String, kek: Pending },
-    Changed { id: DatasetId, state: DatasetState, policy: String },
+    Created {
+        id: DatasetId,
+        state: DatasetState,
+        policy: String,
+        kek: Pending,
+    },
+    Changed {
+        id: DatasetId,
+        state: DatasetState,
+        policy: String,
+    },
 }
 
 impl Plan {
     fn reading(result: &impl Encode) -> Self {
-        Self { transaction: Transaction::new(), result: result.to_cbor(), change: Change::Nothing }
+        Self {
+            transaction: Transaction::new(),
+            result: result.to_cbor(),
+            change: Change::Nothing,
+        }
     }
 
     fn dataset(&self) -> Option<DatasetId> {
@@ -56,22 +70,34 @@ impl Plan {
 impl From<DatasetError> for Refused {
     fn from(error: DatasetError) -> Self {
         match error {
-            DatasetError::ProducerTwice => Self::Invalid("the producer is registered already".to_owned()),
+            DatasetError::ProducerTwice => {
+                Self::Invalid("the producer is registered already".to_owned())
+            }
             other => Self::Invalid(other.to_string()),
         }
     }
 }
 
 impl Service {
-    pub(super) async fn administer(&self, connection: &Connection, request: &RequestView<'_>) -> Result<Answer, Failed> {
+    pub(super) async fn administer(
+        &self,
+        connection: &Connection,
+        request: &RequestView<'_>,
+    ) -> Result<Answer, Failed> {
         if !request.proofs.is_empty() {
             return Err(Failed::stranger(DecodeError::OutOfRange("proofs")));
         }
         let now = self.clock.now();
         let entry = self.statement_entry(connection, request.body);
         // rule: ADM-1, ADM-2
-        let verified = ReceivedStatement::parse(request.body)
-            .and_then(|statement| statement.verify(&self.admins, &self.state.realm, Some(&self.state.tls_key), now));
+        let verified = ReceivedStatement::parse(request.body).and_then(|statement| {
+            statement.verify(
+                &self.admins,
+                &self.state.realm,
+                Some(&self.state.tls_key),
+                now,
+            )
+        });
         let statement = match verified {
             Ok(statement) => statement,
             Err(error) if signed_by_an_admin(error) => return Err(Failed::known(error, entry)),
@@ -104,7 +130,12 @@ impl Service {
         }
     }
 
-    async fn act_on(&self, statement: &VerifiedStatement, bytes: &[u8], entry: Entry) -> Result<AdministerAnswer, Refused> {
+    async fn act_on(
+        &self,
+        statement: &VerifiedStatement,
+        bytes: &[u8],
+        entry: Entry,
+    ) -> Result<AdministerAnswer, Refused> {
         // rule: ADM-2 — asked here so that a replay is told as one; the commit holds it.
         let used = records::statement(statement.id());
         if self.store.get(used.as_bytes()).await?.is_some() {
@@ -118,20 +149,26 @@ impl Service {
         let act = entry.act;
         // rule: ADM-2, ADM-3, AUD-2
         let kept = (!statement.act().only_reads()).then_some(bytes);
-        let transaction = records::put_statement(plan.transaction, statement.id(), statement.expires(), kept)
-            .put(records::outbox(act), entry.to_cbor())
-            .put(records::TIME, self.state.latest.get().to_cbor());
+        let transaction =
+            records::put_statement(plan.transaction, statement.id(), statement.expires(), kept)
+                .put(records::outbox(act), entry.to_cbor())
+                .put(records::TIME, self.state.latest.get().to_cbor());
         let revision = match self.store.commit(transaction).await? {
             Outcome::Committed(revision) => revision,
             Outcome::Conflict { key } if key == used.as_bytes() => return Err(Refused::Replayed),
-            Outcome::Conflict { key } if key.starts_with(b"dataset-name/") => return Err(Refused::Exists),
+            Outcome::Conflict { key } if key.starts_with(b"dataset-name/") => {
+                return Err(Refused::Exists);
+            }
             Outcome::Conflict { .. } => return Err(Refused::Raced),
         };
         self.take_over(plan.change, revision)?;
         let receipt = self.drain(act, entry.to_cbor()).await?;
         let subject = entry.subject.as_deref().unwrap_or_default();
         tracing::info!(%act, exchange = "administer", admin = subject, statement = statement.act().name(), "done");
-        Ok(AdministerAnswer { result: plan.result, receipt })
+        Ok(AdministerAnswer {
+            result: plan.result,
+            receipt,
+        })
     }
 
     fn plan(&self, statement: &VerifiedStatement) -> Result<Plan, Refused> {
@@ -141,8 +178,14 @@ impl Service {
             Act::ProducerAdd => self.add_producer(&statement.body()?),
             Act::DatasetList => {
                 let DatasetList { after, rows } = statement.body()?;
-                let (rows, more) = self.state.datasets.page(&after, usize::try_from(rows).unwrap_or(1));
-                Ok(Plan::reading(&DatasetPage { rows: rows.iter().map(|dataset| dataset.row()).collect(), more }))
+                let (rows, more) = self
+                    .state
+                    .datasets
+                    .page(&after, usize::try_from(rows).unwrap_or(1));
+                Ok(Plan::reading(&DatasetPage {
+                    rows: rows.iter().map(|dataset| dataset.row()).collect(),
+                    more,
+                }))
             }
             Act::DatasetShow => self.show(&statement.body()?),
             Act::Status => {
@@ -168,7 +211,10 @@ impl Service {
     fn create(&self, statement: &VerifiedStatement) -> Result<Plan, Refused> {
         let body: DatasetCreate = statement.body()?;
         let rng = &mut super::rng();
-        let (id, state) = (DatasetId::random(rng), DatasetState::new(&body, statement.id())?);
+        let (id, state) = (
+            DatasetId::random(rng),
+            DatasetState::new(&body, statement.id())?,
+        );
         // Parsed here so that a faulty policy is refused with its place, before anything is made.
         Dataset::new(id, state.clone(), &body.policy, Revision::ZERO)?;
         if self.state.datasets.named(&state.name).is_some() {
@@ -191,25 +237,55 @@ impl Service {
             public_key: info.public,
             server_key: self.state.signing.public(),
         };
-        Ok(Plan { transaction, result: created.to_cbor(), change: Change::Created { id, state, policy: body.policy, kek } })
+        Ok(Plan {
+            transaction,
+            result: created.to_cbor(),
+            change: Change::Created {
+                id,
+                state,
+                policy: body.policy,
+                kek,
+            },
+        })
     }
 
     fn set_policy(&self, body: &DatasetPolicySet) -> Result<Plan, Refused> {
-        let known = self.state.datasets.named(&body.name).ok_or(Refused::NotFound)?;
+        let known = self
+            .state
+            .datasets
+            .named(&body.name)
+            .ok_or(Refused::NotFound)?;
         Dataset::new(known.id, known.state.clone(), &body.text, Revision::ZERO)?;
-        let set = PolicyTextSet { digest: policy_digest(&body.text) };
+        let set = PolicyTextSet {
+            digest: policy_digest(&body.text),
+        };
         Ok(change(&known, known.state.clone(), body.text.clone(), &set))
     }
 
     fn add_producer(&self, body: &ProducerAdd) -> Result<Plan, Refused> {
-        let known = self.state.datasets.named(&body.name).ok_or(Refused::NotFound)?;
+        let known = self
+            .state
+            .datasets
+            .named(&body.name)
+            .ok_or(Refused::NotFound)?;
         let state = known.state.clone().with_producer(body.producer)?;
-        let added = ProducerAdded { producer: body.producer.id() };
-        Ok(change(&known, state, known.policy.text().to_owned(), &added))
+        let added = ProducerAdded {
+            producer: body.producer.id(),
+        };
+        Ok(change(
+            &known,
+            state,
+            known.policy.text().to_owned(),
+            &added,
+        ))
     }
 
     fn show(&self, body: &DatasetShow) -> Result<Plan, Refused> {
-        let dataset = self.state.datasets.named(&body.name).ok_or(Refused::NotFound)?;
+        let dataset = self
+            .state
+            .datasets
+            .named(&body.name)
+            .ok_or(Refused::NotFound)?;
         let kek = self.state.vault.current(dataset.id)?;
         Ok(Plan::reading(&DatasetView {
             row: dataset.row(),
@@ -245,7 +321,12 @@ impl Service {
     fn take_over(&self, change: Change, revision: Revision) -> Result<(), Refused> {
         let (id, state, policy) = match change {
             Change::Nothing => return Ok(()),
-            Change::Created { id, state, policy, kek } => {
+            Change::Created {
+                id,
+                state,
+                policy,
+                kek,
+            } => {
                 self.state.vault.install(kek);
                 (id, state, policy)
             }
@@ -264,13 +345,24 @@ fn change(known: &Dataset, state: DatasetState, policy: String, result: &impl En
         .at(records::dataset(known.id), known.revision)
         .put(records::dataset(known.id), state.to_cbor())
         .put(records::policy(known.id), policy.as_bytes());
-    Plan { transaction, result: result.to_cbor(), change: Change::Changed { id: known.id, state, policy } }
+    Plan {
+        transaction,
+        result: result.to_cbor(),
+        change: Change::Changed {
+            id: known.id,
+            state,
+            policy,
+        },
+    }
 }
 
 /// Whether this was found out only after an admin's signature had verified.
 fn signed_by_an_admin(error: StatementRefusal) -> bool {
     match error {
-        StatementRefusal::Realm | StatementRefusal::Audience | StatementRefusal::Expired | StatementRefusal::OtherAct => true,
+        StatementRefusal::Realm
+        | StatementRefusal::Audience
+        | StatementRefusal::Expired
+        | StatementRefusal::OtherAct => true,
         StatementRefusal::Malformed(_)
         | StatementRefusal::Header
         | StatementRefusal::Span

@@ -39,7 +39,11 @@ impl Service {
         let mut nonce = [0; 32];
         rand_core::Rng::fill_bytes(&mut super::rng(), &mut nonce);
         let permit = self.state.gate.permit();
-        Asked { nonce, epoch: permit.epoch().number(), chain: permit.epoch().chain() }
+        Asked {
+            nonce,
+            epoch: permit.epoch().number(),
+            chain: permit.epoch().chain(),
+        }
     }
 
     /// Applies a good answer to the request sent at `sent` (monotonic). Returns when no answer decided
@@ -54,19 +58,27 @@ impl Service {
             return Ok(());
         }
         let now = self.clock.now();
-        let mut set = if news.snapshot { DenialSet::new() } else { self.state.gate.permit().epoch().denials().clone() };
+        let mut set = if news.snapshot {
+            DenialSet::new()
+        } else {
+            self.state.gate.permit().epoch().denials().clone()
+        };
         for received in &news.denials {
             set.insert(&received.denial, received.epoch)?;
         }
         set.prune(now);
-        let entry = Entry::new(self.act(), Kind::Denial, now).epoch(news.epoch).count(news.denials.len() as u64);
+        let entry = Entry::new(self.act(), Kind::Denial, now)
+            .epoch(news.epoch)
+            .count(news.denials.len() as u64);
         // rule: DEN-5 — persist, then apply, then wait for what was decided before.
         self.persist(&news, &entry).await?;
         self.state.gate.apply(set, news.epoch, news.chain).await;
         // rule: DEN-6
         self.state.lease.extend(sent);
         tracing::info!(act = %entry.act, exchange = "feed", epoch = news.epoch, denials = news.denials.len(), "denials applied");
-        self.drain(entry.act, entry.to_cbor()).await.map_err(ApplyError::Record)?;
+        self.drain(entry.act, entry.to_cbor())
+            .await
+            .map_err(ApplyError::Record)?;
         Ok(())
     }
 
@@ -77,15 +89,29 @@ impl Service {
             let put = |transaction: Transaction, received: &crate::feed::Received| {
                 transaction.put(records::denial(received.epoch), received.bytes.as_slice())
             };
-            self.store.commit(chunk.iter().fold(Transaction::new(), put)).await?;
+            self.store
+                .commit(chunk.iter().fold(Transaction::new(), put))
+                .await?;
         }
-        let head = FeedHead { epoch: news.epoch, chain: news.chain };
-        let commit = Transaction::new().put(records::FEED_HEAD, head.to_cbor()).put(records::outbox(entry.act), entry.to_cbor());
+        let head = FeedHead {
+            epoch: news.epoch,
+            chain: news.chain,
+        };
+        let commit = Transaction::new()
+            .put(records::FEED_HEAD, head.to_cbor())
+            .put(records::outbox(entry.act), entry.to_cbor());
         self.store.commit(commit).await?;
         if news.snapshot {
-            let kept = |epoch| news.denials.binary_search_by_key(&epoch, |received| received.epoch).is_ok();
+            let kept = |epoch| {
+                news.denials
+                    .binary_search_by_key(&epoch, |received| received.epoch)
+                    .is_ok()
+            };
             let all = records::all(&*self.store, records::DENIALS).await?;
-            let gone = all.into_iter().map(|(key, _)| key).filter(|key| !records::epoch_of(key).is_some_and(kept));
+            let gone = all
+                .into_iter()
+                .map(|(key, _)| key)
+                .filter(|key| !records::epoch_of(key).is_some_and(kept));
             self.delete(gone.collect()).await?;
         }
         Ok(())
@@ -94,7 +120,8 @@ impl Service {
     /// Records that the broker offered a state that contradicts what was seen.
     pub async fn alarm(&self, fault: &FeedFault) {
         tracing::error!(alarm = Alarm::FeedRollback.name(), %fault, "somebody should look");
-        let entry = Entry::alarm(self.act(), Alarm::FeedRollback, self.clock.now()).refused(Refusal::Rollback);
+        let entry = Entry::alarm(self.act(), Alarm::FeedRollback, self.clock.now())
+            .refused(Refusal::Rollback);
         let entry = entry.epoch(self.state.gate.permit().epoch().number());
         if let Err(error) = self.append(&entry).await {
             tracing::error!(%error, "an alarm could not be recorded");
@@ -105,17 +132,38 @@ impl Service {
     /// expired.
     pub(super) async fn forget(&self, now: Timestamp) -> Result<(), Error> {
         // rule: DEN-7
-        let over = |value: &[u8]| Denial::from_cbor(value, DENIAL).is_ok_and(|denial| denial.forget <= now);
+        let over = |value: &[u8]| {
+            Denial::from_cbor(value, DENIAL).is_ok_and(|denial| denial.forget <= now)
+        };
         let denials = records::all(&*self.store, records::DENIALS).await?;
-        self.delete(denials.into_iter().filter(|(_, entry)| over(&entry.value)).map(|(key, _)| key).collect()).await?;
-        let over = |value: &[u8]| Timestamp::from_cbor(value, 16).is_ok_and(|expires| expires.plus(ticket_format::limits::SKEW) <= now);
+        self.delete(
+            denials
+                .into_iter()
+                .filter(|(_, entry)| over(&entry.value))
+                .map(|(key, _)| key)
+                .collect(),
+        )
+        .await?;
+        let over = |value: &[u8]| {
+            Timestamp::from_cbor(value, 16)
+                .is_ok_and(|expires| expires.plus(ticket_format::limits::SKEW) <= now)
+        };
         let statements = records::all(&*self.store, records::STATEMENTS).await?;
-        self.delete(statements.into_iter().filter(|(_, entry)| over(&entry.value)).map(|(key, _)| key).collect()).await
+        self.delete(
+            statements
+                .into_iter()
+                .filter(|(_, entry)| over(&entry.value))
+                .map(|(key, _)| key)
+                .collect(),
+        )
+        .await
     }
 
     async fn delete(&self, keys: Vec<Vec<u8>>) -> Result<(), Error> {
         for chunk in keys.chunks(WRITES) {
-            let transaction = chunk.iter().fold(Transaction::new(), |transaction, key| transaction.delete(key.as_slice()));
+            let transaction = chunk.iter().fold(Transaction::new(), |transaction, key| {
+                transaction.delete(key.as_slice())
+            });
             match self.store.commit(transaction).await? {
                 Outcome::Committed(_) | Outcome::Conflict { .. } => {}
             }

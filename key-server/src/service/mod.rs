@@ -61,11 +61,17 @@ struct Failed {
 
 impl Failed {
     fn stranger(refused: impl Into<Refused>) -> Self {
-        Self { refused: refused.into(), entry: None }
+        Self {
+            refused: refused.into(),
+            entry: None,
+        }
     }
 
     fn known(refused: impl Into<Refused>, entry: Entry) -> Self {
-        Self { refused: refused.into(), entry: Some(Box::new(entry)) }
+        Self {
+            refused: refused.into(),
+            entry: Some(Box::new(entry)),
+        }
     }
 }
 
@@ -76,9 +82,20 @@ fn rng() -> UnwrapErr<SysRng> {
 impl Service {
     /// A new connection, from what TLS says of it.
     #[must_use]
-    pub fn connected(&self, authenticator: [u8; 32], hpke: [u8; 32], source: Option<std::net::IpAddr>) -> Arc<Connection> {
+    pub fn connected(
+        &self,
+        authenticator: [u8; 32],
+        hpke: [u8; 32],
+        source: Option<std::net::IpAddr>,
+    ) -> Arc<Connection> {
         let (authenticator, hpke) = (Exporter(authenticator), Exporter(hpke));
-        Arc::new(Connection::new(&self.state.realm, self.state.tls_key, authenticator, hpke, source))
+        Arc::new(Connection::new(
+            &self.state.realm,
+            self.state.tls_key,
+            authenticator,
+            hpke,
+            source,
+        ))
     }
 
     /// Answers one request, whatever its bytes (REF-1).
@@ -88,10 +105,20 @@ impl Service {
             Err(error) => (None, Err(Failed::stranger(error))),
             Ok(request) => {
                 let result = match request.verb {
-                    Verb::Present => self.present(connection, &request).await.map(|answer| answer.to_bytes()),
-                    Verb::Redeem | Verb::Generate | Verb::Rewrap => self.batch(connection, message.clone()).await,
-                    Verb::Administer => self.administer(connection, &request).await.map(|answer| answer.to_bytes()),
-                    Verb::Login | Verb::Renew | Verb::Issue | Verb::Feed => Err(Failed::stranger(Refused::Verb)),
+                    Verb::Present => self
+                        .present(connection, &request)
+                        .await
+                        .map(|answer| answer.to_bytes()),
+                    Verb::Redeem | Verb::Generate | Verb::Rewrap => {
+                        self.batch(connection, message.clone()).await
+                    }
+                    Verb::Administer => self
+                        .administer(connection, &request)
+                        .await
+                        .map(|answer| answer.to_bytes()),
+                    Verb::Login | Verb::Renew | Verb::Issue | Verb::Feed => {
+                        Err(Failed::stranger(Refused::Verb))
+                    }
                 };
                 (Some(request.verb), result)
             }
@@ -104,12 +131,18 @@ impl Service {
                 (Answer::from(notice).to_bytes(), Some(refusal))
             }
         };
-        self.metrics.exchange(verb, refusal, self.clock.monotonic().saturating_sub(begun));
+        self.metrics
+            .exchange(verb, refusal, self.clock.monotonic().saturating_sub(begun));
         Bytes::from(bytes)
     }
 
     /// Records a refusal and says what the peer gets.
-    async fn refuse(&self, connection: &Connection, verb: Option<Verb>, failed: Failed) -> RefusalNotice {
+    async fn refuse(
+        &self,
+        connection: &Connection,
+        verb: Option<Verb>,
+        failed: Failed,
+    ) -> RefusalNotice {
         let Failed { refused, entry } = failed;
         let refusal = refused.refusal();
         let exchange = verb.map_or("unknown", Verb::name);
@@ -134,16 +167,31 @@ impl Service {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), monotonic: self.clock.monotonic() }
+        Moment {
+            now: self.clock.now(),
+            monotonic: self.clock.monotonic(),
+        }
     }
 
-    async fn present(&self, connection: &Connection, request: &RequestView<'_>) -> Result<Answer, Failed> {
+    async fn present(
+        &self,
+        connection: &Connection,
+        request: &RequestView<'_>,
+    ) -> Result<Answer, Failed> {
         let (act, moment) = (self.act(), self.moment());
-        let identified = present::identify(&self.state, connection, request).map_err(Failed::stranger)?;
+        let identified =
+            present::identify(&self.state, connection, request).map_err(Failed::stranger)?;
         let (entry, opened) = {
             let permit = self.state.gate.permit();
             let entry = identified.entry(&self.state, connection, act, moment, &permit);
-            let opened = present::decide(&self.state, connection, identified, moment, &permit, &mut rng());
+            let opened = present::decide(
+                &self.state,
+                connection,
+                identified,
+                moment,
+                &permit,
+                &mut rng(),
+            );
             (entry, opened)
         };
         let opened = match opened {
@@ -170,7 +218,11 @@ impl Service {
         }
     }
 
-    async fn batch(self: &Arc<Self>, connection: &Arc<Connection>, message: Bytes) -> Result<Vec<u8>, Failed> {
+    async fn batch(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        message: Bytes,
+    ) -> Result<Vec<u8>, Failed> {
         let (decided, entry) = if message.len() < HEAVY {
             self.decide(connection, &message)?
         } else {
@@ -181,7 +233,11 @@ impl Service {
                 let _turn = turn;
                 service.decide(&connection, &message)
             });
-            task.await.unwrap_or_else(|_| Err(Failed::stranger(Refused::Internal("a decision did not finish"))))?
+            task.await.unwrap_or_else(|_| {
+                Err(Failed::stranger(Refused::Internal(
+                    "a decision did not finish",
+                )))
+            })?
         };
         // rule: RED-6, AUD-4
         let (appended, bytes) = match self.append(&entry).await {
@@ -214,7 +270,14 @@ impl Service {
         let identified = batch::identify(connection, &request).map_err(Failed::stranger)?;
         let permit = self.state.gate.permit();
         let entry = identified.entry(&self.state, connection, act, moment, &permit);
-        match batch::decide(&self.state, connection, &identified, moment, &permit, &mut rng()) {
+        match batch::decide(
+            &self.state,
+            connection,
+            &identified,
+            moment,
+            &permit,
+            &mut rng(),
+        ) {
             Ok(decided) => {
                 let entry = decided.complete(entry);
                 Ok((decided, entry))
@@ -226,9 +289,11 @@ impl Service {
     /// What was decided and recorded may not leave any more: the follow-up record says so.
     fn withheld(&self, recorded: &Entry, refused: Refused) -> Failed {
         // rule: RED-2
-        let mut entry = Entry::new(self.act(), Kind::Withheld, self.clock.now()).follows(recorded.act);
+        let mut entry =
+            Entry::new(self.act(), Kind::Withheld, self.clock.now()).follows(recorded.act);
         entry.subject.clone_from(&recorded.subject);
-        (entry.dataset, entry.ticket, entry.ticket_hash) = (recorded.dataset, recorded.ticket, recorded.ticket_hash);
+        (entry.dataset, entry.ticket, entry.ticket_hash) =
+            (recorded.dataset, recorded.ticket, recorded.ticket_hash);
         entry.epoch = Some(self.state.gate.permit().epoch().number());
         Failed::known(refused, entry)
     }
@@ -246,7 +311,11 @@ impl Service {
         }
         // rule: TIM-1
         let latest = self.state.latest.get();
-        if let Err(error) = self.store.commit(Transaction::new().put(records::TIME, latest.to_cbor())).await {
+        if let Err(error) = self
+            .store
+            .commit(Transaction::new().put(records::TIME, latest.to_cbor()))
+            .await
+        {
             tracing::error!(%error, "the time could not be persisted");
         }
         self.state.budgets.sweep(now);

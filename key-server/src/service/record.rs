@@ -31,18 +31,29 @@ impl Service {
         // rule: AUD-2
         let appended = self.log.append_once(act.0, entry.clone()).await?;
         // The entry stands in the log; one that stays in the outbox is drained again at start, to no effect.
-        if let Err(error) = self.store.commit(Transaction::new().delete(records::outbox(act))).await {
+        if let Err(error) = self
+            .store
+            .commit(Transaction::new().delete(records::outbox(act)))
+            .await
+        {
             tracing::warn!(%act, %error, "an entry stays in the outbox");
         }
-        Ok(Receipt { index: appended.index, chain: appended.chain, entry })
+        Ok(Receipt {
+            index: appended.index,
+            chain: appended.chain,
+            entry,
+        })
     }
 
     /// Drains what a crash left in the outbox.
     pub(super) async fn drain_outbox(&self) -> Result<(), StartError> {
         // rule: AUD-2
         for (key, value) in records::all(&*self.store, records::OUTBOX).await? {
-            let entry = Entry::from_cbor(&value.value, limits::ENTRY).map_err(|_| StartError::Record(lossy(&key)))?;
-            self.drain(entry.act, value.value).await.map_err(StartError::Outbox)?;
+            let entry = Entry::from_cbor(&value.value, limits::ENTRY)
+                .map_err(|_| StartError::Record(lossy(&key)))?;
+            self.drain(entry.act, value.value)
+                .await
+                .map_err(StartError::Outbox)?;
         }
         Ok(())
     }

@@ -117,8 +117,21 @@ impl Service {
     /// # Errors
     /// [`StartError`]: nothing is served.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { identity, root, store, log, clock, lease } = parts;
-        let Identity { realm, tls_key, signing, ticket_key, admins } = identity;
+        let Parts {
+            identity,
+            root,
+            store,
+            log,
+            clock,
+            lease,
+        } = parts;
+        let Identity {
+            realm,
+            tls_key,
+            signing,
+            ticket_key,
+            admins,
+        } = identity;
         let now = clock.now();
         let remembered = remember(log.clone(), now).await?;
         // rule: TIM-1
@@ -154,9 +167,17 @@ impl Service {
         });
         service.drain_outbox().await?;
         service.notice_rollback(remembered.epoch, now).await?;
-        service.store.commit(store::Transaction::new().put(records::TIME, now.max(persisted).to_cbor())).await?;
+        service
+            .store
+            .commit(store::Transaction::new().put(records::TIME, now.max(persisted).to_cbor()))
+            .await?;
         let act = service.act();
-        service.append(&Entry::new(act, Kind::Start, now).epoch(service.state.gate.permit().epoch().number())).await?;
+        service
+            .append(
+                &Entry::new(act, Kind::Start, now)
+                    .epoch(service.state.gate.permit().epoch().number()),
+            )
+            .await?;
         Ok(service)
     }
 
@@ -166,8 +187,14 @@ impl Service {
     async fn notice_rollback(&self, seen: u64, now: Timestamp) -> Result<(), StartError> {
         let stored = self.state.gate.permit().epoch().number();
         if seen > stored {
-            tracing::error!(alarm = Alarm::StoreRollback.name(), stored, seen, "the store is older than the log");
-            self.append(&Entry::alarm(self.act(), Alarm::StoreRollback, now).epoch(seen)).await?;
+            tracing::error!(
+                alarm = Alarm::StoreRollback.name(),
+                stored,
+                seen,
+                "the store is older than the log"
+            );
+            self.append(&Entry::alarm(self.act(), Alarm::StoreRollback, now).epoch(seen))
+                .await?;
         }
         Ok(())
     }
@@ -179,7 +206,8 @@ async fn remember(log: AuditLog, now: Timestamp) -> Result<Remembered, StartErro
         let mut remembered = Remembered::default();
         for record in log.read(0) {
             let record = record?;
-            let entry = Entry::from_cbor(&record.entry, limits::ENTRY).map_err(|_| StartError::Entry(record.index))?;
+            let entry = Entry::from_cbor(&record.entry, limits::ENTRY)
+                .map_err(|_| StartError::Entry(record.index))?;
             // rule: RED-4
             remembered.budgets.replay(&entry, now);
             remembered.epoch = remembered.epoch.max(entry.epoch.unwrap_or_default());
@@ -194,13 +222,18 @@ async fn remember(log: AuditLog, now: Timestamp) -> Result<Remembered, StartErro
 }
 
 async fn latest(store: &dyn Store) -> Result<Timestamp, StartError> {
-    let Some(entry) = store.get(records::TIME.as_bytes()).await? else { return Ok(Timestamp::default()) };
+    let Some(entry) = store.get(records::TIME.as_bytes()).await? else {
+        return Ok(Timestamp::default());
+    };
     Timestamp::from_cbor(&entry.value, 16).map_err(|_| StartError::Record(records::TIME.to_owned()))
 }
 
 async fn vault(store: &dyn Store, realm: &str, root: RootKey) -> Result<Vault, StartError> {
     let sealed = records::all(store, records::KEKS).await?;
-    let named: Result<Vec<_>, StartError> = sealed.iter().map(|(key, entry)| Ok((text(key)?, entry.value.as_slice()))).collect();
+    let named: Result<Vec<_>, StartError> = sealed
+        .iter()
+        .map(|(key, entry)| Ok((text(key)?, entry.value.as_slice())))
+        .collect();
     Ok(Vault::open(realm, root, named?)?)
 }
 
@@ -208,20 +241,33 @@ async fn datasets(store: &dyn Store) -> Result<Datasets, StartError> {
     let datasets = Datasets::default();
     for (key, entry) in records::all(store, records::DATASETS).await? {
         let damaged = || StartError::Record(lossy(&key));
-        let id = text(&key)?.strip_prefix(records::DATASETS).and_then(|id| id.parse::<DatasetId>().ok()).ok_or_else(damaged)?;
-        let state = DatasetState::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
-        let policy = store.get(records::policy(id).as_bytes()).await?.ok_or_else(damaged)?;
+        let id = text(&key)?
+            .strip_prefix(records::DATASETS)
+            .and_then(|id| id.parse::<DatasetId>().ok())
+            .ok_or_else(damaged)?;
+        let state =
+            DatasetState::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
+        let policy = store
+            .get(records::policy(id).as_bytes())
+            .await?
+            .ok_or_else(damaged)?;
         let policy = String::from_utf8(policy.value).map_err(|_| damaged())?;
         let dataset = Dataset::new(id, state, &policy, entry.revision);
-        datasets.put(Arc::new(dataset.map_err(|error| StartError::Dataset { id, error })?));
+        datasets.put(Arc::new(
+            dataset.map_err(|error| StartError::Dataset { id, error })?,
+        ));
     }
     Ok(datasets)
 }
 
 async fn gate(store: &dyn Store, now: Timestamp) -> Result<Gate, StartError> {
     let head = match store.get(records::FEED_HEAD.as_bytes()).await? {
-        Some(entry) => FeedHead::from_cbor(&entry.value, 64).map_err(|_| StartError::Record(records::FEED_HEAD.to_owned()))?,
-        None => FeedHead { epoch: 0, chain: CHAIN_START },
+        Some(entry) => FeedHead::from_cbor(&entry.value, 64)
+            .map_err(|_| StartError::Record(records::FEED_HEAD.to_owned()))?,
+        None => FeedHead {
+            epoch: 0,
+            chain: CHAIN_START,
+        },
     };
     let mut set = DenialSet::new();
     for (key, entry) in records::all(store, records::DENIALS).await? {

@@ -31,7 +31,9 @@ impl KekState {
     }
 
     fn from_number(number: u64) -> Option<Self> {
-        [Self::Active, Self::OpensOnly, Self::Disabled].into_iter().find(|state| state.number() == number)
+        [Self::Active, Self::OpensOnly, Self::Disabled]
+            .into_iter()
+            .find(|state| state.number() == number)
     }
 }
 
@@ -68,15 +70,29 @@ impl Kek {
     }
 
     pub(super) fn info(&self) -> KekInfo {
-        KekInfo { dataset: self.dataset, id: self.id, version: self.version, state: self.state, public: self.public.clone() }
+        KekInfo {
+            dataset: self.dataset,
+            id: self.id,
+            version: self.version,
+            state: self.state,
+            public: self.public.clone(),
+        }
     }
 
     pub(super) fn may_wrap(&self) -> Result<(), VaultError> {
-        if self.state == KekState::Active { Ok(()) } else { Err(VaultError::State) }
+        if self.state == KekState::Active {
+            Ok(())
+        } else {
+            Err(VaultError::State)
+        }
     }
 
     pub(super) fn may_open(&self) -> Result<(), VaultError> {
-        if self.state == KekState::Disabled { Err(VaultError::State) } else { Ok(()) }
+        if self.state == KekState::Disabled {
+            Err(VaultError::State)
+        } else {
+            Ok(())
+        }
     }
 
     /// `[1, dataset, kek id, version, state, symmetric key, seed]`, sealed for `path`.
@@ -87,7 +103,9 @@ impl Kek {
         self.dataset.encode(&mut writer);
         self.id.encode(&mut writer);
         writer.uint(self.version).uint(self.state.number());
-        writer.bytes(self.symmetric.expose()).bytes(self.decapsulation.seed().expose());
+        writer
+            .bytes(self.symmetric.expose())
+            .bytes(self.decapsulation.seed().expose());
         let plain = Zeroizing::new(writer.into_bytes());
         root.seal(path, &plain, rng)
     }
@@ -101,7 +119,8 @@ impl Kek {
         }
         let (dataset, id) = (DatasetId::decode(&mut reader)?, KekId::decode(&mut reader)?);
         let version = reader.uint()?;
-        let state = KekState::from_number(reader.uint()?).ok_or(DecodeError::OutOfRange("KEK state"))?;
+        let state =
+            KekState::from_number(reader.uint()?).ok_or(DecodeError::OutOfRange("KEK state"))?;
         let symmetric = secret::Kek::from_bytes(*Zeroizing::new(reader.array_of()?));
         let seed = SealingSeed::from_bytes(*Zeroizing::new(reader.array_of()?));
         reader.finish()?;
@@ -109,13 +128,25 @@ impl Kek {
             return Err(LoadError::Place);
         }
         let decapsulation = SealingSecret::from_seed(Kem::XWing, seed);
-        Ok(Self { dataset, id, version, state, symmetric, public: decapsulation.public(), decapsulation })
+        Ok(Self {
+            dataset,
+            id,
+            version,
+            state,
+            symmetric,
+            public: decapsulation.public(),
+            decapsulation,
+        })
     }
 }
 
 impl std::fmt::Debug for Kek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kek({}, version {}, {:?})", self.id, self.version, self.state)
+        write!(
+            f,
+            "Kek({}, version {}, {:?})",
+            self.id, self.version, self.state
+        )
     }
 }
 

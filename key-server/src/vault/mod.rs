@@ -109,7 +109,10 @@ struct Keks {
 
 impl Keks {
     fn insert(&mut self, kek: Arc<Kek>) {
-        let current = self.current.entry(kek.dataset).or_insert_with(|| Arc::clone(&kek));
+        let current = self
+            .current
+            .entry(kek.dataset)
+            .or_insert_with(|| Arc::clone(&kek));
         if kek.version >= current.version {
             *current = Arc::clone(&kek);
         }
@@ -118,7 +121,11 @@ impl Keks {
 
     fn find(&self, dataset: DatasetId, id: KekId) -> Result<&Kek, VaultError> {
         // A KEK of another dataset is as unknown as none: nothing of it may be learnt here.
-        self.by_id.get(&id).filter(|kek| kek.dataset == dataset).map(|kek| &**kek).ok_or(VaultError::Unknown)
+        self.by_id
+            .get(&id)
+            .filter(|kek| kek.dataset == dataset)
+            .map(|kek| &**kek)
+            .ok_or(VaultError::Unknown)
     }
 }
 
@@ -146,18 +153,31 @@ impl Vault {
             let kek = Kek::unseal(&root, at, record)?;
             keks.insert(Arc::new(kek));
         }
-        Ok(Self { realm: realm.to_owned(), root, keks: ArcSwap::from_pointee(keks) })
+        Ok(Self {
+            realm: realm.to_owned(),
+            root,
+            keks: ArcSwap::from_pointee(keks),
+        })
     }
 
     /// Makes a KEK version for a dataset, sealed for the store. It is not in use before
     /// [`Vault::install`].
     #[must_use]
-    pub fn create_kek(&self, dataset: DatasetId, version: u64, rng: &mut impl CryptoRng) -> Pending {
+    pub fn create_kek(
+        &self,
+        dataset: DatasetId,
+        version: u64,
+        rng: &mut impl CryptoRng,
+    ) -> Pending {
         let kek = Kek::generate(dataset, version, rng);
         let path = path(dataset, kek.id);
         // rule: REST-1
         let record = kek.seal(&self.root, &path, rng);
-        Pending { kek: Arc::new(kek), path, record }
+        Pending {
+            kek: Arc::new(kek),
+            path,
+            record,
+        }
     }
 
     /// Takes a KEK version into use whose record is durable.
@@ -174,7 +194,12 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Unknown`].
     pub fn current(&self, dataset: DatasetId) -> Result<KekInfo, VaultError> {
-        self.keks.load().current.get(&dataset).map(|kek| kek.info()).ok_or(VaultError::Unknown)
+        self.keks
+            .load()
+            .current
+            .get(&dataset)
+            .map(|kek| kek.info())
+            .ok_or(VaultError::Unknown)
     }
 
     /// Whether new wraps can be made for the dataset.
@@ -183,7 +208,10 @@ impl Vault {
     /// [`VaultError::Unknown`] or [`VaultError::State`].
     pub fn may_wrap(&self, dataset: DatasetId) -> Result<(), VaultError> {
         let keks = self.keks.load();
-        keks.current.get(&dataset).ok_or(VaultError::Unknown)?.may_wrap()
+        keks.current
+            .get(&dataset)
+            .ok_or(VaultError::Unknown)?
+            .may_wrap()
     }
 
     /// Whether a KEK may still open wraps: asked again before release (RED-2).
@@ -210,8 +238,21 @@ impl Vault {
         let keks = self.keks.load();
         let kek = keks.current.get(&dataset).ok_or(VaultError::Unknown)?;
         kek.may_wrap()?;
-        let header = Header { dataset, kek: kek.id, kek_version: kek.version, dek: dek_id };
-        Ok(local::wrap(&kek.symmetric, &self.realm, &header, origin, raw_context, dek, rng))
+        let header = Header {
+            dataset,
+            kek: kek.id,
+            kek_version: kek.version,
+            dek: dek_id,
+        };
+        Ok(local::wrap(
+            &kek.symmetric,
+            &self.realm,
+            &header,
+            origin,
+            raw_context,
+            dek,
+            rng,
+        ))
     }
 
     /// Opens a wrap: it must be of this dataset and a known KEK, open with exactly this context, match
@@ -239,14 +280,40 @@ impl Vault {
         kek.may_open()?;
         let realm = &self.realm;
         match wrapped {
-            Wrapped::Local { origin, nonce, ciphertext, .. } => {
-                let dek = local::unwrap(&kek.symmetric, realm, header, *origin, raw_context, nonce, ciphertext)?;
+            Wrapped::Local {
+                origin,
+                nonce,
+                ciphertext,
+                ..
+            } => {
+                let dek = local::unwrap(
+                    &kek.symmetric,
+                    realm,
+                    header,
+                    *origin,
+                    raw_context,
+                    nonce,
+                    ciphertext,
+                )?;
                 Ok((dek, *origin))
             }
-            Wrapped::Public { enc, commitment, producer, .. } => {
+            Wrapped::Public {
+                enc,
+                commitment,
+                producer,
+                ..
+            } => {
                 // The producer first: a registered one's signature costs less than a decapsulation.
                 if let Some(claim) = producer {
-                    public::verify_producer(producers, realm, header, enc, commitment, raw_context, claim)?;
+                    public::verify_producer(
+                        producers,
+                        realm,
+                        header,
+                        enc,
+                        commitment,
+                        raw_context,
+                        claim,
+                    )?;
                 }
                 let exports = uploads.exports(kek, realm, header, enc)?;
                 let dek = public::unwrap(exports, realm, header, raw_context, commitment)?;
@@ -259,7 +326,9 @@ impl Vault {
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("keks", &self.keks.load().by_id.len()).finish_non_exhaustive()
+        f.debug_struct("Vault")
+            .field("keks", &self.keks.load().by_id.len())
+            .finish_non_exhaustive()
     }
 }
 

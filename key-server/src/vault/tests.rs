@@ -27,7 +27,12 @@ fn context(name: &str) -> Vec<u8> {
     Context::named(name).unwrap().to_cbor()
 }
 
-fn open(vault: &Vault, wrap: &[u8], context: &[u8], producers: &[ProducerKey]) -> Result<(Dek, Origin), VaultError> {
+fn open(
+    vault: &Vault,
+    wrap: &[u8],
+    context: &[u8],
+    producers: &[ProducerKey],
+) -> Result<(Dek, Origin), VaultError> {
     let wrapped = Wrapped::parse(wrap).unwrap();
     vault.unwrap(DATASET, &wrapped, context, producers, &mut Uploads::new())
 }
@@ -58,9 +63,21 @@ fn a_vault_opens_what_it_wrapped_before_a_restart() {
     let (path, record) = (pending.path.clone(), pending.record.clone());
     first.install(pending);
     let dek = Dek::random(&mut rng());
-    let wrap = first.wrap(DATASET, DekId([1; 16]), Origin::Generated, &context("a"), &dek, &mut rng()).unwrap();
+    let wrap = first
+        .wrap(
+            DATASET,
+            DekId([1; 16]),
+            Origin::Generated,
+            &context("a"),
+            &dek,
+            &mut rng(),
+        )
+        .unwrap();
     let second = Vault::open(REALM, root(1), [(path.as_str(), record.as_slice())]).unwrap();
-    assert_eq!(open(&second, &wrap, &context("a"), &[]), Ok((dek, Origin::Generated)));
+    assert_eq!(
+        open(&second, &wrap, &context("a"), &[]),
+        Ok((dek, Origin::Generated))
+    );
     assert_eq!(first.current(DATASET), second.current(DATASET));
 }
 
@@ -69,9 +86,21 @@ fn a_wrap_opens_with_its_own_context_only() {
     // rule: RED-3
     let vault = vault();
     let dek = Dek::random(&mut rng());
-    let wrap = vault.wrap(DATASET, DekId([1; 16]), Origin::Generated, &context("a"), &dek, &mut rng()).unwrap();
+    let wrap = vault
+        .wrap(
+            DATASET,
+            DekId([1; 16]),
+            Origin::Generated,
+            &context("a"),
+            &dek,
+            &mut rng(),
+        )
+        .unwrap();
     assert!(open(&vault, &wrap, &context("a"), &[]).is_ok());
-    assert_eq!(open(&vault, &wrap, &context("b"), &[]), Err(VaultError::Wrap(WrapError::Authentication)));
+    assert_eq!(
+        open(&vault, &wrap, &context("b"), &[]),
+        Err(VaultError::Wrap(WrapError::Authentication))
+    );
 }
 
 #[test]
@@ -79,7 +108,16 @@ fn no_flipped_byte_of_a_wrap_goes_unnoticed() {
     // rule: RED-3
     let vault = vault();
     let dek = Dek::random(&mut rng());
-    let local = vault.wrap(DATASET, DekId([1; 16]), Origin::Generated, &context("a"), &dek, &mut rng()).unwrap();
+    let local = vault
+        .wrap(
+            DATASET,
+            DekId([1; 16]),
+            Origin::Generated,
+            &context("a"),
+            &dek,
+            &mut rng(),
+        )
+        .unwrap();
     let producer = ProducerSecret::generate(&mut rng());
     let upload = upload(&vault);
     let (_, pending) = upload.object(context("a"), &mut rng());
@@ -94,8 +132,15 @@ fn no_flipped_byte_of_a_wrap_goes_unnoticed() {
         while at < wrap.len() {
             let mut damaged = wrap.clone();
             damaged[at] ^= 1;
-            let opened = Wrapped::parse(&damaged)
-                .map(|wrapped| vault.unwrap(DATASET, &wrapped, &context("a"), &[producer.public()], &mut Uploads::new()));
+            let opened = Wrapped::parse(&damaged).map(|wrapped| {
+                vault.unwrap(
+                    DATASET,
+                    &wrapped,
+                    &context("a"),
+                    &[producer.public()],
+                    &mut Uploads::new(),
+                )
+            });
             assert!(!matches!(opened, Ok(Ok(_))), "byte {at} of {}", wrap.len());
             at += step(at);
         }
@@ -112,7 +157,13 @@ fn a_batch_of_one_upload_costs_one_decapsulation() {
         let context = context(&n.to_string());
         let (dek, pending) = upload.object(context.clone(), &mut rng());
         let wrap = upload.finish(&pending, [0; 32], None);
-        let opened = vault.unwrap(DATASET, &Wrapped::parse(&wrap).unwrap(), &context, &[], &mut uploads);
+        let opened = vault.unwrap(
+            DATASET,
+            &Wrapped::parse(&wrap).unwrap(),
+            &context,
+            &[],
+            &mut uploads,
+        );
         assert_eq!(opened, Ok((dek, Origin::PublicUnsigned)));
     }
     assert_eq!(uploads.len(), 1);
@@ -122,14 +173,23 @@ fn a_batch_of_one_upload_costs_one_decapsulation() {
 fn a_public_wrap_names_its_producer_only_if_he_signed_and_is_registered() {
     // rule: WRAP-4, ORG-1
     let vault = vault();
-    let (producer, stranger) = (ProducerSecret::generate(&mut rng()), ProducerSecret::generate(&mut rng()));
+    let (producer, stranger) = (
+        ProducerSecret::generate(&mut rng()),
+        ProducerSecret::generate(&mut rng()),
+    );
     let upload = upload(&vault);
     let (dek, pending) = upload.object(context("a"), &mut rng());
     let wrap = upload.finish(&pending, [3; 32], Some(&producer));
     let origin = Origin::PublicSigned(producer.public().id());
-    assert_eq!(open(&vault, &wrap, &context("a"), &[producer.public()]), Ok((dek, origin)));
+    assert_eq!(
+        open(&vault, &wrap, &context("a"), &[producer.public()]),
+        Ok((dek, origin))
+    );
     let unregistered = Err(VaultError::Wrap(WrapError::Producer));
-    assert_eq!(open(&vault, &wrap, &context("a"), &[stranger.public()]), unregistered);
+    assert_eq!(
+        open(&vault, &wrap, &context("a"), &[stranger.public()]),
+        unregistered
+    );
 }
 
 #[test]
@@ -137,7 +197,11 @@ fn a_kek_is_used_for_what_its_state_allows() {
     let vault = Vault::open(REALM, root(1), []).unwrap();
     let id = |state| {
         let kek = Arc::new(Kek::generate(DATASET, 1, &mut rng()).in_state(state));
-        vault.install(Pending { kek: Arc::clone(&kek), path: String::new(), record: Vec::new() });
+        vault.install(Pending {
+            kek: Arc::clone(&kek),
+            path: String::new(),
+            record: Vec::new(),
+        });
         kek.id
     };
     let opens_only = id(KekState::OpensOnly);
@@ -145,8 +209,18 @@ fn a_kek_is_used_for_what_its_state_allows() {
     assert_eq!(vault.may_open(DATASET, opens_only), Ok(()));
     let disabled = id(KekState::Disabled);
     assert_eq!(vault.may_open(DATASET, disabled), Err(VaultError::State));
-    assert_eq!(vault.may_open(DatasetId([9; 16]), opens_only), Err(VaultError::Unknown));
-    let refused = vault.wrap(DATASET, DekId([1; 16]), Origin::Generated, &[0xa0], &Dek::random(&mut rng()), &mut rng());
+    assert_eq!(
+        vault.may_open(DatasetId([9; 16]), opens_only),
+        Err(VaultError::Unknown)
+    );
+    let refused = vault.wrap(
+        DATASET,
+        DekId([1; 16]),
+        Origin::Generated,
+        &[0xa0],
+        &Dek::random(&mut rng()),
+        &mut rng(),
+    );
     assert_eq!(refused, Err(VaultError::State));
 }
 
@@ -155,5 +229,8 @@ fn a_vault_prints_no_key() {
     let vault = vault();
     let text = format!("{vault:?} {:?}", vault.create_kek(DATASET, 2, &mut rng()));
     let public = vault.current(DATASET).unwrap().public;
-    assert!(!text.contains(&format!("{:?}", public.as_bytes())) && text.contains("Vault"), "{text}");
+    assert!(
+        !text.contains(&format!("{:?}", public.as_bytes())) && text.contains("Vault"),
+        "{text}"
+    );
 }

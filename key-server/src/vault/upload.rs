@@ -34,9 +34,16 @@ impl Uploads {
         self.opened.is_empty()
     }
 
-    pub(super) fn exports(&mut self, kek: &Kek, realm: &str, header: &Header, enc: &[u8]) -> Result<&Exports, WrapError> {
+    pub(super) fn exports(
+        &mut self,
+        kek: &Kek,
+        realm: &str,
+        header: &Header,
+        enc: &[u8],
+    ) -> Result<&Exports, WrapError> {
         let entry = self.opened.entry((kek.id, enc.to_vec()));
-        let exports = entry.or_insert_with(|| public::open_upload(&kek.decapsulation, realm, header, enc).ok());
+        let exports = entry
+            .or_insert_with(|| public::open_upload(&kek.decapsulation, realm, header, enc).ok());
         exports.as_ref().ok_or(WrapError::Authentication)
     }
 }

@@ -18,7 +18,15 @@ use crate::rig::{REALM, Rig, named, pairs, refusal, rig, rng, wanted};
 
 fn upload(rig: &Rig) -> Upload {
     let dataset = rig.dataset();
-    Upload::begin(REALM, dataset.dataset, dataset.kek, dataset.kek_version, &dataset.public_key, &mut rng()).unwrap()
+    Upload::begin(
+        REALM,
+        dataset.dataset,
+        dataset.kek,
+        dataset.kek_version,
+        &dataset.public_key,
+        &mut rng(),
+    )
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,15 +38,26 @@ async fn generated_deks_come_back_by_redeem() {
     let made = rig.wraps(&opened, &context, 1_000).await;
     let distinct: HashSet<_> = made.iter().map(|(_, dek)| dek).collect();
     assert_eq!(distinct.len(), 1_000);
-    let items: Vec<_> = made.iter().map(|(wrap, _)| (wrap.as_slice(), &context)).collect();
+    let items: Vec<_> = made
+        .iter()
+        .map(|(wrap, _)| (wrap.as_slice(), &context))
+        .collect();
     let got = rig.redeem(&opened, &items).await.unwrap();
     let deks: Vec<u8> = made.iter().flat_map(|(_, dek)| *dek).collect();
     assert_eq!(*got.deks, deks);
-    assert!(got.clear.verdicts.iter().all(|verdict| *verdict == Verdict::Done(Origin::Generated)));
+    assert!(
+        got.clear
+            .verdicts
+            .iter()
+            .all(|verdict| *verdict == Verdict::Done(Origin::Generated))
+    );
     // rule: AUD-3
     let entry = rig.entries().pop().unwrap();
     assert_eq!((entry.kind, &entry), (Kind::Redeem, &got.entry));
-    let digests: Vec<_> = items.iter().map(|(wrap, context)| (item_digest(wrap, &context.to_cbor()), Ok(()))).collect();
+    let digests: Vec<_> = items
+        .iter()
+        .map(|(wrap, context)| (item_digest(wrap, &context.to_cbor()), Ok(())))
+        .collect();
     assert_eq!(entry.items, Some(digests));
     assert_eq!(entry.policies, Some(vec!["team".to_owned()]));
 }
@@ -48,10 +67,20 @@ async fn generate_without_the_copy_gives_no_plaintext() {
     // rule: GEN-1
     let rig = rig().await;
     let (_, opened) = rig.opened(|_| {}).await;
-    let made = rig.generate(&opened, &[&named("a"), &named("b")], false).await.unwrap();
+    let made = rig
+        .generate(&opened, &[&named("a"), &named("b")], false)
+        .await
+        .unwrap();
     assert!(made.sealed.is_empty());
     let wraps = made.clear.wraps.unwrap();
-    assert!(rig.redeem(&opened, &[(wraps[1].as_ref().unwrap(), &named("b"))]).await.unwrap().deks.len() == 32);
+    assert!(
+        rig.redeem(&opened, &[(wraps[1].as_ref().unwrap(), &named("b"))])
+            .await
+            .unwrap()
+            .deks
+            .len()
+            == 32
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,10 +95,19 @@ async fn a_handle_means_nothing_on_another_connection() {
     assert_eq!(opened.handle, elsewhere.handle);
     let proof = opened.mac(Verb::Redeem, &body);
     elsewhere.session = rig.present(&rig.connect(3), &job).await.unwrap().session;
-    assert_eq!(refusal(rig.batch_with(&elsewhere, Verb::Redeem, body.clone(), proof.clone()).await), Refusal::Possession);
+    assert_eq!(
+        refusal(
+            rig.batch_with(&elsewhere, Verb::Redeem, body.clone(), proof.clone())
+                .await
+        ),
+        Refusal::Possession
+    );
     // And on one where nothing was presented.
     elsewhere.connection = rig.connect(4);
-    assert_eq!(refusal(rig.batch_with(&elsewhere, Verb::Redeem, body, proof).await), Refusal::HandleUnknown);
+    assert_eq!(
+        refusal(rig.batch_with(&elsewhere, Verb::Redeem, body, proof).await),
+        Refusal::HandleUnknown
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,16 +115,30 @@ async fn one_job_cannot_spend_anothers_ticket_on_a_shared_connection() {
     // rule: RED-1
     let rig = rig().await;
     let (_, mine) = rig.opened(|_| {}).await;
-    let theirs = rig.present(&mine.connection, &rig.job(|_| {})).await.unwrap();
+    let theirs = rig
+        .present(&mine.connection, &rig.job(|_| {}))
+        .await
+        .unwrap();
     let context = named("a");
     let mut head = theirs.head();
     let body = RedeemBody::encode(&head, &[(b"x", &context)]);
     let label = Verb::Redeem.request_label().unwrap();
-    let proof = mine.session.mac().authenticate(&mine.connection.channel, label, theirs.session.ticket(), &body);
-    assert_eq!(refusal(rig.batch_with(&theirs, Verb::Redeem, body, proof).await), Refusal::Possession);
+    let proof = mine.session.mac().authenticate(
+        &mine.connection.channel,
+        label,
+        theirs.session.ticket(),
+        &body,
+    );
+    assert_eq!(
+        refusal(rig.batch_with(&theirs, Verb::Redeem, body, proof).await),
+        Refusal::Possession
+    );
     head.ticket = mine.session.ticket();
     let body = RedeemBody::encode(&head, &[(b"x", &context)]);
-    assert_eq!(refusal(rig.batch(&mine, Verb::Redeem, body).await), Refusal::HandleUnknown);
+    assert_eq!(
+        refusal(rig.batch(&mine, Verb::Redeem, body).await),
+        Refusal::HandleUnknown
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,22 +150,42 @@ async fn a_request_with_a_wrong_mac_is_refused() {
     for at in 0..32 {
         let mut proof = opened.mac(Verb::Redeem, &body);
         proof.value[at] ^= 1;
-        assert_eq!(refusal(rig.batch_with(&opened, Verb::Redeem, body.clone(), proof).await), Refusal::Possession);
+        assert_eq!(
+            refusal(
+                rig.batch_with(&opened, Verb::Redeem, body.clone(), proof)
+                    .await
+            ),
+            Refusal::Possession
+        );
     }
     // A MAC for another verb is another MAC.
     let proof = opened.mac(Verb::Rewrap, &body);
-    assert_eq!(refusal(rig.batch_with(&opened, Verb::Redeem, body, proof).await), Refusal::Possession);
+    assert_eq!(
+        refusal(rig.batch_with(&opened, Verb::Redeem, body, proof).await),
+        Refusal::Possession
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_that_the_ticket_does_not_carry_is_refused() {
     // rule: RED-2
     let rig = rig().await;
-    let (_, opened) = rig.opened(|claims| claims.actions = Actions::new(&[Action::Decrypt]).unwrap()).await;
-    assert_eq!(refusal(rig.generate(&opened, &[&named("a")], true).await), Refusal::Action);
-    assert_eq!(refusal(rig.rewrap(&opened, &[(b"x", &named("a"), None)]).await), Refusal::Action);
+    let (_, opened) = rig
+        .opened(|claims| claims.actions = Actions::new(&[Action::Decrypt]).unwrap())
+        .await;
+    assert_eq!(
+        refusal(rig.generate(&opened, &[&named("a")], true).await),
+        Refusal::Action
+    );
+    assert_eq!(
+        refusal(rig.rewrap(&opened, &[(b"x", &named("a"), None)]).await),
+        Refusal::Action
+    );
     let entry = rig.entries().pop().unwrap();
-    assert_eq!((entry.kind, entry.outcome), (Kind::Rewrap, Err(Refusal::Action)));
+    assert_eq!(
+        (entry.kind, entry.outcome),
+        (Kind::Rewrap, Err(Refusal::Action))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,8 +193,16 @@ async fn one_bad_item_spoils_no_other() {
     // rule: RED-3
     let rig = rig().await;
     let other = rig.administer(&wanted("other")).await.unwrap();
-    let (_, opened) = rig.opened(|claims| claims.required = pairs(&[("purpose", "train")])).await;
-    let foreign = rig.present(&rig.connect(7), &rig.job(|claims| claims.dataset = other.dataset)).await.unwrap();
+    let (_, opened) = rig
+        .opened(|claims| claims.required = pairs(&[("purpose", "train")]))
+        .await;
+    let foreign = rig
+        .present(
+            &rig.connect(7),
+            &rig.job(|claims| claims.dataset = other.dataset),
+        )
+        .await
+        .unwrap();
     let (good, bare) = (pairs(&[("name", "a"), ("purpose", "train")]), named("a"));
     let made = rig.wraps(&opened, &good, 2).await;
     let others = rig.wraps(&foreign, &good, 1).await;
@@ -159,7 +239,13 @@ async fn one_bad_item_spoils_no_other() {
     ];
     assert_eq!(got.refusals(), expected);
     assert_eq!(*got.deks, [made[0].1, made[1].1].concat());
-    let recorded: Vec<_> = got.entry.items.unwrap().into_iter().map(|(_, outcome)| outcome.err()).collect();
+    let recorded: Vec<_> = got
+        .entry
+        .items
+        .unwrap()
+        .into_iter()
+        .map(|(_, outcome)| outcome.err())
+        .collect();
     assert_eq!(recorded, expected);
 }
 
@@ -168,13 +254,25 @@ async fn the_policy_decides_item_by_item_where_it_reads_the_context() {
     // rule: PRE-3, RED-2
     let rig = rig().await;
     let (_, opened) = rig.opened(|_| {}).await;
-    let (train, sell) = (pairs(&[("purpose", "train")]), pairs(&[("purpose", "sell")]));
-    let made = rig.generate(&opened, &[&train, &sell, &named("a"), &sell], true).await.unwrap();
-    assert_eq!(made.refusals(), [None, Some(Refusal::Policy), None, Some(Refusal::Policy)]);
+    let (train, sell) = (
+        pairs(&[("purpose", "train")]),
+        pairs(&[("purpose", "sell")]),
+    );
+    let made = rig
+        .generate(&opened, &[&train, &sell, &named("a"), &sell], true)
+        .await
+        .unwrap();
+    assert_eq!(
+        made.refusals(),
+        [None, Some(Refusal::Policy), None, Some(Refusal::Policy)]
+    );
     assert_eq!(made.deks.len(), 64);
     let wraps = made.clear.wraps.unwrap();
     assert!(wraps[1].is_none() && wraps[2].is_some());
-    assert_eq!(made.entry.policies, Some(vec!["no-selling".to_owned(), "team".to_owned()]));
+    assert_eq!(
+        made.entry.policies,
+        Some(vec!["no-selling".to_owned(), "team".to_owned()])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,13 +280,17 @@ async fn a_policy_that_reads_no_pair_refuses_the_whole_request() {
     // rule: RED-2
     let rig = rig().await;
     let mut closed = wanted("closed");
-    closed.policy = r#"@id("nobody") forbid (principal, action == Postern::Action::"decrypt", resource);
+    closed.policy =
+        r#"@id("nobody") forbid (principal, action == Postern::Action::"decrypt", resource);
         @id("writers") permit (principal, action == Postern::Action::"encrypt", resource);"#
-        .into();
+            .into();
     let created = rig.administer(&closed).await.unwrap();
     let (_, opened) = rig.opened(|claims| claims.dataset = created.dataset).await;
     let made = rig.wraps(&opened, &named("a"), 1).await;
-    let notice = rig.redeem(&opened, &[(&made[0].0, &named("a"))]).await.unwrap_err();
+    let notice = rig
+        .redeem(&opened, &[(&made[0].0, &named("a"))])
+        .await
+        .unwrap_err();
     assert_eq!(notice.refusal, Refusal::Policy);
     assert!(notice.detail.unwrap().contains("nobody"));
 }
@@ -201,7 +303,10 @@ async fn two_identical_requests_never_meet_the_same_key() {
     let context = named("a");
     let made = rig.wraps(&opened, &context, 1).await;
     let body = RedeemBody::encode(&opened.head(), &[(&made[0].0, &context)]);
-    let one = rig.batch(&opened, Verb::Redeem, body.clone()).await.unwrap();
+    let one = rig
+        .batch(&opened, Verb::Redeem, body.clone())
+        .await
+        .unwrap();
     let two = rig.batch(&opened, Verb::Redeem, body).await.unwrap();
     assert_eq!(one.deks, two.deks);
     assert_ne!(one.clear.salt, two.clear.salt);
@@ -215,15 +320,25 @@ async fn a_budget_ends_and_a_retry_is_free() {
     let (_, writer) = rig.opened(|_| {}).await;
     let context = named("a");
     let made = rig.wraps(&writer, &context, 5).await;
-    let items: Vec<_> = made.iter().map(|(wrap, _)| (wrap.as_slice(), &context)).collect();
+    let items: Vec<_> = made
+        .iter()
+        .map(|(wrap, _)| (wrap.as_slice(), &context))
+        .collect();
     let (_, opened) = rig.opened(|claims| claims.budget = 3).await;
-    assert_eq!(rig.redeem(&opened, &items[..2]).await.unwrap().refusals(), [None, None]);
+    assert_eq!(
+        rig.redeem(&opened, &items[..2]).await.unwrap().refusals(),
+        [None, None]
+    );
     let got = rig.redeem(&opened, &items).await.unwrap();
     let over = Some(Refusal::Budget);
     assert_eq!(got.refusals(), [None, None, None, over, over]);
     let deks: Vec<u8> = made[..3].iter().flat_map(|(_, dek)| *dek).collect();
     assert_eq!(*got.deks, deks);
-    assert_eq!(rig.redeem(&opened, &items[..3]).await.unwrap().deks.len(), 96, "a retry is free");
+    assert_eq!(
+        rig.redeem(&opened, &items[..3]).await.unwrap().deks.len(),
+        96,
+        "a retry is free"
+    );
     let made = rig.generate(&opened, &[&context], true).await.unwrap();
     assert_eq!((made.refusals(), made.deks.len()), (vec![over], 0));
     assert_eq!(made.clear.wraps, Some(vec![None]));
@@ -237,7 +352,10 @@ async fn the_datasets_own_budget_holds_whatever_the_ticket_says() {
     small.max_budget = 1;
     let created = rig.administer(&small).await.unwrap();
     let (_, opened) = rig.opened(|claims| claims.dataset = created.dataset).await;
-    let made = rig.generate(&opened, &[&named("a"), &named("b")], true).await.unwrap();
+    let made = rig
+        .generate(&opened, &[&named("a"), &named("b")], true)
+        .await
+        .unwrap();
     assert_eq!(made.refusals(), [None, Some(Refusal::Budget)]);
 }
 
@@ -252,7 +370,12 @@ async fn many_requests_at_once_get_no_more_than_the_budget() {
         let (rig, opened) = (Arc::clone(&rig), Arc::clone(&opened));
         requests.spawn(async move {
             let context = named("a");
-            rig.generate(&opened, &[&context, &context, &context], true).await.unwrap().deks.len() / 32
+            rig.generate(&opened, &[&context, &context, &context], true)
+                .await
+                .unwrap()
+                .deks
+                .len()
+                / 32
         });
     }
     let got: usize = requests.join_all().await.into_iter().sum();
@@ -264,22 +387,51 @@ async fn a_public_wraps_origin_is_told_and_survives_rewrap() {
     // rule: ORG-1, REW-1
     let rig = rig().await;
     let producer = ProducerSecret::generate(&mut rng());
-    rig.administer(&ProducerAdd { name: "faces".into(), producer: producer.public() }).await.unwrap();
+    rig.administer(&ProducerAdd {
+        name: "faces".into(),
+        producer: producer.public(),
+    })
+    .await
+    .unwrap();
     let (_, opened) = rig.opened(|_| {}).await;
     let context = named("a");
     let upload = upload(&rig);
-    for (signer, origin) in [(None, Origin::PublicUnsigned), (Some(&producer), Origin::PublicSigned(producer.public().id()))] {
+    for (signer, origin) in [
+        (None, Origin::PublicUnsigned),
+        (
+            Some(&producer),
+            Origin::PublicSigned(producer.public().id()),
+        ),
+    ] {
         let (dek, pending) = upload.object(context.to_cbor(), &mut rng());
         let wrap = upload.finish(&pending, [1; 32], signer);
         let got = rig.redeem(&opened, &[(&wrap, &context)]).await.unwrap();
-        assert_eq!((got.clear.verdicts.as_slice(), got.deks.as_slice()), ([Verdict::Done(origin)].as_slice(), &dek.expose()[..]));
+        assert_eq!(
+            (got.clear.verdicts.as_slice(), got.deks.as_slice()),
+            ([Verdict::Done(origin)].as_slice(), &dek.expose()[..])
+        );
         let moved = named("moved");
-        let anew = rig.rewrap(&opened, &[(&wrap, &context, Some(&moved))]).await.unwrap();
+        let anew = rig
+            .rewrap(&opened, &[(&wrap, &context, Some(&moved))])
+            .await
+            .unwrap();
         assert!(anew.sealed.is_empty(), "no plaintext leaves");
         let new = anew.clear.wraps.unwrap().pop().unwrap().unwrap();
-        assert_eq!(Wrapped::parse(&new).unwrap().header().dek, Wrapped::parse(&wrap).unwrap().header().dek);
-        let again = rig.redeem(&opened, &[(&new, &moved), (&new, &context)]).await.unwrap();
-        assert_eq!(again.clear.verdicts, [Verdict::Done(origin), Verdict::Refused(Refusal::WrapAuthentication)]);
+        assert_eq!(
+            Wrapped::parse(&new).unwrap().header().dek,
+            Wrapped::parse(&wrap).unwrap().header().dek
+        );
+        let again = rig
+            .redeem(&opened, &[(&new, &moved), (&new, &context)])
+            .await
+            .unwrap();
+        assert_eq!(
+            again.clear.verdicts,
+            [
+                Verdict::Done(origin),
+                Verdict::Refused(Refusal::WrapAuthentication)
+            ]
+        );
         assert_eq!(again.deks.as_slice(), &dek.expose()[..]);
     }
 }
@@ -292,22 +444,48 @@ async fn a_producer_that_is_not_registered_and_a_bent_commitment_are_refused() {
     let context = named("a");
     let upload = upload(&rig);
     let (_, pending) = upload.object(context.to_cbor(), &mut rng());
-    let signed = upload.finish(&pending, [1; 32], Some(&ProducerSecret::generate(&mut rng())));
+    let signed = upload.finish(
+        &pending,
+        [1; 32],
+        Some(&ProducerSecret::generate(&mut rng())),
+    );
     let mut bent = upload.finish(&pending, [1; 32], None);
     let commitment = bent.len() - 2;
     bent[commitment] ^= 1;
-    let got = rig.redeem(&opened, &[(&signed, &context), (&bent, &context)]).await.unwrap();
-    assert_eq!(got.refusals(), [Some(Refusal::Producer), Some(Refusal::WrapCommitment)]);
+    let got = rig
+        .redeem(&opened, &[(&signed, &context), (&bent, &context)])
+        .await
+        .unwrap();
+    assert_eq!(
+        got.refusals(),
+        [Some(Refusal::Producer), Some(Refusal::WrapCommitment)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rewrap_wants_the_required_pairs_on_both_sides() {
     // rule: REW-1
     let rig = rig().await;
-    let (_, opened) = rig.opened(|claims| claims.required = pairs(&[("purpose", "train")])).await;
-    let (good, bare, sell) = (pairs(&[("purpose", "train")]), named("a"), pairs(&[("purpose", "train"), ("x", "y")]));
+    let (_, opened) = rig
+        .opened(|claims| claims.required = pairs(&[("purpose", "train")]))
+        .await;
+    let (good, bare, sell) = (
+        pairs(&[("purpose", "train")]),
+        named("a"),
+        pairs(&[("purpose", "train"), ("x", "y")]),
+    );
     let wrap = &rig.wraps(&opened, &good, 1).await[0].0;
-    let got = rig.rewrap(&opened, &[(wrap, &good, Some(&bare)), (wrap, &good, Some(&sell)), (wrap, &good, None)]).await.unwrap();
+    let got = rig
+        .rewrap(
+            &opened,
+            &[
+                (wrap, &good, Some(&bare)),
+                (wrap, &good, Some(&sell)),
+                (wrap, &good, None),
+            ],
+        )
+        .await
+        .unwrap();
     assert_eq!(got.refusals(), [Some(Refusal::Context), None, None]);
 }
 
@@ -319,11 +497,25 @@ async fn when_the_log_cannot_be_written_nothing_is_released() {
     let context = named("a");
     let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
     rig.log.close().await;
-    assert_eq!(refusal(rig.redeem(&opened, &[(&wrap, &context)]).await), Refusal::AuditUnavailable);
-    assert_eq!(refusal(rig.generate(&opened, &[&context], true).await), Refusal::AuditUnavailable);
-    assert_eq!(refusal(rig.present(&rig.connect(9), &job).await.map(drop)), Refusal::AuditUnavailable);
+    assert_eq!(
+        refusal(rig.redeem(&opened, &[(&wrap, &context)]).await),
+        Refusal::AuditUnavailable
+    );
+    assert_eq!(
+        refusal(rig.generate(&opened, &[&context], true).await),
+        Refusal::AuditUnavailable
+    );
+    assert_eq!(
+        refusal(rig.present(&rig.connect(9), &job).await.map(drop)),
+        Refusal::AuditUnavailable
+    );
     // What was made for the answer that was not sent does not count: one was generated before, and
     // redeeming that one counts as another item.
-    let had = rig.service.state.budgets.of(job.claims.common.id, job.claims.common.expires).had();
+    let had = rig
+        .service
+        .state
+        .budgets
+        .of(job.claims.common.id, job.claims.common.expires)
+        .had();
     assert_eq!(had, 1);
 }

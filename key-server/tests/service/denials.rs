@@ -21,14 +21,34 @@ async fn a_denied_node_gets_nothing_any_more() {
     let (job, opened) = rig.opened(|_| {}).await;
     let context = named("a");
     let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
-    rig.deny(Selector::node(NodeId::new("123456789012", "eu-west-1", "i-0aaaaaaaaaaaaaaaa").unwrap())).await;
-    assert!(rig.redeem(&opened, &[(&wrap, &context)]).await.is_ok(), "another node");
-    rig.deny(Selector::node(job.claims.common.node().clone())).await;
-    assert_eq!(refusal(rig.redeem(&opened, &[(&wrap, &context)]).await), Refusal::Denied);
-    assert_eq!(refusal(rig.present(&rig.connect(2), &job).await.map(drop)), Refusal::Denied);
+    rig.deny(Selector::node(
+        NodeId::new("123456789012", "eu-west-1", "i-0aaaaaaaaaaaaaaaa").unwrap(),
+    ))
+    .await;
+    assert!(
+        rig.redeem(&opened, &[(&wrap, &context)]).await.is_ok(),
+        "another node"
+    );
+    rig.deny(Selector::node(job.claims.common.node().clone()))
+        .await;
+    assert_eq!(
+        refusal(rig.redeem(&opened, &[(&wrap, &context)]).await),
+        Refusal::Denied
+    );
+    assert_eq!(
+        refusal(rig.present(&rig.connect(2), &job).await.map(drop)),
+        Refusal::Denied
+    );
     let entry = rig.entries().pop().unwrap();
-    assert_eq!((entry.kind, entry.outcome, entry.epoch), (Kind::Present, Err(Refusal::Denied), Some(2)));
-    assert!(rig.entries().iter().any(|entry| entry.kind == Kind::Denial && entry.epoch == Some(2)));
+    assert_eq!(
+        (entry.kind, entry.outcome, entry.epoch),
+        (Kind::Present, Err(Refusal::Denied), Some(2))
+    );
+    assert!(
+        rig.entries()
+            .iter()
+            .any(|entry| entry.kind == Kind::Denial && entry.epoch == Some(2))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +57,10 @@ async fn a_denial_of_the_node_ticket_hits_the_dataset_tickets_issued_on_it() {
     let rig = rig().await;
     let job = rig.job(|_| {});
     rig.deny(Selector::ticket(TicketId([6; 16]))).await;
-    assert_eq!(refusal(rig.present(&rig.connect(2), &job).await.map(drop)), Refusal::Denied);
+    assert_eq!(
+        refusal(rig.present(&rig.connect(2), &job).await.map(drop)),
+        Refusal::Denied
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,11 +72,19 @@ async fn a_ticket_that_expires_while_its_record_is_written_gets_nothing() {
     let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
     let clock = Arc::clone(&rig.world.clock);
     rig.world.clock.before_reading(2, move || clock.set(3_600));
-    assert_eq!(refusal(rig.redeem(&opened, &[(&wrap, &context)]).await), Refusal::TicketExpired);
+    assert_eq!(
+        refusal(rig.redeem(&opened, &[(&wrap, &context)]).await),
+        Refusal::TicketExpired
+    );
     let entries = rig.entries();
-    let [.., decided, withheld] = entries.as_slice() else { panic!() };
+    let [.., decided, withheld] = entries.as_slice() else {
+        panic!()
+    };
     assert_eq!((decided.kind, decided.outcome), (Kind::Redeem, Ok(())));
-    assert_eq!((withheld.kind, withheld.outcome), (Kind::Withheld, Err(Refusal::TicketExpired)));
+    assert_eq!(
+        (withheld.kind, withheld.outcome),
+        (Kind::Withheld, Err(Refusal::TicketExpired))
+    );
     assert_eq!(withheld.follows, Some(decided.act));
 }
 
@@ -70,11 +101,22 @@ async fn a_denial_applied_while_the_record_is_written_withholds_the_keys() {
         let mut set = ticket_format::denial::DenialSet::new();
         set.insert(&news.denials[0].denial, news.epoch).unwrap();
         let applying = pin!(service.state.gate.apply(set, news.epoch, news.chain));
-        assert!(applying.poll(&mut Context::from_waker(Waker::noop())).is_ready(), "no permit is held over the append");
+        assert!(
+            applying
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready(),
+            "no permit is held over the append"
+        );
     });
-    assert_eq!(refusal(rig.redeem(&opened, &[(&wrap, &context)]).await), Refusal::Denied);
+    assert_eq!(
+        refusal(rig.redeem(&opened, &[(&wrap, &context)]).await),
+        Refusal::Denied
+    );
     let withheld = rig.entries().pop().unwrap();
-    assert_eq!((withheld.kind, withheld.outcome, withheld.epoch), (Kind::Withheld, Err(Refusal::Denied), Some(1)));
+    assert_eq!(
+        (withheld.kind, withheld.outcome, withheld.epoch),
+        (Kind::Withheld, Err(Refusal::Denied), Some(1))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,9 +125,14 @@ async fn the_same_holds_for_a_presentation() {
     let rig = rig().await;
     let job = rig.job(|_| {});
     let clock = Arc::clone(&rig.world.clock);
-    rig.world.clock.before_reading(2, move || clock.set_monotonic(15_000));
+    rig.world
+        .clock
+        .before_reading(2, move || clock.set_monotonic(15_000));
     let connection = rig.connect(1);
-    assert_eq!(refusal(rig.present(&connection, &job).await.map(drop)), Refusal::Lease);
+    assert_eq!(
+        refusal(rig.present(&connection, &job).await.map(drop)),
+        Refusal::Lease
+    );
     assert!(connection.is_empty());
     assert_eq!(rig.entries().pop().unwrap().kind, Kind::Withheld);
 }
@@ -103,10 +150,16 @@ async fn an_epoch_is_not_acknowledged_while_an_older_answer_can_still_leave() {
     }
     // In force for everybody else, persisted, and not done.
     assert!(!applying.is_finished());
-    assert_eq!(rig.service.state.lease.left(Duration::from_secs(11)), Duration::from_secs(4));
+    assert_eq!(
+        rig.service.state.lease.left(Duration::from_secs(11)),
+        Duration::from_secs(4)
+    );
     drop(paused);
     applying.await.unwrap().unwrap();
-    assert_eq!(rig.service.state.lease.left(Duration::from_secs(11)), Duration::from_secs(5));
+    assert_eq!(
+        rig.service.state.lease.left(Duration::from_secs(11)),
+        Duration::from_secs(5)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,9 +174,24 @@ async fn without_a_lease_nothing_is_released_and_with_a_new_one_everything_goes_
     let notice = rig.generate(&opened, &[&context], true).await.unwrap_err();
     assert_eq!(notice.refusal, Refusal::Lease);
     assert!(notice.refusal.retry_is_safe());
-    assert_eq!(refusal(rig.present(&rig.connect(5), &rig.job(|_| {})).await.map(drop)), Refusal::Lease);
-    let nothing = key_server::feed::News { denials: Vec::new(), epoch: 0, chain: ticket_format::denial::CHAIN_START, ..rig.news(Selector::launch(LaunchId([8; 16]))) };
-    rig.service.apply(nothing, Duration::from_millis(14_000)).await.unwrap();
+    assert_eq!(
+        refusal(
+            rig.present(&rig.connect(5), &rig.job(|_| {}))
+                .await
+                .map(drop)
+        ),
+        Refusal::Lease
+    );
+    let nothing = key_server::feed::News {
+        denials: Vec::new(),
+        epoch: 0,
+        chain: ticket_format::denial::CHAIN_START,
+        ..rig.news(Selector::launch(LaunchId([8; 16])))
+    };
+    rig.service
+        .apply(nothing, Duration::from_millis(14_000))
+        .await
+        .unwrap();
     assert!(rig.generate(&opened, &[&context], true).await.is_ok());
 }
 
@@ -134,7 +202,10 @@ async fn a_clock_that_goes_back_decides_nothing() {
     rig.world.clock.set(1_000);
     let (_, opened) = rig.opened(|_| {}).await;
     rig.world.clock.set(939);
-    assert_eq!(refusal(rig.generate(&opened, &[&named("a")], true).await), Refusal::Clock);
+    assert_eq!(
+        refusal(rig.generate(&opened, &[&named("a")], true).await),
+        Refusal::Clock
+    );
     rig.world.clock.set(940);
     assert!(rig.generate(&opened, &[&named("a")], true).await.is_ok());
 }
@@ -143,7 +214,19 @@ async fn a_clock_that_goes_back_decides_nothing() {
 async fn a_broker_that_went_back_raises_an_alarm() {
     // rule: DEN-4
     let rig = rig().await;
-    rig.service.alarm(&FeedFault::Rollback { offered: 1, applied: 2 }).await;
+    rig.service
+        .alarm(&FeedFault::Rollback {
+            offered: 1,
+            applied: 2,
+        })
+        .await;
     let entry = rig.entries().pop().unwrap();
-    assert_eq!((entry.kind, entry.alarm, entry.outcome), (Kind::Alarm, Some(Alarm::FeedRollback), Err(Refusal::Rollback)));
+    assert_eq!(
+        (entry.kind, entry.alarm, entry.outcome),
+        (
+            Kind::Alarm,
+            Some(Alarm::FeedRollback),
+            Err(Refusal::Rollback)
+        )
+    );
 }

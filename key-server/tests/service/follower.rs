@@ -22,7 +22,11 @@ use crate::rig::{REALM, Rig, named, refusal, rig, rng};
 
 /// What the broker says to one request.
 enum Says {
-    News { epoch: u64, chain: ChainDigest, denials: Vec<Numbered> },
+    News {
+        epoch: u64,
+        chain: ChainDigest,
+        denials: Vec<Numbered>,
+    },
     No(Refusal),
 }
 
@@ -45,19 +49,49 @@ impl Handler for FakeBroker {
         let request = RequestView::parse(&message).unwrap();
         let body = FeedBody::from_cbor(request.body, limits::SMALL_MESSAGE).unwrap();
         let exporter = Exporter(peer.exporter(ExporterUse::Authenticator).unwrap());
-        let channel = Channel { realm: REALM.into(), server: self.tls, exporter };
+        let channel = Channel {
+            realm: REALM.into(),
+            server: self.tls,
+            exporter,
+        };
         // rule: DEN-3
-        channel.verify_with(&body.subscriber, labels::FEED_REQUEST, None, request.body, &request.proofs[0]).unwrap();
+        channel
+            .verify_with(
+                &body.subscriber,
+                labels::FEED_REQUEST,
+                None,
+                request.body,
+                &request.proofs[0],
+            )
+            .unwrap();
         let nonce = body.nonce;
         let _ = self.asked.send(body);
-        let Some(says) = self.says.lock().await.recv().await else { std::future::pending().await };
+        let Some(says) = self.says.lock().await.recv().await else {
+            std::future::pending().await
+        };
         let answer = match says {
             Says::No(refusal) => Answer::from(RefusalNotice::bare(refusal)),
-            Says::News { epoch, chain, denials } => {
+            Says::News {
+                epoch,
+                chain,
+                denials,
+            } => {
                 let now = ticket_format::time::Timestamp::from_seconds(1);
-                let body = FeedAnswer { nonce, epoch, chain, now, snapshot: false, denials }.to_cbor();
+                let body = FeedAnswer {
+                    nonce,
+                    epoch,
+                    chain,
+                    now,
+                    snapshot: false,
+                    denials,
+                }
+                .to_cbor();
                 let proof = channel.sign_with(&self.feed, labels::FEED_ANSWER, None, &body);
-                Answer::Done { verb: Verb::Feed, body, proof: Some(proof) }
+                Answer::Done {
+                    verb: Verb::Feed,
+                    body,
+                    proof: Some(proof),
+                }
             }
         };
         Bytes::from(answer.to_bytes())
@@ -74,25 +108,55 @@ struct Scene {
 async fn scene() -> Scene {
     let rig = rig().await;
     rig.world.clock.set_monotonic(100_000);
-    let (tls, feed) = (TlsSecret::generate(&mut rng()), FeedSecret::generate(&mut rng()));
-    let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&tls.seed())).unwrap();
-    let server = Server::bind("127.0.0.1:0".parse().unwrap(), &identity, ServerLimits::default()).unwrap();
+    let (tls, feed) = (
+        TlsSecret::generate(&mut rng()),
+        FeedSecret::generate(&mut rng()),
+    );
+    let identity =
+        ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&tls.seed())).unwrap();
+    let server = Server::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        &identity,
+        ServerLimits::default(),
+    )
+    .unwrap();
     let addresses = vec![server.local_addr().to_string()];
     let ((asked_by, asked), (say, says)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-    let broker = Broker { addresses, tls_key: tls.public(), feed_key: feed.public() };
-    let fake = FakeBroker { tls: tls.public(), feed, asked: asked_by, says: Mutex::new(says) };
-    tokio::spawn(async move { server.run(Arc::new(fake), std::future::pending()).await.map(drop) });
+    let broker = Broker {
+        addresses,
+        tls_key: tls.public(),
+        feed_key: feed.public(),
+    };
+    let fake = FakeBroker {
+        tls: tls.public(),
+        feed,
+        asked: asked_by,
+        says: Mutex::new(says),
+    };
+    tokio::spawn(async move {
+        server
+            .run(Arc::new(fake), std::future::pending())
+            .await
+            .map(drop)
+    });
     tokio::spawn(follower::run(Arc::clone(&rig.service), broker));
     Scene { rig, asked, say }
 }
 
 impl Scene {
     async fn asked(&mut self) -> FeedBody {
-        tokio::time::timeout(Duration::from_secs(20), self.asked.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(20), self.asked.recv())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     fn nothing_new(&self, epoch: u64, chain: ChainDigest) {
-        let _ = self.say.send(Says::News { epoch, chain, denials: Vec::new() });
+        let _ = self.say.send(Says::News {
+            epoch,
+            chain,
+            denials: Vec::new(),
+        });
     }
 }
 
@@ -102,21 +166,45 @@ async fn a_lease_comes_with_the_first_answer_and_a_denial_is_acknowledged_by_the
     let mut scene = scene().await;
     let job = scene.rig.job(|_| {});
     let first = scene.asked().await;
-    assert_eq!((first.epoch, first.chain, first.hold_ms), (0, CHAIN_START, 0));
-    let refused = scene.rig.present(&scene.rig.connect(1), &job).await.map(drop);
+    assert_eq!(
+        (first.epoch, first.chain, first.hold_ms),
+        (0, CHAIN_START, 0)
+    );
+    let refused = scene
+        .rig
+        .present(&scene.rig.connect(1), &job)
+        .await
+        .map(drop);
     assert_eq!(refusal(refused), Refusal::Lease);
     scene.nothing_new(0, CHAIN_START);
     let second = scene.asked().await;
     assert_eq!(second.hold_ms, 5_000 / 3);
     assert_ne!(second.nonce, first.nonce);
-    let opened = scene.rig.present(&scene.rig.connect(1), &job).await.unwrap();
+    let opened = scene
+        .rig
+        .present(&scene.rig.connect(1), &job)
+        .await
+        .unwrap();
     let selector = Selector::node(job.claims.common.node().clone());
-    let denial = Denial::new(selector, String::new(), StatementDigest([0; 32]), scene.rig.now()).to_cbor();
+    let denial = Denial::new(
+        selector,
+        String::new(),
+        StatementDigest([0; 32]),
+        scene.rig.now(),
+    )
+    .to_cbor();
     let chain = chain_next(CHAIN_START, &denial);
-    let _ = scene.say.send(Says::News { epoch: 1, chain, denials: vec![Numbered { epoch: 1, denial }] });
+    let _ = scene.say.send(Says::News {
+        epoch: 1,
+        chain,
+        denials: vec![Numbered { epoch: 1, denial }],
+    });
     let third = scene.asked().await;
     assert_eq!((third.epoch, third.chain), (1, chain));
-    assert_eq!(refusal(scene.rig.generate(&opened, &[&named("a")], true).await), Refusal::Denied);
+    assert_eq!(
+        refusal(scene.rig.generate(&opened, &[&named("a")], true).await),
+        Refusal::Denied
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +215,15 @@ async fn a_late_answer_is_worth_what_is_left_since_its_nonce_was_sent() {
     scene.rig.world.clock.set_monotonic(104_000);
     scene.nothing_new(0, CHAIN_START);
     scene.asked().await;
-    assert_eq!(scene.rig.service.state.lease.left(Duration::from_millis(104_000)), Duration::from_secs(1));
+    assert_eq!(
+        scene
+            .rig
+            .service
+            .state
+            .lease
+            .left(Duration::from_millis(104_000)),
+        Duration::from_secs(1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,21 +231,44 @@ async fn a_broker_that_went_back_gets_no_lease_and_an_alarm() {
     // rule: DEN-4
     let mut scene = scene().await;
     scene.asked().await;
-    scene.rig.deny(Selector::launch(ticket_format::ids::LaunchId([8; 16]))).await;
+    scene
+        .rig
+        .deny(Selector::launch(ticket_format::ids::LaunchId([8; 16])))
+        .await;
     scene.rig.world.clock.set_monotonic(200_000);
     // The open request named epoch 0; the next one names epoch 1, and the broker is behind it.
     let _ = scene.say.send(Says::No(Refusal::Internal));
     assert_eq!(scene.asked().await.epoch, 1);
     scene.nothing_new(0, CHAIN_START);
     scene.asked().await;
-    assert!(scene.rig.service.state.lease.check(Duration::from_millis(200_000)).is_err());
-    let alarms = scene.rig.entries().into_iter().filter(|entry| entry.alarm == Some(Alarm::FeedRollback));
+    assert!(
+        scene
+            .rig
+            .service
+            .state
+            .lease
+            .check(Duration::from_millis(200_000))
+            .is_err()
+    );
+    let alarms = scene
+        .rig
+        .entries()
+        .into_iter()
+        .filter(|entry| entry.alarm == Some(Alarm::FeedRollback));
     assert_eq!(alarms.count(), 1);
     // And once it is back where it was, everything goes on.
     let head = scene.rig.service.ask();
     scene.nothing_new(head.epoch, head.chain);
     scene.asked().await;
-    assert!(scene.rig.service.state.lease.check(Duration::from_millis(200_000)).is_ok());
+    assert!(
+        scene
+            .rig
+            .service
+            .state
+            .lease
+            .check(Duration::from_millis(200_000))
+            .is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,5 +282,13 @@ async fn a_key_server_that_is_not_recorded_yet_asks_again() {
     scene.asked().await;
     scene.nothing_new(0, CHAIN_START);
     scene.asked().await;
-    assert!(scene.rig.service.state.lease.check(Duration::from_millis(100_000)).is_ok());
+    assert!(
+        scene
+            .rig
+            .service
+            .state
+            .lease
+            .check(Duration::from_millis(100_000))
+            .is_ok()
+    );
 }

@@ -20,9 +20,12 @@ use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, Selector, chain_next};
 use ticket_format::entry::Entry;
 use ticket_format::ids::{
-    DatasetId, EvidenceHash, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId, StatementDigest, StatementId, TicketHash, TicketId,
+    DatasetId, EvidenceHash, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId,
+    StatementDigest, StatementId, TicketHash, TicketId,
 };
-use ticket_format::keys::{AdminSecret, ProofSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
+use ticket_format::keys::{
+    AdminSecret, ProofSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret,
+};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
@@ -131,7 +134,8 @@ impl World {
     pub(crate) async fn try_start(&self) -> Result<(Arc<Service>, AuditLog), StartError> {
         let path = self.dir.path();
         let store = RedbStore::open(path.join("store.redb"), Options::default()).unwrap();
-        let (log, _) = AuditLog::open(path.join("audit.log"), &audit_log::Options::default()).unwrap();
+        let (log, _) =
+            AuditLog::open(path.join("audit.log"), &audit_log::Options::default()).unwrap();
         let identity = Identity {
             realm: REALM.into(),
             tls_key: self.tls.public(),
@@ -142,7 +146,14 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
         let root = RootKey::from_credential(&[7; 32]).unwrap();
         let lease = Duration::from_secs(5);
-        let parts = Parts { identity, root, store: Arc::new(store.clone()), log: log.clone(), clock, lease };
+        let parts = Parts {
+            identity,
+            root,
+            store: Arc::new(store.clone()),
+            log: log.clone(),
+            clock,
+            lease,
+        };
         let started = Service::start(parts).await;
         if started.is_err() {
             // What is not closed keeps its lock for a while.
@@ -156,7 +167,12 @@ impl World {
     pub(crate) async fn start(self) -> Rig {
         let (service, log) = self.try_start().await.unwrap();
         service.state.lease.extend(self.clock.monotonic());
-        Rig { world: self, service, log, dataset: None }
+        Rig {
+            world: self,
+            service,
+            log,
+            dataset: None,
+        }
     }
 }
 
@@ -207,19 +223,31 @@ impl Rig {
 
     /// A connection whose exporter values are made of this byte.
     pub(crate) fn connect(&self, byte: u8) -> Arc<Connection> {
-        self.service.connected([byte; 32], [byte ^ 0xff; 32], Some([10, 0, 0, 1].into()))
+        self.service
+            .connected([byte; 32], [byte ^ 0xff; 32], Some([10, 0, 0, 1].into()))
     }
 
     pub(crate) async fn exchange(&self, connection: &Arc<Connection>, request: Vec<u8>) -> Answer {
-        Answer::parse(&self.service.exchange(connection, Bytes::from(request)).await).unwrap()
+        Answer::parse(
+            &self
+                .service
+                .exchange(connection, Bytes::from(request))
+                .await,
+        )
+        .unwrap()
     }
 
     pub(crate) fn statement<B: ActBody>(&self, body: &B) -> Vec<u8> {
         let id = StatementId::random(&mut rng());
-        Payload::act(id, REALM, self.world.server(), self.now(), 600, body).sign(&[&self.world.admin]).unwrap()
+        Payload::act(id, REALM, self.world.server(), self.now(), 600, body)
+            .sign(&[&self.world.admin])
+            .unwrap()
     }
 
-    pub(crate) async fn send_statement(&self, statement: &[u8]) -> Result<(Vec<u8>, Receipt), RefusalNotice> {
+    pub(crate) async fn send_statement(
+        &self,
+        statement: &[u8],
+    ) -> Result<(Vec<u8>, Receipt), RefusalNotice> {
         let request = Request::encode_parts(Verb::Administer, statement, &[]);
         match self.exchange(&self.connect(200), request).await {
             Answer::Done { body, .. } => {
@@ -230,7 +258,10 @@ impl Rig {
         }
     }
 
-    pub(crate) async fn administer<B: ActBody>(&self, body: &B) -> Result<B::Result, RefusalNotice> {
+    pub(crate) async fn administer<B: ActBody>(
+        &self,
+        body: &B,
+    ) -> Result<B::Result, RefusalNotice> {
         let (result, _) = self.send_statement(&self.statement(body)).await?;
         Ok(B::Result::from_cbor(&result, limits::MESSAGE).unwrap())
     }
@@ -238,20 +269,43 @@ impl Rig {
     /// Denies, as the broker's feed would.
     pub(crate) async fn deny(&self, selector: Selector) {
         let news = self.news(selector);
-        self.service.apply(news, self.world.clock.monotonic()).await.unwrap();
+        self.service
+            .apply(news, self.world.clock.monotonic())
+            .await
+            .unwrap();
     }
 
     pub(crate) fn news(&self, selector: Selector) -> News {
         let permit = self.service.state.gate.permit();
-        let denial = Denial::new(selector, "test".into(), StatementDigest([0; 32]), self.now());
+        let denial = Denial::new(
+            selector,
+            "test".into(),
+            StatementDigest([0; 32]),
+            self.now(),
+        );
         let bytes = denial.to_cbor();
-        let (epoch, chain) = (permit.epoch().number() + 1, chain_next(permit.epoch().chain(), &bytes));
-        News { epoch, chain, snapshot: false, denials: vec![Received { epoch, denial, bytes }], now: self.now() }
+        let (epoch, chain) = (
+            permit.epoch().number() + 1,
+            chain_next(permit.epoch().chain(), &bytes),
+        );
+        News {
+            epoch,
+            chain,
+            snapshot: false,
+            denials: vec![Received {
+                epoch,
+                denial,
+                bytes,
+            }],
+            now: self.now(),
+        }
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let records = self.log.read(0).map(Result::unwrap);
-        records.map(|record| Entry::from_cbor(&record.entry, limits::ENTRY).unwrap()).collect()
+        records
+            .map(|record| Entry::from_cbor(&record.entry, limits::ENTRY).unwrap())
+            .collect()
     }
 
     /// A job with a ticket for the dataset; `edit` says how it differs from the usual one.
@@ -261,15 +315,31 @@ impl Rig {
 
     pub(crate) fn job_of(&self, kem: Kem, edit: impl FnOnce(&mut DatasetClaims)) -> Job {
         let rng = &mut rng();
-        let (proof, sealing) = (ProofSecret::generate(rng), SealingSecret::generate(kem, rng));
-        let dataset = self.dataset.as_ref().map_or(DatasetId([9; 16]), |dataset| dataset.dataset);
+        let (proof, sealing) = (
+            ProofSecret::generate(rng),
+            SealingSecret::generate(kem, rng),
+        );
+        let dataset = self
+            .dataset
+            .as_ref()
+            .map_or(DatasetId([9; 16]), |dataset| dataset.dataset);
         let claims = claims(&self.world, dataset, &proof, sealing.public(), edit);
-        Job { ticket: ticket::sign(&claims, &self.world.broker), claims, proof, sealing }
+        Job {
+            ticket: ticket::sign(&claims, &self.world.broker),
+            claims,
+            proof,
+            sealing,
+        }
     }
 
     /// Presents on this connection and checks the answer as a client does (PRE-4).
-    pub(crate) async fn present(&self, connection: &Arc<Connection>, job: &Job) -> Result<Opened, RefusalNotice> {
-        self.present_with(connection, job, &job.proof, &connection.channel).await
+    pub(crate) async fn present(
+        &self,
+        connection: &Arc<Connection>,
+        job: &Job,
+    ) -> Result<Opened, RefusalNotice> {
+        self.present_with(connection, job, &job.proof, &connection.channel)
+            .await
     }
 
     pub(crate) async fn present_with(
@@ -279,21 +349,44 @@ impl Rig {
         proof: &ProofSecret,
         channel: &Channel,
     ) -> Result<Opened, RefusalNotice> {
-        let body = PresentBody { ticket: job.ticket.clone(), receipt: None }.to_cbor();
+        let body = PresentBody {
+            ticket: job.ticket.clone(),
+            receipt: None,
+        }
+        .to_cbor();
         let hash = TicketHash::of(&job.ticket);
         let proof = channel.sign_with(proof, labels::PRESENT_REQUEST, Some(hash), &body);
-        let answer = self.exchange(connection, Request::encode_parts(Verb::Present, &body, &[proof])).await;
+        let answer = self
+            .exchange(
+                connection,
+                Request::encode_parts(Verb::Present, &body, &[proof]),
+            )
+            .await;
         let (body, proof) = match answer {
             Answer::Done { body, proof, .. } => (body, proof.unwrap()),
             Answer::Refused(notice) => return Err(notice),
         };
         let key = self.world.signing.public();
-        connection.channel.verify_with(&key, labels::PRESENT_ANSWER, Some(hash), &body, &proof).unwrap();
+        connection
+            .channel
+            .verify_with(&key, labels::PRESENT_ANSWER, Some(hash), &body, &proof)
+            .unwrap();
         let answer = PresentAnswer::from_cbor(&body, limits::SMALL_MESSAGE).unwrap();
         assert_eq!(answer.sealing_key, job.sealing.public().hash());
-        let info = session_info(job.sealing.kem(), REALM, &self.world.server(), hash, connection.hpke);
+        let info = session_info(
+            job.sealing.kem(),
+            REALM,
+            &self.world.server(),
+            hash,
+            connection.hpke,
+        );
         let session = Session::new(job.sealing.decapsulate(&answer.enc, &info).unwrap(), hash);
-        Ok(Opened { connection: Arc::clone(connection), handle: answer.handle, session, enc: answer.enc })
+        Ok(Opened {
+            connection: Arc::clone(connection),
+            handle: answer.handle,
+            session,
+            enc: answer.enc,
+        })
     }
 
     /// A job that has presented its ticket on a connection of its own.
@@ -304,53 +397,116 @@ impl Rig {
     }
 
     /// Sends a body with the MAC of this session.
-    pub(crate) async fn batch(&self, opened: &Opened, verb: Verb, body: Vec<u8>) -> Result<Batch, RefusalNotice> {
+    pub(crate) async fn batch(
+        &self,
+        opened: &Opened,
+        verb: Verb,
+        body: Vec<u8>,
+    ) -> Result<Batch, RefusalNotice> {
         let proof = opened.mac(verb, &body);
         self.batch_with(opened, verb, body, proof).await
     }
 
-    pub(crate) async fn batch_with(&self, opened: &Opened, verb: Verb, body: Vec<u8>, proof: Proof) -> Result<Batch, RefusalNotice> {
-        let answer = self.exchange(&opened.connection, Request::encode_parts(verb, &body, &[proof])).await;
+    pub(crate) async fn batch_with(
+        &self,
+        opened: &Opened,
+        verb: Verb,
+        body: Vec<u8>,
+        proof: Proof,
+    ) -> Result<Batch, RefusalNotice> {
+        let answer = self
+            .exchange(
+                &opened.connection,
+                Request::encode_parts(verb, &body, &[proof]),
+            )
+            .await;
         let Answer::Done { body: answer, .. } = answer else {
-            let Answer::Refused(notice) = answer else { unreachable!() };
+            let Answer::Refused(notice) = answer else {
+                unreachable!()
+            };
             return Err(notice);
         };
         let answer = BatchAnswer::from_cbor(&answer, limits::MESSAGE).unwrap();
         let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).unwrap();
         // rule: RED-5
         let request = RequestHash::of(&body);
-        assert_eq!((clear.request, clear.ticket), (request, opened.session.ticket()));
+        assert_eq!(
+            (clear.request, clear.ticket),
+            (request, opened.session.ticket())
+        );
         let entry = Entry::from_cbor(&clear.receipt.entry, limits::ENTRY).unwrap();
-        assert_eq!((entry.request, entry.ticket_hash), (Some(request), Some(opened.session.ticket())));
-        let id = AnswerId { verb, request, salt: clear.salt };
+        assert_eq!(
+            (entry.request, entry.ticket_hash),
+            (Some(request), Some(opened.session.ticket()))
+        );
+        let id = AnswerId {
+            verb,
+            request,
+            salt: clear.salt,
+        };
         let deks = if answer.sealed.is_empty() {
             Zeroizing::new(Vec::new())
         } else {
-            opened.session.open(&id, &answer.clear, &answer.sealed).unwrap()
+            opened
+                .session
+                .open(&id, &answer.clear, &answer.sealed)
+                .unwrap()
         };
-        Ok(Batch { clear, entry, deks, sealed: answer.sealed })
+        Ok(Batch {
+            clear,
+            entry,
+            deks,
+            sealed: answer.sealed,
+        })
     }
 
-    pub(crate) async fn redeem(&self, opened: &Opened, items: &[(&[u8], &Context)]) -> Result<Batch, RefusalNotice> {
+    pub(crate) async fn redeem(
+        &self,
+        opened: &Opened,
+        items: &[(&[u8], &Context)],
+    ) -> Result<Batch, RefusalNotice> {
         let body = RedeemBody::encode(&opened.head(), items);
         self.batch(opened, Verb::Redeem, body).await
     }
 
-    pub(crate) async fn generate(&self, opened: &Opened, contexts: &[&Context], copy: bool) -> Result<Batch, RefusalNotice> {
+    pub(crate) async fn generate(
+        &self,
+        opened: &Opened,
+        contexts: &[&Context],
+        copy: bool,
+    ) -> Result<Batch, RefusalNotice> {
         let body = GenerateBody::encode(&opened.head(), contexts, copy);
         self.batch(opened, Verb::Generate, body).await
     }
 
-    pub(crate) async fn rewrap(&self, opened: &Opened, items: &[(&[u8], &Context, Option<&Context>)]) -> Result<Batch, RefusalNotice> {
+    pub(crate) async fn rewrap(
+        &self,
+        opened: &Opened,
+        items: &[(&[u8], &Context, Option<&Context>)],
+    ) -> Result<Batch, RefusalNotice> {
         let body = RewrapBody::encode(&opened.head(), items);
         self.batch(opened, Verb::Rewrap, body).await
     }
 
     /// So many fresh wraps under one context, with their DEKs.
-    pub(crate) async fn wraps(&self, opened: &Opened, context: &Context, count: usize) -> Vec<(Vec<u8>, [u8; 32])> {
-        let made = self.generate(opened, &vec![context; count], true).await.unwrap();
+    pub(crate) async fn wraps(
+        &self,
+        opened: &Opened,
+        context: &Context,
+        count: usize,
+    ) -> Vec<(Vec<u8>, [u8; 32])> {
+        let made = self
+            .generate(opened, &vec![context; count], true)
+            .await
+            .unwrap();
         let wraps = made.clear.wraps.unwrap().into_iter().map(Option::unwrap);
-        wraps.zip(made.deks.chunks_exact(32).map(|dek| dek.try_into().unwrap())).collect()
+        wraps
+            .zip(
+                made.deks
+                    .chunks_exact(32)
+                    .map(|dek| dek.try_into().unwrap()),
+            )
+            .collect()
     }
 }
 
@@ -411,12 +567,21 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) fn head(&self) -> BatchHead {
-        BatchHead { handle: self.handle, ticket: self.session.ticket(), request: RequestId::random(&mut rng()) }
+        BatchHead {
+            handle: self.handle,
+            ticket: self.session.ticket(),
+            request: RequestId::random(&mut rng()),
+        }
     }
 
     pub(crate) fn mac(&self, verb: Verb, body: &[u8]) -> Proof {
         let label = verb.request_label().unwrap();
-        self.session.mac().authenticate(&self.connection.channel, label, self.session.ticket(), body)
+        self.session.mac().authenticate(
+            &self.connection.channel,
+            label,
+            self.session.ticket(),
+            body,
+        )
     }
 }
 
@@ -431,7 +596,11 @@ pub(crate) struct Batch {
 impl Batch {
     /// What each item was refused with.
     pub(crate) fn refusals(&self) -> Vec<Option<Refusal>> {
-        self.clear.verdicts.iter().map(|verdict| verdict.refusal()).collect()
+        self.clear
+            .verdicts
+            .iter()
+            .map(|verdict| verdict.refusal())
+            .collect()
     }
 }
 
@@ -440,7 +609,13 @@ pub(crate) fn named(name: &str) -> Context {
 }
 
 pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Context {
-    Context::new(pairs.iter().map(|(key, value)| (String::from(*key), String::from(*value))).collect()).unwrap()
+    Context::new(
+        pairs
+            .iter()
+            .map(|(key, value)| (String::from(*key), String::from(*value)))
+            .collect(),
+    )
+    .unwrap()
 }
 
 /// The number of a refusal, for short assertions.
@@ -450,5 +625,8 @@ pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, RefusalNotice>) -> R
 
 /// Another connection's channel.
 pub(crate) fn other_channel(channel: &Channel) -> Channel {
-    Channel { exporter: Exporter([0xee; 32]), ..channel.clone() }
+    Channel {
+        exporter: Exporter([0xee; 32]),
+        ..channel.clone()
+    }
 }
