@@ -213,7 +213,7 @@ impl Broker {
     }
 
     fn denied(&self, record: &NodeRecord, now: Timestamp) -> Option<String> {
-        self.node_denied(&record.attributes.node, record.claim.launch, &record.attributes.image, now)
+        self.node_denied(&record.attributes, record.claim.launch, Some(record), now)
     }
 
     fn node_view(&self, record: &NodeRecord, now: Timestamp) -> NodeView {

@@ -3,10 +3,11 @@
 use ticket_format::Refusal;
 use ticket_format::denial::TicketFacts;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, LaunchId, NodeId};
+use ticket_format::ids::{ActId, LaunchId};
 use ticket_format::messages::issue::IssueAnswer;
 use ticket_format::messages::login::LoginAnswer;
 use ticket_format::messages::{Answer, RequestView, Verb};
+use ticket_format::ticket::Attributes;
 use ticket_format::time::Timestamp;
 
 use super::service::{Broker, Failed};
@@ -16,10 +17,18 @@ use crate::state::{LaunchRecord, NodeRecord, keys};
 use crate::{Refused, issue, login, renew};
 
 impl Broker {
-    /// The reason of a denial that hits a node that asks for a node ticket.
-    pub(crate) fn node_denied(&self, node: &NodeId, launch: LaunchId, image: &str, now: Timestamp) -> Option<String> {
-        let facts = TicketFacts { ticket: None, parent: None, node, launch, image, dataset: None, issued: now };
-        self.denials.check(&facts)
+    /// The reason of a denial that would hit a node ticket made now. What was denied when the record was
+    /// frozen is older than any ticket to come.
+    pub(crate) fn node_denied(
+        &self,
+        attributes: &Attributes,
+        launch: LaunchId,
+        record: Option<&NodeRecord>,
+        now: Timestamp,
+    ) -> Option<String> {
+        let issued = record.map_or(now, |record| now.max(record.from));
+        let (node, image) = (&attributes.node, &attributes.image);
+        self.denials.check(&TicketFacts { ticket: None, parent: None, node, launch, image, dataset: None, issued })
     }
 
     pub(super) async fn login(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
@@ -37,14 +46,15 @@ impl Broker {
                 let launch = reads.get::<LaunchRecord>(&keys::launch(id)).await?;
                 let launch = launch.ok_or_else(|| Refused::stranger(Refusal::NotAuthenticated, "the launch is gone"))?;
                 let (node, body) = (identified.node(), identified.body());
+                let record = reads.get::<NodeRecord>(&keys::node(node)).await?;
                 let view = login::View {
                     launch,
-                    node: reads.get::<NodeRecord>(&keys::node(node)).await?,
+                    denied: self.node_denied(identified.attributes(), id, record.as_ref(), now),
+                    node: record,
                     used_by_node: reads.raw(&keys::launch_use(id, node)).await?.is_some(),
                     node_key: reads.key(body.node_key.thumbprint()).await?,
                     proof_key: reads.key(body.proof_key.thumbprint()).await?,
                     head,
-                    denied: self.node_denied(node, id, &identified.attributes().image, now),
                 };
                 let decision = login::decide(&identified, view, &self.realm, caller, now, &mut self.rng());
                 Ok((reads.seen(), decision.changes, decision.result))
@@ -65,9 +75,8 @@ impl Broker {
                 let mut reads = self.directory.reads();
                 let head = self.head(&mut reads).await?;
                 let node = reads.get::<NodeRecord>(&keys::node(&body.node)).await?;
-                let denied = node.as_ref().and_then(|node| {
-                    self.node_denied(&body.node, node.claim.launch, &node.attributes.image, now)
-                });
+                let denied = node.as_ref();
+                let denied = denied.and_then(|node| self.node_denied(&node.attributes, node.claim.launch, Some(node), now));
                 let view = renew::View {
                     node,
                     old_key: reads.key(body.old_key.thumbprint()).await?,
