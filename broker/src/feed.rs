@@ -57,13 +57,27 @@ pub fn open(
     named: impl Fn(&ServerKey) -> bool,
 ) -> Result<Subscription, Refused> {
     let malformed = |why: String| Refused::stranger(Refusal::Malformed, why);
-    let body = FeedBody::from_cbor(request.body, limits::SMALL_MESSAGE).map_err(|error| malformed(error.to_string()))?;
+    let body = FeedBody::from_cbor(request.body, limits::SMALL_MESSAGE)
+        .map_err(|error| malformed(error.to_string()))?;
     let [proof] = request.proofs.as_slice() else {
-        return Err(malformed("a feed request has one proof: the subscriber's".to_owned()));
+        return Err(malformed(
+            "a feed request has one proof: the subscriber's".to_owned(),
+        ));
     };
     // rule: DEN-3
-    let verified = realm.channel(caller).verify_with(&body.subscriber, FEED_REQUEST, None, request.body, proof);
-    verified.map_err(|_| Refused::stranger(Refusal::NotAuthenticated, "not signed by the subscriber's key"))?;
+    let verified = realm.channel(caller).verify_with(
+        &body.subscriber,
+        FEED_REQUEST,
+        None,
+        request.body,
+        proof,
+    );
+    verified.map_err(|_| {
+        Refused::stranger(
+            Refusal::NotAuthenticated,
+            "not signed by the subscriber's key",
+        )
+    })?;
     // rule: DEN-8
     if !named(&body.subscriber) {
         let why = "no dataset record names this key server: record its dataset first";
@@ -91,23 +105,58 @@ pub fn has_news(subscription: &Subscription, chain: &impl Chain) -> bool {
 /// Makes the signed answer (DEN-4): news, or a snapshot where the subscriber's epoch and chain are
 /// not a point of ours or what follows is no longer kept.
 #[must_use]
-pub fn answer(subscription: &Subscription, chain: &impl Chain, realm: &Realm, caller: &Caller, now: Timestamp) -> Answer {
+pub fn answer(
+    subscription: &Subscription,
+    chain: &impl Chain,
+    realm: &Realm,
+    caller: &Caller,
+    now: Timestamp,
+) -> Answer {
     let body = &subscription.body;
     let head = chain.head();
     let at_head = body.epoch == head.epoch && body.chain == head.chain;
-    let news = if at_head { Vec::new() } else { chain.after(body.epoch, limits::DENIALS) };
+    let news = if at_head {
+        Vec::new()
+    } else {
+        chain.after(body.epoch, limits::DENIALS)
+    };
     // rule: DEN-4
-    let follows = news.first().is_some_and(|first| first.epoch == body.epoch.saturating_add(1) && first.before == body.chain);
+    let follows = news.first().is_some_and(|first| {
+        first.epoch == body.epoch.saturating_add(1) && first.before == body.chain
+    });
     let snapshot = !at_head && !follows;
-    let denials = if snapshot { chain.after(0, limits::DENIALS) } else { news };
+    let denials = if snapshot {
+        chain.after(0, limits::DENIALS)
+    } else {
+        news
+    };
     // More than one answer takes: the next request follows at once.
     let reached = match denials.last() {
         Some(last) if denials.len() == limits::DENIALS => last.head(),
         _ => head,
     };
-    let denials = denials.into_iter().map(|denial| Numbered { epoch: denial.epoch, denial: denial.bytes }).collect();
-    let answer =
-        FeedAnswer { nonce: body.nonce, epoch: reached.epoch, chain: reached.chain, now, snapshot, denials }.to_cbor();
-    let proof = realm.channel(caller).sign_with(&realm.feed, FEED_ANSWER, None, &answer);
-    Answer::Done { verb: Verb::Feed, body: answer, proof: Some(proof) }
+    let denials = denials
+        .into_iter()
+        .map(|denial| Numbered {
+            epoch: denial.epoch,
+            denial: denial.bytes,
+        })
+        .collect();
+    let answer = FeedAnswer {
+        nonce: body.nonce,
+        epoch: reached.epoch,
+        chain: reached.chain,
+        now,
+        snapshot,
+        denials,
+    }
+    .to_cbor();
+    let proof = realm
+        .channel(caller)
+        .sign_with(&realm.feed, FEED_ANSWER, None, &answer);
+    Answer::Done {
+        verb: Verb::Feed,
+        body: answer,
+        proof: Some(proof),
+    }
 }

@@ -36,8 +36,17 @@ pub(crate) fn freeze(
     let denial = StoredDenial::after(head, denial);
     let epoch = denial.epoch;
     denial.make(changes);
-    changes.record(Entry::new(ActId::random(rng), Kind::Denial, at).subject(&name).epoch(epoch).follows(act));
-    changes.record(raise(alarm, at, act, rng).subject(&name).launch(node.claim.launch));
+    changes.record(
+        Entry::new(ActId::random(rng), Kind::Denial, at)
+            .subject(&name)
+            .epoch(epoch)
+            .follows(act),
+    );
+    changes.record(
+        raise(alarm, at, act, rng)
+            .subject(&name)
+            .launch(node.claim.launch),
+    );
 }
 
 /// An alarm that follows up an act.
@@ -86,7 +95,13 @@ impl NewTicket<'_> {
             attributes: self.attributes.clone(),
             evidence: self.evidence,
         };
-        let bytes = ticket::sign(&NodeClaims { common, node_key: self.node_key }, &realm.ticket);
+        let bytes = ticket::sign(
+            &NodeClaims {
+                common,
+                node_key: self.node_key,
+            },
+            &realm.ticket,
+        );
         Some(MadeTicket { id, expires, bytes })
     }
 }

@@ -19,7 +19,9 @@ use ticket_format::messages::RequestView;
 use ticket_format::messages::issue::IssueBody;
 use ticket_format::sign::Proof;
 use ticket_format::statement::DatasetRecord;
-use ticket_format::ticket::{self, Action, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError};
+use ticket_format::ticket::{
+    self, Action, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError,
+};
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
@@ -40,11 +42,19 @@ pub struct Asked<'a> {
 /// Refusal 1: another shape, or not the two proofs (SIG-3).
 pub fn parse<'a>(request: &RequestView<'a>) -> Result<Asked<'a>, Refused> {
     let malformed = |why: String| Refused::stranger(Refusal::Malformed, why);
-    let body = IssueBody::from_cbor(request.body, limits::SMALL_MESSAGE).map_err(|error| malformed(error.to_string()))?;
+    let body = IssueBody::from_cbor(request.body, limits::SMALL_MESSAGE)
+        .map_err(|error| malformed(error.to_string()))?;
     // rule: SIG-3
-    let proofs = <[Proof; 2]>::try_from(request.proofs.clone())
-        .map_err(|_| malformed("an issue request has two proofs: the node ticket's proof key and the job's".to_owned()))?;
-    Ok(Asked { body, raw: request.body, proofs })
+    let proofs = <[Proof; 2]>::try_from(request.proofs.clone()).map_err(|_| {
+        malformed(
+            "an issue request has two proofs: the node ticket's proof key and the job's".to_owned(),
+        )
+    })?;
+    Ok(Asked {
+        body,
+        raw: request.body,
+        proofs,
+    })
 }
 
 /// A request by the holder of a live node ticket.
@@ -101,7 +111,9 @@ impl Held {
     /// # Errors
     /// Refusal 32.
     pub fn still_live(&self, now: Timestamp) -> Result<(), Refused> {
-        self.ticket.still_live(now).map_err(|error| Refused::proven(error.into(), error))
+        self.ticket
+            .still_live(now)
+            .map_err(|error| Refused::proven(error.into(), error))
     }
 }
 
@@ -109,12 +121,28 @@ impl Held {
 ///
 /// # Errors
 /// Refusals 30 to 36, 10 and 20.
-pub fn open(asked: Asked<'_>, realm: &Realm, caller: &Caller, now: Timestamp) -> Result<Held, Refused> {
-    let Asked { body, raw, proofs: [by_node, by_job] } = asked;
+pub fn open(
+    asked: Asked<'_>,
+    realm: &Realm,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Held, Refused> {
+    let Asked {
+        body,
+        raw,
+        proofs: [by_node, by_job],
+    } = asked;
     // rule: ISS-1
     let refused = |error: TicketError| Refused::stranger(error.into(), error);
-    let verified = ticket::verify::<NodeClaims>(&body.node_ticket, &realm.ticket.public(), &realm.name, realm.audience());
-    let ticket = verified.and_then(|ticket| ticket.live(now)).map_err(refused)?;
+    let verified = ticket::verify::<NodeClaims>(
+        &body.node_ticket,
+        &realm.ticket.public(),
+        &realm.name,
+        realm.audience(),
+    );
+    let ticket = verified
+        .and_then(|ticket| ticket.live(now))
+        .map_err(refused)?;
     let claims = ticket.claims();
     let channel = realm.channel(caller);
     let hash = Some(ticket.hash());
@@ -122,19 +150,42 @@ pub fn open(asked: Asked<'_>, realm: &Realm, caller: &Caller, now: Timestamp) ->
     let possession = channel
         .verify_with(&claims.common.proof_key, ISSUE_REQUEST, hash, raw, &by_node)
         .and_then(|()| channel.verify_with(&body.proof_key, ISSUE_REQUEST, hash, raw, &by_job));
-    possession.map_err(|_| Refused::stranger(Refusal::Possession, "a proof does not verify on this connection"))?;
+    possession.map_err(|_| {
+        Refused::stranger(
+            Refusal::Possession,
+            "a proof does not verify on this connection",
+        )
+    })?;
     let of = |refused: Refused| refused.of(claims.common.node());
-    distinct(&[claims.common.proof_key.to_bytes(), claims.node_key.to_bytes(), body.proof_key.to_bytes()]).map_err(of)?;
+    distinct(&[
+        claims.common.proof_key.to_bytes(),
+        claims.node_key.to_bytes(),
+        body.proof_key.to_bytes(),
+    ])
+    .map_err(of)?;
     if body.sealing_key == claims.common.sealing_key {
-        return Err(of(Refused::proven(Refusal::KeyReused, "the job's sealing key is the node ticket's: make a fresh one")));
+        return Err(of(Refused::proven(
+            Refusal::KeyReused,
+            "the job's sealing key is the node ticket's: make a fresh one",
+        )));
     }
     // rule: ISS-2
     let evidence = body.evidence(claims.common.evidence);
     evidence
         .verify(&claims.node_key, &realm.name, &realm.tls, &body.evidence)
-        .map_err(|_| of(Refused::proven(Refusal::NotAuthenticated, "the evidence is not signed by the node key")))?;
+        .map_err(|_| {
+            of(Refused::proven(
+                Refusal::NotAuthenticated,
+                "the evidence is not signed by the node key",
+            ))
+        })?;
     let chain = evidence.link(Some(claims.common.evidence), &body.evidence);
-    Ok(Held { request: RequestHash::of(raw), evidence: chain, ticket, body })
+    Ok(Held {
+        request: RequestHash::of(raw),
+        evidence: chain,
+        ticket,
+        body,
+    })
 }
 
 /// What an issue request is decided on.
@@ -185,7 +236,12 @@ impl Weighed<'_> {
 ///
 /// # Errors
 /// Refusals 14, 20, 32, 40, 41, 45 and 77.
-pub fn weigh<'a>(held: &'a Held, view: &View<'a>, caller: &Caller, now: Timestamp) -> Result<Weighed<'a>, Refused> {
+pub fn weigh<'a>(
+    held: &'a Held,
+    view: &View<'a>,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Weighed<'a>, Refused> {
     let refused = |refusal, why: String| Refused::proven(refusal, why).of(held.node());
     let denied = |facts: &TicketFacts<'_>| match (view.denied)(facts) {
         // rule: ISS-1
@@ -195,24 +251,45 @@ pub fn weigh<'a>(held: &'a Held, view: &View<'a>, caller: &Caller, now: Timestam
     denied(&held.facts())?;
     let (body, common) = (&held.body, &held.ticket.claims().common);
     let Some(dataset) = view.dataset else {
-        return Err(refused(Refusal::DatasetUnknown, format!("there is no dataset {:?}", body.dataset)));
+        return Err(refused(
+            Refusal::DatasetUnknown,
+            format!("there is no dataset {:?}", body.dataset),
+        ));
     };
     let record = &dataset.record;
     // A ticket that would be denied at the key server is not made.
-    denied(&TicketFacts { ticket: None, parent: Some(common.id), dataset: Some(record.dataset), issued: now, ..held.facts() })?;
+    denied(&TicketFacts {
+        ticket: None,
+        parent: Some(common.id),
+        dataset: Some(record.dataset),
+        issued: now,
+        ..held.facts()
+    })?;
     if view.proof_key.is_some() {
-        return Err(refused(Refusal::KeyReused, "the job's proof key is registered already: make a fresh one".to_owned()));
+        return Err(refused(
+            Refusal::KeyReused,
+            "the job's proof key is registered already: make a fresh one".to_owned(),
+        ));
     }
     // rule: ISS-5
     if !record.kems.contains(&body.sealing_key.kem()) {
-        return Err(refused(Refusal::Kem, format!("dataset {:?} does not allow this KEM", record.name)));
+        return Err(refused(
+            Refusal::Kem,
+            format!("dataset {:?} does not allow this KEM", record.name),
+        ));
     }
     if body.life == 0 || body.budget == 0 {
-        return Err(refused(Refusal::Invalid, "life and budget must be at least 1".to_owned()));
+        return Err(refused(
+            Refusal::Invalid,
+            "life and budget must be at least 1".to_owned(),
+        ));
     }
     // rule: ISS-3
     let Some(policy) = view.policy else {
-        return Err(refused(Refusal::Policy, "no policy is set, so nothing is permitted".to_owned()));
+        return Err(refused(
+            Refusal::Policy,
+            "no policy is set, so nothing is permitted".to_owned(),
+        ));
     };
     let mut deciding = Vec::new();
     for action in body.actions.iter() {
@@ -225,13 +302,26 @@ pub fn weigh<'a>(held: &'a Held, view: &View<'a>, caller: &Caller, now: Timestam
     deciding.sort();
     deciding.dedup();
     // rule: ISS-4
-    let life = body.life.min(record.max_life).min(limits::LONGEST_TICKET_LIFE);
+    let life = body
+        .life
+        .min(record.max_life)
+        .min(limits::LONGEST_TICKET_LIFE);
     let expires = now.plus(life).min(body.expires).min(common.expires);
     if expires <= now {
-        return Err(refused(Refusal::TicketExpired, "the expiry that was asked for is over already".to_owned()));
+        return Err(refused(
+            Refusal::TicketExpired,
+            "the expiry that was asked for is over already".to_owned(),
+        ));
     }
     let budget = body.budget.min(record.max_budget);
-    Ok(Weighed { held, dataset, expires, budget, policy: PolicyDigest(policy.digest()), deciding })
+    Ok(Weighed {
+        held,
+        dataset,
+        expires,
+        budget,
+        policy: PolicyDigest(policy.digest()),
+        deciding,
+    })
 }
 
 fn question(
@@ -259,7 +349,11 @@ fn question(
             Action::Encrypt => policy::Action::Encrypt,
             Action::Rewrap => policy::Action::Rewrap,
         },
-        dataset: policy::Dataset { id: record.dataset.to_string(), name: record.name.clone(), tags: record.tags.clone() },
+        dataset: policy::Dataset {
+            id: record.dataset.to_string(),
+            name: record.name.clone(),
+            tags: record.tags.clone(),
+        },
         time_unix: now.seconds(),
         source: Some(caller.address),
         pairs: held.body.required.pairs().clone(),
@@ -287,7 +381,13 @@ pub fn grant(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Granted {
-    let Weighed { held, dataset, expires, policy, .. } = weighed;
+    let Weighed {
+        held,
+        dataset,
+        expires,
+        policy,
+        ..
+    } = weighed;
     let (body, node) = (&held.body, &held.ticket.claims().common);
     let record = &dataset.record;
     let id = TicketId::random(rng);
@@ -322,5 +422,9 @@ pub fn grant(
         .policy(*policy)
         .policies(weighed.deciding.iter().cloned())
         .count(budget);
-    Granted { ticket, expires: *expires, entry }
+    Granted {
+        ticket,
+        expires: *expires,
+        entry,
+    }
 }

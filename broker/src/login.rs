@@ -23,7 +23,9 @@ use ticket_format::time::Timestamp;
 use crate::Refused;
 use crate::freeze::{NewTicket, freeze, raise};
 use crate::realm::{Caller, Realm, distinct};
-use crate::state::{Changes, Claim, FeedHead, Frozen, KeyRole, KeyUse, LaunchRecord, NodeRecord, keys};
+use crate::state::{
+    Changes, Claim, FeedHead, Frozen, KeyRole, KeyUse, LaunchRecord, NodeRecord, keys,
+};
 
 /// A login of the right shape; nothing in it is believed.
 #[derive(Debug)]
@@ -47,11 +49,17 @@ impl Asked<'_> {
 /// Refusal 1: another shape, or not the three proofs (SIG-3).
 pub fn parse<'a>(request: &RequestView<'a>) -> Result<Asked<'a>, Refused> {
     let malformed = |why: String| Refused::stranger(Refusal::Malformed, why);
-    let body = LoginBody::from_cbor(request.body, limits::SMALL_MESSAGE).map_err(|error| malformed(error.to_string()))?;
+    let body = LoginBody::from_cbor(request.body, limits::SMALL_MESSAGE)
+        .map_err(|error| malformed(error.to_string()))?;
     // rule: SIG-3
-    let proofs = <[Proof; 3]>::try_from(request.proofs.clone())
-        .map_err(|_| malformed("a login has three proofs: launch, node and proof key".to_owned()))?;
-    Ok(Asked { body, raw: request.body, proofs })
+    let proofs = <[Proof; 3]>::try_from(request.proofs.clone()).map_err(|_| {
+        malformed("a login has three proofs: launch, node and proof key".to_owned())
+    })?;
+    Ok(Asked {
+        body,
+        raw: request.body,
+        proofs,
+    })
 }
 
 /// A login that is signed by the launch key and by every key that it brings.
@@ -66,10 +74,19 @@ pub struct Proven {
 ///
 /// # Errors
 /// Refusal 10, the same and with the same work for an unknown launch and a wrong secret (LOG-2); 20.
-pub fn authenticate(asked: Asked<'_>, launch: Option<&LaunchRecord>, realm: &Realm, caller: &Caller) -> Result<Proven, Refused> {
+pub fn authenticate(
+    asked: Asked<'_>,
+    launch: Option<&LaunchRecord>,
+    realm: &Realm,
+    caller: &Caller,
+) -> Result<Proven, Refused> {
     let stranger = |why: &str| Refused::stranger(Refusal::NotAuthenticated, why);
     let channel = realm.channel(caller);
-    let Asked { body, raw, proofs: [by_launch, by_node, by_proof] } = asked;
+    let Asked {
+        body,
+        raw,
+        proofs: [by_launch, by_node, by_proof],
+    } = asked;
     // rule: LOG-2
     let launch_key = launch.map_or(realm.nobody, |launch| launch.terms.key);
     let signed = channel.verify_with(&launch_key, LOGIN_REQUEST, None, raw, &by_launch);
@@ -81,9 +98,17 @@ pub fn authenticate(asked: Asked<'_>, launch: Option<&LaunchRecord>, realm: &Rea
         .verify_with(&body.node_key, LOGIN_REQUEST, None, raw, &by_node)
         .and_then(|()| channel.verify_with(&body.proof_key, LOGIN_REQUEST, None, raw, &by_proof));
     verified.map_err(|_| stranger("not signed by the keys that it brings"))?;
-    distinct(&[launch_key.to_bytes(), body.node_key.to_bytes(), body.proof_key.to_bytes()])
-        .map_err(|refused| refused.of(format!("launch {}", body.launch)))?;
-    Ok(Proven { request: RequestHash::of(raw), launch: launch.clone(), body })
+    distinct(&[
+        launch_key.to_bytes(),
+        body.node_key.to_bytes(),
+        body.proof_key.to_bytes(),
+    ])
+    .map_err(|refused| refused.of(format!("launch {}", body.launch)))?;
+    Ok(Proven {
+        request: RequestHash::of(raw),
+        launch: launch.clone(),
+        body,
+    })
 }
 
 /// A login by a node whose identity document and evidence verified.
@@ -121,14 +146,26 @@ impl Identified {
 /// # Errors
 /// Refusals 10 and 13.
 pub fn identify(proven: Proven, realm: &Realm) -> Result<Identified, Refused> {
-    let Proven { body, request, launch } = proven;
+    let Proven {
+        body,
+        request,
+        launch,
+    } = proven;
     let who = format!("launch {}", body.launch);
     let refused = |refusal, why: String| Refused::proven(refusal, why).of(&who);
     // rule: LOG-3
-    let document = iid::verify(&body.iid_proof, &realm.regions)
-        .map_err(|error| refused(Refusal::IdentityRefused, format!("{}: {error}", error.name())))?;
-    let node = NodeId::new(document.account_id(), document.region(), document.instance_id())
-        .map_err(|error| refused(Refusal::IdentityRefused, error.to_string()))?;
+    let document = iid::verify(&body.iid_proof, &realm.regions).map_err(|error| {
+        refused(
+            Refusal::IdentityRefused,
+            format!("{}: {error}", error.name()),
+        )
+    })?;
+    let node = NodeId::new(
+        document.account_id(),
+        document.region(),
+        document.instance_id(),
+    )
+    .map_err(|error| refused(Refusal::IdentityRefused, error.to_string()))?;
     // rule: LOG-10
     if body.launch_digest != launch.digest {
         let why = "the launch digest is not the one that was registered: use the user-data made with this launch";
@@ -138,7 +175,12 @@ pub fn identify(proven: Proven, realm: &Realm) -> Result<Identified, Refused> {
     let evidence = body.evidence(proof);
     evidence
         .verify(&launch.terms.key, &realm.name, &realm.tls, &body.evidence)
-        .map_err(|_| refused(Refusal::NotAuthenticated, "the evidence is not signed by the launch key".to_owned()))?;
+        .map_err(|_| {
+            refused(
+                Refusal::NotAuthenticated,
+                "the evidence is not signed by the launch key".to_owned(),
+            )
+        })?;
     let chain = evidence.link(None, &body.evidence);
     let attributes = Attributes {
         node,
@@ -147,7 +189,13 @@ pub fn identify(proven: Proven, realm: &Realm) -> Result<Identified, Refused> {
         instance_type: document.instance_type().to_owned(),
         launched_at: Timestamp::from_seconds(document.pending_time()),
     };
-    Ok(Identified { body, request, attributes, proof, evidence: chain })
+    Ok(Identified {
+        body,
+        request,
+        attributes,
+        proof,
+        evidence: chain,
+    })
 }
 
 /// The records that a login is decided on, gathered together.
@@ -179,10 +227,18 @@ pub struct Decision {
 }
 
 /// Decides on the state (LOG-4 to LOG-9).
-pub fn decide(login: &Identified, view: View, realm: &Realm, caller: &Caller, now: Timestamp, rng: &mut impl CryptoRng) -> Decision {
+pub fn decide(
+    login: &Identified,
+    view: View,
+    realm: &Realm,
+    caller: &Caller,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Decision {
     let act = ActId::random(rng);
     let mut changes = Changes::new();
-    let result = admit(login, &view, now).and_then(|admission| grant(login, &view, admission, realm, now, act, &mut changes, rng));
+    let result = admit(login, &view, now)
+        .and_then(|admission| grant(login, &view, admission, realm, now, act, &mut changes, rng));
     let mut entry = Entry::new(act, Kind::Login, now)
         .subject(login.node())
         .evidence(login.evidence)
@@ -193,7 +249,10 @@ pub fn decide(login: &Identified, view: View, realm: &Realm, caller: &Caller, no
         .source(caller.address);
     let (result, freezes) = match result {
         Ok((ticket, retry)) => {
-            entry = entry.ticket_hash(ticket::hash(&ticket.bytes)).ticket(ticket.id).expires(ticket.expires);
+            entry = entry
+                .ticket_hash(ticket::hash(&ticket.bytes))
+                .ticket(ticket.id)
+                .expires(ticket.expires);
             if let Some(first) = retry {
                 // rule: LOG-7
                 entry = entry.follows(first);
@@ -220,7 +279,10 @@ pub fn decide(login: &Identified, view: View, realm: &Realm, caller: &Caller, no
             freeze(node, frozen, view.head, act, &mut changes, rng);
         }
         (Some(alarm), _) => {
-            let alarm = raise(alarm, now, act, rng).subject(login.node()).launch(login.body.launch).source(caller.address);
+            let alarm = raise(alarm, now, act, rng)
+                .subject(login.node())
+                .launch(login.body.launch)
+                .source(caller.address);
             changes.record(alarm);
         }
         (None, _) => {}
@@ -243,7 +305,10 @@ struct Stop {
 
 impl From<Refused> for Stop {
     fn from(refused: Refused) -> Self {
-        Self { refused, alarm: None }
+        Self {
+            refused,
+            alarm: None,
+        }
     }
 }
 
@@ -252,7 +317,10 @@ fn stop(refusal: Refusal, why: impl ToString) -> Stop {
 }
 
 fn alarming(refusal: Refusal, why: impl ToString, alarm: Alarm) -> Stop {
-    Stop { refused: Refused::proven(refusal, why), alarm: Some(alarm) }
+    Stop {
+        refused: Refused::proven(refusal, why),
+        alarm: Some(alarm),
+    }
 }
 
 /// The checks, in the order in which a person would want to hear of them.
@@ -269,46 +337,76 @@ fn admit(login: &Identified, view: &View, now: Timestamp) -> Result<Admission, S
     }
     if let Some(record) = &view.node {
         if record.frozen.is_some() {
-            return Err(stop(Refusal::NodeFrozen, format!("{node} is frozen until an admin decides")));
+            return Err(stop(
+                Refusal::NodeFrozen,
+                format!("{node} is frozen until an admin decides"),
+            ));
         }
         let claim = &record.claim;
         let same_key = record.current == login.body.node_key;
-        let again = claim.launch == login.body.launch && claim.login == login.body.login && claim.node_key == login.body.node_key;
+        let again = claim.launch == login.body.launch
+            && claim.login == login.body.login
+            && claim.node_key == login.body.node_key;
         if again {
             // rule: LOG-7
             let in_window = now.since(claim.at) <= limits::LOGIN_RETRY_WINDOW;
             return if same_key && in_window {
                 Ok(Admission::Retry(record.clone()))
             } else {
-                Err(stop(Refusal::RetryOver, format!("this login was answered at {}: renew with the node key", claim.at)))
+                Err(stop(
+                    Refusal::RetryOver,
+                    format!(
+                        "this login was answered at {}: renew with the node key",
+                        claim.at
+                    ),
+                ))
             };
         }
         // rule: LOG-8
-        let restarted = claim.launch != login.body.launch && login.attributes.launched_at > record.attributes.launched_at;
+        let restarted = claim.launch != login.body.launch
+            && login.attributes.launched_at > record.attributes.launched_at;
         if !restarted && same_key {
-            return Err(stop(Refusal::RetryOver, "this node key is registered already: renew with it"));
+            return Err(stop(
+                Refusal::RetryOver,
+                "this node key is registered already: renew with it",
+            ));
         }
         if !restarted {
-            let why = format!("{node} logged in before with another node key; its record is now frozen");
+            let why =
+                format!("{node} logged in before with another node key; its record is now frozen");
             return Err(alarming(Refusal::NodeConflict, why, Alarm::NodeConflict));
         }
     }
     in_time(login, launch, now)?;
     // rule: LOG-6, LOG-9
     if view.used_by_node {
-        return Err(alarming(Refusal::LaunchUsed, format!("{node} has used this launch before"), Alarm::LaunchReused));
+        return Err(alarming(
+            Refusal::LaunchUsed,
+            format!("{node} has used this launch before"),
+            Alarm::LaunchReused,
+        ));
     }
     if launch.used >= launch.terms.uses {
-        return Err(alarming(Refusal::LaunchUsed, "all uses of this launch are claimed", Alarm::LaunchReused));
+        return Err(alarming(
+            Refusal::LaunchUsed,
+            "all uses of this launch are claimed",
+            Alarm::LaunchReused,
+        ));
     }
     // rule: SIG-4
     let ours = |key: &KeyUse| {
         key.role == KeyRole::Node
             && key.owner == node.to_string()
-            && view.node.as_ref().is_some_and(|record| record.current == login.body.node_key)
+            && view
+                .node
+                .as_ref()
+                .is_some_and(|record| record.current == login.body.node_key)
     };
     if view.node_key.as_ref().is_some_and(|key| !ours(key)) || view.proof_key.is_some() {
-        return Err(stop(Refusal::KeyReused, "a key of this login is registered already: make fresh keys"));
+        return Err(stop(
+            Refusal::KeyReused,
+            "a key of this login is registered already: make fresh keys",
+        ));
     }
     Ok(Admission::Claim)
 }
@@ -317,10 +415,20 @@ fn admit(login: &Identified, view: &View, now: Timestamp) -> Result<Admission, S
 fn fits(login: &Identified, launch: &LaunchRecord) -> Result<(), Stop> {
     // rule: LOG-4
     let terms = &launch.terms;
-    let mismatch = |what: &str, found: &str| stop(Refusal::IdentityMismatch, format!("{what} {found} is not one of the launch's"));
-    let listed = |list: &[String], found: &str| list.is_empty() || list.iter().any(|entry| entry == found);
+    let mismatch = |what: &str, found: &str| {
+        stop(
+            Refusal::IdentityMismatch,
+            format!("{what} {found} is not one of the launch's"),
+        )
+    };
+    let listed =
+        |list: &[String], found: &str| list.is_empty() || list.iter().any(|entry| entry == found);
     let node = login.node();
-    if !terms.accounts.iter().any(|account| account == node.account()) {
+    if !terms
+        .accounts
+        .iter()
+        .any(|account| account == node.account())
+    {
         return Err(mismatch("account", node.account()));
     }
     if !listed(&terms.regions, node.region()) {
@@ -338,7 +446,13 @@ fn in_time(login: &Identified, launch: &LaunchRecord, now: Timestamp) -> Result<
     let terms = &launch.terms;
     let within = |time: Timestamp| time >= terms.from && time < terms.until;
     if !within(now) {
-        return Err(stop(Refusal::LaunchClosed, format!("the launch is open from {} until {}", terms.from, terms.until)));
+        return Err(stop(
+            Refusal::LaunchClosed,
+            format!(
+                "the launch is open from {} until {}",
+                terms.from, terms.until
+            ),
+        ));
     }
     let launched = login.attributes.launched_at;
     // rule: LOG-9
@@ -346,7 +460,13 @@ fn in_time(login: &Identified, launch: &LaunchRecord, now: Timestamp) -> Result<
         let why = format!("the instance was launched at {launched}, outside the launch's window");
         return Err(stop(Refusal::LaunchClosed, why));
     }
-    iid::check_age(launched.seconds(), now.seconds(), terms.max_age, iid::FUTURE_TOLERANCE_SECONDS).map_err(|error| match error {
+    iid::check_age(
+        launched.seconds(),
+        now.seconds(),
+        terms.max_age,
+        iid::FUTURE_TOLERANCE_SECONDS,
+    )
+    .map_err(|error| match error {
         AgeRefusal::TooOld { .. } => stop(Refusal::DocumentTooOld, error),
         AgeRefusal::FromTheFuture { .. } => stop(Refusal::DocumentFromFuture, error),
     })
@@ -377,7 +497,13 @@ fn grant(
                 proof: login.proof,
                 life_ends: now.plus(view.launch.terms.node_life),
             };
-            (claim, view.node.as_ref().map_or(Timestamp::default(), |node| node.from), None)
+            (
+                claim,
+                view.node
+                    .as_ref()
+                    .map_or(Timestamp::default(), |node| node.from),
+                None,
+            )
         }
     };
     let issued = now.max(from);
@@ -391,7 +517,9 @@ fn grant(
         issued,
         until: claim.life_ends,
     };
-    let ticket = ticket.make(realm, rng).ok_or_else(|| stop(Refusal::NodeExpired, "the launch's node life is over"))?;
+    let ticket = ticket
+        .make(realm, rng)
+        .ok_or_else(|| stop(Refusal::NodeExpired, "the launch's node life is over"))?;
     let mut record = match admission {
         Admission::Retry(record) => record,
         Admission::Claim => NodeRecord {
@@ -416,10 +544,18 @@ fn grant(
         let mut launch = view.launch.clone();
         launch.used = launch.used.saturating_add(1);
         changes.put(keys::launch(body.launch), &launch);
-        changes.puts.push((keys::launch_use(body.launch, login.node()), act.0.to_vec()));
+        changes
+            .puts
+            .push((keys::launch_use(body.launch, login.node()), act.0.to_vec()));
         if view.node_key.is_none() {
             let key = keys::key(body.node_key.thumbprint());
-            changes.put(key, &KeyUse { role: KeyRole::Node, owner: login.node().to_string() });
+            changes.put(
+                key,
+                &KeyUse {
+                    role: KeyRole::Node,
+                    owner: login.node().to_string(),
+                },
+            );
         }
     }
     Ok((ticket, retried))

@@ -39,7 +39,11 @@ impl Realm {
     /// What proofs on a caller's connection are bound to.
     #[must_use]
     pub fn channel(&self, caller: &Caller) -> Channel {
-        Channel { realm: self.name.clone(), server: self.tls, exporter: caller.exporter }
+        Channel {
+            realm: self.name.clone(),
+            server: self.tls,
+            exporter: caller.exporter,
+        }
     }
 
     /// The audience of node tickets.
@@ -64,6 +68,16 @@ pub struct Caller {
 /// Refusal 20.
 pub fn distinct(keys: &[[u8; 32]]) -> Result<(), Refused> {
     // rule: SIG-4
-    let doubled = keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key));
-    if doubled { Err(Refused::proven(Refusal::KeyReused, "one key stands in two roles of this message")) } else { Ok(()) }
+    let doubled = keys
+        .iter()
+        .enumerate()
+        .any(|(at, key)| keys[..at].contains(key));
+    if doubled {
+        Err(Refused::proven(
+            Refusal::KeyReused,
+            "one key stands in two roles of this message",
+        ))
+    } else {
+        Ok(())
+    }
 }

@@ -20,13 +20,23 @@ impl Refused {
     /// Refuses somebody whose proof has not verified.
     #[must_use]
     pub fn stranger(refusal: Refusal, why: impl ToString) -> Self {
-        Self { refusal, why: why.to_string(), proven: false, subject: None }
+        Self {
+            refusal,
+            why: why.to_string(),
+            proven: false,
+            subject: None,
+        }
     }
 
     /// Refuses a caller whose proof has verified.
     #[must_use]
     pub fn proven(refusal: Refusal, why: impl ToString) -> Self {
-        Self { refusal, why: why.to_string(), proven: true, subject: None }
+        Self {
+            refusal,
+            why: why.to_string(),
+            proven: true,
+            subject: None,
+        }
     }
 
     /// Says who.

@@ -33,11 +33,17 @@ pub struct Asked<'a> {
 /// Refusal 1: another shape, or not the three proofs (SIG-3).
 pub fn parse<'a>(request: &RequestView<'a>) -> Result<Asked<'a>, Refused> {
     let malformed = |why: String| Refused::stranger(Refusal::Malformed, why);
-    let body = RenewBody::from_cbor(request.body, limits::SMALL_MESSAGE).map_err(|error| malformed(error.to_string()))?;
+    let body = RenewBody::from_cbor(request.body, limits::SMALL_MESSAGE)
+        .map_err(|error| malformed(error.to_string()))?;
     // rule: SIG-3
-    let proofs = <[Proof; 3]>::try_from(request.proofs.clone())
-        .map_err(|_| malformed("a renewal has three proofs: old node, new node and proof key".to_owned()))?;
-    Ok(Asked { body, raw: request.body, proofs })
+    let proofs = <[Proof; 3]>::try_from(request.proofs.clone()).map_err(|_| {
+        malformed("a renewal has three proofs: old node, new node and proof key".to_owned())
+    })?;
+    Ok(Asked {
+        body,
+        raw: request.body,
+        proofs,
+    })
 }
 
 /// A renewal that is signed by every key that it brings. Whether the old key is this node's, the
@@ -66,15 +72,26 @@ impl Signed {
 /// Refusal 10; nothing changes (REN-4).
 pub fn verify(asked: Asked<'_>, realm: &Realm, caller: &Caller) -> Result<Signed, Refused> {
     let channel = realm.channel(caller);
-    let Asked { body, raw, proofs: [by_old, by_new, by_proof] } = asked;
+    let Asked {
+        body,
+        raw,
+        proofs: [by_old, by_new, by_proof],
+    } = asked;
     // rule: SIG-3, REN-1, REN-4, REN-6
     let verified = channel
         .verify_with(&body.old_key, RENEW_REQUEST, None, raw, &by_old)
         .and_then(|()| channel.verify_with(&body.new_key, RENEW_REQUEST, None, raw, &by_new))
         .and_then(|()| channel.verify_with(&body.proof_key, RENEW_REQUEST, None, raw, &by_proof))
-        .and_then(|()| body.evidence().verify(&body.old_key, &realm.name, &realm.tls, &body.evidence));
-    verified.map_err(|_| Refused::stranger(Refusal::NotAuthenticated, "a signature does not verify"))?;
-    Ok(Signed { request: RequestHash::of(raw), body })
+        .and_then(|()| {
+            body.evidence()
+                .verify(&body.old_key, &realm.name, &realm.tls, &body.evidence)
+        });
+    verified
+        .map_err(|_| Refused::stranger(Refusal::NotAuthenticated, "a signature does not verify"))?;
+    Ok(Signed {
+        request: RequestHash::of(raw),
+        body,
+    })
 }
 
 /// The records that a renewal is decided on, gathered together.
@@ -112,9 +129,16 @@ pub enum Step {
 /// Judges the keys of a renewal whose signatures verified. Registered keys of this node that are
 /// neither current nor previous are retired.
 #[must_use]
-pub fn judge(record: &NodeRecord, body: &RenewBody, old_key: Option<&KeyUse>, new_key: Option<&KeyUse>) -> Step {
+pub fn judge(
+    record: &NodeRecord,
+    body: &RenewBody,
+    old_key: Option<&KeyUse>,
+    new_key: Option<&KeyUse>,
+) -> Step {
     let name = record.attributes.node.to_string();
-    let ours = |key: Option<&KeyUse>| key.is_some_and(|key| key.role == KeyRole::Node && key.owner == name);
+    let ours = |key: Option<&KeyUse>| {
+        key.is_some_and(|key| key.role == KeyRole::Node && key.owner == name)
+    };
     let is_current = body.old_key == record.current;
     let is_previous = record.previous == Some(body.old_key);
     if !ours(old_key) {
@@ -148,7 +172,12 @@ pub fn decide(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<Decision, Refused> {
-    let unknown = || Refused::stranger(Refusal::NotAuthenticated, "unknown node, or a key that never was its");
+    let unknown = || {
+        Refused::stranger(
+            Refusal::NotAuthenticated,
+            "unknown node, or a key that never was its",
+        )
+    };
     let body = &renewal.body;
     let node = view.node.as_ref().ok_or_else(unknown)?;
     let step = match judge(node, body, view.old_key.as_ref(), view.new_key.as_ref()) {
@@ -170,7 +199,10 @@ pub fn decide(
     };
     let result = match result {
         Ok(ticket) => {
-            entry = entry.ticket_hash(ticket::hash(&ticket.bytes)).ticket(ticket.id).expires(ticket.expires);
+            entry = entry
+                .ticket_hash(ticket::hash(&ticket.bytes))
+                .ticket(ticket.id)
+                .expires(ticket.expires);
             entry = entry.evidence(body.evidence().link(Some(body.chain), &body.evidence));
             Ok(ticket.bytes)
         }
@@ -195,17 +227,34 @@ pub fn decide(
     Ok(Decision { changes, result })
 }
 
-fn admit(renewal: &Signed, node: &NodeRecord, step: Step, view: &View, now: Timestamp, forked: &mut bool) -> Result<(), Refused> {
+fn admit(
+    renewal: &Signed,
+    node: &NodeRecord,
+    step: Step,
+    view: &View,
+    now: Timestamp,
+    forked: &mut bool,
+) -> Result<(), Refused> {
     let body = &renewal.body;
     let (record, name) = (node, renewal.node());
-    distinct(&[body.old_key.to_bytes(), body.new_key.to_bytes(), body.proof_key.to_bytes()])?;
+    distinct(&[
+        body.old_key.to_bytes(),
+        body.new_key.to_bytes(),
+        body.proof_key.to_bytes(),
+    ])?;
     // rule: DEN-7
     if let Some(reason) = &view.denied {
-        return Err(Refused::proven(Refusal::Denied, format!("denied: {reason}")));
+        return Err(Refused::proven(
+            Refusal::Denied,
+            format!("denied: {reason}"),
+        ));
     }
     // rule: REN-5
     if record.frozen.is_some() {
-        return Err(Refused::proven(Refusal::NodeFrozen, format!("{name} is frozen until an admin decides")));
+        return Err(Refused::proven(
+            Refusal::NodeFrozen,
+            format!("{name} is frozen until an admin decides"),
+        ));
     }
     match step {
         Step::Fork => {
@@ -213,18 +262,33 @@ fn admit(renewal: &Signed, node: &NodeRecord, step: Step, view: &View, now: Time
             let why = format!("an outdated node key of {name} was used; its record is now frozen");
             return Err(Refused::proven(Refusal::Fork, why));
         }
-        Step::Taken => return Err(Refused::proven(Refusal::KeyReused, "the new node key is registered already: make a fresh one")),
+        Step::Taken => {
+            return Err(Refused::proven(
+                Refusal::KeyReused,
+                "the new node key is registered already: make a fresh one",
+            ));
+        }
         Step::Rotate | Step::Retry | Step::Unknown => {}
     }
     if view.proof_key.is_some() {
-        return Err(Refused::proven(Refusal::KeyReused, "the proof key is registered already: make a fresh one"));
+        return Err(Refused::proven(
+            Refusal::KeyReused,
+            "the proof key is registered already: make a fresh one",
+        ));
     }
     // rule: REN-5
     if now >= record.claim.life_ends {
-        return Err(Refused::proven(Refusal::NodeExpired, format!("the node's life ended at {}", record.claim.life_ends)));
+        return Err(Refused::proven(
+            Refusal::NodeExpired,
+            format!("the node's life ended at {}", record.claim.life_ends),
+        ));
     }
     // rule: REN-6
-    let chains = if step == Step::Retry { &record.previous_chains } else { &record.chains };
+    let chains = if step == Step::Retry {
+        &record.previous_chains
+    } else {
+        &record.chains
+    };
     if !chains.contains(&body.chain) {
         let why = "the evidence hash is not that of a ticket given to the old node key";
         return Err(Refused::proven(Refusal::NotAuthenticated, why));
@@ -256,14 +320,22 @@ fn grant(
         issued,
         until: record.claim.life_ends,
     };
-    let ticket = ticket.make(realm, rng).ok_or_else(|| Refused::proven(Refusal::NodeExpired, "the node's life is over"))?;
+    let ticket = ticket
+        .make(realm, rng)
+        .ok_or_else(|| Refused::proven(Refusal::NodeExpired, "the node's life is over"))?;
     if step == Step::Rotate {
         // rule: REN-2
         record.previous = Some(record.current);
         record.previous_chains = std::mem::take(&mut record.chains);
         record.current = body.new_key;
         let key = keys::key(body.new_key.thumbprint());
-        changes.put(key, &KeyUse { role: KeyRole::Node, owner: renewal.node().to_string() });
+        changes.put(
+            key,
+            &KeyUse {
+                role: KeyRole::Node,
+                owner: renewal.node().to_string(),
+            },
+        );
     }
     record.add_chain(evidence);
     record.ticket = (ticket.id, ticket.expires);

@@ -36,22 +36,43 @@ async fn ready() -> Ready {
 async fn a_dataset_ticket_says_what_was_asked_and_allowed() {
     // rule: ISS-4, ISS-6, TKT-8
     let Ready { world, node, held } = ready().await;
-    let answer = node.issue(&world, &held, |body| (body.life, body.budget) = (600, 5_000)).await.unwrap();
+    let answer = node
+        .issue(&world, &held, |body| {
+            (body.life, body.budget) = (600, 5_000)
+        })
+        .await
+        .unwrap();
     let claims = dataset_claims(&world, &answer.ticket);
-    assert_eq!(claims.common.audience, Audience::KeyServer(world.server_tls.public()));
+    assert_eq!(
+        claims.common.audience,
+        Audience::KeyServer(world.server_tls.public())
+    );
     assert_eq!(claims.common.expires.since(claims.common.issued), 600);
     assert_eq!(claims.budget, 1_000, "the dataset record's cap");
     assert_eq!(claims.parent, held.claims(&world).common.id);
     assert_ne!(claims.common.evidence, node.chain);
     let entries = world.entries();
-    let entry = entries.iter().find(|entry| entry.kind == Kind::Issue).unwrap();
+    let entry = entries
+        .iter()
+        .find(|entry| entry.kind == Kind::Issue)
+        .unwrap();
     assert_eq!(entry.to_cbor(), answer.receipt.entry);
     assert_eq!(entry.policies.as_deref(), Some(&["all".to_owned()][..]));
-    let view = world.act(&TicketShow { ticket: claims.common.id }).await.unwrap();
-    assert_eq!((view.node, view.budget, view.denied), (SYDNEY.node(), 1_000, false));
+    let view = world
+        .act(&TicketShow {
+            ticket: claims.common.id,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (view.node, view.budget, view.denied),
+        (SYDNEY.node(), 1_000, false)
+    );
     // The record is an admin's statement that anyone can verify.
     let record = ticket_format::statement::ReceivedStatement::parse(&answer.record).unwrap();
-    record.verify(&[world.admin.public()], REALM, None, world.now()).unwrap();
+    record
+        .verify(&[world.admin.public()], REALM, None, world.now())
+        .unwrap();
 }
 
 #[tokio::test]
@@ -59,48 +80,111 @@ async fn a_life_is_the_least_of_what_all_allow() {
     // rule: ISS-4
     let Ready { world, node, held } = ready().await;
     let life = async |life: u64, expires: u64| {
-        let answer = node.issue(&world, &held, |body| (body.life, body.expires) = (life, world.now().plus(expires))).await?;
+        let answer = node
+            .issue(&world, &held, |body| {
+                (body.life, body.expires) = (life, world.now().plus(expires))
+            })
+            .await?;
         let claims = dataset_claims(&world, &answer.ticket).common;
         Ok::<_, ticket_format::messages::RefusalNotice>(claims.expires.since(claims.issued))
     };
-    assert_eq!(life(u64::MAX, 100_000).await.unwrap(), 3_600, "the dataset record's most");
+    assert_eq!(
+        life(u64::MAX, 100_000).await.unwrap(),
+        3_600,
+        "the dataset record's most"
+    );
     assert_eq!(life(100, 100_000).await.unwrap(), 100, "what was wanted");
     assert_eq!(life(100, 50).await.unwrap(), 50, "what the evidence says");
     assert_eq!(refusal(life(100, 0).await), Refusal::TicketExpired);
     assert_eq!(refusal(life(0, 50).await), Refusal::Invalid);
     world.clock.advance(8 * 3_600 - 10);
-    assert_eq!(life(u64::MAX, 100_000).await.unwrap(), 10, "the node ticket's expiry");
+    assert_eq!(
+        life(u64::MAX, 100_000).await.unwrap(),
+        10,
+        "the node ticket's expiry"
+    );
 }
 
 #[tokio::test]
 async fn each_thing_that_does_not_hold_is_its_own_refusal() {
     // rule: ISS-1, ISS-2, ISS-3, ISS-5
     let Ready { world, node, held } = ready().await;
-    assert_eq!(refusal(node.issue(&world, &held, |body| body.dataset = "faecs".to_owned()).await), Refusal::DatasetUnknown);
+    assert_eq!(
+        refusal(
+            node.issue(&world, &held, |body| body.dataset = "faecs".to_owned())
+                .await
+        ),
+        Refusal::DatasetUnknown
+    );
     let both = Actions::new(&[Action::Decrypt, Action::Encrypt]).unwrap();
-    let refused = node.issue(&world, &held, |body| body.actions = both).await.map(drop).unwrap_err();
+    let refused = node
+        .issue(&world, &held, |body| body.actions = both)
+        .await
+        .map(drop)
+        .unwrap_err();
     assert_eq!(refused.refusal, Refusal::Policy);
     assert!(refused.detail.unwrap().contains("encrypt"));
     let x25519 = SealingSecret::generate(Kem::X25519, &mut rng()).public();
-    assert_eq!(refusal(node.issue(&world, &held, |body| body.sealing_key = x25519).await), Refusal::Kem);
+    assert_eq!(
+        refusal(
+            node.issue(&world, &held, |body| body.sealing_key = x25519)
+                .await
+        ),
+        Refusal::Kem
+    );
     // Evidence by another key than the ticket's node key.
     let mut thief = node.clone_disk();
     thief.key = NodeSecret::generate(&mut rng());
-    assert_eq!(refusal(thief.issue(&world, &held, |_| {}).await), Refusal::NotAuthenticated);
+    assert_eq!(
+        refusal(thief.issue(&world, &held, |_| {}).await),
+        Refusal::NotAuthenticated
+    );
     // A stolen ticket file without its proof key.
-    let stolen = Held { bytes: held.bytes.clone(), proof_key: ProofSecret::generate(&mut rng()), answer: held.answer.clone() };
-    assert_eq!(refusal(node.issue(&world, &stolen, |_| {}).await), Refusal::Possession);
+    let stolen = Held {
+        bytes: held.bytes.clone(),
+        proof_key: ProofSecret::generate(&mut rng()),
+        answer: held.answer.clone(),
+    };
+    assert_eq!(
+        refusal(node.issue(&world, &stolen, |_| {}).await),
+        Refusal::Possession
+    );
     // Not a ticket at all, and a changed one.
-    assert_eq!(refusal(node.issue(&world, &held, |body| body.node_ticket = vec![1, 2, 3]).await), Refusal::TicketMalformed);
+    assert_eq!(
+        refusal(
+            node.issue(&world, &held, |body| body.node_ticket = vec![1, 2, 3])
+                .await
+        ),
+        Refusal::TicketMalformed
+    );
     let mut changed = held.bytes.clone();
     *changed.last_mut().unwrap() ^= 1;
-    assert_eq!(refusal(node.issue(&world, &held, |body| body.node_ticket = changed).await), Refusal::TicketSignature);
+    assert_eq!(
+        refusal(
+            node.issue(&world, &held, |body| body.node_ticket = changed)
+                .await
+        ),
+        Refusal::TicketSignature
+    );
     // A dataset ticket where a node ticket is wanted.
     let answer = node.issue(&world, &held, |_| {}).await.unwrap();
-    assert_eq!(refusal(node.issue(&world, &held, |body| body.node_ticket = answer.ticket).await), Refusal::TicketKind);
+    assert_eq!(
+        refusal(
+            node.issue(&world, &held, |body| body.node_ticket = answer.ticket)
+                .await
+        ),
+        Refusal::TicketKind
+    );
     // The key of an admin as the job's.
-    let listed = world.entries().into_iter().filter(|entry| entry.kind == Kind::Issue && entry.outcome.is_err()).count();
-    assert_eq!(listed, 4, "refusals after proof are listed, those of strangers are not");
+    let listed = world
+        .entries()
+        .into_iter()
+        .filter(|entry| entry.kind == Kind::Issue && entry.outcome.is_err())
+        .count();
+    assert_eq!(
+        listed, 4,
+        "refusals after proof are listed, those of strangers are not"
+    );
 }
 
 #[tokio::test]
@@ -111,25 +195,42 @@ async fn both_keys_sign_on_this_connection() {
     let job = ProofSecret::generate(&mut rng());
     let body = node.issue_body(&world, &held, &job, |_| {}).to_cbor();
     let hash = Some(ticket::hash(&held.bytes));
-    let by = |key: &ProofSecret, hash| mine.channel.sign_with(key, labels::ISSUE_REQUEST, hash, &body);
+    let by = |key: &ProofSecret, hash| {
+        mine.channel
+            .sign_with(key, labels::ISSUE_REQUEST, hash, &body)
+    };
     let good = [by(&held.proof_key, hash), by(&job, hash)];
     let cases: [(&[Proof], Refusal); 5] = [
         (&good[..1], Refusal::Malformed),
         (&[], Refusal::Malformed),
         (&[good[1].clone(), good[0].clone()], Refusal::Possession),
         (&[good[0].clone(), good[0].clone()], Refusal::Possession),
-        (&[by(&held.proof_key, None), by(&job, None)], Refusal::Possession),
+        (
+            &[by(&held.proof_key, None), by(&job, None)],
+            Refusal::Possession,
+        ),
     ];
     for (proofs, expected) in cases {
-        assert_eq!(refusal(mine.send(Verb::Issue, &body, proofs).await), expected);
+        assert_eq!(
+            refusal(mine.send(Verb::Issue, &body, proofs).await),
+            expected
+        );
     }
-    assert_eq!(refusal(theirs.send(Verb::Issue, &body, &good).await), Refusal::Possession);
+    assert_eq!(
+        refusal(theirs.send(Verb::Issue, &body, &good).await),
+        Refusal::Possession
+    );
     assert!(mine.send(Verb::Issue, &body, &good).await.is_ok());
     // The job's key is the node ticket's own.
     let same = ProofSecret::from_seed(&held.proof_key.seed());
     let body = node.issue_body(&world, &held, &same, |_| {}).to_cbor();
-    let proof = mine.channel.sign_with(&same, labels::ISSUE_REQUEST, hash, &body);
-    assert_eq!(refusal(mine.send(Verb::Issue, &body, &[proof.clone(), proof]).await), Refusal::KeyReused);
+    let proof = mine
+        .channel
+        .sign_with(&same, labels::ISSUE_REQUEST, hash, &body);
+    assert_eq!(
+        refusal(mine.send(Verb::Issue, &body, &[proof.clone(), proof]).await),
+        Refusal::KeyReused
+    );
 }
 
 #[tokio::test]
@@ -138,10 +239,21 @@ async fn the_policy_decides_on_the_pairs_that_the_ticket_will_require() {
     let Ready { world, node, held } = ready().await;
     let text = r#"@id("one-study") permit (principal, action, resource)
         when { context.pairs.hasTag("study") && context.pairs.getTag("study") == "a" };"#;
-    world.act(&PolicySet { text: text.to_owned() }).await.unwrap();
-    assert_eq!(refusal(node.issue(&world, &held, |_| {}).await), Refusal::Policy);
+    world
+        .act(&PolicySet {
+            text: text.to_owned(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        refusal(node.issue(&world, &held, |_| {}).await),
+        Refusal::Policy
+    );
     let study = Context::new(BTreeMap::from([("study".to_owned(), "a".to_owned())])).unwrap();
-    let answer = node.issue(&world, &held, |body| body.required = study.clone()).await.unwrap();
+    let answer = node
+        .issue(&world, &held, |body| body.required = study.clone())
+        .await
+        .unwrap();
     assert_eq!(dataset_claims(&world, &answer.ticket).required, study);
 }
 
@@ -153,7 +265,10 @@ async fn without_a_policy_nothing_is_permitted() {
     let launch = world.launch(&SYDNEY, |_| {}).await;
     let mut node = Node::boot(&SYDNEY);
     let held = node.login(&world, &launch).await.unwrap();
-    assert_eq!(refusal(node.issue(&world, &held, |_| {}).await), Refusal::Policy);
+    assert_eq!(
+        refusal(node.issue(&world, &held, |_| {}).await),
+        Refusal::Policy
+    );
 }
 
 #[tokio::test]
@@ -161,26 +276,68 @@ async fn a_denial_of_any_kind_stops_issue_at_once_and_after_a_restart() {
     // rule: ISS-1, DEN-2
     let Ready { world, node, held } = ready().await;
     let claims = held.claims(&world);
-    let dataset = dataset_claims(&world, &node.issue(&world, &held, |_| {}).await.unwrap().ticket).dataset;
+    let dataset = dataset_claims(
+        &world,
+        &node.issue(&world, &held, |_| {}).await.unwrap().ticket,
+    )
+    .dataset;
     drop(world);
     let of = |members: Members| Selector::new(members).unwrap();
-    let kinds: [fn(&ticket_format::ticket::NodeClaims, ticket_format::ids::DatasetId) -> Members; 7] = [
-        |claims, _| Members { ticket: Some(claims.common.id), ..Members::default() },
-        |claims, _| Members { node: Some(claims.common.node().clone()), ..Members::default() },
-        |claims, _| Members { launch: Some(claims.common.launch), ..Members::default() },
-        |claims, _| Members { account: Some(claims.common.node().account().to_owned()), ..Members::default() },
-        |claims, _| Members { image: Some(claims.common.attributes.image.clone()), ..Members::default() },
-        |claims, _| Members { issued_before: Some(claims.common.issued.plus(1)), ..Members::default() },
-        |_, dataset| Members { dataset: Some(dataset), ..Members::default() },
+    let kinds: [fn(&ticket_format::ticket::NodeClaims, ticket_format::ids::DatasetId) -> Members;
+        7] = [
+        |claims, _| Members {
+            ticket: Some(claims.common.id),
+            ..Members::default()
+        },
+        |claims, _| Members {
+            node: Some(claims.common.node().clone()),
+            ..Members::default()
+        },
+        |claims, _| Members {
+            launch: Some(claims.common.launch),
+            ..Members::default()
+        },
+        |claims, _| Members {
+            account: Some(claims.common.node().account().to_owned()),
+            ..Members::default()
+        },
+        |claims, _| Members {
+            image: Some(claims.common.attributes.image.clone()),
+            ..Members::default()
+        },
+        |claims, _| Members {
+            issued_before: Some(claims.common.issued.plus(1)),
+            ..Members::default()
+        },
+        |_, dataset| Members {
+            dataset: Some(dataset),
+            ..Members::default()
+        },
     ];
     let _ = (claims, dataset);
     for (which, kind) in kinds.into_iter().enumerate() {
-        let Ready { mut world, node, held } = ready().await;
-        let dataset = dataset_claims(&world, &node.issue(&world, &held, |_| {}).await.unwrap().ticket).dataset;
+        let Ready {
+            mut world,
+            node,
+            held,
+        } = ready().await;
+        let dataset = dataset_claims(
+            &world,
+            &node.issue(&world, &held, |_| {}).await.unwrap().ticket,
+        )
+        .dataset;
         world.deny(of(kind(&held.claims(&world), dataset))).await;
-        assert_eq!(refusal(node.issue(&world, &held, |_| {}).await), Refusal::Denied, "kind {which}");
+        assert_eq!(
+            refusal(node.issue(&world, &held, |_| {}).await),
+            Refusal::Denied,
+            "kind {which}"
+        );
         world.restart().await;
-        assert_eq!(refusal(node.issue(&world, &held, |_| {}).await), Refusal::Denied, "kind {which} after a restart");
+        assert_eq!(
+            refusal(node.issue(&world, &held, |_| {}).await),
+            Refusal::Denied,
+            "kind {which} after a restart"
+        );
     }
 }
 
@@ -195,13 +352,21 @@ async fn a_nodes_budget_for_a_dataset_is_summed_and_survives_a_restart() {
     let mut node = Node::boot(&SYDNEY);
     let held = node.login(&world, &launch).await.unwrap();
     let budget = async |world: &World, wanted: u64| {
-        let answer = node.issue(world, &held, |body| body.budget = wanted).await?;
-        Ok::<_, ticket_format::messages::RefusalNotice>(dataset_claims(world, &answer.ticket).budget)
+        let answer = node
+            .issue(world, &held, |body| body.budget = wanted)
+            .await?;
+        Ok::<_, ticket_format::messages::RefusalNotice>(
+            dataset_claims(world, &answer.ticket).budget,
+        )
     };
     assert_eq!(budget(&world, 1_000).await.unwrap(), 1_000);
     assert_eq!(budget(&world, 900).await.unwrap(), 900);
     world.stop().await;
     world.start(limits).await.unwrap();
-    assert_eq!(budget(&world, 1_000).await.unwrap(), 100, "what is left of two full tickets");
+    assert_eq!(
+        budget(&world, 1_000).await.unwrap(),
+        100,
+        "what is left of two full tickets"
+    );
     assert_eq!(refusal(budget(&world, 1).await), Refusal::Budget);
 }

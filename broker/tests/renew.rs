@@ -36,7 +36,13 @@ async fn rotated() -> Rotated {
         chains.push(node.chain);
     }
     let keys: [NodeSecret; 3] = keys.try_into().unwrap_or_else(|_| panic!("three"));
-    Rotated { world, node, held: held.unwrap(), keys, chains: chains.try_into().unwrap() }
+    Rotated {
+        world,
+        node,
+        held: held.unwrap(),
+        keys,
+        chains: chains.try_into().unwrap(),
+    }
 }
 
 #[tokio::test]
@@ -46,14 +52,41 @@ async fn every_pair_of_keys_is_judged_as_the_rules_say() {
     // Rows: old key. Columns: new key fresh, the same, retired, previous, current, another node's.
     use Refusal::{Fork, KeyReused, NotAuthenticated};
     let table: [[Option<Refusal>; 6]; 4] = [
-        [Some(Fork), Some(KeyReused), Some(KeyReused), Some(Fork), Some(Fork), Some(Fork)],
-        [Some(Fork), Some(KeyReused), Some(Fork), Some(KeyReused), None, Some(Fork)],
-        [None, Some(KeyReused), Some(Fork), Some(Fork), Some(KeyReused), Some(KeyReused)],
+        [
+            Some(Fork),
+            Some(KeyReused),
+            Some(KeyReused),
+            Some(Fork),
+            Some(Fork),
+            Some(Fork),
+        ],
+        [
+            Some(Fork),
+            Some(KeyReused),
+            Some(Fork),
+            Some(KeyReused),
+            None,
+            Some(Fork),
+        ],
+        [
+            None,
+            Some(KeyReused),
+            Some(Fork),
+            Some(Fork),
+            Some(KeyReused),
+            Some(KeyReused),
+        ],
         [Some(NotAuthenticated); 6],
     ];
     for (old, row) in table.iter().enumerate() {
         for (new, expected) in row.iter().enumerate() {
-            let Rotated { world, mut node, held, keys, chains } = rotated().await;
+            let Rotated {
+                world,
+                mut node,
+                held,
+                keys,
+                chains,
+            } = rotated().await;
             let elsewhere = world.launch(&SEOUL, |_| {}).await;
             let mut other = Node::boot(&SEOUL);
             other.login(&world, &elsewhere).await.unwrap();
@@ -64,15 +97,28 @@ async fn every_pair_of_keys_is_judged_as_the_rules_say() {
             node.chain = chains[old.min(2)];
             let what = format!("old {}, new {new}", names[old]);
             let result = node.renew_with(&world, old_key, new_key).await;
-            assert_eq!(result.as_ref().err().map(|notice| notice.refusal), *expected, "{what}");
+            assert_eq!(
+                result.as_ref().err().map(|notice| notice.refusal),
+                *expected,
+                "{what}"
+            );
             // Only a fork changes anything.
-            let view = world.act(&NodeShow { node: node.name.clone() }).await.unwrap();
+            let view = world
+                .act(&NodeShow {
+                    node: node.name.clone(),
+                })
+                .await
+                .unwrap();
             let forked = *expected == Some(Fork);
             assert_eq!(view.state == NodeState::Frozen, forked, "{what}");
             assert_eq!(world.alarms().contains(&Alarm::Fork), forked, "{what}");
             (node.key, node.chain) = (NodeSecret::from_seed(&keys[2].seed()), chains[2]);
             let issued = node.issue(&world, &held, |_| {}).await;
-            assert_eq!(issued.is_err(), forked, "{what}: the node's tickets are denied on a fork");
+            assert_eq!(
+                issued.is_err(),
+                forked,
+                "{what}: the node's tickets are denied on a fork"
+            );
         }
     }
 }
@@ -115,7 +161,11 @@ async fn of_two_holders_of_one_disk_the_second_freezes_the_node() {
     assert_eq!(refusal(clone.renew(&world).await), Refusal::NodeFrozen);
     assert_eq!(refusal(node.renew(&world).await), Refusal::NodeFrozen);
     assert_eq!(world.alarms(), [Alarm::Fork]);
-    let denial = world.entries().into_iter().find(|entry| entry.kind == Kind::Denial).unwrap();
+    let denial = world
+        .entries()
+        .into_iter()
+        .find(|entry| entry.kind == Kind::Denial)
+        .unwrap();
     assert_eq!(denial.subject, Some(SYDNEY.node().to_string()));
 }
 
@@ -136,7 +186,10 @@ async fn a_race_of_two_holders_ends_with_one_key_and_a_frozen_node() {
     for race in races {
         match race.await.unwrap() {
             Ok(()) => won += 1,
-            Err(notice) => assert!(matches!(notice.refusal, Refusal::Fork | Refusal::NodeFrozen), "{notice}"),
+            Err(notice) => assert!(
+                matches!(notice.refusal, Refusal::Fork | Refusal::NodeFrozen),
+                "{notice}"
+            ),
         }
     }
     assert_eq!(won, 1);
@@ -151,14 +204,23 @@ async fn a_stranger_freezes_nobody() {
     let mut node = Node::boot(&SYDNEY);
     node.login(&world, &launch).await.unwrap();
     let mut stranger = Node::boot(&SYDNEY);
-    assert_eq!(refusal(stranger.renew(&world).await), Refusal::NotAuthenticated);
+    assert_eq!(
+        refusal(stranger.renew(&world).await),
+        Refusal::NotAuthenticated
+    );
     let mut nowhere = Node::boot(&SEOUL);
-    assert_eq!(refusal(nowhere.renew(&world).await), Refusal::NotAuthenticated);
+    assert_eq!(
+        refusal(nowhere.renew(&world).await),
+        Refusal::NotAuthenticated
+    );
     // The node key of another node, under this node's name.
     let elsewhere = world.launch(&SEOUL, |_| {}).await;
     nowhere.login(&world, &elsewhere).await.unwrap();
     nowhere.name = SYDNEY.node();
-    assert_eq!(refusal(nowhere.renew(&world).await), Refusal::NotAuthenticated);
+    assert_eq!(
+        refusal(nowhere.renew(&world).await),
+        Refusal::NotAuthenticated
+    );
     assert!(world.alarms().is_empty());
     node.renew(&world).await.unwrap();
 }
@@ -172,7 +234,10 @@ async fn the_evidence_chain_must_be_the_nodes_own() {
     node.login(&world, &launch).await.unwrap();
     let mut wrong = node.clone_disk();
     wrong.chain.0[0] ^= 1;
-    assert_eq!(refusal(wrong.renew(&world).await), Refusal::NotAuthenticated);
+    assert_eq!(
+        refusal(wrong.renew(&world).await),
+        Refusal::NotAuthenticated
+    );
     node.renew(&world).await.unwrap();
 }
 
@@ -185,8 +250,16 @@ async fn a_denied_node_renews_no_more() {
     node.login(&world, &launch).await.unwrap();
     world.deny(Selector::launch(launch.id)).await;
     assert_eq!(refusal(node.renew(&world).await), Refusal::Denied);
-    let view = world.act(&NodeShow { node: node.name.clone() }).await.unwrap();
-    assert_eq!((view.state, view.reason.as_str()), (NodeState::Denied, "disk cloned"));
+    let view = world
+        .act(&NodeShow {
+            node: node.name.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (view.state, view.reason.as_str()),
+        (NodeState::Denied, "disk cloned")
+    );
 }
 
 #[tokio::test]
@@ -205,13 +278,36 @@ async fn an_admin_decides_which_holder_goes_on() {
             assert_eq!(refusal(clone.renew(&world).await), Refusal::Fork);
         } else {
             clone.renew(&world).await.unwrap();
-            assert_eq!(refusal(node.renew_with(&world, &node.key, &next).await), Refusal::Fork);
+            assert_eq!(
+                refusal(node.renew_with(&world, &node.key, &next).await),
+                Refusal::Fork
+            );
         }
         let name = node.name.clone();
         let foreign = NodeSecret::generate(&mut rng()).public();
-        assert_eq!(refusal(world.act(&NodeUnfreeze { node: name.clone(), node_key: foreign }).await), Refusal::Invalid);
-        let key = if honest_is_recorded { node.key.public() } else { next.public() };
-        let view = world.act(&NodeUnfreeze { node: name, node_key: key }).await.unwrap();
+        assert_eq!(
+            refusal(
+                world
+                    .act(&NodeUnfreeze {
+                        node: name.clone(),
+                        node_key: foreign
+                    })
+                    .await
+            ),
+            Refusal::Invalid
+        );
+        let key = if honest_is_recorded {
+            node.key.public()
+        } else {
+            next.public()
+        };
+        let view = world
+            .act(&NodeUnfreeze {
+                node: name,
+                node_key: key,
+            })
+            .await
+            .unwrap();
         assert_eq!((view.state, view.node_key), (NodeState::Live, key));
         let held = if honest_is_recorded {
             node.renew(&world).await.unwrap()
@@ -228,9 +324,17 @@ async fn an_admin_decides_which_holder_goes_on() {
 
 #[tokio::test]
 async fn a_node_ticket_lives_eight_hours_and_no_longer() {
-    let Rotated { world, node, held, .. } = rotated().await;
+    let Rotated {
+        world, node, held, ..
+    } = rotated().await;
     world.clock.advance(limits::NODE_TICKET_LIFE - 1);
     node.issue(&world, &held, |_| {}).await.unwrap();
     world.clock.advance(1);
-    assert_eq!(refusal(node.issue(&world, &held, |body| body.expires = body.expires.plus(1)).await), Refusal::TicketExpired);
+    assert_eq!(
+        refusal(
+            node.issue(&world, &held, |body| body.expires = body.expires.plus(1))
+                .await
+        ),
+        Refusal::TicketExpired
+    );
 }

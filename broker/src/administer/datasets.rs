@@ -19,7 +19,12 @@ pub fn keys_of(record: &DatasetRecord) -> Vec<(Thumbprint, KeyRole)> {
         (record.tls_key.thumbprint(), KeyRole::ServerTls),
         (record.server_key.thumbprint(), KeyRole::ServerSigning),
     ];
-    all.extend(record.producers.iter().map(|key| (key.thumbprint(), KeyRole::Producer)));
+    all.extend(
+        record
+            .producers
+            .iter()
+            .map(|key| (key.thumbprint(), KeyRole::Producer)),
+    );
     all
 }
 
@@ -38,23 +43,32 @@ pub fn record(
 ) -> Result<Done, Refused> {
     let invalid = |why: &str| opened.refuse(Refusal::Invalid, why);
     if opened.statement().audience() != Audience::Everyone {
-        return Err(invalid("a dataset record is for everyone: nodes and producers verify it again"));
+        return Err(invalid(
+            "a dataset record is for everyone: nodes and producers verify it again",
+        ));
     }
     if !(1..=limits::LONGEST_TICKET_LIFE).contains(&body.max_life) {
-        return Err(invalid("the longest ticket life must be 1 to 86400 seconds"));
+        return Err(invalid(
+            "the longest ticket life must be 1 to 86400 seconds",
+        ));
     }
     if body.max_budget == 0 {
         return Err(invalid("the most DEKs for each ticket must be at least 1"));
     }
     if named.is_some_and(|named| *named != body.dataset) {
-        return Err(opened.refuse(Refusal::Exists, format!("the name {:?} is another dataset's", body.name)));
+        return Err(opened.refuse(
+            Refusal::Exists,
+            format!("the name {:?} is another dataset's", body.name),
+        ));
     }
     if let Some(existing) = existing {
         if existing.record.name != body.name {
             return Err(invalid("a dataset keeps its name"));
         }
         if body.kek_version < existing.record.kek_version {
-            return Err(invalid("this record has an older KEK version than the one that stands"));
+            return Err(invalid(
+                "this record has an older KEK version than the one that stands",
+            ));
         }
     }
     // rule: SIG-4, SIG-5
@@ -64,9 +78,20 @@ pub fn record(
     for ((thumbprint, role), registered) in keys_of(&body).into_iter().zip(uses) {
         match registered {
             Some(registered) if registered.role == role => {}
-            Some(_) => return Err(opened.refuse(Refusal::KeyReused, "a key of this record has another role already")),
+            Some(_) => {
+                return Err(opened.refuse(
+                    Refusal::KeyReused,
+                    "a key of this record has another role already",
+                ));
+            }
             None => {
-                changes.put(keys::key(thumbprint), &KeyUse { role, owner: body.dataset.to_string() });
+                changes.put(
+                    keys::key(thumbprint),
+                    &KeyUse {
+                        role,
+                        owner: body.dataset.to_string(),
+                    },
+                );
             }
         }
     }
@@ -84,7 +109,11 @@ pub fn record(
 /// A dataset in a list.
 #[must_use]
 pub fn row(record: &DatasetRecord) -> DatasetRow {
-    DatasetRow { dataset: record.dataset, name: record.name.clone(), tags: record.tags.clone() }
+    DatasetRow {
+        dataset: record.dataset,
+        name: record.name.clone(),
+        tags: record.tags.clone(),
+    }
 }
 
 /// A dataset for people.

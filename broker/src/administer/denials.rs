@@ -27,7 +27,12 @@ pub fn deny(
     rng: &mut impl CryptoRng,
 ) -> Result<Done, Refused> {
     // rule: DEN-7
-    if body.selector.members().issued_before.is_some_and(|time| time > now.plus(limits::SKEW)) {
+    if body
+        .selector
+        .members()
+        .issued_before
+        .is_some_and(|time| time > now.plus(limits::SKEW))
+    {
         let why = "issued-before lies in the future: such a denial would be forgotten before the tickets that it hits expire";
         return Err(opened.refuse(Refusal::Invalid, why));
     }
@@ -46,14 +51,19 @@ pub(super) fn make(
 ) -> Denied {
     let denial = StoredDenial::after(head, denial);
     let members = denial.denial.selector.members();
-    let mut record = Entry::new(ActId::random(rng), Kind::Denial, entry.time).epoch(denial.epoch).follows(entry.act);
+    let mut record = Entry::new(ActId::random(rng), Kind::Denial, entry.time)
+        .epoch(denial.epoch)
+        .follows(entry.act);
     record.subject = members.node.as_ref().map(ToString::to_string);
     record.launch = members.launch;
     record.dataset = members.dataset;
     record.ticket = members.ticket;
     record.proof = entry.proof;
     changes.record(record);
-    let result = Denied { epoch: denial.epoch, chain: denial.chain };
+    let result = Denied {
+        epoch: denial.epoch,
+        chain: denial.chain,
+    };
     denial.make(changes);
     result
 }

@@ -25,16 +25,27 @@ pub fn create(
     mut changes: Changes,
 ) -> Result<Done, Refused> {
     if existing.is_some() {
-        return Err(opened.refuse(Refusal::Exists, format!("launch {} exists already", terms.launch)));
+        return Err(opened.refuse(
+            Refusal::Exists,
+            format!("launch {} exists already", terms.launch),
+        ));
     }
     // rule: LOG-9
-    terms.check().map_err(|why| opened.refuse(Refusal::Invalid, why))?;
+    terms
+        .check()
+        .map_err(|why| opened.refuse(Refusal::Invalid, why))?;
     if terms.until <= now {
-        return Err(opened.refuse(Refusal::Invalid, format!("the launch's window ended at {}", terms.until)));
+        return Err(opened.refuse(
+            Refusal::Invalid,
+            format!("the launch's window ended at {}", terms.until),
+        ));
     }
     // rule: SIG-4
     if key.is_some() {
-        return Err(opened.refuse(Refusal::KeyReused, "the launch key is registered already: draw a fresh secret"));
+        return Err(opened.refuse(
+            Refusal::KeyReused,
+            "the launch key is registered already: draw a fresh secret",
+        ));
     }
     let record = LaunchRecord {
         statement: opened.bytes().to_vec(),
@@ -47,8 +58,17 @@ pub fn create(
     let id = record.terms.launch;
     changes.put(keys::launch(id), &record);
     let thumbprint = keys::key(record.terms.key.thumbprint());
-    changes.put(thumbprint, &KeyUse { role: KeyRole::Launch, owner: id.to_string() });
-    Ok(Done::new::<LaunchCreate>(changes, &view(&record, Vec::new())))
+    changes.put(
+        thumbprint,
+        &KeyUse {
+            role: KeyRole::Launch,
+            owner: id.to_string(),
+        },
+    );
+    Ok(Done::new::<LaunchCreate>(
+        changes,
+        &view(&record, Vec::new()),
+    ))
 }
 
 /// Closes a launch; with a denial its nodes are out too.
@@ -66,16 +86,27 @@ pub fn close(
     rng: &mut impl CryptoRng,
 ) -> Result<Done, Refused> {
     let Some(found) = launch else {
-        return Err(opened.refuse(Refusal::NotFound, format!("there is no launch {}", body.launch)));
+        return Err(opened.refuse(
+            Refusal::NotFound,
+            format!("there is no launch {}", body.launch),
+        ));
     };
     let mut record = found.clone();
     record.closed = record.closed.or(Some(now));
     changes.put(keys::launch(body.launch), &record);
     let result = if body.deny {
-        let denial = Denial::new(Selector::launch(body.launch), body.reason, opened.statement().digest(), now);
+        let denial = Denial::new(
+            Selector::launch(body.launch),
+            body.reason,
+            opened.statement().digest(),
+            now,
+        );
         denials::make(denial, head, entry, &mut changes, rng)
     } else {
-        Denied { epoch: head.epoch, chain: head.chain }
+        Denied {
+            epoch: head.epoch,
+            chain: head.chain,
+        }
     };
     Ok(Done::new::<LaunchClose>(changes, &result))
 }

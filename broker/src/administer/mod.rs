@@ -12,7 +12,9 @@ use ticket_format::cbor::Encode;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, RequestHash};
 use ticket_format::messages::RequestView;
-use ticket_format::statement::{Act, ActBody, ReceivedStatement, StatementRefusal, VerifiedStatement};
+use ticket_format::statement::{
+    Act, ActBody, ReceivedStatement, StatementRefusal, VerifiedStatement,
+};
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
@@ -34,7 +36,10 @@ pub struct Opened {
 /// Refusals 1 and 70 to 74.
 pub fn open(request: &RequestView<'_>, realm: &Realm, now: Timestamp) -> Result<Opened, Refused> {
     if !request.proofs.is_empty() {
-        return Err(Refused::stranger(Refusal::Malformed, "a statement is signed itself and has no proofs beside it"));
+        return Err(Refused::stranger(
+            Refusal::Malformed,
+            "a statement is signed itself and has no proofs beside it",
+        ));
     }
     // rule: ADM-1, ADM-2
     let verified = ReceivedStatement::parse(request.body)
@@ -46,7 +51,11 @@ pub fn open(request: &RequestView<'_>, realm: &Realm, now: Timestamp) -> Result<
         }
         _ => Refused::stranger(error.refusal(), error),
     })?;
-    Ok(Opened { statement, bytes: request.body.to_vec(), request: RequestHash::of(request.body) })
+    Ok(Opened {
+        statement,
+        bytes: request.body.to_vec(),
+        request: RequestHash::of(request.body),
+    })
 }
 
 impl Opened {
@@ -71,7 +80,10 @@ impl Opened {
     /// The admin who signed first.
     #[must_use]
     pub fn admin(&self) -> String {
-        self.statement.signers().first().map_or_else(String::new, ToString::to_string)
+        self.statement
+            .signers()
+            .first()
+            .map_or_else(String::new, ToString::to_string)
     }
 
     /// The act's body.
@@ -79,7 +91,9 @@ impl Opened {
     /// # Errors
     /// Refusal 70.
     pub fn body<B: ActBody>(&self) -> Result<B, Refused> {
-        self.statement.body().map_err(|error| Refused::proven(error.refusal(), error).of(self.admin()))
+        self.statement
+            .body()
+            .map_err(|error| Refused::proven(error.refusal(), error).of(self.admin()))
     }
 
     /// Refuses this act.
@@ -105,12 +119,25 @@ impl Opened {
     pub fn begin(&self, used: Option<&UsedStatement>) -> Result<Changes, Refused> {
         // rule: ADM-2
         if let Some(used) = used {
-            let same = if used.digest == self.statement.digest() { "this statement" } else { "another statement with this id" };
-            return Err(self.refuse(Refusal::StatementReplayed, format!("{same} was used before")));
+            let same = if used.digest == self.statement.digest() {
+                "this statement"
+            } else {
+                "another statement with this id"
+            };
+            return Err(self.refuse(
+                Refusal::StatementReplayed,
+                format!("{same} was used before"),
+            ));
         }
         let mut changes = Changes::new();
         let key = keys::statement(self.statement.id());
-        changes.put(key, &UsedStatement { digest: self.statement.digest(), expires: self.statement.expires() });
+        changes.put(
+            key,
+            &UsedStatement {
+                digest: self.statement.digest(),
+                expires: self.statement.expires(),
+            },
+        );
         Ok(changes)
     }
 }
@@ -128,7 +155,10 @@ impl Done {
     /// Checks at compile time that the result is the act's own.
     #[must_use]
     pub fn new<B: ActBody>(changes: Changes, result: &B::Result) -> Self {
-        Self { changes, result: result.to_cbor() }
+        Self {
+            changes,
+            result: result.to_cbor(),
+        }
     }
 }
 
@@ -143,7 +173,11 @@ pub fn refused_entries(
     let act = ActId::random(rng);
     let mut entries = vec![opened.entry(act, caller, now).refused(refused.refusal)];
     if refused.refusal == Refusal::StatementReplayed {
-        entries.push(raise(Alarm::StatementReplayed, now, act, rng).subject(opened.admin()).source(caller.address));
+        entries.push(
+            raise(Alarm::StatementReplayed, now, act, rng)
+                .subject(opened.admin())
+                .source(caller.address),
+        );
     }
     entries
 }

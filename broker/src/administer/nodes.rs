@@ -39,12 +39,21 @@ pub fn unfreeze(
         (record.chains, record.previous_chains) = (chains, Vec::new());
     } else if body.node_key == frozen.other_key {
         if key.is_some_and(|key| key.role != KeyRole::Node || key.owner != name) {
-            return Err(opened.refuse(Refusal::KeyReused, "this key has another role or is another node's"));
+            return Err(opened.refuse(
+                Refusal::KeyReused,
+                "this key has another role or is another node's",
+            ));
         }
         match frozen.other_login {
             // Its login, sent again, is answered as a retry (LOG-7).
             Some((login, launch)) => {
-                record.claim = Claim { launch, login, node_key: body.node_key, at: now, ..record.claim };
+                record.claim = Claim {
+                    launch,
+                    login,
+                    node_key: body.node_key,
+                    at: now,
+                    ..record.claim
+                };
                 (record.current, record.previous) = (body.node_key, None);
                 (record.chains, record.previous_chains) = (Vec::new(), Vec::new());
             }
@@ -56,21 +65,36 @@ pub fn unfreeze(
         }
         if key.is_none() {
             let thumbprint = keys::key(body.node_key.thumbprint());
-            changes.put(thumbprint, &KeyUse { role: KeyRole::Node, owner: name });
+            changes.put(
+                thumbprint,
+                &KeyUse {
+                    role: KeyRole::Node,
+                    owner: name,
+                },
+            );
         }
     } else {
-        let why = format!("the key must be {}, or the other holder's: {}", record.current, frozen.other_key);
+        let why = format!(
+            "the key must be {}, or the other holder's: {}",
+            record.current, frozen.other_key
+        );
         return Err(opened.refuse(Refusal::Invalid, why));
     }
     changes.put(keys::node(&body.node), &record);
-    Ok(Done::new::<NodeUnfreeze>(changes, &view(&record, denied, now)))
+    Ok(Done::new::<NodeUnfreeze>(
+        changes,
+        &view(&record, denied, now),
+    ))
 }
 
 /// A node for people.
 #[must_use]
 pub fn view(record: &NodeRecord, denied: Option<&str>, now: Timestamp) -> NodeView {
     let frozen = record.frozen.map(|frozen| {
-        format!("{} at {}; the other holder's key: {}", frozen.alarm, frozen.at, frozen.other_key)
+        format!(
+            "{} at {}; the other holder's key: {}",
+            frozen.alarm, frozen.at, frozen.other_key
+        )
     });
     let (state, reason) = match (denied, frozen) {
         (Some(reason), _) => (NodeState::Denied, reason.chars().take(200).collect()),

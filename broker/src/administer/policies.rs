@@ -24,24 +24,42 @@ pub fn set(
     now: Timestamp,
     mut changes: Changes,
 ) -> Result<(Done, Policy), Refused> {
-    let policy = Policy::parse(&body.text).map_err(|error| opened.refuse(Refusal::Invalid, error))?;
+    let policy =
+        Policy::parse(&body.text).map_err(|error| opened.refuse(Refusal::Invalid, error))?;
     let digest = PolicyDigest(policy.digest());
-    changes.puts.push((keys::POLICY_TEXT.to_owned(), body.text.as_bytes().to_vec()));
+    changes
+        .puts
+        .push((keys::POLICY_TEXT.to_owned(), body.text.as_bytes().to_vec()));
     let parts = opened.bytes().chunks(PART);
     let count = parts.len();
     for (number, part) in parts.enumerate() {
-        changes.puts.push((keys::policy_part(number), part.to_vec()));
+        changes
+            .puts
+            .push((keys::policy_part(number), part.to_vec()));
     }
     let left_over = existing.map_or(0, |found| usize::try_from(found.parts).unwrap_or_default());
-    changes.deletes.extend((count..left_over).map(keys::policy_part));
-    let head = PolicyHead { policy: digest, statement: opened.statement().digest(), set: now, parts: count as u64 };
+    changes
+        .deletes
+        .extend((count..left_over).map(keys::policy_part));
+    let head = PolicyHead {
+        policy: digest,
+        statement: opened.statement().digest(),
+        set: now,
+        parts: count as u64,
+    };
     changes.put(keys::POLICY.to_owned(), &head);
-    Ok((Done::new::<PolicySet>(changes, &PolicyTextSet { digest }), policy))
+    Ok((
+        Done::new::<PolicySet>(changes, &PolicyTextSet { digest }),
+        policy,
+    ))
 }
 
 /// The policy for people; empty when none was set.
 #[must_use]
 pub fn text(policy: Option<&Policy>) -> PolicyText {
     let text = policy.map_or("", Policy::text).to_owned();
-    PolicyText { digest: PolicyDigest::of(text.as_bytes()), text }
+    PolicyText {
+        digest: PolicyDigest::of(text.as_bytes()),
+        text,
+    }
 }

@@ -11,9 +11,9 @@ use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::statement::denials::DENIAL_ROWS;
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    Act, DatasetList, DatasetPage, DatasetRecord, DatasetShow, DenialPage, DenyBody, DenyList, LaunchClose, LaunchCreate,
-    LaunchList, LaunchPage, LaunchShow, LaunchView, NodeList, NodePage, NodeShow, NodeUnfreeze, NodeView, PolicySet, Role, Status,
-    TicketShow, TicketView,
+    Act, DatasetList, DatasetPage, DatasetRecord, DatasetShow, DenialPage, DenyBody, DenyList,
+    LaunchClose, LaunchCreate, LaunchList, LaunchPage, LaunchShow, LaunchView, NodeList, NodePage,
+    NodeShow, NodeUnfreeze, NodeView, PolicySet, Role, Status, TicketShow, TicketView,
 };
 use ticket_format::time::Timestamp;
 
@@ -24,19 +24,29 @@ use crate::administer::policies;
 use crate::administer::{self, Done, Opened, datasets, denials, launches, nodes};
 use crate::feed::Chain;
 use crate::realm::Caller;
-use crate::state::{Changes, DatasetEntry, LaunchRecord, NodeRecord, PolicyHead, UsedStatement, keys};
+use crate::state::{
+    Changes, DatasetEntry, LaunchRecord, NodeRecord, PolicyHead, UsedStatement, keys,
+};
 
 impl Broker {
-    pub(super) async fn administer(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+    pub(super) async fn administer(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+    ) -> Result<Answer, Failed> {
         let now = self.time.now()?;
         let opened = administer::open(request, &self.realm, now)?;
         let performed = self
             .settle(|| async {
                 let mut reads = self.directory.reads();
-                let used = reads.get::<UsedStatement>(&keys::statement(opened.statement().id())).await?;
+                let used = reads
+                    .get::<UsedStatement>(&keys::statement(opened.statement().id()))
+                    .await?;
                 let changes = opened.begin(used.as_ref())?;
                 let entry = opened.entry(ActId::random(&mut self.rng()), caller, now);
-                let (mut done, entry) = self.perform(&opened, entry, changes, &mut reads, now).await?;
+                let (mut done, entry) = self
+                    .perform(&opened, entry, changes, &mut reads, now)
+                    .await?;
                 done.changes.entries.insert(0, entry);
                 Ok((reads.seen(), done.changes, done.result))
             })
@@ -44,7 +54,9 @@ impl Broker {
         let (receipt, result) = match performed {
             Ok(performed) => performed,
             Err(Failed::Unrecorded(refused)) if refused.proven => {
-                for entry in administer::refused_entries(&opened, &refused, caller, now, &mut self.rng()) {
+                for entry in
+                    administer::refused_entries(&opened, &refused, caller, now, &mut self.rng())
+                {
                     self.audit.append(&entry).await.map_err(Failed::Recorded)?;
                 }
                 return Err(Failed::Recorded(refused));
@@ -53,7 +65,10 @@ impl Broker {
         };
         self.follow_up(&opened).await?;
         tracing::info!(exchange = "administer", what = opened.act().name(), admin = %opened.admin(), entry = receipt.index, "done");
-        Ok(Answer::done(Verb::Administer, &AdministerAnswer { result, receipt }))
+        Ok(Answer::done(
+            Verb::Administer,
+            &AdministerAnswer { result, receipt },
+        ))
     }
 
     /// Takes into memory what an act changed.
@@ -62,7 +77,10 @@ impl Broker {
             Act::PolicySet => self.load_policy().await,
             Act::DatasetRecord => {
                 let record = opened.body::<DatasetRecord>()?;
-                let stored = self.directory.get::<DatasetEntry>(&keys::dataset(record.dataset)).await?;
+                let stored = self
+                    .directory
+                    .get::<DatasetEntry>(&keys::dataset(record.dataset))
+                    .await?;
                 match stored {
                     Some(stored) => self.load_dataset(&stored).await,
                     None => Ok(()),
@@ -87,49 +105,102 @@ impl Broker {
                 let entry = entry.launch(body.launch);
                 let existing = reads.get(&keys::launch(body.launch)).await?;
                 let key = reads.key(body.key.thumbprint()).await?;
-                (launches::create(opened, body, existing.as_ref(), key.as_ref(), now, changes)?, entry)
+                (
+                    launches::create(opened, body, existing.as_ref(), key.as_ref(), now, changes)?,
+                    entry,
+                )
             }
             Act::LaunchClose => {
                 let body = opened.body::<LaunchClose>()?;
                 let entry = entry.launch(body.launch);
                 let head = self.head(reads).await?;
                 let launch = reads.get(&keys::launch(body.launch)).await?;
-                (launches::close(opened, body, launch.as_ref(), head, &entry, now, changes, rng)?, entry)
+                (
+                    launches::close(
+                        opened,
+                        body,
+                        launch.as_ref(),
+                        head,
+                        &entry,
+                        now,
+                        changes,
+                        rng,
+                    )?,
+                    entry,
+                )
             }
             Act::PolicySet => {
                 let body = opened.body::<PolicySet>()?;
                 let existing = reads.get::<PolicyHead>(keys::POLICY).await?;
                 let (done, policy) = policies::set(opened, &body, existing.as_ref(), now, changes)?;
-                (done, entry.policy(ticket_format::ids::PolicyDigest(policy.digest())))
+                (
+                    done,
+                    entry.policy(ticket_format::ids::PolicyDigest(policy.digest())),
+                )
             }
             Act::DatasetRecord => {
                 let body = opened.body::<DatasetRecord>()?;
                 let entry = entry.dataset(body.dataset);
-                let existing = reads.get::<DatasetEntry>(&keys::dataset(body.dataset)).await?;
-                let named = reads.get::<DatasetId>(&keys::dataset_name(&body.name)).await?;
+                let existing = reads
+                    .get::<DatasetEntry>(&keys::dataset(body.dataset))
+                    .await?;
+                let named = reads
+                    .get::<DatasetId>(&keys::dataset_name(&body.name))
+                    .await?;
                 let mut uses = Vec::new();
                 for (thumbprint, _) in datasets::keys_of(&body) {
                     uses.push(reads.key(thumbprint).await?);
                 }
-                (datasets::record(opened, body, existing.as_ref(), named.as_ref(), &uses, now, changes)?, entry)
+                (
+                    datasets::record(
+                        opened,
+                        body,
+                        existing.as_ref(),
+                        named.as_ref(),
+                        &uses,
+                        now,
+                        changes,
+                    )?,
+                    entry,
+                )
             }
             Act::NodeUnfreeze => {
                 let body = opened.body::<NodeUnfreeze>()?;
                 let node = reads.get::<NodeRecord>(&keys::node(&body.node)).await?;
                 let key = reads.key(body.node_key.thumbprint()).await?;
                 let denied = node.as_ref().and_then(|node| self.denied(node, now));
-                (nodes::unfreeze(opened, &body, node.as_ref(), key.as_ref(), denied.as_deref(), now, changes)?, entry)
+                (
+                    nodes::unfreeze(
+                        opened,
+                        &body,
+                        node.as_ref(),
+                        key.as_ref(),
+                        denied.as_deref(),
+                        now,
+                        changes,
+                    )?,
+                    entry,
+                )
             }
             Act::Deny => {
                 let body = opened.body::<DenyBody>()?;
                 let head = self.head(reads).await?;
-                (denials::deny(opened, body, head, &entry, now, changes, rng)?, entry)
+                (
+                    denials::deny(opened, body, head, &entry, now, changes, rng)?,
+                    entry,
+                )
             }
             Act::DatasetCreate | Act::DatasetPolicySet | Act::ProducerAdd => {
                 let why = format!("{} is an act for a key server", opened.act());
                 return Err(opened.refuse(Refusal::StatementMalformed, why));
             }
-            _ => (Done { changes, result: self.show(opened, now).await? }, entry),
+            _ => (
+                Done {
+                    changes,
+                    result: self.show(opened, now).await?,
+                },
+                entry,
+            ),
         })
     }
 
@@ -138,13 +209,20 @@ impl Broker {
         Ok(match opened.act() {
             Act::LaunchShow => {
                 let id = opened.body::<LaunchShow>()?.launch;
-                let launch = self.directory.get::<LaunchRecord>(&keys::launch(id)).await?;
-                let launch = launch.ok_or_else(|| opened.refuse(Refusal::NotFound, format!("there is no launch {id}")))?;
+                let launch = self
+                    .directory
+                    .get::<LaunchRecord>(&keys::launch(id))
+                    .await?;
+                let launch = launch.ok_or_else(|| {
+                    opened.refuse(Refusal::NotFound, format!("there is no launch {id}"))
+                })?;
                 self.launch_view(&launch).await?.to_cbor()
             }
             Act::LaunchList => {
                 let page = opened.body::<LaunchList>()?;
-                let (rows, more) = self.rows::<LaunchRecord>(keys::LAUNCHES, &page.after, page.rows).await?;
+                let (rows, more) = self
+                    .rows::<LaunchRecord>(keys::LAUNCHES, &page.after, page.rows)
+                    .await?;
                 let mut views = Vec::new();
                 for launch in &rows {
                     views.push(self.launch_view(launch).await?);
@@ -155,31 +233,62 @@ impl Broker {
             Act::DatasetShow => {
                 let name = opened.body::<DatasetShow>()?.name;
                 let dataset = self.dataset(&name);
-                let dataset = dataset.ok_or_else(|| opened.refuse(Refusal::NotFound, format!("there is no dataset {name:?}")))?;
+                let dataset = dataset.ok_or_else(|| {
+                    opened.refuse(Refusal::NotFound, format!("there is no dataset {name:?}"))
+                })?;
                 datasets::view(&dataset).to_cbor()
             }
             Act::DatasetList => {
                 let page = opened.body::<DatasetList>()?;
-                let (rows, more) = self.datasets(&page.after, usize::try_from(page.rows).unwrap_or(usize::MAX));
-                DatasetPage { rows: rows.iter().map(|dataset| datasets::row(&dataset.record)).collect(), more }.to_cbor()
+                let (rows, more) = self.datasets(
+                    &page.after,
+                    usize::try_from(page.rows).unwrap_or(usize::MAX),
+                );
+                DatasetPage {
+                    rows: rows
+                        .iter()
+                        .map(|dataset| datasets::row(&dataset.record))
+                        .collect(),
+                    more,
+                }
+                .to_cbor()
             }
             Act::NodeShow => {
                 let node = opened.body::<NodeShow>()?.node;
                 let record = self.directory.get::<NodeRecord>(&keys::node(&node)).await?;
-                let record = record.ok_or_else(|| opened.refuse(Refusal::NotFound, format!("there is no node {node}")))?;
+                let record = record.ok_or_else(|| {
+                    opened.refuse(Refusal::NotFound, format!("there is no node {node}"))
+                })?;
                 self.node_view(&record, now).to_cbor()
             }
             Act::NodeList => {
                 let page = opened.body::<NodeList>()?;
                 let after = page.after.strip_prefix("ec2/").unwrap_or(&page.after);
-                let (rows, more) = self.rows::<NodeRecord>(keys::NODES, after, page.rows).await?;
-                NodePage { rows: rows.iter().map(|record| self.node_view(record, now)).collect(), more }.to_cbor()
+                let (rows, more) = self
+                    .rows::<NodeRecord>(keys::NODES, after, page.rows)
+                    .await?;
+                NodePage {
+                    rows: rows
+                        .iter()
+                        .map(|record| self.node_view(record, now))
+                        .collect(),
+                    more,
+                }
+                .to_cbor()
             }
             Act::DenyList => {
                 let page = opened.body::<DenyList>()?;
-                let most = usize::try_from(page.rows).unwrap_or(DENIAL_ROWS).min(DENIAL_ROWS);
+                let most = usize::try_from(page.rows)
+                    .unwrap_or(DENIAL_ROWS)
+                    .min(DENIAL_ROWS);
                 let (rows, more) = self.denials.list(page.after, most);
-                let rows = rows.into_iter().map(|denial| Numbered { epoch: denial.epoch, denial: denial.bytes }).collect();
+                let rows = rows
+                    .into_iter()
+                    .map(|denial| Numbered {
+                        epoch: denial.epoch,
+                        denial: denial.bytes,
+                    })
+                    .collect();
                 DenialPage { rows, more }.to_cbor()
             }
             Act::Status => {
@@ -189,17 +298,38 @@ impl Broker {
             Act::TicketShow => {
                 let id = opened.body::<TicketShow>()?.ticket;
                 let view = self.ticket_view(id).await?;
-                view.ok_or_else(|| opened.refuse(Refusal::NotFound, format!("there is no ticket {id}")))?.to_cbor()
+                view.ok_or_else(|| {
+                    opened.refuse(Refusal::NotFound, format!("there is no ticket {id}"))
+                })?
+                .to_cbor()
             }
-            act => return Err(opened.refuse(Refusal::StatementMalformed, format!("{act} is no act for a broker"))),
+            act => {
+                return Err(opened.refuse(
+                    Refusal::StatementMalformed,
+                    format!("{act} is no act for a broker"),
+                ));
+            }
         })
     }
 
-    async fn rows<T: Decode>(&self, prefix: &str, after: &str, most: u64) -> Result<(Vec<T>, bool), Refused> {
+    async fn rows<T: Decode>(
+        &self,
+        prefix: &str,
+        after: &str,
+        most: u64,
+    ) -> Result<(Vec<T>, bool), Refused> {
         let after = Some(after).filter(|after| !after.is_empty());
-        let (rows, more) = self.directory.page(prefix, after, usize::try_from(most).unwrap_or(usize::MAX)).await?;
+        let (rows, more) = self
+            .directory
+            .page(prefix, after, usize::try_from(most).unwrap_or(usize::MAX))
+            .await?;
         let rows = rows.iter().map(|(key, value)| {
-            let damaged = |error| Refused::stranger(Refusal::Internal, format!("the record {key} cannot be read: {error}"));
+            let damaged = |error| {
+                Refused::stranger(
+                    Refusal::Internal,
+                    format!("the record {key} cannot be read: {error}"),
+                )
+            };
             T::from_cbor(value, value.len()).map_err(damaged)
         });
         Ok((rows.collect::<Result<_, _>>()?, more))
@@ -208,7 +338,10 @@ impl Broker {
     async fn launch_view(&self, launch: &LaunchRecord) -> Result<LaunchView, Refused> {
         let prefix = keys::launch_uses(launch.terms.launch);
         let (uses, _) = self.directory.page(&prefix, None, 64).await?;
-        let nodes: Vec<NodeId> = uses.iter().filter_map(|(key, _)| key.strip_prefix(&prefix)?.parse().ok()).collect();
+        let nodes: Vec<NodeId> = uses
+            .iter()
+            .filter_map(|(key, _)| key.strip_prefix(&prefix)?.parse().ok())
+            .collect();
         Ok(launches::view(launch, nodes))
     }
 
@@ -224,9 +357,14 @@ impl Broker {
         let head = self.denials.head();
         let (mut holders, mut after, mut more) = (0, None::<String>, true);
         while more {
-            let (rows, next) = self.directory.page(keys::NODES, after.as_deref(), store::MAX_PAGE_ENTRIES).await?;
+            let (rows, next) = self
+                .directory
+                .page(keys::NODES, after.as_deref(), store::MAX_PAGE_ENTRIES)
+                .await?;
             holders += rows.len() as u64;
-            after = rows.last().map(|(key, _)| key.trim_start_matches(keys::NODES).to_owned());
+            after = rows
+                .last()
+                .map(|(key, _)| key.trim_start_matches(keys::NODES).to_owned());
             more = next && after.is_some();
         }
         Ok(Status {
@@ -253,11 +391,20 @@ impl Broker {
             }
         };
         self.audit.replay(seen).await?;
-        let Some(entry) = results.recv().await else { return Ok(None) };
-        let node = entry.subject.as_deref().and_then(|subject| subject.parse::<NodeId>().ok());
-        let (Some(node), Some(launch), Some(expires)) = (node, entry.launch, entry.expires) else { return Ok(None) };
+        let Some(entry) = results.recv().await else {
+            return Ok(None);
+        };
+        let node = entry
+            .subject
+            .as_deref()
+            .and_then(|subject| subject.parse::<NodeId>().ok());
+        let (Some(node), Some(launch), Some(expires)) = (node, entry.launch, entry.expires) else {
+            return Ok(None);
+        };
         let record = self.directory.get::<NodeRecord>(&keys::node(&node)).await?;
-        let image = record.map(|record| record.attributes.image).unwrap_or_default();
+        let image = record
+            .map(|record| record.attributes.image)
+            .unwrap_or_default();
         let facts = ticket_format::denial::TicketFacts {
             ticket: Some(id),
             parent: None,

@@ -27,7 +27,10 @@ fn unwritten(error: audit_log::AppendError) -> Refused {
 
 impl Audit {
     pub(crate) fn new(log: AuditLog) -> Self {
-        Self { log, drained: Mutex::new(Vec::new()) }
+        Self {
+            log,
+            drained: Mutex::new(Vec::new()),
+        }
     }
 
     pub(crate) fn log(&self) -> &AuditLog {
@@ -39,7 +42,11 @@ impl Audit {
         // rule: AUD-1
         let bytes = entry.to_cbor();
         let appended = self.log.append(bytes.clone()).await.map_err(unwritten)?;
-        Ok(Receipt { index: appended.index, chain: appended.chain, entry: bytes })
+        Ok(Receipt {
+            index: appended.index,
+            chain: appended.chain,
+            entry: bytes,
+        })
     }
 
     /// Appends entries that a commit put into the outbox, once each; gives the first one's receipt.
@@ -54,17 +61,32 @@ impl Audit {
     }
 
     async fn append_once(&self, act: ActId, entry: Vec<u8>) -> Result<Receipt, Refused> {
-        let appended = self.log.append_once(act.0, entry.clone()).await.map_err(unwritten)?;
-        self.drained.lock().unwrap_or_else(PoisonError::into_inner).push(keys::outbox(act));
-        Ok(Receipt { index: appended.index, chain: appended.chain, entry })
+        let appended = self
+            .log
+            .append_once(act.0, entry.clone())
+            .await
+            .map_err(unwritten)?;
+        self.drained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(keys::outbox(act));
+        Ok(Receipt {
+            index: appended.index,
+            chain: appended.chain,
+            entry,
+        })
     }
 
     /// Removes outbox keys whose entries stand in the log.
     pub(crate) async fn sweep(&self, directory: &Directory) -> Result<(), Refused> {
-        let drained = std::mem::take(&mut *self.drained.lock().unwrap_or_else(PoisonError::into_inner));
+        let drained =
+            std::mem::take(&mut *self.drained.lock().unwrap_or_else(PoisonError::into_inner));
         let swept = directory.remove(&drained).await;
         if swept.is_err() {
-            self.drained.lock().unwrap_or_else(PoisonError::into_inner).extend(drained);
+            self.drained
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(drained);
         }
         swept
     }
@@ -87,19 +109,31 @@ impl Audit {
     }
 
     /// Calls `seen` with every ticket and denial in the log. Reads the whole log.
-    pub(crate) async fn replay(&self, mut seen: impl FnMut(Entry) + Send + 'static) -> Result<(), Refused> {
+    pub(crate) async fn replay(
+        &self,
+        mut seen: impl FnMut(Entry) + Send + 'static,
+    ) -> Result<(), Refused> {
         let log = self.log.clone();
         let read = tokio::task::spawn_blocking(move || {
             for record in log.read(0) {
                 let record = record.map_err(|error| error.to_string())?;
-                let entry = Entry::from_cbor(&record.entry, limits::ENTRY).map_err(|error| error.to_string())?;
-                if entry.outcome.is_ok() && matches!(entry.kind, Kind::Issue | Kind::Login | Kind::Renew | Kind::Denial) {
+                let entry = Entry::from_cbor(&record.entry, limits::ENTRY)
+                    .map_err(|error| error.to_string())?;
+                if entry.outcome.is_ok()
+                    && matches!(
+                        entry.kind,
+                        Kind::Issue | Kind::Login | Kind::Renew | Kind::Denial
+                    )
+                {
                     seen(entry);
                 }
             }
             Ok::<(), String>(())
         });
-        let read = read.await.map_err(|error| error.to_string()).and_then(|read| read);
+        let read = read
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|read| read);
         read.map_err(|error| Refused::stranger(Refusal::AuditUnavailable, error))
     }
 }

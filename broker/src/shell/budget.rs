@@ -15,7 +15,10 @@ struct Window {
 
 impl Window {
     fn forget(&mut self, before: Timestamp) {
-        while let Some((_, amount)) = self.minutes.pop_front_if(|(minute, _)| *minute < before.seconds() / 60) {
+        while let Some((_, amount)) = self
+            .minutes
+            .pop_front_if(|(minute, _)| *minute < before.seconds() / 60)
+        {
             self.sum = self.sum.saturating_sub(amount);
         }
     }
@@ -39,16 +42,29 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     pub(crate) fn new(window: u64) -> Self {
-        Self { window, granted: DashMap::new() }
+        Self {
+            window,
+            granted: DashMap::new(),
+        }
     }
 
     /// Adds a grant that was recorded earlier.
     pub(crate) fn replay(&self, node: NodeId, dataset: DatasetId, amount: u64, at: Timestamp) {
-        self.granted.entry((node, dataset)).or_default().add(at, amount);
+        self.granted
+            .entry((node, dataset))
+            .or_default()
+            .add(at, amount);
     }
 
     /// Reserves as much of `wanted` as `cap` leaves; none when nothing is left.
-    pub(crate) fn reserve(&self, node: &NodeId, dataset: DatasetId, wanted: u64, cap: u64, now: Timestamp) -> Option<u64> {
+    pub(crate) fn reserve(
+        &self,
+        node: &NodeId,
+        dataset: DatasetId,
+        wanted: u64,
+        cap: u64,
+        now: Timestamp,
+    ) -> Option<u64> {
         // rule: ISS-4
         let mut window = self.granted.entry((node.clone(), dataset)).or_default();
         window.forget(now.minus(self.window));
@@ -86,16 +102,33 @@ mod tests {
     #[test]
     fn a_nodes_tickets_share_one_budget_that_comes_back_with_time() {
         // rule: ISS-4
-        let node: NodeId = "ec2/123456789012/eu-west-1/i-0123456789abcdef0".parse().unwrap();
+        let node: NodeId = "ec2/123456789012/eu-west-1/i-0123456789abcdef0"
+            .parse()
+            .unwrap();
         let (dataset, budgets) = (DatasetId([1; 16]), Budgets::new(3_600));
         let at = Timestamp::from_seconds;
-        assert_eq!(budgets.reserve(&node, dataset, 60, 100, at(6_000)), Some(60));
-        assert_eq!(budgets.reserve(&node, dataset, 60, 100, at(6_600)), Some(40));
+        assert_eq!(
+            budgets.reserve(&node, dataset, 60, 100, at(6_000)),
+            Some(60)
+        );
+        assert_eq!(
+            budgets.reserve(&node, dataset, 60, 100, at(6_600)),
+            Some(40)
+        );
         assert_eq!(budgets.reserve(&node, dataset, 1, 100, at(6_600)), None);
-        assert_eq!(budgets.reserve(&node, DatasetId([2; 16]), 1, 100, at(6_600)), Some(1));
+        assert_eq!(
+            budgets.reserve(&node, DatasetId([2; 16]), 1, 100, at(6_600)),
+            Some(1)
+        );
         budgets.release(&node, dataset, 40);
-        assert_eq!(budgets.reserve(&node, dataset, 50, 100, at(6_660)), Some(40));
-        assert_eq!(budgets.reserve(&node, dataset, 100, 100, at(6_000 + 3_660)), Some(60));
+        assert_eq!(
+            budgets.reserve(&node, dataset, 50, 100, at(6_660)),
+            Some(40)
+        );
+        assert_eq!(
+            budgets.reserve(&node, dataset, 100, 100, at(6_000 + 3_660)),
+            Some(60)
+        );
         budgets.prune(at(20_000));
         assert!(budgets.granted.is_empty());
     }

@@ -31,7 +31,13 @@ use crate::realm::Realm;
 #[command(name = "postern-broker", version, about, max_term_width = 100)]
 pub struct Cli {
     /// How to log to stderr.
-    #[arg(long, value_enum, default_value = "text", global = true, env = "POSTERN_LOG_FORMAT")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        global = true,
+        env = "POSTERN_LOG_FORMAT"
+    )]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
@@ -125,7 +131,9 @@ pub fn main() -> ExitCode {
 fn logging(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().init(),
@@ -147,14 +155,21 @@ fn run(command: Command) -> Result<(), Report> {
         Command::Init(init) => make(*init),
         Command::CheckConfig(at) => {
             let (checked, secrets) = open_config(&at.config)?;
-            say(&format!("ok: realm {}, tls-key {}", checked.config.realm, secrets.tls.public()));
+            say(&format!(
+                "ok: realm {}, tls-key {}",
+                checked.config.realm,
+                secrets.tls.public()
+            ));
             Ok(())
         }
         Command::Status(at) => status(&at.config),
         Command::Run { at, ready_file } => {
             let (checked, secrets) = open_config(&at.config)?;
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| failed(exit::LOCAL, "the broker cannot start")(&error))?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build();
+            let runtime =
+                runtime.map_err(|error| failed(exit::LOCAL, "the broker cannot start")(&error))?;
             runtime.block_on(serve(checked, secrets, ready_file))
         }
     }
@@ -164,30 +179,55 @@ fn make(args: Init) -> Result<(), Report> {
     let usage = |why: String| Report::new(exit::USAGE, "init cannot make this broker").why(why);
     let mut admins: Vec<AdminKey> = Vec::new();
     for text in &args.admins {
-        admins.push(text.parse().map_err(|_| usage(format!("--admin {text:?} is no Ed25519 public key in 64 hexadecimal digits")))?);
+        admins.push(text.parse().map_err(|_| {
+            usage(format!(
+                "--admin {text:?} is no Ed25519 public key in 64 hexadecimal digits"
+            ))
+        })?);
     }
     if args.realm.is_empty() || args.realm.len() > ticket_format::limits::NAME {
         return Err(usage("--realm must have 1 to 128 bytes".to_owned()));
     }
-    let RootSource { root_credential, root_passphrase_file, new_root_credential } = args.root;
+    let RootSource {
+        root_credential,
+        root_passphrase_file,
+        new_root_credential,
+    } = args.root;
     let plan = Plan {
-        addresses: if args.addresses.is_empty() { vec![args.listen.to_string()] } else { args.addresses },
+        addresses: if args.addresses.is_empty() {
+            vec![args.listen.to_string()]
+        } else {
+            args.addresses
+        },
         dir: args.dir,
         realm: args.realm,
         listen: args.listen,
         admins,
-        root: RootKeyConfig { credential: root_credential.or_else(|| new_root_credential.clone()), passphrase_file: root_passphrase_file },
+        root: RootKeyConfig {
+            credential: root_credential.or_else(|| new_root_credential.clone()),
+            passphrase_file: root_passphrase_file,
+        },
         new_credential: new_root_credential,
         metrics: args.metrics_listen,
     };
     let keys = init(&plan).map_err(|error| {
         let exists = error.to_string().contains("exists already");
-        let report = failed(if exists { exit::CONFLICT } else { exit::LOCAL }, "no broker was made")(&error);
+        let report = failed(
+            if exists { exit::CONFLICT } else { exit::LOCAL },
+            "no broker was made",
+        )(&error);
         report.next("give a new directory, or remove what is left there of an earlier attempt")
     })?;
-    say(&format!("broker of realm {} made in {}", keys.realm, plan.dir.display()));
+    say(&format!(
+        "broker of realm {} made in {}",
+        keys.realm,
+        plan.dir.display()
+    ));
     say(&format!("tls-key {}", keys.tls_key));
-    say(&format!("next: postern-broker run --config {}", plan.dir.join("broker.toml").display()));
+    say(&format!(
+        "next: postern-broker run --config {}",
+        plan.dir.join("broker.toml").display()
+    ));
     Ok(())
 }
 
@@ -195,23 +235,39 @@ fn open_config(path: &Path) -> Result<(Checked, Secrets), Report> {
     let bad = failed(exit::CONFIG, "the configuration cannot be used");
     let checked = Config::read(path).map_err(|error| bad(&error))?;
     let data = &checked.config.data_dir;
-    let root = checked.config.root_key.open(data).map_err(|error| bad(&error))?;
-    let secrets = Secrets::open(data, &root).map_err(|error| bad(&error).next("check [root-key] and data-dir; `init` makes both"))?;
+    let root = checked
+        .config
+        .root_key
+        .open(data)
+        .map_err(|error| bad(&error))?;
+    let secrets = Secrets::open(data, &root)
+        .map_err(|error| bad(&error).next("check [root-key] and data-dir; `init` makes both"))?;
     Ok((checked, secrets))
 }
 
 fn status(path: &Path) -> Result<(), Report> {
     let (checked, secrets) = open_config(path)?;
     let data = &checked.config.data_dir;
-    say(&format!("realm {}, tls-key {}", checked.config.realm, secrets.tls.public()));
+    say(&format!(
+        "realm {}, tls-key {}",
+        checked.config.realm,
+        secrets.tls.public()
+    ));
     match RedbStore::open(data.join("store.redb"), store::Options::default()) {
         Ok(_) => say("store: whole; no broker runs on it"),
         Err(store::OpenError::InUse { .. }) => say("store: in use, so a broker runs"),
         Err(error) => return Err(failed(exit::INTEGRITY, "the store cannot be used")(&error)),
     }
     match audit_log::verify(data.join("audit.log")) {
-        Ok(summary) => say(&format!("audit log: {} entries, each verified", summary.entries)),
-        Err(error) => return Err(failed(exit::INTEGRITY, "the audit log cannot be used")(&error)),
+        Ok(summary) => say(&format!(
+            "audit log: {} entries, each verified",
+            summary.entries
+        )),
+        Err(error) => {
+            return Err(failed(exit::INTEGRITY, "the audit log cannot be used")(
+                &error,
+            ));
+        }
     }
     Ok(())
 }
@@ -220,18 +276,30 @@ fn status(path: &Path) -> Result<(), Report> {
 ///
 /// # Errors
 /// One line: what cannot be used, and what to do.
-pub async fn open(checked: Checked, secrets: Secrets, clock: Arc<dyn Clock>) -> Result<Arc<Broker>, Report> {
+pub async fn open(
+    checked: Checked,
+    secrets: Secrets,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Broker>, Report> {
     let data = checked.config.data_dir.clone();
     let cannot = failed(exit::LOCAL, "the broker cannot start");
     let opened = tokio::task::spawn_blocking(move || {
-        let store = RedbStore::open(data.join("store.redb"), store::Options::default()).map_err(|error| error.to_string())?;
-        let (log, torn) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default()).map_err(|error| error.to_string())?;
+        let store = RedbStore::open(data.join("store.redb"), store::Options::default())
+            .map_err(|error| error.to_string())?;
+        let (log, torn) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default())
+            .map_err(|error| error.to_string())?;
         if let Some(torn) = torn {
-            tracing::warn!(bytes = torn.bytes, "a torn tail of the audit log was cut away; nothing in it was acknowledged");
+            tracing::warn!(
+                bytes = torn.bytes,
+                "a torn tail of the audit log was cut away; nothing in it was acknowledged"
+            );
         }
         Ok::<_, String>((store, log))
     });
-    let (store, log) = opened.await.map_err(|error| cannot(&error))?.map_err(|why| cannot(&why))?;
+    let (store, log) = opened
+        .await
+        .map_err(|error| cannot(&error))?
+        .map_err(|why| cannot(&why))?;
     let store: Arc<dyn Store> = Arc::new(store);
     let Secrets { tls, ticket, feed } = secrets;
     let realm = Realm {
@@ -254,7 +322,11 @@ pub async fn open(checked: Checked, secrets: Secrets, clock: Arc<dyn Clock>) -> 
     })
 }
 
-async fn serve(checked: Checked, secrets: Secrets, ready_file: Option<PathBuf>) -> Result<(), Report> {
+async fn serve(
+    checked: Checked,
+    secrets: Secrets,
+    ready_file: Option<PathBuf>,
+) -> Result<(), Report> {
     let cannot = failed(exit::LOCAL, "the broker cannot start");
     let listen = checked.config.listen;
     let ready_file = ready_file.or_else(|| checked.config.ready_file.clone());
@@ -263,7 +335,8 @@ async fn serve(checked: Checked, secrets: Secrets, ready_file: Option<PathBuf>) 
     // Before the socket: who comes early finds nobody rather than half a broker.
     let mut shutdown = signals().map_err(|error| cannot(&error))?;
     let broker = open(checked, secrets, Arc::new(SystemClock)).await?;
-    let server = Server::bind(listen, &identity, ServerLimits::default()).map_err(|error| cannot(&error))?;
+    let server =
+        Server::bind(listen, &identity, ServerLimits::default()).map_err(|error| cannot(&error))?;
     let address = server.local_addr();
     let (stop, stopped) = watch::channel(false);
     let ended = move || {
@@ -274,15 +347,23 @@ async fn serve(checked: Checked, secrets: Secrets, ready_file: Option<PathBuf>) 
         }
     };
     if let Some(at) = metrics_listen {
-        let listener = TcpListener::bind(at).await.map_err(|error| cannot(&format!("metrics-listen {at}: {error}")))?;
+        let listener = TcpListener::bind(at)
+            .await
+            .map_err(|error| cannot(&format!("metrics-listen {at}: {error}")))?;
         let bound = listener.local_addr().map_err(|error| cannot(&error))?;
         say(&format!("metrics http://{bound}/metrics"));
-        tokio::spawn(http::serve(listener, Arc::clone(&broker), server.metrics(), ended()));
+        tokio::spawn(http::serve(
+            listener,
+            Arc::clone(&broker),
+            server.metrics(),
+            ended(),
+        ));
     }
     let chores = tokio::spawn(net::chores(Arc::clone(&broker), ended()));
     say(&format!("listening {address}"));
     if let Some(path) = ready_file {
-        files::write_private(&path, format!("{address}\n").as_bytes()).map_err(|error| cannot(&error))?;
+        files::write_private(&path, format!("{address}\n").as_bytes())
+            .map_err(|error| cannot(&error))?;
     }
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -313,7 +394,10 @@ struct Signals {
 
 fn signals() -> std::io::Result<Signals> {
     use tokio::signal::unix::{SignalKind, signal};
-    Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    Ok(Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    })
 }
 
 impl Signals {

@@ -24,7 +24,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_seconds(since.as_secs())
     }
 
@@ -74,14 +76,18 @@ pub(crate) struct Timekeeper {
 
 impl Timekeeper {
     pub(crate) fn new(clock: Arc<dyn Clock>, latest: Timestamp) -> Self {
-        Self { clock, latest: AtomicU64::new(latest.seconds()) }
+        Self {
+            clock,
+            latest: AtomicU64::new(latest.seconds()),
+        }
     }
 
     /// Now, or refusal 63 when the clock reads more than the skew before the latest time seen.
     pub(crate) fn now(&self) -> Result<Timestamp, Refused> {
         // rule: TIM-1
         let read = self.clock.now();
-        let latest = Timestamp::from_seconds(self.latest.fetch_max(read.seconds(), Ordering::SeqCst));
+        let latest =
+            Timestamp::from_seconds(self.latest.fetch_max(read.seconds(), Ordering::SeqCst));
         if read.plus(limits::SKEW) < latest {
             let why = format!("the clock reads {read}, but {latest} was seen before");
             return Err(Refused::stranger(Refusal::Clock, why));

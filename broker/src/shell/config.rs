@@ -100,7 +100,12 @@ impl Config {
         let mut config: Self = store::config::read(path)?;
         let base = path.parent().unwrap_or(Path::new("."));
         let root = &mut config.root_key;
-        let optional = [&mut root.credential, &mut root.passphrase_file, &mut config.region_keys_dir, &mut config.ready_file];
+        let optional = [
+            &mut root.credential,
+            &mut root.passphrase_file,
+            &mut config.region_keys_dir,
+            &mut config.ready_file,
+        ];
         for path in optional.into_iter().flatten().chain([&mut config.data_dir]) {
             *path = base.join(&*path);
         }
@@ -112,21 +117,34 @@ impl Config {
             return Err(Fault::Value("realm must have 1 to 128 bytes".to_owned()));
         }
         if !(1..=ADMINS).contains(&self.admins.len()) {
-            return Err(Fault::Value(format!("admins must name 1 to {ADMINS} keys, or nobody could administer the broker")));
+            return Err(Fault::Value(format!(
+                "admins must name 1 to {ADMINS} keys, or nobody could administer the broker"
+            )));
         }
         let mut admins: Vec<AdminKey> = Vec::new();
         for text in &self.admins {
-            let key = text.parse().map_err(|_| Fault::Value(format!("admins: {text:?} is no Ed25519 public key in 64 hexadecimal digits")))?;
+            let key = text.parse().map_err(|_| {
+                Fault::Value(format!(
+                    "admins: {text:?} is no Ed25519 public key in 64 hexadecimal digits"
+                ))
+            })?;
             if admins.contains(&key) {
                 return Err(Fault::Value(format!("admins: {text} stands there twice")));
             }
             admins.push(key);
         }
         if self.root_key.credential.is_some() == self.root_key.passphrase_file.is_some() {
-            return Err(Fault::Value("[root-key] needs exactly one of credential and passphrase-file".to_owned()));
+            return Err(Fault::Value(
+                "[root-key] needs exactly one of credential and passphrase-file".to_owned(),
+            ));
         }
-        if let Some(metrics) = self.metrics_listen.filter(|address| !address.ip().is_loopback()) {
-            return Err(Fault::Value(format!("metrics-listen: {metrics} is not a loopback address; the page has no access control")));
+        if let Some(metrics) = self
+            .metrics_listen
+            .filter(|address| !address.ip().is_loopback())
+        {
+            return Err(Fault::Value(format!(
+                "metrics-listen: {metrics} is not a loopback address; the page has no access control"
+            )));
         }
         let regions = match &self.region_keys_dir {
             Some(dir) => region_keys(dir)?,
@@ -134,25 +152,50 @@ impl Config {
         };
         let defaults = Limits::default();
         let limits = Limits {
-            logins_per_second: self.limits.logins_per_second.unwrap_or(defaults.logins_per_second),
+            logins_per_second: self
+                .limits
+                .logins_per_second
+                .unwrap_or(defaults.logins_per_second),
             login_burst: self.limits.login_burst.unwrap_or(defaults.login_burst),
-            budget_window: self.limits.budget_window_hours.map_or(defaults.budget_window, |hours| u64::from(hours.get()) * 3_600),
-            budget_tickets: self.limits.budget_tickets.map_or(defaults.budget_tickets, |tickets| tickets.get().into()),
+            budget_window: self
+                .limits
+                .budget_window_hours
+                .map_or(defaults.budget_window, |hours| {
+                    u64::from(hours.get()) * 3_600
+                }),
+            budget_tickets: self
+                .limits
+                .budget_tickets
+                .map_or(defaults.budget_tickets, |tickets| tickets.get().into()),
         };
-        Ok(Checked { config: self, admins, regions, limits })
+        Ok(Checked {
+            config: self,
+            admins,
+            regions,
+            limits,
+        })
     }
 }
 
 /// Reads every `<region>.pem` of a directory.
 fn region_keys(dir: &Path) -> Result<RegionKeys, Fault> {
-    let unreadable = |source| Fault::File(FileError::Io { path: dir.to_owned(), source });
+    let unreadable = |source| {
+        Fault::File(FileError::Io {
+            path: dir.to_owned(),
+            source,
+        })
+    };
     let mut pems = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_some_and(|extension| extension == "pem") {
             let text = String::from_utf8(files::read_bounded(&path, PEM)?)
                 .map_err(|_| Fault::Value(format!("{} is not text", path.display())))?;
-            let region = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let region = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             pems.push((region, text));
         }
     }

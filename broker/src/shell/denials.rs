@@ -27,9 +27,20 @@ pub(crate) struct Denials {
 
 impl State {
     fn new(head: FeedHead, current: Vec<StoredDenial>, lasting: Vec<StoredDenial>) -> Self {
-        let mut state = Self { head, current: BTreeMap::new(), lasting: BTreeMap::new(), set: DenialSet::new() };
-        lasting.into_iter().chain(current.iter().cloned()).for_each(|denial| state.enter(&denial));
-        state.current = current.into_iter().map(|denial| (denial.epoch, denial)).collect();
+        let mut state = Self {
+            head,
+            current: BTreeMap::new(),
+            lasting: BTreeMap::new(),
+            set: DenialSet::new(),
+        };
+        lasting
+            .into_iter()
+            .chain(current.iter().cloned())
+            .for_each(|denial| state.enter(&denial));
+        state.current = current
+            .into_iter()
+            .map(|denial| (denial.epoch, denial))
+            .collect();
         state
     }
 
@@ -37,7 +48,10 @@ impl State {
         let mut denial = stored.denial.clone();
         if stored.lasts() {
             // rule: DEN-7
-            denial = Denial { forget: Timestamp::from_seconds(u64::MAX), ..denial };
+            denial = Denial {
+                forget: Timestamp::from_seconds(u64::MAX),
+                ..denial
+            };
             self.lasting.insert(stored.epoch, stored.clone());
         }
         // Four thousand million denials would not have fitted in memory.
@@ -46,8 +60,15 @@ impl State {
 }
 
 impl Denials {
-    pub(crate) fn new(head: FeedHead, current: Vec<StoredDenial>, lasting: Vec<StoredDenial>) -> Self {
-        Self { state: RwLock::new(State::new(head, current, lasting)), epoch: watch::Sender::new(head.epoch) }
+    pub(crate) fn new(
+        head: FeedHead,
+        current: Vec<StoredDenial>,
+        lasting: Vec<StoredDenial>,
+    ) -> Self {
+        Self {
+            state: RwLock::new(State::new(head, current, lasting)),
+            epoch: watch::Sender::new(head.epoch),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -59,7 +80,12 @@ impl Denials {
     }
 
     /// Puts what the store holds in place of everything.
-    pub(crate) fn reload(&self, head: FeedHead, current: Vec<StoredDenial>, lasting: Vec<StoredDenial>) {
+    pub(crate) fn reload(
+        &self,
+        head: FeedHead,
+        current: Vec<StoredDenial>,
+        lasting: Vec<StoredDenial>,
+    ) {
         let mut state = self.write();
         if head.epoch >= state.head.epoch {
             *state = State::new(head, current, lasting);
@@ -79,7 +105,11 @@ impl Denials {
             state.current.insert(denial.epoch, denial.clone());
         }
         // Commits may be heard of out of order; the head moves over what is whole.
-        while let Some(next) = state.current.get(&state.head.epoch.saturating_add(1)).map(StoredDenial::head) {
+        while let Some(next) = state
+            .current
+            .get(&state.head.epoch.saturating_add(1))
+            .map(StoredDenial::head)
+        {
             state.head = next;
         }
         drop(state);
@@ -88,7 +118,8 @@ impl Denials {
 
     fn wake(&self) {
         let epoch = self.read().head.epoch;
-        self.epoch.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
+        self.epoch
+            .send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
     /// Tells of new epochs.
@@ -100,7 +131,10 @@ impl Denials {
     pub(crate) fn check(&self, facts: &TicketFacts<'_>) -> Option<String> {
         let state = self.read();
         let hit = state.set.check(facts)?;
-        let stored = state.lasting.get(&hit.epoch).or_else(|| state.current.get(&hit.epoch));
+        let stored = state
+            .lasting
+            .get(&hit.epoch)
+            .or_else(|| state.current.get(&hit.epoch));
         Some(stored.map_or_else(String::new, |stored| stored.denial.reason.clone()))
     }
 
@@ -108,7 +142,12 @@ impl Denials {
     pub(crate) fn prune(&self, now: Timestamp) -> Vec<u64> {
         // rule: DEN-7
         let mut state = self.write();
-        let over: Vec<u64> = state.current.values().take_while(|stored| stored.denial.forget <= now).map(|stored| stored.epoch).collect();
+        let over: Vec<u64> = state
+            .current
+            .values()
+            .take_while(|stored| stored.denial.forget <= now)
+            .map(|stored| stored.epoch)
+            .collect();
         if let Some(last) = over.last() {
             state.current = state.current.split_off(&last.saturating_add(1));
             state.set.prune(now);
@@ -120,8 +159,17 @@ impl Denials {
     pub(crate) fn list(&self, after: u64, most: usize) -> (Vec<StoredDenial>, bool) {
         let state = self.read();
         let from = after.saturating_add(1);
-        let mut all: BTreeMap<u64, &StoredDenial> = state.lasting.range(from..).map(|(epoch, stored)| (*epoch, stored)).collect();
-        all.extend(state.current.range(from..).map(|(epoch, stored)| (*epoch, stored)));
+        let mut all: BTreeMap<u64, &StoredDenial> = state
+            .lasting
+            .range(from..)
+            .map(|(epoch, stored)| (*epoch, stored))
+            .collect();
+        all.extend(
+            state
+                .current
+                .range(from..)
+                .map(|(epoch, stored)| (*epoch, stored)),
+        );
         let more = all.len() > most;
         (all.into_values().take(most).cloned().collect(), more)
     }
@@ -144,6 +192,11 @@ impl Chain for Denials {
         if epoch >= to {
             return Vec::new();
         }
-        state.current.range(epoch.saturating_add(1)..=to).map(|(_, stored)| stored.clone()).take(most).collect()
+        state
+            .current
+            .range(epoch.saturating_add(1)..=to)
+            .map(|(_, stored)| stored.clone())
+            .take(most)
+            .collect()
     }
 }

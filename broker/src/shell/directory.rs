@@ -32,17 +32,26 @@ pub(crate) fn unavailable(error: store::Error) -> Refused {
 }
 
 fn damaged(key: &str, error: impl std::fmt::Display) -> Refused {
-    Refused::stranger(Refusal::Internal, format!("the record {key} cannot be read: {error}"))
+    Refused::stranger(
+        Refusal::Internal,
+        format!("the record {key} cannot be read: {error}"),
+    )
 }
 
 impl Directory {
     pub(crate) fn new(store: Arc<dyn Store>, own: Vec<Thumbprint>) -> Self {
-        Self { store, own: Arc::new(own) }
+        Self {
+            store,
+            own: Arc::new(own),
+        }
     }
 
     /// Starts gathering.
     pub(crate) fn reads(&self) -> Reads<'_> {
-        Reads { directory: self, seen: Vec::new() }
+        Reads {
+            directory: self,
+            seen: Vec::new(),
+        }
     }
 
     pub(crate) async fn get<T: Decode>(&self, key: &str) -> Result<Option<T>, Refused> {
@@ -54,10 +63,17 @@ impl Directory {
         let mut range = KeyRange::prefix(prefix);
         let mut records = Vec::new();
         loop {
-            let page = self.store.range(range.clone(), MAX_PAGE_ENTRIES).await.map_err(unavailable)?;
+            let page = self
+                .store
+                .range(range.clone(), MAX_PAGE_ENTRIES)
+                .await
+                .map_err(unavailable)?;
             for (key, entry) in &page.entries {
                 let name = String::from_utf8_lossy(key);
-                records.push(T::from_cbor(&entry.value, MAX_VALUE_BYTES).map_err(|error| damaged(&name, error))?);
+                records.push(
+                    T::from_cbor(&entry.value, MAX_VALUE_BYTES)
+                        .map_err(|error| damaged(&name, error))?,
+                );
             }
             match page.entries.last() {
                 Some((last, _)) if page.more => range = range.after(last),
@@ -67,18 +83,36 @@ impl Directory {
     }
 
     /// Keys and values under a prefix after a key, at most so many; and whether there are more.
-    pub(crate) async fn page(&self, prefix: &str, after: Option<&str>, most: usize) -> Result<(Vec<(String, Vec<u8>)>, bool), Refused> {
+    pub(crate) async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<(Vec<(String, Vec<u8>)>, bool), Refused> {
         let mut range = KeyRange::prefix(prefix);
         if let Some(after) = after {
             range = range.after(format!("{prefix}{after}").as_bytes());
         }
-        let page = self.store.range(range, most.clamp(1, MAX_PAGE_ENTRIES)).await.map_err(unavailable)?;
+        let page = self
+            .store
+            .range(range, most.clamp(1, MAX_PAGE_ENTRIES))
+            .await
+            .map_err(unavailable)?;
         let rows = page.entries.into_iter();
-        Ok((rows.map(|(key, entry)| (String::from_utf8_lossy(&key).into_owned(), entry.value)).collect(), page.more))
+        Ok((
+            rows.map(|(key, entry)| (String::from_utf8_lossy(&key).into_owned(), entry.value))
+                .collect(),
+            page.more,
+        ))
     }
 
     /// Commits changes with their entries in the outbox (AUD-2), if all that was read still stands.
-    pub(crate) async fn commit(&self, seen: Vec<(String, Option<u64>)>, changes: &Changes, latest: Timestamp) -> Result<Committed, Refused> {
+    pub(crate) async fn commit(
+        &self,
+        seen: Vec<(String, Option<u64>)>,
+        changes: &Changes,
+        latest: Timestamp,
+    ) -> Result<Committed, Refused> {
         let mut transaction = Transaction::new();
         for (key, revision) in seen {
             transaction = match revision {
@@ -107,7 +141,9 @@ impl Directory {
     /// Removes keys; what is gone already is no fault.
     pub(crate) async fn remove(&self, keys: &[String]) -> Result<(), Refused> {
         for keys in keys.chunks(store::MAX_WRITES) {
-            let transaction = keys.iter().fold(Transaction::new(), |all, key| all.delete(key.as_bytes()));
+            let transaction = keys
+                .iter()
+                .fold(Transaction::new(), |all, key| all.delete(key.as_bytes()));
             self.store.commit(transaction).await.map_err(unavailable)?;
         }
         Ok(())
@@ -116,14 +152,21 @@ impl Directory {
     /// Persists the latest time seen (TIM-1).
     pub(crate) async fn keep_time(&self, latest: Timestamp) -> Result<(), Refused> {
         let transaction = Transaction::new().put(keys::TIME, latest.to_cbor());
-        self.store.commit(transaction).await.map(drop).map_err(unavailable)
+        self.store
+            .commit(transaction)
+            .await
+            .map(drop)
+            .map_err(unavailable)
     }
 
     /// Audit entries that wait for the log.
     pub(crate) async fn outbox(&self) -> Result<Vec<(ActId, Vec<u8>)>, Refused> {
         let (rows, _) = self.page(keys::OUTBOX, None, 1_000).await?;
         let parsed = rows.into_iter().map(|(key, entry)| {
-            let act = key.trim_start_matches(keys::OUTBOX).parse::<ActId>().map_err(|error| damaged(&key, error))?;
+            let act = key
+                .trim_start_matches(keys::OUTBOX)
+                .parse::<ActId>()
+                .map_err(|error| damaged(&key, error))?;
             Ok((act, entry))
         });
         parsed.collect()
@@ -143,21 +186,32 @@ pub(crate) struct Reads<'a> {
 impl Reads<'_> {
     /// A record's bytes.
     pub(crate) async fn raw(&mut self, key: &str) -> Result<Option<Vec<u8>>, Refused> {
-        let entry = self.directory.store.get(key.as_bytes()).await.map_err(unavailable)?;
-        self.seen.push((key.to_owned(), entry.as_ref().map(|entry| entry.revision.0)));
+        let entry = self
+            .directory
+            .store
+            .get(key.as_bytes())
+            .await
+            .map_err(unavailable)?;
+        self.seen
+            .push((key.to_owned(), entry.as_ref().map(|entry| entry.revision.0)));
         Ok(entry.map(|entry| entry.value))
     }
 
     /// A record.
     pub(crate) async fn get<T: Decode>(&mut self, key: &str) -> Result<Option<T>, Refused> {
         let value = self.raw(key).await?;
-        value.map(|value| T::from_cbor(&value, MAX_VALUE_BYTES).map_err(|error| damaged(key, error))).transpose()
+        value
+            .map(|value| T::from_cbor(&value, MAX_VALUE_BYTES).map_err(|error| damaged(key, error)))
+            .transpose()
     }
 
     /// Who uses a key.
     pub(crate) async fn key(&mut self, thumbprint: Thumbprint) -> Result<Option<KeyUse>, Refused> {
         if self.directory.own.contains(&thumbprint) {
-            return Ok(Some(KeyUse { role: KeyRole::Broker, owner: "broker".to_owned() }));
+            return Ok(Some(KeyUse {
+                role: KeyRole::Broker,
+                owner: "broker".to_owned(),
+            }));
         }
         self.get(&keys::key(thumbprint)).await
     }

@@ -28,15 +28,30 @@ impl Broker {
     ) -> Option<String> {
         let issued = record.map_or(now, |record| now.max(record.from));
         let (node, image) = (&attributes.node, &attributes.image);
-        self.denials.check(&TicketFacts { ticket: None, parent: None, node, launch, image, dataset: None, issued })
+        self.denials.check(&TicketFacts {
+            ticket: None,
+            parent: None,
+            node,
+            launch,
+            image,
+            dataset: None,
+            issued,
+        })
     }
 
-    pub(super) async fn login(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+    pub(super) async fn login(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+    ) -> Result<Answer, Failed> {
         self.rates.login(caller.address)?;
         let now = self.time.now()?;
         let asked = login::parse(request)?;
         let id = asked.launch();
-        let launch = self.directory.get::<LaunchRecord>(&keys::launch(id)).await?;
+        let launch = self
+            .directory
+            .get::<LaunchRecord>(&keys::launch(id))
+            .await?;
         let proven = login::authenticate(asked, launch.as_ref(), &self.realm, caller)?;
         let identified = login::identify(proven, &self.realm)?;
         let (receipt, result) = self
@@ -44,7 +59,9 @@ impl Broker {
                 let mut reads = self.directory.reads();
                 let head = self.head(&mut reads).await?;
                 let launch = reads.get::<LaunchRecord>(&keys::launch(id)).await?;
-                let launch = launch.ok_or_else(|| Refused::stranger(Refusal::NotAuthenticated, "the launch is gone"))?;
+                let launch = launch.ok_or_else(|| {
+                    Refused::stranger(Refusal::NotAuthenticated, "the launch is gone")
+                })?;
                 let (node, body) = (identified.node(), identified.body());
                 let record = reads.get::<NodeRecord>(&keys::node(node)).await?;
                 let view = login::View {
@@ -56,7 +73,8 @@ impl Broker {
                     proof_key: reads.key(body.proof_key.thumbprint()).await?,
                     head,
                 };
-                let decision = login::decide(&identified, view, &self.realm, caller, now, &mut self.rng());
+                let decision =
+                    login::decide(&identified, view, &self.realm, caller, now, &mut self.rng());
                 Ok((reads.seen(), decision.changes, decision.result))
             })
             .await?;
@@ -65,7 +83,11 @@ impl Broker {
         Ok(Answer::done(Verb::Login, &LoginAnswer { ticket, receipt }))
     }
 
-    pub(super) async fn renew(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+    pub(super) async fn renew(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+    ) -> Result<Answer, Failed> {
         self.rates.login(caller.address)?;
         let now = self.time.now()?;
         let signed = renew::verify(renew::parse(request)?, &self.realm, caller)?;
@@ -76,7 +98,9 @@ impl Broker {
                 let head = self.head(&mut reads).await?;
                 let node = reads.get::<NodeRecord>(&keys::node(&body.node)).await?;
                 let denied = node.as_ref();
-                let denied = denied.and_then(|node| self.node_denied(&node.attributes, node.claim.launch, Some(node), now));
+                let denied = denied.and_then(|node| {
+                    self.node_denied(&node.attributes, node.claim.launch, Some(node), now)
+                });
                 let view = renew::View {
                     node,
                     old_key: reads.key(body.old_key.thumbprint()).await?,
@@ -85,7 +109,8 @@ impl Broker {
                     head,
                     denied,
                 };
-                let decision = renew::decide(&signed, view, &self.realm, caller, now, &mut self.rng())?;
+                let decision =
+                    renew::decide(&signed, view, &self.realm, caller, now, &mut self.rng())?;
                 Ok((reads.seen(), decision.changes, decision.result))
             })
             .await?;
@@ -94,7 +119,11 @@ impl Broker {
         Ok(Answer::done(Verb::Renew, &LoginAnswer { ticket, receipt }))
     }
 
-    pub(super) async fn issue(&self, request: &RequestView<'_>, caller: &Caller) -> Result<Answer, Failed> {
+    pub(super) async fn issue(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+    ) -> Result<Answer, Failed> {
         let now = self.time.now()?;
         let held = issue::open(issue::parse(request)?, &self.realm, caller, now)?;
         let epoch = self.denials.head().epoch;
@@ -104,7 +133,11 @@ impl Broker {
         let view = issue::View {
             dataset: dataset.as_deref(),
             policy: policy.as_deref(),
-            proof_key: self.directory.reads().key(held.body().proof_key.thumbprint()).await?,
+            proof_key: self
+                .directory
+                .reads()
+                .key(held.body().proof_key.thumbprint())
+                .await?,
             denied: &|facts| self.denials.check(facts),
         };
         let weighed = match issue::weigh(&held, &view, caller, now) {
@@ -113,9 +146,15 @@ impl Broker {
         };
         let record = weighed.record();
         let cap = record.max_budget.saturating_mul(self.limits.budget_tickets);
-        let Some(budget) = self.budgets.reserve(held.node(), record.dataset, weighed.budget(), cap, now) else {
+        let Some(budget) =
+            self.budgets
+                .reserve(held.node(), record.dataset, weighed.budget(), cap, now)
+        else {
             let hours = self.limits.budget_window / 3_600;
-            let why = format!("this node has had its {cap} DEKs of dataset {:?} within {hours} hours", record.name);
+            let why = format!(
+                "this node has had its {cap} DEKs of dataset {:?} within {hours} hours",
+                record.name
+            );
             let refused = Refused::proven(Refusal::Budget, why).of(held.node());
             return Err(self.refuse(entry, refused).await);
         };
@@ -129,19 +168,30 @@ impl Broker {
         };
         // What was denied while the record was written does not leave.
         if let Err(refused) = self.still_allowed(&held, &view) {
-            let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now).follows(act).subject(held.node());
+            let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now)
+                .follows(act)
+                .subject(held.node());
             return Err(self.refuse(withheld, refused).await);
         }
         self.metrics.dataset_ticket(granted.expires.since(now));
         tracing::info!(exchange = "issue", %act, node = %held.node(), dataset = %record.name, budget, entry = receipt.index, "done");
         let record = weighed.statement().to_vec();
-        Ok(Answer::done(Verb::Issue, &IssueAnswer { ticket: granted.ticket, receipt, record }))
+        Ok(Answer::done(
+            Verb::Issue,
+            &IssueAnswer {
+                ticket: granted.ticket,
+                receipt,
+                record,
+            },
+        ))
     }
 
     fn still_allowed(&self, held: &issue::Held, view: &issue::View<'_>) -> Result<(), Refused> {
         held.still_live(self.time.now()?)?;
         match (view.denied)(&held.facts()) {
-            Some(reason) => Err(Refused::proven(Refusal::Denied, format!("denied: {reason}")).of(held.node())),
+            Some(reason) => {
+                Err(Refused::proven(Refusal::Denied, format!("denied: {reason}")).of(held.node()))
+            }
             None => Ok(()),
         }
     }

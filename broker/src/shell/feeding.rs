@@ -10,7 +10,12 @@ use crate::feed::{self, Chain, Subscription};
 use crate::realm::Caller;
 
 impl Broker {
-    pub(super) async fn feed(&self, request: &RequestView<'_>, caller: &Caller, gone: impl Future<Output = ()> + Send) -> Result<Answer, Failed> {
+    pub(super) async fn feed(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+        gone: impl Future<Output = ()> + Send,
+    ) -> Result<Answer, Failed> {
         let subscription = feed::open(request, &self.realm, caller, |key| self.is_subscriber(key))?;
         self.acknowledge(&subscription);
         let mut news = self.denials.news();
@@ -27,7 +32,13 @@ impl Broker {
             }
         }
         let now = self.time.now()?;
-        Ok(feed::answer(&subscription, &self.denials, &self.realm, caller, now))
+        Ok(feed::answer(
+            &subscription,
+            &self.denials,
+            &self.realm,
+            caller,
+            now,
+        ))
     }
 
     /// Remembers what a subscriber has applied: its signature over the request says so (DEN-3).
@@ -37,11 +48,16 @@ impl Broker {
         let ours = match epoch {
             _ if epoch == head.epoch => head.chain == subscription.chain(),
             _ if epoch > head.epoch => false,
-            _ => self.denials.after(epoch, 1).first().is_some_and(|next| next.before == subscription.chain()),
+            _ => self
+                .denials
+                .after(epoch, 1)
+                .first()
+                .is_some_and(|next| next.before == subscription.chain()),
         };
         if ours {
             let subscriber = subscription.subscriber();
-            self.acknowledged.insert(subscriber.to_bytes(), Acknowledged { epoch });
+            self.acknowledged
+                .insert(subscriber.to_bytes(), Acknowledged { epoch });
             self.metrics.acknowledged(subscriber.to_string(), epoch);
         } else {
             tracing::info!(subscriber = %subscription.subscriber(), epoch, "a subscriber is off our chain; it gets a snapshot");
@@ -51,6 +67,9 @@ impl Broker {
     /// What each subscriber has applied: its signing key and the epoch.
     #[must_use]
     pub fn acknowledgements(&self) -> Vec<([u8; 32], u64)> {
-        self.acknowledged.iter().map(|entry| (*entry.key(), entry.value().epoch)).collect()
+        self.acknowledged
+            .iter()
+            .map(|entry| (*entry.key(), entry.value().epoch))
+            .collect()
     }
 }

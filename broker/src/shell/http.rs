@@ -22,13 +22,21 @@ async fn metrics(State(page): State<Page>) -> Response {
     page.broker.metrics().transport(&page.transport);
     page.broker.show_state();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], page.broker.metrics().render()).into_response()
+    (
+        [(header::CONTENT_TYPE, kind)],
+        page.broker.metrics().render(),
+    )
+        .into_response()
 }
 
 async fn health(State(page): State<Page>) -> Response {
     match page.broker.healthy().await {
         Ok(()) => "ok\n".into_response(),
-        Err(refused) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", refused.refusal)).into_response(),
+        Err(refused) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{}\n", refused.refusal),
+        )
+            .into_response(),
     }
 }
 
@@ -42,6 +50,11 @@ pub async fn serve(
     transport: Arc<transport::Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let pages = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(Page { broker, transport });
-    axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
+    let pages = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .with_state(Page { broker, transport });
+    axum::serve(listener, pages)
+        .with_graceful_shutdown(shutdown)
+        .await
 }

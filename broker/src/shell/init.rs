@@ -67,10 +67,19 @@ pub enum InitError {
 fn create_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let wrap = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
-        _ => FileError::Io { path: path.to_owned(), source },
+        _ => FileError::Io {
+            path: path.to_owned(),
+            source,
+        },
     };
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(wrap)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(wrap)
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(wrap)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(wrap)
 }
 
 /// Makes a broker's directory: `broker.toml`, `broker-keys.toml`, `broker-key.cose`, `data/`. Replaces
@@ -102,8 +111,14 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
     };
     let text = toml::to_string(&keys).map_err(|error| InitError::Value(error.to_string()))?;
     let heading = "# Public: what key servers, admins and clients need to know of this broker.\n";
-    create_public(&plan.dir.join("broker-keys.toml"), format!("{heading}{text}").as_bytes())?;
-    create_public(&plan.dir.join("broker-key.cose"), &made.ticket.public().to_cose_key())?;
+    create_public(
+        &plan.dir.join("broker-keys.toml"),
+        format!("{heading}{text}").as_bytes(),
+    )?;
+    create_public(
+        &plan.dir.join("broker-key.cose"),
+        &made.ticket.public().to_cose_key(),
+    )?;
     // Last: a directory with a configuration is a whole one.
     create_public(&config, configuration(plan)?.as_bytes())?;
     Ok(keys)
@@ -115,17 +130,29 @@ fn quoted(text: &str) -> String {
 
 fn configuration(plan: &Plan) -> Result<String, InitError> {
     let path = |path: &Path| {
-        let absolute = std::path::absolute(path).map_err(|source| FileError::Io { path: path.to_owned(), source })?;
-        let text = absolute.to_str().ok_or_else(|| InitError::Value(format!("{} is not UTF-8", absolute.display())))?;
+        let absolute = std::path::absolute(path).map_err(|source| FileError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let text = absolute
+            .to_str()
+            .ok_or_else(|| InitError::Value(format!("{} is not UTF-8", absolute.display())))?;
         Ok::<_, InitError>(quoted(text))
     };
-    let admins: Vec<String> = plan.admins.iter().map(|admin| format!("  \"{admin}\",\n")).collect();
+    let admins: Vec<String> = plan
+        .admins
+        .iter()
+        .map(|admin| format!("  \"{admin}\",\n"))
+        .collect();
     let root = match (&plan.root.credential, &plan.root.passphrase_file) {
         (Some(file), None) => format!("credential = {}", path(file)?),
         (None, Some(file)) => format!("passphrase-file = {}", path(file)?),
         _ => return Err(SecretsError::RootKeySource.into()),
     };
-    let metrics = plan.metrics.map_or_else(|| "# metrics-listen = \"127.0.0.1:9464\"".to_owned(), |at| format!("metrics-listen = \"{at}\""));
+    let metrics = plan.metrics.map_or_else(
+        || "# metrics-listen = \"127.0.0.1:9464\"".to_owned(),
+        |at| format!("metrics-listen = \"{at}\""),
+    );
     Ok(format!(
         "# Configuration of a Postern broker. Relative paths are relative to this file.\n\
          realm = {realm}\n\

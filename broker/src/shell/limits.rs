@@ -28,7 +28,12 @@ impl Default for Limits {
     fn default() -> Self {
         const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
         const BURST: NonZeroU32 = NonZeroU32::new(1_024).unwrap();
-        Self { logins_per_second: PER_SECOND, login_burst: BURST, budget_window: 24 * 3_600, budget_tickets: 24 }
+        Self {
+            logins_per_second: PER_SECOND,
+            login_burst: BURST,
+            budget_window: 24 * 3_600,
+            budget_tickets: 24,
+        }
     }
 }
 
@@ -40,7 +45,9 @@ impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(IpAddr::V4(v4)),
-            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))),
+            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from_bits(
+                v6.to_bits() & !u128::from(u64::MAX),
+            ))),
         }
     }
 }
@@ -62,7 +69,9 @@ pub(crate) struct Rates {
 impl Rates {
     pub(crate) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.logins_per_second).allow_burst(limits.login_burst);
-        Self { logins: RateLimiter::keyed(quota) }
+        Self {
+            logins: RateLimiter::keyed(quota),
+        }
     }
 
     /// Counts one login.
@@ -91,7 +100,12 @@ impl Strangers {
         // rule: AUD-1
         let source = Source::from(source);
         let told_apart = self.counts.contains_key(&Some(source)) || self.counts.len() < SOURCES;
-        *self.counts.entry(told_apart.then_some(source)).or_default().entry(refusal).or_default() += 1;
+        *self
+            .counts
+            .entry(told_apart.then_some(source))
+            .or_default()
+            .entry(refusal)
+            .or_default() += 1;
     }
 
     /// Takes what was counted: source, its most frequent refusal, and how many in all.

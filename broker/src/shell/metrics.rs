@@ -67,7 +67,8 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let durations = || Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
-        let durations = Family::<Exchange, Histogram>::new_with_constructor(durations as fn() -> Histogram);
+        let durations =
+            Family::<Exchange, Histogram>::new_with_constructor(durations as fn() -> Histogram);
         let mut metrics = Self {
             registry: Arc::new(Registry::default()),
             exchanges: Family::default(),
@@ -93,31 +94,75 @@ impl Metrics {
     fn register(&self) -> Registry {
         let mut registry = Registry::with_prefix("postern");
         let build = Family::<Build, Gauge>::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        build
+            .get_or_create(&Build {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
         registry.register("build_info", "Version of this program", build);
-        registry.register("exchanges", "Exchanges by result: 0 or the refusal's number", self.exchanges.clone());
-        registry.register_with_unit("exchange_duration", "Time to decide an exchange", Unit::Seconds, self.durations.clone());
-        registry.register("tickets_issued", "Tickets issued, by exchange", self.tickets.clone());
+        registry.register(
+            "exchanges",
+            "Exchanges by result: 0 or the refusal's number",
+            self.exchanges.clone(),
+        );
+        registry.register_with_unit(
+            "exchange_duration",
+            "Time to decide an exchange",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "tickets_issued",
+            "Tickets issued, by exchange",
+            self.tickets.clone(),
+        );
         registry.register("launch_uses", "Logins by result", self.launches.clone());
-        registry.register_with_unit("ticket_lifetime", "Lives of dataset tickets", Unit::Seconds, self.lifetimes.clone());
+        registry.register_with_unit(
+            "ticket_lifetime",
+            "Lives of dataset tickets",
+            Unit::Seconds,
+            self.lifetimes.clone(),
+        );
         registry.register("alarms", "Alarms recorded", self.alarms.clone());
         registry.register("denials_current", "Denials in force", self.denials.clone());
         registry.register("feed_epoch", "Newest denial", self.epoch.clone());
-        registry.register("feed_acknowledged_epoch", "Newest denial that a subscriber has applied", self.acknowledged.clone());
-        registry.register("audit_entries", "Entries in the audit log", self.entries.clone());
+        registry.register(
+            "feed_acknowledged_epoch",
+            "Newest denial that a subscriber has applied",
+            self.acknowledged.clone(),
+        );
+        registry.register(
+            "audit_entries",
+            "Entries in the audit log",
+            self.entries.clone(),
+        );
         registry.register("connections", "Connections now", self.connections.clone());
-        registry.register("handshakes", "Connection attempts since the start, by result", self.handshakes.clone());
-        registry.register("limited", "How often a limit said no since the start", self.limited.clone());
+        registry.register(
+            "handshakes",
+            "Connection attempts since the start, by result",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "limited",
+            "How often a limit said no since the start",
+            self.limited.clone(),
+        );
         registry
     }
 
     pub(crate) fn exchange(&self, verb: Option<Verb>, refusal: Option<Refusal>, took: Duration) {
         let exchange = verb.map_or("none", Verb::name);
         let result = refusal.map_or(0, |refusal| u64::from(refusal.number()));
-        self.exchanges.get_or_create(&ExchangeResult { exchange, result }).inc();
-        self.durations.get_or_create(&Exchange { exchange }).observe(took.as_secs_f64());
+        self.exchanges
+            .get_or_create(&ExchangeResult { exchange, result })
+            .inc();
+        self.durations
+            .get_or_create(&Exchange { exchange })
+            .observe(took.as_secs_f64());
         if verb == Some(Verb::Login) {
-            self.launches.get_or_create(&ExchangeResult { exchange, result }).inc();
+            self.launches
+                .get_or_create(&ExchangeResult { exchange, result })
+                .inc();
         }
         if refusal.is_none() && matches!(verb, Some(Verb::Login | Verb::Renew | Verb::Issue)) {
             self.tickets.get_or_create(&Exchange { exchange }).inc();
@@ -134,7 +179,9 @@ impl Metrics {
 
     pub(crate) fn acknowledged(&self, subscriber: String, epoch: u64) {
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-        self.acknowledged.get_or_create(&Subscriber { subscriber }).set(epoch);
+        self.acknowledged
+            .get_or_create(&Subscriber { subscriber })
+            .set(epoch);
     }
 
     pub(crate) fn state(&self, denials: usize, epoch: u64, entries: u64) {
@@ -145,12 +192,21 @@ impl Metrics {
 
     /// Takes over the transport's counters.
     pub(crate) fn transport(&self, transport: &transport::Metrics) {
-        self.connections.set(i64::try_from(transport.connections()).unwrap_or(i64::MAX));
+        self.connections
+            .set(i64::try_from(transport.connections()).unwrap_or(i64::MAX));
         for result in transport::HandshakeResult::ALL {
-            self.handshakes.get_or_create(&ByResult { result: result.label() }).set(transport.handshakes_total(*result) as f64);
+            self.handshakes
+                .get_or_create(&ByResult {
+                    result: result.label(),
+                })
+                .set(transport.handshakes_total(*result) as f64);
         }
         for limit in transport::Limit::ALL {
-            self.limited.get_or_create(&ByLimit { limit: limit.label() }).set(transport.limited_total(*limit) as f64);
+            self.limited
+                .get_or_create(&ByLimit {
+                    limit: limit.label(),
+                })
+                .set(transport.limited_total(*limit) as f64);
         }
     }
 

@@ -26,17 +26,22 @@ impl Handler for Exchanges {
     type Connection = (Peer, Option<Caller>);
 
     fn connected(&self, peer: Peer) -> Self::Connection {
-        let caller = peer.exporter(ExporterUse::Authenticator).ok().map(|exporter| Caller {
-            address: peer.address().ip(),
-            exporter: Exporter(exporter),
-        });
+        let caller = peer
+            .exporter(ExporterUse::Authenticator)
+            .ok()
+            .map(|exporter| Caller {
+                address: peer.address().ip(),
+                exporter: Exporter(exporter),
+            });
         (peer, caller)
     }
 
     async fn exchange(&self, (peer, caller): &Self::Connection, message: Bytes) -> Bytes {
         match caller {
             Some(caller) => self.0.answer(caller, &message, peer.closed()).await.into(),
-            None => Answer::Refused(RefusalNotice::bare(Refusal::Internal)).to_bytes().into(),
+            None => Answer::Refused(RefusalNotice::bare(Refusal::Internal))
+                .to_bytes()
+                .into(),
         }
     }
 }

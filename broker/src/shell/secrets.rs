@@ -88,7 +88,8 @@ impl RootKeyConfig {
             (None, Some(path)) => {
                 let text = Zeroizing::new(files::read_private(path, SECRET_FILE)?);
                 let salt = files::read_bounded(&salt_path(data), SALT_BYTES as u64)?;
-                let salt = <[u8; SALT_BYTES]>::try_from(salt).map_err(|_| SecretsError::Length(salt_path(data)))?;
+                let salt = <[u8; SALT_BYTES]>::try_from(salt)
+                    .map_err(|_| SecretsError::Length(salt_path(data)))?;
                 let passphrase = text.strip_suffix(b"\n").unwrap_or(&text);
                 RootKey::from_passphrase(passphrase, &salt).map_err(sealed(path))
             }
@@ -114,11 +115,26 @@ impl Secrets {
     ///
     /// # Errors
     /// [`SecretsError`].
-    pub fn create(data: &Path, root: &RootKey, rng: &mut impl CryptoRng) -> Result<Self, SecretsError> {
-        let secrets = Self { tls: TlsSecret::generate(rng), ticket: TicketSecret::generate(rng), feed: FeedSecret::generate(rng) };
+    pub fn create(
+        data: &Path,
+        root: &RootKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, SecretsError> {
+        let secrets = Self {
+            tls: TlsSecret::generate(rng),
+            ticket: TicketSecret::generate(rng),
+            feed: FeedSecret::generate(rng),
+        };
         // rule: REST-1
-        for (name, seed) in [("tls", secrets.tls.seed()), ("ticket", secrets.ticket.seed()), ("feed", secrets.feed.seed())] {
-            files::create_private(&key_path(data, name), &root.seal(&place(name), &seed[..], rng))?;
+        for (name, seed) in [
+            ("tls", secrets.tls.seed()),
+            ("ticket", secrets.ticket.seed()),
+            ("feed", secrets.feed.seed()),
+        ] {
+            files::create_private(
+                &key_path(data, name),
+                &root.seal(&place(name), &seed[..], rng),
+            )?;
         }
         Ok(secrets)
     }
@@ -132,8 +148,15 @@ impl Secrets {
         let seed = |name: &str| {
             let path = key_path(data, name);
             let sealed = files::read_private(&path, SEALED_FILE)?;
-            let opened = root.open(&place(name), &sealed).map_err(|source| SecretsError::Sealed { path: path.clone(), source })?;
-            let seed = Zeroizing::new(<[u8; 32]>::try_from(opened.as_slice()).map_err(|_| SecretsError::Length(path))?);
+            let opened =
+                root.open(&place(name), &sealed)
+                    .map_err(|source| SecretsError::Sealed {
+                        path: path.clone(),
+                        source,
+                    })?;
+            let seed = Zeroizing::new(
+                <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| SecretsError::Length(path))?,
+            );
             Ok::<_, SecretsError>(seed)
         };
         Ok(Self {
@@ -159,10 +182,19 @@ mod tests {
         prepare(&data, rng).unwrap();
         let root = RootKey::from_credential(&[7; 32]).unwrap();
         let made = Secrets::create(&data, &root, rng).unwrap();
-        assert_eq!(Secrets::open(&data, &root).unwrap().ticket.public(), made.ticket.public());
+        assert_eq!(
+            Secrets::open(&data, &root).unwrap().ticket.public(),
+            made.ticket.public()
+        );
         let other = RootKey::from_credential(&[8; 32]).unwrap();
-        assert!(matches!(Secrets::open(&data, &other), Err(SecretsError::Sealed { .. })));
-        assert!(matches!(Secrets::create(&data, &root, rng), Err(SecretsError::File(FileError::Exists(_)))));
+        assert!(matches!(
+            Secrets::open(&data, &other),
+            Err(SecretsError::Sealed { .. })
+        ));
+        assert!(matches!(
+            Secrets::create(&data, &root, rng),
+            Err(SecretsError::File(FileError::Exists(_)))
+        ));
         std::fs::rename(key_path(&data, "tls"), key_path(&data, "ticket")).unwrap();
         assert!(matches!(Secrets::open(&data, &root), Err(_)));
         for entry in std::fs::read_dir(data.join("keys")).unwrap() {

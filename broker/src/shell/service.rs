@@ -28,7 +28,9 @@ use super::metrics::Metrics;
 use crate::Refused;
 use crate::feed::Chain;
 use crate::realm::{Caller, Realm};
-use crate::state::{Changes, DatasetEntry, FeedHead, PolicyHead, StoredDenial, UsedStatement, keys};
+use crate::state::{
+    Changes, DatasetEntry, FeedHead, PolicyHead, StoredDenial, UsedStatement, keys,
+};
 
 /// How often a decision is made anew because what it was made on has changed.
 const ATTEMPTS: usize = 256;
@@ -78,7 +80,9 @@ pub enum StartError {
         seen: Timestamp,
     },
     /// The log knows of denials that the store does not.
-    #[error("the store is older than the audit log: the log has denial {logged}, the store only {stored}; find out who restored what")]
+    #[error(
+        "the store is older than the audit log: the log has denial {logged}, the store only {stored}; find out who restored what"
+    )]
     Rollback {
         /// The newest denial in the log.
         logged: u64,
@@ -114,16 +118,32 @@ impl Broker {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(store: Arc<dyn Store>, log: AuditLog, realm: Realm, clock: Arc<dyn Clock>, limits: Limits) -> Result<Self, StartError> {
-        let own: Vec<Thumbprint> = [realm.tls.thumbprint(), realm.ticket.public().thumbprint(), realm.feed.public().thumbprint()]
-            .into_iter()
-            .chain(realm.admins.iter().map(|admin| admin.thumbprint()))
-            .collect();
+    pub async fn start(
+        store: Arc<dyn Store>,
+        log: AuditLog,
+        realm: Realm,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let own: Vec<Thumbprint> = [
+            realm.tls.thumbprint(),
+            realm.ticket.public().thumbprint(),
+            realm.feed.public().thumbprint(),
+        ]
+        .into_iter()
+        .chain(realm.admins.iter().map(|admin| admin.thumbprint()))
+        .collect();
         let directory = Directory::new(store, own);
-        let seen = directory.get::<Timestamp>(keys::TIME).await?.unwrap_or_default();
+        let seen = directory
+            .get::<Timestamp>(keys::TIME)
+            .await?
+            .unwrap_or_default();
         let time = Timekeeper::new(clock, seen);
         // rule: TIM-1
-        let now = time.now().map_err(|_| StartError::Clock { read: time.read(), seen })?;
+        let now = time.now().map_err(|_| StartError::Clock {
+            read: time.read(),
+            seen,
+        })?;
         directory.keep_time(time.latest()).await?;
         let audit = Audit::new(log);
         let drained = audit.drain_all(&directory).await?;
@@ -150,7 +170,9 @@ impl Broker {
             broker.load_dataset(&entry).await?;
         }
         broker.replay(now, head).await?;
-        let entry = Entry::new(ActId::random(&mut broker.rng()), Kind::Start, now).subject("broker").epoch(head.epoch);
+        let entry = Entry::new(ActId::random(&mut broker.rng()), Kind::Start, now)
+            .subject("broker")
+            .epoch(head.epoch);
         broker.audit.append(&entry).await?;
         broker.show_state();
         tracing::info!(realm = %broker.realm.name, epoch = head.epoch, drained, "started");
@@ -166,7 +188,10 @@ impl Broker {
         self.audit
             .replay(move |entry| {
                 if entry.kind == Kind::Denial {
-                    logged.fetch_max(entry.epoch.unwrap_or_default(), std::sync::atomic::Ordering::Relaxed);
+                    logged.fetch_max(
+                        entry.epoch.unwrap_or_default(),
+                        std::sync::atomic::Ordering::Relaxed,
+                    );
                 } else if entry.kind == Kind::Issue && entry.time >= since {
                     // The receiver outlives the reading.
                     let _ = entries.send(entry);
@@ -174,14 +199,20 @@ impl Broker {
             })
             .await?;
         while let Some(entry) = replayed.recv().await {
-            let node = entry.subject.as_deref().and_then(|subject| subject.parse().ok());
+            let node = entry
+                .subject
+                .as_deref()
+                .and_then(|subject| subject.parse().ok());
             if let (Some(node), Some(dataset), Some(count)) = (node, entry.dataset, entry.count) {
                 self.budgets.replay(node, dataset, count, entry.time);
             }
         }
         let logged = newest.load(std::sync::atomic::Ordering::Relaxed);
         if logged > head.epoch {
-            return Err(StartError::Rollback { logged, stored: head.epoch });
+            return Err(StartError::Rollback {
+                logged,
+                stored: head.epoch,
+            });
         }
         Ok(())
     }
@@ -203,10 +234,18 @@ impl Broker {
     }
 
     /// Answers one message, whatever its bytes (REF-1). `gone` completes when nobody waits any more.
-    pub async fn answer(&self, caller: &Caller, message: &[u8], gone: impl Future<Output = ()> + Send) -> Vec<u8> {
+    pub async fn answer(
+        &self,
+        caller: &Caller,
+        message: &[u8],
+        gone: impl Future<Output = ()> + Send,
+    ) -> Vec<u8> {
         let began = self.time.monotonic();
         let (verb, result) = match RequestView::parse(message) {
-            Ok(request) => (Some(request.verb), self.dispatch(&request, caller, gone).await),
+            Ok(request) => (
+                Some(request.verb),
+                self.dispatch(&request, caller, gone).await,
+            ),
             Err(error) => (None, Err(Refused::stranger(error.refusal(), error).into())),
         };
         let took = self.time.monotonic().saturating_sub(began);
@@ -233,16 +272,23 @@ impl Broker {
         }
     }
 
-    async fn dispatch(&self, request: &RequestView<'_>, caller: &Caller, gone: impl Future<Output = ()> + Send) -> Result<Answer, Failed> {
+    async fn dispatch(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+        gone: impl Future<Output = ()> + Send,
+    ) -> Result<Answer, Failed> {
         match request.verb {
             Verb::Login => self.login(request, caller).await,
             Verb::Renew => self.renew(request, caller).await,
             Verb::Issue => self.issue(request, caller).await,
             Verb::Feed => self.feed(request, caller, gone).await,
             Verb::Administer => self.administer(request, caller).await,
-            Verb::Present | Verb::Redeem | Verb::Generate | Verb::Rewrap => {
-                Err(Refused::stranger(Refusal::Unsupported, "a broker does not know this verb").into())
-            }
+            Verb::Present | Verb::Redeem | Verb::Generate | Verb::Rewrap => Err(Refused::stranger(
+                Refusal::Unsupported,
+                "a broker does not know this verb",
+            )
+            .into()),
         }
     }
 
@@ -260,8 +306,13 @@ impl Broker {
             return self.strangers.count(caller.address, refused.refusal);
         };
         let act = ActId::random(&mut self.rng());
-        let mut entry = Entry::new(act, kind, self.time.latest()).refused(refused.refusal).source(caller.address);
-        entry = refused.subject.iter().fold(entry, |entry, subject| entry.subject(subject));
+        let mut entry = Entry::new(act, kind, self.time.latest())
+            .refused(refused.refusal)
+            .source(caller.address);
+        entry = refused
+            .subject
+            .iter()
+            .fold(entry, |entry, subject| entry.subject(subject));
         if let Err(error) = self.audit.append(&entry).await {
             tracing::error!(why = %error.why, "a refusal could not be recorded");
         }
@@ -269,13 +320,20 @@ impl Broker {
 
     /// Decides until nothing has changed between gathering and committing: `attempt` gathers and
     /// decides, and gives what it read, what changes and what comes of it.
-    pub(crate) async fn settle<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<(Receipt, T), Failed>
+    pub(crate) async fn settle<T, F>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<(Receipt, T), Failed>
     where
         F: Future<Output = Result<(Vec<(String, Option<u64>)>, Changes, T), Failed>>,
     {
         for _ in 0..ATTEMPTS {
             let (seen, changes, outcome) = attempt().await?;
-            match self.directory.commit(seen, &changes, self.time.latest()).await {
+            match self
+                .directory
+                .commit(seen, &changes, self.time.latest())
+                .await
+            {
                 Ok(Committed::Conflict) => {}
                 Ok(Committed::Done) => {
                     self.denials.apply(&changes.denials);
@@ -302,12 +360,16 @@ impl Broker {
             tracing::warn!(act = %entry.act, alarm = entry.alarm.map(|alarm| alarm.to_string()), subject, "alarm");
         }
         let receipt = self.audit.drain(entries).await.map_err(Failed::Recorded)?;
-        receipt.ok_or_else(|| Refused::stranger(Refusal::Internal, "an act without an entry").into())
+        receipt
+            .ok_or_else(|| Refused::stranger(Refusal::Internal, "an act without an entry").into())
     }
 
     /// The feed's head as the store has it, once memory knows the denials up to it.
     pub(crate) async fn head(&self, reads: &mut Reads<'_>) -> Result<FeedHead, Refused> {
-        let head = reads.get::<FeedHead>(keys::FEED_HEAD).await?.unwrap_or(FeedHead::START);
+        let head = reads
+            .get::<FeedHead>(keys::FEED_HEAD)
+            .await?
+            .unwrap_or(FeedHead::START);
         let mut news = self.denials.news();
         let applied = news.wait_for(|epoch| *epoch >= head.epoch);
         if tokio::time::timeout(APPLIED_WITHIN, applied).await.is_err() {
@@ -330,10 +392,14 @@ impl Broker {
 
     /// Takes the policy that the store holds, unless a newer one is here already.
     pub(crate) async fn load_policy(&self) -> Result<(), Refused> {
-        let damaged = |why: String| Refused::stranger(Refusal::Internal, format!("the policy in the store: {why}"));
+        let damaged = |why: String| {
+            Refused::stranger(Refusal::Internal, format!("the policy in the store: {why}"))
+        };
         for _ in 0..ATTEMPTS {
             let mut reads = self.directory.reads();
-            let Some(head) = reads.get::<PolicyHead>(keys::POLICY).await? else { return Ok(()) };
+            let Some(head) = reads.get::<PolicyHead>(keys::POLICY).await? else {
+                return Ok(());
+            };
             let text = reads.raw(keys::POLICY_TEXT).await?.unwrap_or_default();
             if PolicyDigest::of(&text) != head.policy {
                 // Another policy was set between the two reads.
@@ -341,10 +407,21 @@ impl Broker {
             }
             let text = String::from_utf8(text).map_err(|error| damaged(error.to_string()))?;
             let policy = Policy::parse(&text).map_err(|error| damaged(error.to_string()))?;
-            let revision = reads.seen().iter().find(|(key, _)| key == keys::POLICY).and_then(|(_, revision)| *revision).unwrap_or_default();
+            let revision = reads
+                .seen()
+                .iter()
+                .find(|(key, _)| key == keys::POLICY)
+                .and_then(|(_, revision)| *revision)
+                .unwrap_or_default();
             let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
-            if current.as_ref().is_none_or(|current| current.revision <= revision) {
-                *current = Some(Versioned { revision, value: Arc::new(policy) });
+            if current
+                .as_ref()
+                .is_none_or(|current| current.revision <= revision)
+            {
+                *current = Some(Versioned {
+                    revision,
+                    value: Arc::new(policy),
+                });
             }
             return Ok(());
         }
@@ -362,31 +439,57 @@ impl Broker {
         use std::ops::Bound;
         let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
         let mut rest = datasets.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
-        let page: Vec<_> = rest.by_ref().take(most).map(|(_, dataset)| Arc::clone(&dataset.value)).collect();
+        let page: Vec<_> = rest
+            .by_ref()
+            .take(most)
+            .map(|(_, dataset)| Arc::clone(&dataset.value))
+            .collect();
         (page, rest.next().is_some())
     }
 
     pub(crate) fn dataset_count(&self) -> usize {
-        self.datasets.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.datasets
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Whether a dataset record names this key server (DEN-8).
     pub(crate) fn is_subscriber(&self, key: &ServerKey) -> bool {
         // rule: DEN-8
         let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
-        datasets.values().any(|dataset| dataset.value.record.server_key == *key)
+        datasets
+            .values()
+            .any(|dataset| dataset.value.record.server_key == *key)
     }
 
     /// Takes a dataset as the store holds it, unless a newer record is here already.
     pub(crate) async fn load_dataset(&self, entry: &DatasetEntry) -> Result<(), Refused> {
         let key = keys::dataset(entry.record.dataset);
         let mut reads = self.directory.reads();
-        let Some(entry) = reads.get::<DatasetEntry>(&key).await? else { return Ok(()) };
-        let revision = reads.seen().first().and_then(|(_, revision)| *revision).unwrap_or_default();
-        let mut datasets = self.datasets.write().unwrap_or_else(PoisonError::into_inner);
-        let newer = datasets.get(&entry.record.name).is_some_and(|known| known.revision > revision);
+        let Some(entry) = reads.get::<DatasetEntry>(&key).await? else {
+            return Ok(());
+        };
+        let revision = reads
+            .seen()
+            .first()
+            .and_then(|(_, revision)| *revision)
+            .unwrap_or_default();
+        let mut datasets = self
+            .datasets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let newer = datasets
+            .get(&entry.record.name)
+            .is_some_and(|known| known.revision > revision);
         if !newer {
-            datasets.insert(entry.record.name.clone(), Versioned { revision, value: Arc::new(entry) });
+            datasets.insert(
+                entry.record.name.clone(),
+                Versioned {
+                    revision,
+                    value: Arc::new(entry),
+                },
+            );
         }
         Ok(())
     }
@@ -417,13 +520,20 @@ impl Broker {
         self.directory.keep_time(self.time.latest()).await?;
         for (source, refusal, count) in self.strangers.take() {
             // rule: AUD-1
-            let entry = Entry::new(ActId::random(&mut self.rng()), Kind::RefusalsCounted, now).refused(refusal).count(count);
+            let entry = Entry::new(ActId::random(&mut self.rng()), Kind::RefusalsCounted, now)
+                .refused(refusal)
+                .count(count);
             let source = source.map_or_else(|| "others".to_owned(), |source| source.to_string());
             self.audit.append(&entry.source(source)).await?;
         }
         self.audit.sweep(&self.directory).await?;
         self.audit.drain_all(&self.directory).await?;
-        let forgotten: Vec<String> = self.denials.prune(now).into_iter().map(keys::denial).collect();
+        let forgotten: Vec<String> = self
+            .denials
+            .prune(now)
+            .into_iter()
+            .map(keys::denial)
+            .collect();
         self.directory.remove(&forgotten).await?;
         self.forget_statements(now).await?;
         self.budgets.prune(now);
@@ -436,18 +546,33 @@ impl Broker {
     async fn forget_statements(&self, now: Timestamp) -> Result<(), Refused> {
         let (mut after, mut more) = (None::<String>, true);
         while more {
-            let (rows, next) = self.directory.page(keys::STATEMENTS, after.as_deref(), 1_000).await?;
-            let over = |value: &[u8]| UsedStatement::from_cbor(value, 256).is_ok_and(|used| used.expires <= now);
-            let gone: Vec<String> = rows.iter().filter(|(_, value)| over(value)).map(|(key, _)| key.clone()).collect();
+            let (rows, next) = self
+                .directory
+                .page(keys::STATEMENTS, after.as_deref(), 1_000)
+                .await?;
+            let over = |value: &[u8]| {
+                UsedStatement::from_cbor(value, 256).is_ok_and(|used| used.expires <= now)
+            };
+            let gone: Vec<String> = rows
+                .iter()
+                .filter(|(_, value)| over(value))
+                .map(|(key, _)| key.clone())
+                .collect();
             self.directory.remove(&gone).await?;
-            after = rows.last().map(|(key, _)| key.trim_start_matches(keys::STATEMENTS).to_owned());
+            after = rows
+                .last()
+                .map(|(key, _)| key.trim_start_matches(keys::STATEMENTS).to_owned());
             more = next && after.is_some();
         }
         Ok(())
     }
 
     pub(crate) fn show_state(&self) {
-        self.metrics.state(self.denials.count(), self.denials.head().epoch, self.audit.log().head().0);
+        self.metrics.state(
+            self.denials.count(),
+            self.denials.head().epoch,
+            self.audit.log().head().0,
+        );
     }
 
     /// Ends: what was accepted is durable, files are released.
@@ -465,13 +590,23 @@ impl Broker {
     /// # Errors
     /// Refusal 65.
     pub async fn healthy(&self) -> Result<(), Refused> {
-        self.directory.store().revision().await.map(drop).map_err(unavailable)
+        self.directory
+            .store()
+            .revision()
+            .await
+            .map(drop)
+            .map_err(unavailable)
     }
 }
 
-async fn load_denials(directory: &Directory) -> Result<(FeedHead, Vec<StoredDenial>, Vec<StoredDenial>), Refused> {
+async fn load_denials(
+    directory: &Directory,
+) -> Result<(FeedHead, Vec<StoredDenial>, Vec<StoredDenial>), Refused> {
     // The head first: a denial that is made meanwhile is then above it, and is applied by its maker.
-    let head = directory.get::<FeedHead>(keys::FEED_HEAD).await?.unwrap_or(FeedHead::START);
+    let head = directory
+        .get::<FeedHead>(keys::FEED_HEAD)
+        .await?
+        .unwrap_or(FeedHead::START);
     let current = directory.all::<StoredDenial>(keys::DENIALS).await?;
     let lasting = directory.all::<StoredDenial>(keys::LASTING).await?;
     Ok((head, current, lasting))

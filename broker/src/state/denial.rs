@@ -18,19 +18,26 @@ pub struct FeedHead {
 
 impl FeedHead {
     /// Before the first denial.
-    pub const START: Self = Self { epoch: 0, chain: CHAIN_START };
+    pub const START: Self = Self {
+        epoch: 0,
+        chain: CHAIN_START,
+    };
 }
 
 impl Encode for FeedHead {
     fn encode(&self, writer: &mut Writer) {
-        self.chain.encode(writer.map(2).uint(1).uint(self.epoch).uint(2));
+        self.chain
+            .encode(writer.map(2).uint(1).uint(self.epoch).uint(2));
     }
 }
 
 impl Decode for FeedHead {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut map = reader.map(2)?;
-        let head = Self { epoch: map.required(1, Reader::uint)?, chain: map.required(2, ChainDigest::decode)? };
+        let head = Self {
+            epoch: map.required(1, Reader::uint)?,
+            chain: map.required(2, ChainDigest::decode)?,
+        };
         map.end()?;
         Ok(head)
     }
@@ -58,13 +65,22 @@ impl StoredDenial {
         // rule: DEN-1
         let bytes = denial.to_cbor();
         let chain = chain_next(head.chain, &bytes);
-        Self { epoch: head.epoch.saturating_add(1), before: head.chain, chain, denial, bytes }
+        Self {
+            epoch: head.epoch.saturating_add(1),
+            before: head.chain,
+            chain,
+            denial,
+            bytes,
+        }
     }
 
     /// The head once this denial stands.
     #[must_use]
     pub fn head(&self) -> FeedHead {
-        FeedHead { epoch: self.epoch, chain: self.chain }
+        FeedHead {
+            epoch: self.epoch,
+            chain: self.chain,
+        }
     }
 
     /// Whether it hits also tickets that are not issued yet: of a node, a launch, an account, an image,
@@ -109,6 +125,12 @@ impl Decode for StoredDenial {
         if chain_next(before, &bytes) != chain {
             return Err(DecodeError::OutOfRange("chain"));
         }
-        Ok(Self { epoch, before, chain, denial, bytes })
+        Ok(Self {
+            epoch,
+            before,
+            chain,
+            denial,
+            bytes,
+        })
     }
 }

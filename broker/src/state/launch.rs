@@ -41,13 +41,22 @@ impl Encode for LaunchRecord {
 impl Decode for LaunchRecord {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut map = reader.map(6)?;
-        let statement = map.required(1, |r| r.bytes(1..=limits::STATEMENT))?.to_vec();
+        let statement = map
+            .required(1, |r| r.bytes(1..=limits::STATEMENT))?
+            .to_vec();
         let digest = map.required(2, StatementDigest::decode)?;
         let terms = LaunchCreate::from_cbor(map.required(3, |r| r.bytes(..))?, limits::STATEMENT)?;
         let created = map.required(4, Timestamp::decode)?;
         let closed = map.optional(5, Timestamp::decode)?;
         let used = map.required(6, Reader::uint)?;
         map.end()?;
-        Ok(Self { statement, digest, terms, created, closed, used })
+        Ok(Self {
+            statement,
+            digest,
+            terms,
+            created,
+            closed,
+            used,
+        })
     }
 }

@@ -68,7 +68,12 @@ pub mod keys {
     /// A node: `node/<account>/<region>/<instance>`.
     #[must_use]
     pub fn node(node: &NodeId) -> String {
-        format!("{NODES}{}/{}/{}", node.account(), node.region(), node.instance())
+        format!(
+            "{NODES}{}/{}/{}",
+            node.account(),
+            node.region(),
+            node.instance()
+        )
     }
 
     /// A registered key.

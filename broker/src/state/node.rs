@@ -94,7 +94,12 @@ impl Encode for Frozen {
         self.at.encode(writer.array(7));
         self.alarm.encode(writer);
         self.other_key.encode(writer);
-        writer.optional_bytes(self.other_old.map(|key| key.to_bytes()).as_ref().map(|key| &key[..]));
+        writer.optional_bytes(
+            self.other_old
+                .map(|key| key.to_bytes())
+                .as_ref()
+                .map(|key| &key[..]),
+        );
         writer.optional_bytes(self.other_chain.as_ref().map(|chain| &chain.0[..]));
         writer.optional_bytes(self.other_login.as_ref().map(|(login, _)| &login.0[..]));
         writer.optional_bytes(self.other_login.as_ref().map(|(_, launch)| &launch.0[..]));
@@ -111,7 +116,14 @@ impl Decode for Frozen {
         let other_chain = reader.optional(EvidenceHash::decode)?;
         let login = reader.optional(LoginId::decode)?;
         let launch = reader.optional(LaunchId::decode)?;
-        Ok(Self { at, alarm, other_key, other_old, other_chain, other_login: login.zip(launch) })
+        Ok(Self {
+            at,
+            alarm,
+            other_key,
+            other_old,
+            other_chain,
+            other_login: login.zip(launch),
+        })
     }
 }
 
@@ -161,10 +173,24 @@ impl Decode for NodeRecord {
         let chains = map.required(11, |r| r.list(0..=CHAINS, EvidenceHash::decode))?;
         let previous_chains = map.required(12, |r| r.list(0..=CHAINS, EvidenceHash::decode))?;
         let frozen = map.optional(13, Frozen::decode)?;
-        let ticket = (map.required(14, TicketId::decode)?, map.required(15, Timestamp::decode)?);
+        let ticket = (
+            map.required(14, TicketId::decode)?,
+            map.required(15, Timestamp::decode)?,
+        );
         let issued = map.required(16, Timestamp::decode)?;
         let from = map.required(17, Timestamp::decode)?;
         map.end()?;
-        Ok(Self { attributes, claim, current, previous, chains, previous_chains, frozen, ticket, issued, from })
+        Ok(Self {
+            attributes,
+            claim,
+            current,
+            previous,
+            chains,
+            previous_chains,
+            frozen,
+            ticket,
+            issued,
+            from,
+        })
     }
 }

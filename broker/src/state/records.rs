@@ -34,7 +34,10 @@ impl KeyRole {
     ];
 
     fn number(self) -> u64 {
-        Self::ALL.iter().find(|(_, role)| *role == self).map_or(0, |(number, _)| *number)
+        Self::ALL
+            .iter()
+            .find(|(_, role)| *role == self)
+            .map_or(0, |(number, _)| *number)
     }
 }
 
@@ -49,7 +52,12 @@ pub struct KeyUse {
 
 impl Encode for KeyUse {
     fn encode(&self, writer: &mut Writer) {
-        writer.map(2).uint(1).uint(self.role.number()).uint(2).text(&self.owner);
+        writer
+            .map(2)
+            .uint(1)
+            .uint(self.role.number())
+            .uint(2)
+            .text(&self.owner);
     }
 }
 
@@ -59,8 +67,14 @@ impl Decode for KeyUse {
         let number = map.required(1, Reader::uint)?;
         let owner = map.required(2, |r| r.text(..=limits::NAME))?.to_owned();
         map.end()?;
-        let role = KeyRole::ALL.iter().find(|(known, _)| *known == number).map(|(_, role)| *role);
-        Ok(Self { role: role.ok_or(DecodeError::OutOfRange("key role"))?, owner })
+        let role = KeyRole::ALL
+            .iter()
+            .find(|(known, _)| *known == number)
+            .map(|(_, role)| *role);
+        Ok(Self {
+            role: role.ok_or(DecodeError::OutOfRange("key role"))?,
+            owner,
+        })
     }
 }
 
@@ -89,12 +103,20 @@ impl Encode for DatasetEntry {
 impl Decode for DatasetEntry {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut map = reader.map(4)?;
-        let statement = map.required(1, |r| r.bytes(1..=limits::STATEMENT))?.to_vec();
+        let statement = map
+            .required(1, |r| r.bytes(1..=limits::STATEMENT))?
+            .to_vec();
         let digest = map.required(2, StatementDigest::decode)?;
-        let record = DatasetRecord::from_cbor(map.required(3, |r| r.bytes(..))?, limits::STATEMENT)?;
+        let record =
+            DatasetRecord::from_cbor(map.required(3, |r| r.bytes(..))?, limits::STATEMENT)?;
         let recorded = map.required(4, Timestamp::decode)?;
         map.end()?;
-        Ok(Self { statement, digest, record, recorded })
+        Ok(Self {
+            statement,
+            digest,
+            record,
+            recorded,
+        })
     }
 }
 
@@ -153,7 +175,10 @@ impl Encode for UsedStatement {
 impl Decode for UsedStatement {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut map = reader.map(2)?;
-        let used = Self { digest: map.required(1, StatementDigest::decode)?, expires: map.required(2, Timestamp::decode)? };
+        let used = Self {
+            digest: map.required(1, StatementDigest::decode)?,
+            expires: map.required(2, Timestamp::decode)?,
+        };
         map.end()?;
         Ok(used)
     }
