@@ -240,3 +240,6 @@ impl Decode for NodeState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! The state outlives crashes, and only on the instance that it was made on.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use ticket_format::bootstrap::Bootstrap;
+use ticket_format::ids::{ProofHash, StatementDigest};
+use ticket_format::keys::{AdminSecret, TicketSecret, TlsSecret};
+use ticket_format::secret::BootstrapSecret;
+
+use super::*;
+use crate::login::{Evidence, prepare};
+
+fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
+    rand_core::UnwrapErr(getrandom::SysRng)
+}
+
+fn evidence(instance: &str, launch: u8) -> Evidence {
+    Evidence {
+        bootstrap: Bootstrap {
+            realm: "example.org".to_owned(),
+            launch: LaunchId([launch; 16]),
+            secret: BootstrapSecret::from_bytes([0x77; 32]),
+            brokers: vec!["127.0.0.1:1".to_owned()],
+            broker_key: TlsSecret::from_seed(&[1; 32]).public(),
+            admins: vec![AdminSecret::from_seed(&[2; 32]).public()],
+            launch_digest: StatementDigest([3; 32]),
+            ticket_key: TicketSecret::from_seed(&[4; 32]).public(),
+        },
+        proof: String::new(),
+        node: NodeId::new("123456789012", "eu-west-1", instance).unwrap(),
+        proof_hash: ProofHash([5; 32]),
+    }
+}
+
+#[test]
+fn preparing_twice_gives_the_same_node_key_and_login_id() {
+    // rule: LOG-1
+    let dir = tempfile::tempdir().unwrap();
+    let here = evidence("i-0123456789abcdef0", 1);
+    let first = prepare(dir.path(), &here, &mut rng()).unwrap();
+    let second = prepare(dir.path(), &here, &mut rng()).unwrap();
+    assert_eq!(first.key.public(), second.key.public());
+    assert_eq!(first.login, second.login);
+    assert_eq!(first.wallet_key, second.wallet_key);
+    assert_eq!(first.pins, second.pins);
+}
+
+#[test]
+fn a_state_from_another_instance_or_launch_is_thrown_away() {
+    for (instance, launch) in [("i-0fedcba9876543210", 1), ("i-0123456789abcdef0", 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let origin = evidence("i-0123456789abcdef0", 1);
+        let first = prepare(dir.path(), &origin, &mut rng()).unwrap();
+        let second = prepare(dir.path(), &evidence(instance, launch), &mut rng()).unwrap();
+        assert_ne!(first.key.public(), second.key.public());
+        assert_ne!(first.login, second.login);
+        // With the wallet's key its tickets are lost too.
+        assert_ne!(first.wallet_key, second.wallet_key);
+        assert!(second.chains.is_empty() && !second.known);
+        let kept = NodeState::load(dir.path()).unwrap().unwrap();
+        assert_eq!(kept.key.public(), second.key.public());
+    }
+}
+
+#[test]
+fn a_state_comes_back_as_it_was_saved() {
+    // rule: REN-1
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    state.next = Some(NodeSecret::generate(&mut rng()));
+    state.add_chain(EvidenceHash([8; 32]));
+    state.known = true;
+    state.save(dir.path()).unwrap();
+    let loaded = NodeState::load(dir.path()).unwrap().unwrap();
+    let public = |state: &NodeState| state.next.as_ref().map(NodeSecret::public);
+    assert_eq!(public(&loaded), public(&state));
+    assert_eq!(loaded.key.public(), state.key.public());
+    assert_eq!(loaded.chains, state.chains);
+    assert_eq!(loaded.node, state.node);
+    assert!(loaded.known);
+}
+
+#[test]
+fn the_latest_chains_are_remembered_and_each_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    for number in 0..=u8::try_from(CHAINS).unwrap() {
+        state.add_chain(EvidenceHash([number; 32]));
+        state.add_chain(EvidenceHash([number; 32]));
+    }
+    assert_eq!(state.chains.len(), CHAINS);
+    assert_eq!(state.chains[0], EvidenceHash([1; 32]));
+    state.save(dir.path()).unwrap();
+    assert!(NodeState::load(dir.path()).unwrap().is_some());
+}
+
+#[test]
+fn the_file_is_private_or_refused_and_holds_no_bootstrap_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    let path = NodeState::path(dir.path());
+    assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!bytes.windows(32).any(|window| window == [0x77; 32]));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(NodeState::load(dir.path()), Err(Error::File(_))));
+}
+
+#[test]
+fn a_damaged_state_is_refused_and_never_replaced_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = evidence("i-0123456789abcdef0", 1);
+    prepare(dir.path(), &here, &mut rng()).unwrap();
+    let path = NodeState::path(dir.path());
+    let good = std::fs::read(&path).unwrap();
+    files::write_private(&path, &good[..good.len() - 1]).unwrap();
+    assert!(matches!(
+        prepare(dir.path(), &here, &mut rng()),
+        Err(Error::Damaged { .. })
+    ));
+    assert_eq!(std::fs::read(&path).unwrap().len(), good.len() - 1);
+}
+
+#[test]
+fn login_and_renew_exclude_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = NodeState::lock(dir.path()).unwrap();
+    assert!(matches!(NodeState::lock(dir.path()), Err(Error::Locked(_))));
+    drop(held);
+    assert!(NodeState::lock(dir.path()).is_ok());
+}
