@@ -2,3 +2,4 @@
 //! specification's test vectors).
 
 pub mod admin;
+pub mod vectors;

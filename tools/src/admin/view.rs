@@ -74,6 +74,7 @@ pub fn dataset(view: &DatasetView) -> Map<String, Value> {
         "tags": view.row.tags,
         "kek": text(view.kek),
         "kek_version": view.kek_version,
+        "public_key_hash": text(view.public_key.hash()),
         "public_key": base64url(view.public_key.as_bytes()),
         "producers": texts(&view.producers),
         "kems": kems(&view.kems),

@@ -1,0 +1,304 @@
+//! Tickets, bootstrap and launch key, statements, denials, entries.
+
+use ticket_format::Refusal;
+use ticket_format::bootstrap::launch_secret;
+use ticket_format::cbor::{Encode, Writer};
+use ticket_format::denial::{CHAIN_START, Denial, Members, Selector, chain_next};
+use ticket_format::entry::{Alarm, Entry, Kind};
+use ticket_format::ids::{EvidenceHash, ItemDigest, RequestHash, StatementDigest, StatementId};
+use ticket_format::keys::TicketKey;
+use ticket_format::messages::Request;
+use ticket_format::messages::Verb;
+use ticket_format::statement::{DenyBody, Payload, StatusShow};
+use ticket_format::ticket::{self, Claims};
+
+use super::case::Case;
+use super::world::{ACT, LAUNCH, POLICY, REALM, World, at, bootstrap_secret, ed25519};
+
+pub(super) const EVIDENCE: EvidenceHash = EvidenceHash([0x41; 32]);
+
+pub(super) fn cases(world: &World) -> Vec<Case> {
+    vec![
+        ticket(
+            world,
+            "ticket/node",
+            "A node ticket: a CWT for the broker itself.",
+            "node-claims",
+            &world.node_claims(EVIDENCE),
+        ),
+        ticket(
+            world,
+            "ticket/dataset",
+            "A dataset ticket: a CWT for one dataset at its key server.",
+            "dataset-claims",
+            &world.dataset_claims(EVIDENCE, &world.job_sealing),
+        ),
+        ticket(
+            world,
+            "ticket/dataset-x25519",
+            "A dataset ticket whose answers are sealed to an X25519 key.",
+            "dataset-claims",
+            &world.dataset_claims(EVIDENCE, &world.job_x25519),
+        ),
+        launch_key(),
+        bootstrap(world),
+        launch_statement(world),
+        record_statement(world),
+        act(world),
+        denials(world),
+        entry(world),
+    ]
+}
+
+/// COSE's Sig_structure (RFC 9052, 4.4) of a COSE_Sign1 without external data.
+pub(super) fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer
+        .array(4)
+        .text("Signature1")
+        .bytes(protected)
+        .bytes(&[])
+        .bytes(payload);
+    writer.into_bytes()
+}
+
+/// The protected header of a ticket (TKT-2).
+pub(super) fn protected(key: &TicketKey, typ: &str) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer
+        .map(3)
+        .int(1)
+        .int(-8)
+        .int(4)
+        .bytes(&key.thumbprint().0)
+        .int(16)
+        .text(typ);
+    writer.into_bytes()
+}
+
+fn ticket<C: Claims>(
+    world: &World,
+    path: &str,
+    about: &str,
+    rule: &'static str,
+    claims: &C,
+) -> Case {
+    let mut payload = Writer::new();
+    claims.encode(&mut payload);
+    let (payload, protected) = (
+        payload.into_bytes(),
+        protected(&world.ticket.public(), C::TYP),
+    );
+    let input = sig_structure(&protected, &payload);
+    let signature = ed25519(&world.ticket.seed(), &input);
+    let mut built = Writer::new();
+    built
+        .tag(18)
+        .array(4)
+        .bytes(&protected)
+        .map(0)
+        .bytes(&payload)
+        .bytes(&signature);
+    let bytes = ticket::sign(claims, &world.ticket);
+    assert_eq!(
+        bytes,
+        built.into_bytes(),
+        "{path}: the ticket is what RFC 9052 makes of its parts"
+    );
+    Case::new(path, about)
+        .input("keys", "world.json")
+        .given("evidence_hash", EVIDENCE.0)
+        .gives("protected", &protected)
+        .gives_item("payload", rule, &payload)
+        .gives("sig_structure", &input)
+        .gives("signature", &signature)
+        .gives("ticket", &bytes)
+        .gives("ticket_hash", ticket::hash(&bytes).0)
+}
+
+fn launch_key() -> Case {
+    let key = launch_secret(&bootstrap_secret(), LAUNCH);
+    Case::new(
+        "bootstrap/launch-key",
+        "BOOT-2: the launch key that a bootstrap secret makes.",
+    )
+    .given("secret", bootstrap_secret().expose())
+    .given("launch_id", LAUNCH.0)
+    .gives("seed", key.seed().as_slice())
+    .gives("public", key.public().to_bytes())
+}
+
+fn bootstrap(world: &World) -> Case {
+    let bootstrap = world.bootstrap();
+    Case::new(
+        "bootstrap/line",
+        "BOOT-1: a bootstrap and the line of user-data that carries it.",
+    )
+    .input("realm", REALM)
+    .given("launch_id", LAUNCH.0)
+    .given("secret", bootstrap_secret().expose())
+    .input("brokers", bootstrap.brokers.clone())
+    .given("broker_tls", world.broker_tls.public().to_bytes())
+    .given("admin", world.admin.public().to_bytes())
+    .given("launch_digest", world.launch_digest().0)
+    .given("ticket", world.ticket.public().to_bytes())
+    .gives_item("bootstrap", "bootstrap", bootstrap.to_cbor())
+    .expect("line", bootstrap.to_user_data_line().as_str())
+    .expect("cloud_config", bootstrap.to_cloud_config().as_str())
+}
+
+fn statement(case: Case, rule: &'static str, payload: &Payload, bytes: &[u8]) -> Case {
+    case.input("keys", "world.json")
+        .given("id", payload.id.0)
+        .input("not_before", payload.not_before.seconds())
+        .input("expires", payload.expires.seconds())
+        .gives_item("body", rule, &payload.body)
+        .gives_item("payload", "statement-payload", payload.to_cbor())
+        .gives_item("statement", "statement", bytes)
+        .gives("digest", StatementDigest::of(bytes).0)
+}
+
+fn launch_statement(world: &World) -> Case {
+    let payload = Payload::record(
+        super::world::STATEMENT,
+        REALM,
+        at(0),
+        &world.launch_create(),
+    );
+    let case = Case::new(
+        "statement/launch-create",
+        "ADM-3: a launch's record, a statement for everyone.",
+    );
+    statement(case, "launch-create", &payload, &world.launch_statement())
+}
+
+fn record_statement(world: &World) -> Case {
+    let payload = Payload::record(StatementId([0x2b; 16]), REALM, at(0), &world.record());
+    let case = Case::new(
+        "statement/dataset-record",
+        "ADM-3: a dataset's record, a statement for everyone.",
+    );
+    statement(case, "dataset-record", &payload, &world.record_statement())
+}
+
+fn deny_body(world: &World) -> DenyBody {
+    DenyBody {
+        selector: Selector::node(world.attributes.node.clone()),
+        reason: "disk cloned".to_owned(),
+    }
+}
+
+fn act(world: &World) -> Case {
+    let payload = Payload::act(
+        StatementId([0x2c; 16]),
+        REALM,
+        world.broker_tls.public(),
+        at(0),
+        300,
+        &deny_body(world),
+    );
+    let bytes = world.signed(&payload);
+    let request = Request {
+        verb: Verb::Administer,
+        body: bytes.clone(),
+        proofs: Vec::new(),
+    }
+    .to_bytes();
+    let case = Case::new(
+        "statement/deny",
+        "ADM-1: an act for one server, and the request that carries it.",
+    );
+    statement(case, "deny-body", &payload, &bytes).gives_item("request", "request", request)
+}
+
+fn denials(world: &World) -> Case {
+    let by_admin = StatementDigest([0x2d; 32]);
+    let everything = Members {
+        ticket: Some(super::world::NODE_TICKET),
+        node: Some(world.attributes.node.clone()),
+        launch: Some(LAUNCH),
+        account: Some(world.attributes.node.account().to_owned()),
+        region: Some(world.attributes.node.region().to_owned()),
+        image: Some(world.attributes.image.clone()),
+        dataset: Some(super::world::DATASET),
+        issued_before: Some(at(60)),
+    };
+    let all = [
+        Denial::new(
+            deny_body(world).selector,
+            "disk cloned".to_owned(),
+            by_admin,
+            at(0),
+        ),
+        // One member at least is there, so it is a selector.
+        Denial::new(
+            Selector::new(everything).unwrap_or(deny_body(world).selector),
+            String::new(),
+            by_admin,
+            at(1),
+        ),
+        Denial::new(
+            Selector::launch(LAUNCH).issued_before(at(2)),
+            "fork".to_owned(),
+            StatementDigest([0; 32]),
+            at(2),
+        ),
+    ];
+    let mut case = Case::new(
+        "denial/chain",
+        "DEN-1: three denials and the chain digest after each.",
+    )
+    .given("chain_0", CHAIN_START.0)
+    .input("keys", "world.json");
+    let mut chain = CHAIN_START;
+    for (denial, epoch) in all.iter().zip(1..) {
+        let bytes = denial.to_cbor();
+        chain = chain_next(chain, &bytes);
+        case = case
+            .gives_item(&format!("denial_{epoch}"), "denial", &bytes)
+            .gives(&format!("chain_{epoch}"), chain.0);
+    }
+    case
+}
+
+fn entry(world: &World) -> Case {
+    let entry = world
+        .entry(Kind::Redeem)
+        .source("192.0.2.1:4433")
+        .policies(["all".to_owned()])
+        .ticket_hash(ticket_format::ids::TicketHash([0x51; 32]))
+        .evidence(EVIDENCE)
+        .request(RequestHash([0x52; 32]))
+        .policy(ticket_format::statement::policy_digest(POLICY))
+        .epoch(3)
+        .dataset(super::world::DATASET)
+        .items(vec![
+            (ItemDigest([0x53; 32]), Ok(())),
+            (ItemDigest([0x54; 32]), Err(Refusal::Context)),
+        ])
+        .ticket(super::world::DATASET_TICKET)
+        .expires(at(3_600));
+    let alarm = Entry::alarm(ACT, Alarm::Fork, at(0))
+        .subject(&world.attributes.node)
+        .follows(ACT);
+    Case::new(
+        "audit/entry",
+        "AUD-3: an entry of a redeem of two items, an alarm, and a receipt.",
+    )
+    .given("act", ACT.0)
+    .gives_item("entry", "entry", entry.to_cbor())
+    .gives_item("alarm", "entry", alarm.to_cbor())
+    .gives_item("receipt", "receipt", World::receipt(&entry).to_cbor())
+}
+
+/// Reading acts are statements too (ADM-4).
+pub(super) fn status_statement(world: &World, id: u8) -> Payload {
+    Payload::act(
+        StatementId([id; 16]),
+        REALM,
+        world.broker_tls.public(),
+        at(0),
+        300,
+        &StatusShow {},
+    )
+}
