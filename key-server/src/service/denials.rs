@@ -7,6 +7,7 @@ use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, DenialSet};
 use ticket_format::entry::{Alarm, Entry, Kind};
+use ticket_format::limits;
 use ticket_format::messages::feed::DENIAL;
 use ticket_format::time::Timestamp;
 
@@ -73,8 +74,10 @@ impl Service {
         // rule: DEN-5 — persist, then apply, then wait for what was decided before.
         self.persist(&news, &entry).await?;
         self.state.gate.apply(set, news.epoch, news.chain).await;
-        // rule: DEN-6
-        self.state.lease.extend(sent);
+        // rule: DEN-6 — a full answer is not all the news: the lease waits for the rest.
+        if news.denials.len() < limits::DENIALS {
+            self.state.lease.extend(sent);
+        }
         tracing::info!(act = %entry.act, exchange = "feed", epoch = news.epoch, denials = news.denials.len(), "denials applied");
         self.drain(entry.act, entry.to_cbor())
             .await
@@ -145,8 +148,7 @@ impl Service {
         )
         .await?;
         let over = |value: &[u8]| {
-            Timestamp::from_cbor(value, 16)
-                .is_ok_and(|expires| expires.plus(ticket_format::limits::SKEW) <= now)
+            Timestamp::from_cbor(value, 16).is_ok_and(|expires| expires.plus(limits::SKEW) <= now)
         };
         let statements = records::all(&*self.store, records::STATEMENTS).await?;
         self.delete(

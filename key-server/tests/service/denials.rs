@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use key_server::feed::FeedFault;
+use key_server::feed::{FeedFault, News, Received};
 use ticket_format::Refusal;
 use ticket_format::denial::Selector;
 use ticket_format::entry::{Alarm, Kind};
@@ -182,7 +182,7 @@ async fn without_a_lease_nothing_is_released_and_with_a_new_one_everything_goes_
         ),
         Refusal::Lease
     );
-    let nothing = key_server::feed::News {
+    let nothing = News {
         denials: Vec::new(),
         epoch: 0,
         chain: ticket_format::denial::CHAIN_START,
@@ -229,4 +229,31 @@ async fn a_broker_that_went_back_raises_an_alarm() {
             Err(Refusal::Rollback)
         )
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_answer_is_not_all_the_news_and_gives_no_lease() {
+    // rule: DEN-6
+    let rig = rig().await;
+    let one = rig.news(Selector::launch(LaunchId([8; 16])));
+    let received = |epoch| Received {
+        epoch,
+        ..one.denials[0].clone()
+    };
+    let full = News {
+        epoch: 1_000,
+        denials: (1..=1_000).map(received).collect(),
+        ..one.clone()
+    };
+    let later = Duration::from_secs(60);
+    rig.service.apply(full, later).await.unwrap();
+    assert_eq!(rig.service.ask().epoch, 1_000);
+    assert!(rig.service.state.lease.check(later).is_err());
+    let rest = News {
+        epoch: 1_000,
+        denials: Vec::new(),
+        ..one
+    };
+    rig.service.apply(rest, later).await.unwrap();
+    assert!(rig.service.state.lease.check(later).is_ok());
 }

@@ -2,8 +2,10 @@
 
 mod administer;
 mod batch;
+mod budget;
 mod denials;
 mod follower;
+mod job;
 mod present;
 mod restart;
 mod rig;

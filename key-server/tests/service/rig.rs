@@ -19,24 +19,15 @@ use store::{Options, RedbStore};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, Selector, chain_next};
 use ticket_format::entry::Entry;
-use ticket_format::ids::{
-    DatasetId, EvidenceHash, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId,
-    StatementDigest, StatementId, TicketHash, TicketId,
-};
-use ticket_format::keys::{
-    AdminSecret, ProofSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret,
-};
+use ticket_format::ids::{StatementDigest, StatementId};
+use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
-use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
-use ticket_format::messages::present::{PresentAnswer, PresentBody};
-use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RefusalNotice, Request, Verb};
-use ticket_format::seal::{AnswerId, Kem, SealingKey, SealingSecret, Session, session_info};
-use ticket_format::sign::{Channel, Exporter, Proof};
+use ticket_format::messages::{Answer, Receipt, RefusalNotice, Request, Verb};
+use ticket_format::seal::Kem;
+use ticket_format::sign::{Channel, Exporter};
 use ticket_format::statement::{ActBody, DatasetCreate, DatasetCreated, Payload};
-use ticket_format::ticket::{self, Action, Actions, Attributes, Audience, Common, DatasetClaims};
 use ticket_format::time::Timestamp;
-use ticket_format::{Context, Refusal, labels, limits};
-use zeroize::Zeroizing;
+use ticket_format::{Context, Refusal, limits};
 
 pub(crate) const REALM: &str = "test";
 pub(crate) const START: u64 = 1_800_000_000;
@@ -108,7 +99,7 @@ pub(crate) struct World {
     pub(crate) broker: TicketSecret,
     pub(crate) admin: AdminSecret,
     tls: TlsSecret,
-    signing: ServerSecret,
+    pub(crate) signing: ServerSecret,
 }
 
 impl World {
@@ -180,7 +171,7 @@ pub(crate) struct Rig {
     pub(crate) world: World,
     pub(crate) service: Arc<Service>,
     pub(crate) log: AuditLog,
-    dataset: Option<DatasetCreated>,
+    pub(crate) dataset: Option<DatasetCreated>,
 }
 
 /// What an admin wants of the test's dataset.
@@ -305,301 +296,6 @@ impl Rig {
         let records = self.log.read(0).map(Result::unwrap);
         records
             .map(|record| Entry::from_cbor(&record.entry, limits::ENTRY).unwrap())
-            .collect()
-    }
-
-    /// A job with a ticket for the dataset; `edit` says how it differs from the usual one.
-    pub(crate) fn job(&self, edit: impl FnOnce(&mut DatasetClaims)) -> Job {
-        self.job_of(Kem::XWing, edit)
-    }
-
-    pub(crate) fn job_of(&self, kem: Kem, edit: impl FnOnce(&mut DatasetClaims)) -> Job {
-        let rng = &mut rng();
-        let (proof, sealing) = (
-            ProofSecret::generate(rng),
-            SealingSecret::generate(kem, rng),
-        );
-        let dataset = self
-            .dataset
-            .as_ref()
-            .map_or(DatasetId([9; 16]), |dataset| dataset.dataset);
-        let claims = claims(&self.world, dataset, &proof, sealing.public(), edit);
-        Job {
-            ticket: ticket::sign(&claims, &self.world.broker),
-            claims,
-            proof,
-            sealing,
-        }
-    }
-
-    /// Presents on this connection and checks the answer as a client does (PRE-4).
-    pub(crate) async fn present(
-        &self,
-        connection: &Arc<Connection>,
-        job: &Job,
-    ) -> Result<Opened, RefusalNotice> {
-        self.present_with(connection, job, &job.proof, &connection.channel)
-            .await
-    }
-
-    pub(crate) async fn present_with(
-        &self,
-        connection: &Arc<Connection>,
-        job: &Job,
-        proof: &ProofSecret,
-        channel: &Channel,
-    ) -> Result<Opened, RefusalNotice> {
-        let body = PresentBody {
-            ticket: job.ticket.clone(),
-            receipt: None,
-        }
-        .to_cbor();
-        let hash = TicketHash::of(&job.ticket);
-        let proof = channel.sign_with(proof, labels::PRESENT_REQUEST, Some(hash), &body);
-        let answer = self
-            .exchange(
-                connection,
-                Request::encode_parts(Verb::Present, &body, &[proof]),
-            )
-            .await;
-        let (body, proof) = match answer {
-            Answer::Done { body, proof, .. } => (body, proof.unwrap()),
-            Answer::Refused(notice) => return Err(notice),
-        };
-        let key = self.world.signing.public();
-        connection
-            .channel
-            .verify_with(&key, labels::PRESENT_ANSWER, Some(hash), &body, &proof)
-            .unwrap();
-        let answer = PresentAnswer::from_cbor(&body, limits::SMALL_MESSAGE).unwrap();
-        assert_eq!(answer.sealing_key, job.sealing.public().hash());
-        let info = session_info(
-            job.sealing.kem(),
-            REALM,
-            &self.world.server(),
-            hash,
-            connection.hpke,
-        );
-        let session = Session::new(job.sealing.decapsulate(&answer.enc, &info).unwrap(), hash);
-        Ok(Opened {
-            connection: Arc::clone(connection),
-            handle: answer.handle,
-            session,
-            enc: answer.enc,
-        })
-    }
-
-    /// A job that has presented its ticket on a connection of its own.
-    pub(crate) async fn opened(&self, edit: impl FnOnce(&mut DatasetClaims)) -> (Job, Opened) {
-        let job = self.job(edit);
-        let opened = self.present(&self.connect(1), &job).await.unwrap();
-        (job, opened)
-    }
-
-    /// Sends a body with the MAC of this session.
-    pub(crate) async fn batch(
-        &self,
-        opened: &Opened,
-        verb: Verb,
-        body: Vec<u8>,
-    ) -> Result<Batch, RefusalNotice> {
-        let proof = opened.mac(verb, &body);
-        self.batch_with(opened, verb, body, proof).await
-    }
-
-    pub(crate) async fn batch_with(
-        &self,
-        opened: &Opened,
-        verb: Verb,
-        body: Vec<u8>,
-        proof: Proof,
-    ) -> Result<Batch, RefusalNotice> {
-        let answer = self
-            .exchange(
-                &opened.connection,
-                Request::encode_parts(verb, &body, &[proof]),
-            )
-            .await;
-        let Answer::Done { body: answer, .. } = answer else {
-            let Answer::Refused(notice) = answer else {
-                unreachable!()
-            };
-            return Err(notice);
-        };
-        let answer = BatchAnswer::from_cbor(&answer, limits::MESSAGE).unwrap();
-        let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).unwrap();
-        // rule: RED-5
-        let request = RequestHash::of(&body);
-        assert_eq!(
-            (clear.request, clear.ticket),
-            (request, opened.session.ticket())
-        );
-        let entry = Entry::from_cbor(&clear.receipt.entry, limits::ENTRY).unwrap();
-        assert_eq!(
-            (entry.request, entry.ticket_hash),
-            (Some(request), Some(opened.session.ticket()))
-        );
-        let id = AnswerId {
-            verb,
-            request,
-            salt: clear.salt,
-        };
-        let deks = if answer.sealed.is_empty() {
-            Zeroizing::new(Vec::new())
-        } else {
-            opened
-                .session
-                .open(&id, &answer.clear, &answer.sealed)
-                .unwrap()
-        };
-        Ok(Batch {
-            clear,
-            entry,
-            deks,
-            sealed: answer.sealed,
-        })
-    }
-
-    pub(crate) async fn redeem(
-        &self,
-        opened: &Opened,
-        items: &[(&[u8], &Context)],
-    ) -> Result<Batch, RefusalNotice> {
-        let body = RedeemBody::encode(&opened.head(), items);
-        self.batch(opened, Verb::Redeem, body).await
-    }
-
-    pub(crate) async fn generate(
-        &self,
-        opened: &Opened,
-        contexts: &[&Context],
-        copy: bool,
-    ) -> Result<Batch, RefusalNotice> {
-        let body = GenerateBody::encode(&opened.head(), contexts, copy);
-        self.batch(opened, Verb::Generate, body).await
-    }
-
-    pub(crate) async fn rewrap(
-        &self,
-        opened: &Opened,
-        items: &[(&[u8], &Context, Option<&Context>)],
-    ) -> Result<Batch, RefusalNotice> {
-        let body = RewrapBody::encode(&opened.head(), items);
-        self.batch(opened, Verb::Rewrap, body).await
-    }
-
-    /// So many fresh wraps under one context, with their DEKs.
-    pub(crate) async fn wraps(
-        &self,
-        opened: &Opened,
-        context: &Context,
-        count: usize,
-    ) -> Vec<(Vec<u8>, [u8; 32])> {
-        let made = self
-            .generate(opened, &vec![context; count], true)
-            .await
-            .unwrap();
-        let wraps = made.clear.wraps.unwrap().into_iter().map(Option::unwrap);
-        wraps
-            .zip(
-                made.deks
-                    .chunks_exact(32)
-                    .map(|dek| dek.try_into().unwrap()),
-            )
-            .collect()
-    }
-}
-
-fn claims(
-    world: &World,
-    dataset: DatasetId,
-    proof: &ProofSecret,
-    sealing_key: SealingKey,
-    edit: impl FnOnce(&mut DatasetClaims),
-) -> DatasetClaims {
-    let now = world.clock.now();
-    let attributes = Attributes {
-        node: NodeId::new("123456789012", "eu-west-1", "i-0123456789abcdef0").unwrap(),
-        availability_zone: "eu-west-1a".into(),
-        image: "ami-0abc".into(),
-        instance_type: "m7i.large".into(),
-        launched_at: now.minus(600),
-    };
-    let common = Common {
-        realm: REALM.into(),
-        audience: Audience::KeyServer(world.server()),
-        expires: now.plus(3_600),
-        issued: now,
-        id: TicketId::random(&mut rng()),
-        proof_key: proof.public(),
-        sealing_key,
-        launch: LaunchId([3; 16]),
-        attributes,
-        evidence: EvidenceHash([4; 32]),
-    };
-    let mut claims = DatasetClaims {
-        common,
-        dataset,
-        dataset_name: "faces".into(),
-        actions: Actions::new(&Action::ALL).unwrap(),
-        required: Context::default(),
-        budget: 5_000,
-        policy: PolicyDigest([5; 32]),
-        parent: TicketId([6; 16]),
-    };
-    edit(&mut claims);
-    claims
-}
-
-pub(crate) struct Job {
-    pub(crate) ticket: Vec<u8>,
-    pub(crate) claims: DatasetClaims,
-    pub(crate) proof: ProofSecret,
-    pub(crate) sealing: SealingSecret,
-}
-
-pub(crate) struct Opened {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) handle: u64,
-    pub(crate) session: Session,
-    pub(crate) enc: Vec<u8>,
-}
-
-impl Opened {
-    pub(crate) fn head(&self) -> BatchHead {
-        BatchHead {
-            handle: self.handle,
-            ticket: self.session.ticket(),
-            request: RequestId::random(&mut rng()),
-        }
-    }
-
-    pub(crate) fn mac(&self, verb: Verb, body: &[u8]) -> Proof {
-        let label = verb.request_label().unwrap();
-        self.session.mac().authenticate(
-            &self.connection.channel,
-            label,
-            self.session.ticket(),
-            body,
-        )
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) clear: Clear,
-    pub(crate) entry: Entry,
-    pub(crate) deks: Zeroizing<Vec<u8>>,
-    pub(crate) sealed: Vec<u8>,
-}
-
-impl Batch {
-    /// What each item was refused with.
-    pub(crate) fn refusals(&self) -> Vec<Option<Refusal>> {
-        self.clear
-            .verdicts
-            .iter()
-            .map(|verdict| verdict.refusal())
             .collect()
     }
 }
