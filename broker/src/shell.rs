@@ -3,14 +3,17 @@
 mod acts;
 mod audit;
 mod budget;
+mod chores;
 mod clock;
 mod denials;
 mod directory;
 mod exchanges;
 mod feeding;
 mod limits;
+mod memory;
 mod metrics;
 mod service;
+mod start;
 
 pub mod cli;
 pub mod config;
@@ -22,4 +25,5 @@ pub mod secrets;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use limits::Limits;
 pub use metrics::Metrics;
-pub use service::{Broker, StartError};
+pub use service::Broker;
+pub use start::StartError;

@@ -274,14 +274,6 @@ async fn without_a_policy_nothing_is_permitted() {
 #[tokio::test]
 async fn a_denial_of_any_kind_stops_issue_at_once_and_after_a_restart() {
     // rule: ISS-1, DEN-2
-    let Ready { world, node, held } = ready().await;
-    let claims = held.claims(&world);
-    let dataset = dataset_claims(
-        &world,
-        &node.issue(&world, &held, |_| {}).await.unwrap().ticket,
-    )
-    .dataset;
-    drop(world);
     let of = |members: Members| Selector::new(members).unwrap();
     let kinds: [fn(&ticket_format::ticket::NodeClaims, ticket_format::ids::DatasetId) -> Members;
         7] = [
@@ -314,7 +306,6 @@ async fn a_denial_of_any_kind_stops_issue_at_once_and_after_a_restart() {
             ..Members::default()
         },
     ];
-    let _ = (claims, dataset);
     for (which, kind) in kinds.into_iter().enumerate() {
         let Ready {
             mut world,
@@ -344,8 +335,10 @@ async fn a_denial_of_any_kind_stops_issue_at_once_and_after_a_restart() {
 #[tokio::test]
 async fn a_nodes_budget_for_a_dataset_is_summed_and_survives_a_restart() {
     // rule: ISS-4
-    let mut limits = broker::Limits::default();
-    limits.budget_tickets = 2;
+    let limits = broker::Limits {
+        budget_tickets: 2,
+        ..broker::Limits::default()
+    };
     let mut world = World::with(limits).await;
     world.dataset().await;
     let launch = world.launch(&SYDNEY, |_| {}).await;

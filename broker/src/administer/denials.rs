@@ -7,7 +7,6 @@ use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
 use ticket_format::limits;
 use ticket_format::statement::{Denied, DenyBody};
-use ticket_format::time::Timestamp;
 
 use super::{Done, Opened};
 use crate::Refused;
@@ -22,10 +21,10 @@ pub fn deny(
     body: DenyBody,
     head: FeedHead,
     entry: &Entry,
-    now: Timestamp,
     mut changes: Changes,
     rng: &mut impl CryptoRng,
 ) -> Result<Done, Refused> {
+    let now = entry.time;
     // rule: DEN-7
     if body
         .selector

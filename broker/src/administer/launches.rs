@@ -81,10 +81,10 @@ pub fn close(
     launch: Option<&LaunchRecord>,
     head: FeedHead,
     entry: &Entry,
-    now: Timestamp,
     mut changes: Changes,
     rng: &mut impl CryptoRng,
 ) -> Result<Done, Refused> {
+    let now = entry.time;
     let Some(found) = launch else {
         return Err(opened.refuse(
             Refusal::NotFound,

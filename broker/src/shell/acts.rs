@@ -116,16 +116,7 @@ impl Broker {
                 let head = self.head(reads).await?;
                 let launch = reads.get(&keys::launch(body.launch)).await?;
                 (
-                    launches::close(
-                        opened,
-                        body,
-                        launch.as_ref(),
-                        head,
-                        &entry,
-                        now,
-                        changes,
-                        rng,
-                    )?,
+                    launches::close(opened, body, launch.as_ref(), head, &entry, changes, rng)?,
                     entry,
                 )
             }
@@ -186,7 +177,7 @@ impl Broker {
                 let body = opened.body::<DenyBody>()?;
                 let head = self.head(reads).await?;
                 (
-                    denials::deny(opened, body, head, &entry, now, changes, rng)?,
+                    denials::deny(opened, body, head, &entry, changes, rng)?,
                     entry,
                 )
             }

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,8 @@ use super::clock::{Clock, SystemClock};
 use super::config::{Checked, Config};
 use super::init::{Plan, init};
 use super::secrets::{RootKeyConfig, Secrets};
-use super::service::{Broker, StartError};
+use super::service::Broker;
+use super::start::StartError;
 use super::{http, net};
 use crate::realm::Realm;
 
@@ -401,12 +401,10 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 impl Signals {
-    fn recv(&mut self) -> impl Future<Output = ()> + Send + '_ {
-        async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -196,7 +196,7 @@ mod tests {
             Err(SecretsError::File(FileError::Exists(_)))
         ));
         std::fs::rename(key_path(&data, "tls"), key_path(&data, "ticket")).unwrap();
-        assert!(matches!(Secrets::open(&data, &root), Err(_)));
+        assert!(Secrets::open(&data, &root).is_err());
         for entry in std::fs::read_dir(data.join("keys")).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             for seed in [made.tls.seed(), made.ticket.seed(), made.feed.seed()] {

@@ -1,0 +1,85 @@
+//! What a broker does between requests.
+
+use ticket_format::cbor::Decode;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::ActId;
+use ticket_format::time::Timestamp;
+
+use super::service::Broker;
+use crate::Refused;
+use crate::feed::Chain;
+use crate::state::{UsedStatement, keys};
+
+impl Broker {
+    /// Removes from the outbox what stands in the log. To be called every second or so.
+    pub async fn sweep(&self) {
+        if let Err(error) = self.audit.sweep(&self.directory).await {
+            tracing::warn!(why = %error.why, "the outbox could not be swept");
+        }
+    }
+
+    /// What is to be done once a minute: persist the time, list counted refusals, forget what is over.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; the next minute tries again.
+    pub async fn tick(&self) -> Result<(), Refused> {
+        let now = self.time.now()?;
+        // rule: TIM-1
+        self.directory.keep_time(self.time.latest()).await?;
+        for (source, refusal, count) in self.strangers.take() {
+            // rule: AUD-1
+            let entry = Entry::new(ActId::random(&mut self.rng()), Kind::RefusalsCounted, now)
+                .refused(refusal)
+                .count(count);
+            let source = source.map_or_else(|| "others".to_owned(), |source| source.to_string());
+            self.audit.append(&entry.source(source)).await?;
+        }
+        self.audit.sweep(&self.directory).await?;
+        self.audit.drain_all(&self.directory).await?;
+        let forgotten: Vec<String> = self
+            .denials
+            .prune(now)
+            .into_iter()
+            .map(keys::denial)
+            .collect();
+        self.directory.remove(&forgotten).await?;
+        self.forget_statements(now).await?;
+        self.budgets.prune(now);
+        self.rates.prune();
+        self.show_state();
+        Ok(())
+    }
+
+    /// Forgets used statement ids whose statements have expired (ADM-2).
+    async fn forget_statements(&self, now: Timestamp) -> Result<(), Refused> {
+        let (mut after, mut more) = (None::<String>, true);
+        while more {
+            let (rows, next) = self
+                .directory
+                .page(keys::STATEMENTS, after.as_deref(), 1_000)
+                .await?;
+            let over = |value: &[u8]| {
+                UsedStatement::from_cbor(value, 256).is_ok_and(|used| used.expires <= now)
+            };
+            let gone: Vec<String> = rows
+                .iter()
+                .filter(|(_, value)| over(value))
+                .map(|(key, _)| key.clone())
+                .collect();
+            self.directory.remove(&gone).await?;
+            after = rows
+                .last()
+                .map(|(key, _)| key.trim_start_matches(keys::STATEMENTS).to_owned());
+            more = next && after.is_some();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn show_state(&self) {
+        self.metrics.state(
+            self.denials.count(),
+            self.denials.head().epoch,
+            self.audit.log().head().0,
+        );
+    }
+}

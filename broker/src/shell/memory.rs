@@ -1,0 +1,169 @@
+//! What the broker keeps in memory of the store: denials, policy, datasets. An older value never
+//! replaces a newer one, whoever reads last.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use policy::Policy;
+use ticket_format::Refusal;
+use ticket_format::ids::PolicyDigest;
+use ticket_format::keys::ServerKey;
+
+use super::directory::{Directory, Reads};
+use super::service::{ATTEMPTS, Broker};
+use crate::Refused;
+use crate::state::{DatasetEntry, FeedHead, PolicyHead, StoredDenial, keys};
+
+/// How long an exchange waits for a denial that is durable to be applied in memory.
+const APPLIED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A value with the store's revision of it, so that an older one never replaces a newer.
+pub(crate) struct Versioned<T> {
+    pub(super) revision: u64,
+    pub(crate) value: Arc<T>,
+}
+
+impl Broker {
+    /// The feed's head as the store has it, once memory knows the denials up to it.
+    pub(crate) async fn head(&self, reads: &mut Reads<'_>) -> Result<FeedHead, Refused> {
+        let head = reads
+            .get::<FeedHead>(keys::FEED_HEAD)
+            .await?
+            .unwrap_or(FeedHead::START);
+        let mut news = self.denials.news();
+        let applied = news.wait_for(|epoch| *epoch >= head.epoch);
+        if tokio::time::timeout(APPLIED_WITHIN, applied).await.is_err() {
+            self.reload_denials().await?;
+        }
+        Ok(head)
+    }
+
+    pub(super) async fn reload_denials(&self) -> Result<(), Refused> {
+        let (head, current, lasting) = load_denials(&self.directory).await?;
+        self.denials.reload(head, current, lasting);
+        Ok(())
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Option<Arc<Policy>> {
+        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+        policy.as_ref().map(|policy| Arc::clone(&policy.value))
+    }
+
+    /// Takes the policy that the store holds, unless a newer one is here already.
+    pub(crate) async fn load_policy(&self) -> Result<(), Refused> {
+        let damaged = |why: String| {
+            Refused::stranger(Refusal::Internal, format!("the policy in the store: {why}"))
+        };
+        for _ in 0..ATTEMPTS {
+            let mut reads = self.directory.reads();
+            let Some(head) = reads.get::<PolicyHead>(keys::POLICY).await? else {
+                return Ok(());
+            };
+            let text = reads.raw(keys::POLICY_TEXT).await?.unwrap_or_default();
+            if PolicyDigest::of(&text) != head.policy {
+                // Another policy was set between the two reads.
+                continue;
+            }
+            let text = String::from_utf8(text).map_err(|error| damaged(error.to_string()))?;
+            let policy = Policy::parse(&text).map_err(|error| damaged(error.to_string()))?;
+            let revision = reads
+                .seen()
+                .iter()
+                .find(|(key, _)| key == keys::POLICY)
+                .and_then(|(_, revision)| *revision)
+                .unwrap_or_default();
+            let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+            if current
+                .as_ref()
+                .is_none_or(|current| current.revision <= revision)
+            {
+                *current = Some(Versioned {
+                    revision,
+                    value: Arc::new(policy),
+                });
+            }
+            return Ok(());
+        }
+        Err(damaged("its text is not the one that was set".to_owned()))
+    }
+
+    /// A dataset by name.
+    pub(crate) fn dataset(&self, name: &str) -> Option<Arc<DatasetEntry>> {
+        let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
+        datasets.get(name).map(|dataset| Arc::clone(&dataset.value))
+    }
+
+    /// The datasets after a name, at most so many, and whether there are more.
+    pub(crate) fn datasets(&self, after: &str, most: usize) -> (Vec<Arc<DatasetEntry>>, bool) {
+        use std::ops::Bound;
+        let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = datasets.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let page: Vec<_> = rest
+            .by_ref()
+            .take(most)
+            .map(|(_, dataset)| Arc::clone(&dataset.value))
+            .collect();
+        (page, rest.next().is_some())
+    }
+
+    pub(crate) fn dataset_count(&self) -> usize {
+        self.datasets
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Whether a dataset record names this key server (DEN-8).
+    pub(crate) fn is_subscriber(&self, key: &ServerKey) -> bool {
+        // rule: DEN-8
+        let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
+        datasets
+            .values()
+            .any(|dataset| dataset.value.record.server_key == *key)
+    }
+
+    /// Takes a dataset as the store holds it, unless a newer record is here already.
+    pub(crate) async fn load_dataset(&self, entry: &DatasetEntry) -> Result<(), Refused> {
+        let key = keys::dataset(entry.record.dataset);
+        let mut reads = self.directory.reads();
+        let Some(entry) = reads.get::<DatasetEntry>(&key).await? else {
+            return Ok(());
+        };
+        let revision = reads
+            .seen()
+            .first()
+            .and_then(|(_, revision)| *revision)
+            .unwrap_or_default();
+        let mut datasets = self
+            .datasets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let newer = datasets
+            .get(&entry.record.name)
+            .is_some_and(|known| known.revision > revision);
+        if !newer {
+            datasets.insert(
+                entry.record.name.clone(),
+                Versioned {
+                    revision,
+                    value: Arc::new(entry),
+                },
+            );
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn load_denials(
+    directory: &Directory,
+) -> Result<(FeedHead, Vec<StoredDenial>, Vec<StoredDenial>), Refused> {
+    // The head first: a denial that is made meanwhile is then above it, and is applied by its maker.
+    let head = directory
+        .get::<FeedHead>(keys::FEED_HEAD)
+        .await?
+        .unwrap_or(FeedHead::START);
+    let current = directory.all::<StoredDenial>(keys::DENIALS).await?;
+    let lasting = directory.all::<StoredDenial>(keys::LASTING).await?;
+    Ok((head, current, lasting))
+}

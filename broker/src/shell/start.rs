@@ -1,0 +1,161 @@
+//! How a broker starts: clock, outbox, memory, budgets.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use audit_log::AuditLog;
+use dashmap::DashMap;
+use store::Store;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::{ActId, Thumbprint};
+use ticket_format::time::Timestamp;
+use tokio::sync::watch;
+
+use super::audit::Audit;
+use super::budget::Budgets;
+use super::clock::{Clock, Timekeeper};
+use super::denials::Denials;
+use super::directory::Directory;
+use super::limits::{Limits, Rates, Strangers};
+use super::memory::load_denials;
+use super::metrics::Metrics;
+use super::service::Broker;
+use crate::Refused;
+use crate::realm::Realm;
+use crate::state::{DatasetEntry, FeedHead, keys};
+
+/// Why a broker does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// TIM-1.
+    #[error("the clock reads {read}, but {seen} was seen before: set the clock")]
+    Clock {
+        /// What the clock reads.
+        read: Timestamp,
+        /// The latest time that was persisted.
+        seen: Timestamp,
+    },
+    /// The log knows of denials that the store does not.
+    #[error(
+        "the store is older than the audit log: the log has denial {logged}, the store only {stored}; find out who restored what"
+    )]
+    Rollback {
+        /// The newest denial in the log.
+        logged: u64,
+        /// The newest denial in the store.
+        stored: u64,
+    },
+    /// Something that it needs cannot be read or written.
+    #[error("{0}")]
+    State(String),
+}
+
+impl From<Refused> for StartError {
+    fn from(refused: Refused) -> Self {
+        Self::State(refused.why)
+    }
+}
+
+impl Broker {
+    /// Starts on an open store and log: checks the clock (TIM-1), drains the outbox (AUD-2), and fills
+    /// memory from both.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        store: Arc<dyn Store>,
+        log: AuditLog,
+        realm: Realm,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let own: Vec<Thumbprint> = [
+            realm.tls.thumbprint(),
+            realm.ticket.public().thumbprint(),
+            realm.feed.public().thumbprint(),
+        ]
+        .into_iter()
+        .chain(realm.admins.iter().map(|admin| admin.thumbprint()))
+        .collect();
+        let directory = Directory::new(store, own);
+        let seen = directory
+            .get::<Timestamp>(keys::TIME)
+            .await?
+            .unwrap_or_default();
+        let time = Timekeeper::new(clock, seen);
+        // rule: TIM-1
+        let now = time.now().map_err(|_| StartError::Clock {
+            read: time.read(),
+            seen,
+        })?;
+        directory.keep_time(time.latest()).await?;
+        let audit = Audit::new(log);
+        let drained = audit.drain_all(&directory).await?;
+        let (head, current, lasting) = load_denials(&directory).await?;
+        let broker = Self {
+            realm,
+            audit,
+            denials: Denials::new(head, current, lasting),
+            budgets: Budgets::new(limits.budget_window),
+            time,
+            rates: Rates::new(&limits),
+            limits,
+            metrics: Metrics::default(),
+            acknowledged: DashMap::new(),
+            started: now,
+            strangers: Strangers::default(),
+            policy: RwLock::new(None),
+            datasets: RwLock::new(BTreeMap::new()),
+            stopping: watch::Sender::new(false),
+            directory,
+        };
+        broker.load_policy().await?;
+        for entry in broker.directory.all::<DatasetEntry>(keys::DATASETS).await? {
+            broker.load_dataset(&entry).await?;
+        }
+        broker.replay(now, head).await?;
+        let entry = Entry::new(ActId::random(&mut broker.rng()), Kind::Start, now)
+            .subject("broker")
+            .epoch(head.epoch);
+        broker.audit.append(&entry).await?;
+        broker.show_state();
+        tracing::info!(realm = %broker.realm.name, epoch = head.epoch, drained, "started");
+        Ok(broker)
+    }
+
+    /// Rebuilds the budgets from the log, and notices a store that is older than the log.
+    async fn replay(&self, now: Timestamp, head: FeedHead) -> Result<(), StartError> {
+        let since = now.minus(self.limits.budget_window);
+        let (entries, mut replayed) = tokio::sync::mpsc::unbounded_channel();
+        let newest = Arc::new(AtomicU64::new(0));
+        let logged = Arc::clone(&newest);
+        self.audit
+            .replay(move |entry| {
+                if entry.kind == Kind::Denial {
+                    logged.fetch_max(entry.epoch.unwrap_or_default(), Ordering::Relaxed);
+                } else if entry.kind == Kind::Issue && entry.time >= since {
+                    // The receiver outlives the reading.
+                    let _ = entries.send(entry);
+                }
+            })
+            .await?;
+        while let Some(entry) = replayed.recv().await {
+            let node = entry
+                .subject
+                .as_deref()
+                .and_then(|subject| subject.parse().ok());
+            if let (Some(node), Some(dataset), Some(count)) = (node, entry.dataset, entry.count) {
+                self.budgets.replay(node, dataset, count, entry.time);
+            }
+        }
+        let logged = newest.load(Ordering::Relaxed);
+        if logged > head.epoch {
+            return Err(StartError::Rollback {
+                logged,
+                stored: head.epoch,
+            });
+        }
+        Ok(())
+    }
+}
