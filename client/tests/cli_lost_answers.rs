@@ -1,0 +1,140 @@
+//! What stands on disk before anything is sent, so that a lost answer locks nobody out.
+
+mod cli_support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cli_support::{Home, Refusing, evidence, rng, server, tls_key};
+use client::Error;
+use client::link::Link;
+use client::login::{login, prepare};
+use client::renew::renew;
+use client::state::NodeState;
+use ticket_format::Refusal;
+use ticket_format::ids::EvidenceHash;
+use ticket_format::limits;
+use ticket_format::messages::login::LoginBody;
+use ticket_format::messages::renew::RenewBody;
+use ticket_format::messages::{RequestView, Verb};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn body<B: ticket_format::cbor::Decode>(message: &[u8], verb: Verb) -> B {
+    let request = RequestView::parse(message).unwrap();
+    assert_eq!(request.verb, verb);
+    B::from_cbor(request.body, limits::SMALL_MESSAGE).unwrap()
+}
+
+type Seen<T> = Arc<Mutex<Vec<T>>>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_key_login_id_and_chain_are_on_disk_before_a_login_is_sent() {
+    // rule: LOG-1
+    let home = Home::new();
+    let dir = home.state();
+    let seen: Seen<(LoginBody, NodeState)> = Arc::default();
+    let (sink, state_dir) = (Arc::clone(&seen), dir.clone());
+    let broker = Refusing::start(move |message| {
+        let stored = NodeState::load(&state_dir).unwrap().unwrap();
+        sink.lock()
+            .unwrap()
+            .push((body(message, Verb::Login), stored));
+    });
+    for _ in 0..2 {
+        // As after a crash: everything comes from the disk.
+        let evidence = evidence(&broker.address.to_string(), tls_key());
+        let mut state = prepare(&dir, &evidence, &mut rng()).unwrap();
+        let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+        let error = login(&link, &dir, &mut state, &evidence, &mut rng())
+            .await
+            .unwrap_err();
+        link.close().await;
+        assert_eq!(error.refusal(), Some(Refusal::Internal));
+        assert!(error.worth_retrying());
+    }
+    let seen = seen.lock().unwrap();
+    let [(first, before_first), (second, before_second)] = &seen[..] else {
+        panic!("two logins were sent");
+    };
+    assert_eq!(
+        (first.node_key, first.login),
+        (second.node_key, second.login)
+    );
+    assert_eq!(before_first.key.public(), first.node_key);
+    assert_eq!(before_first.login, first.login);
+    // Session keys are fresh with each try, and so is the chain; both chains are kept.
+    assert_ne!(first.proof_key, second.proof_key);
+    assert_eq!(before_first.chains.len(), 1);
+    assert_eq!(before_second.chains.len(), 2);
+    assert!(!before_second.known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_node_key_is_on_disk_before_a_renewal_is_sent_and_stays_the_same() {
+    // rule: REN-1, REN-2
+    let home = Home::new();
+    let dir = home.state();
+    let seen: Seen<(RenewBody, NodeState)> = Arc::default();
+    let (sink, state_dir) = (Arc::clone(&seen), dir.clone());
+    let broker = Refusing::start(move |message| {
+        let stored = NodeState::load(&state_dir).unwrap().unwrap();
+        sink.lock()
+            .unwrap()
+            .push((body(message, Verb::Renew), stored));
+    });
+    home.logged_in(&broker.address.to_string(), tls_key(), 3_600);
+    for _ in 0..2 {
+        let mut state = NodeState::load(&dir).unwrap().unwrap();
+        let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+        assert!(renew(&link, &dir, &mut state, &mut rng()).await.is_err());
+        link.close().await;
+    }
+    let seen = seen.lock().unwrap();
+    let [(first, before_first), (second, _)] = &seen[..] else {
+        panic!("two renewals were sent");
+    };
+    assert_eq!(
+        (first.old_key, first.new_key),
+        (second.old_key, second.new_key)
+    );
+    assert_eq!(first.chain, second.chain);
+    let next = before_first.next.as_ref().unwrap().public();
+    assert_eq!(next, first.new_key);
+    assert_eq!(before_first.key.public(), first.old_key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_logins_without_answer_a_renewal_tries_the_chain_of_each() {
+    let home = Home::new();
+    let dir = home.state();
+    let seen: Seen<RenewBody> = Arc::default();
+    let sink = Arc::clone(&seen);
+    let broker =
+        Refusing::start(move |message| sink.lock().unwrap().push(body(message, Verb::Renew)));
+    *broker.refusal.lock().unwrap() = Refusal::NotAuthenticated;
+    let (mut state, _) = home.logged_in(&broker.address.to_string(), tls_key(), 3_600);
+    state.chains = vec![EvidenceHash([1; 32]), EvidenceHash([2; 32])];
+    let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+    let error = renew(&link, &dir, &mut state, &mut rng())
+        .await
+        .unwrap_err();
+    link.close().await;
+    assert_eq!(error.refusal(), Some(Refusal::NotAuthenticated));
+    let chains: Vec<_> = seen.lock().unwrap().iter().map(|body| body.chain).collect();
+    assert_eq!(chains, [EvidenceHash([2; 32]), EvidenceHash([1; 32])]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_never_logged_in_renews_nothing() {
+    let home = Home::new();
+    let broker = Refusing::start(|_| panic!("nothing is sent"));
+    let evidence = evidence(&broker.address.to_string(), tls_key());
+    let mut state = prepare(&home.state(), &evidence, &mut rng()).unwrap();
+    let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+    let error = renew(&link, &home.state(), &mut state, &mut rng())
+        .await
+        .unwrap_err();
+    link.close().await;
+    assert!(matches!(error, Error::NoTicket(_)));
+}
