@@ -114,11 +114,10 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
             }
         });
     }
+    let stop = asked_to_stop().map_err(|e| failed("signals cannot be heard")(&e))?;
     announce(&setup, address, ready_file)?;
     tracing::info!(%address, server = %service.state.tls_key, realm = service.state.realm, "listening");
-    let stopped = server
-        .run(Arc::new(Door(Arc::clone(&service))), asked_to_stop())
-        .await;
+    let stopped = server.run(Arc::new(Door(Arc::clone(&service))), stop).await;
     tasks.shutdown().await;
     service.close().await;
     match stopped {
@@ -196,9 +195,6 @@ fn limits(setup: &Setup) -> ServerLimits {
 /// Says where the server listens: on stdout, in the ready file, to systemd.
 fn announce(setup: &Setup, address: SocketAddr, ready_file: Option<&Path>) -> Result<(), Report> {
     let line = format!("{address}\n");
-    let mut stdout = std::io::stdout().lock();
-    // A closed stdout is nobody's concern: the ready file says the same.
-    let _ = write!(stdout, "listening {line}").and_then(|()| stdout.flush());
     let configured = setup
         .config
         .ready_file
@@ -214,6 +210,9 @@ fn announce(setup: &Setup, address: SocketAddr, ready_file: Option<&Path>) -> Re
             Report::new(exit::LOCAL, "the ready file cannot be written").why(error)
         })?;
     }
+    let mut stdout = std::io::stdout().lock();
+    // A closed stdout is nobody's concern: the ready file says the same.
+    let _ = write!(stdout, "listening {line}").and_then(|()| stdout.flush());
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "systemd was not told");
     }
@@ -229,21 +228,16 @@ async fn each_minute(service: Arc<Service>) {
     }
 }
 
-async fn asked_to_stop() {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    match signals {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+/// Completes at the first SIGTERM or SIGINT from now on, also before it is polled.
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        // Without handlers the signals end the process at once; store and log survive that.
-        _ => std::future::pending().await,
-    }
+    })
 }
 
 fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Registry>) -> Router {

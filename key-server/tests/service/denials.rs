@@ -135,6 +135,15 @@ async fn the_same_holds_for_a_presentation() {
     );
     assert!(connection.is_empty());
     assert_eq!(rig.entries().pop().unwrap().kind, Kind::Withheld);
+    rig.world.clock.set_monotonic(10_000);
+    let clock = Arc::clone(&rig.world.clock);
+    rig.world.clock.before_reading(2, move || clock.set(3_600));
+    assert_eq!(
+        refusal(rig.present(&connection, &job).await.map(drop)),
+        Refusal::TicketExpired
+    );
+    assert!(connection.is_empty());
+    assert_eq!(rig.entries().pop().unwrap().kind, Kind::Withheld);
 }
 
 #[tokio::test(flavor = "multi_thread")]

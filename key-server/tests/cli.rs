@@ -1,0 +1,241 @@
+//! The program: what an operator types, and what he is told.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use ticket_format::keys::{AdminSecret, FeedSecret, TicketSecret, TlsSecret};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postern-key-server"));
+    command
+        .env_remove("POSTERN_LOG")
+        .env_remove("POSTERN_KEY_SERVER_CONFIG");
+    command
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    admin: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (dir, rng) = (tempfile::tempdir().unwrap(), &mut UnwrapErr(SysRng));
+        let broker = format!(
+            "realm = \"test\"\naddresses = [\"127.0.0.1:9\"]\ntls-key = \"{}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n",
+            TlsSecret::generate(rng).public(),
+            TicketSecret::generate(rng).public(),
+            FeedSecret::generate(rng).public(),
+        );
+        std::fs::write(dir.path().join("broker-keys.toml"), broker).unwrap();
+        Self {
+            dir,
+            admin: AdminSecret::generate(rng).public().to_string(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn init(&self, root: &str) -> Output {
+        let mut init = program();
+        init.args([
+            "init",
+            "--realm",
+            "test",
+            "--listen",
+            "127.0.0.1:0",
+            "--address",
+            "127.0.0.1:7000",
+        ]);
+        init.args(["--admin", &self.admin, root])
+            .arg(self.path("root"));
+        init.arg("--dir")
+            .arg(self.path("ks"))
+            .arg("--broker-keys")
+            .arg(self.path("broker-keys.toml"));
+        init.output().unwrap()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("ks/key-server.toml")
+    }
+
+    fn with_config(&self, verb: &str) -> Output {
+        program()
+            .arg(verb)
+            .arg("--config")
+            .arg(self.config())
+            .output()
+            .unwrap()
+    }
+
+    fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(from));
+        std::fs::write(self.config(), text.replace(from, to)).unwrap();
+    }
+
+    fn run(&self) -> Running {
+        let mut run = program();
+        run.args(["run", "--ready-file"])
+            .arg(self.path("ready"))
+            .arg("--config")
+            .arg(self.config());
+        let mut child = run
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Running { child, line }
+    }
+}
+
+struct Running {
+    child: Child,
+    line: String,
+}
+
+impl Running {
+    fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[test]
+fn init_makes_private_files_that_hold_and_overwrites_nothing() {
+    let place = Place::new();
+    let made = place.init("--new-root-credential");
+    assert_eq!(made.status.code(), Some(0), "{}", told(&made));
+    for private in [
+        "root",
+        "ks/key-server.toml",
+        "ks/data/root-salt",
+        "ks/data/keys/tls.sealed",
+    ] {
+        assert_eq!(mode(&place.path(private)), 0o600, "{private}");
+    }
+    assert_eq!(mode(&place.path("ks/data")), 0o700);
+    assert_eq!(place.with_config("check-config").status.code(), Some(0));
+    let before = std::fs::read(place.path("ks/server-keys.toml")).unwrap();
+    let again = place.init("--root-credential");
+    assert_eq!(again.status.code(), Some(7));
+    assert!(told(&again).contains("exists already") && told(&again).contains("next: "));
+    assert_eq!(
+        std::fs::read(place.path("ks/server-keys.toml")).unwrap(),
+        before
+    );
+}
+
+#[test]
+fn a_passphrase_opens_the_keys_as_a_credential_does() {
+    let place = Place::new();
+    store::files::write_private(&place.path("root"), b"correct horse battery\n").unwrap();
+    assert_eq!(place.init("--root-passphrase-file").status.code(), Some(0));
+    assert_eq!(place.with_config("check-config").status.code(), Some(0));
+    store::files::write_private(&place.path("root"), b"wrong horse battery\n").unwrap();
+    let wrong = place.with_config("check-config");
+    assert_eq!(wrong.status.code(), Some(10));
+    assert!(told(&wrong).contains("wrong root key"), "{}", told(&wrong));
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_told_with_its_line() {
+    let place = Place::new();
+    place.init("--new-root-credential");
+    place.edit("lease-seconds = 5", "lease-second = 5");
+    let output = place.with_config("check-config");
+    assert_eq!(output.status.code(), Some(10));
+    let expected = "unknown key \"lease-second\", did you mean \"lease-seconds\"?";
+    assert!(
+        told(&output).contains(expected) && told(&output).contains(", line "),
+        "{}",
+        told(&output)
+    );
+    place.edit("lease-second = 5", "lease-seconds = 0");
+    assert_eq!(place.with_config("run").status.code(), Some(10));
+    place.edit("lease-seconds = 0", "metrics-listen = \"0.0.0.0:9\"");
+    assert!(told(&place.with_config("run")).contains("loopback"));
+}
+
+#[test]
+fn a_root_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.init("--new-root-credential");
+    std::fs::set_permissions(place.path("root"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = place.with_config("run");
+    assert_eq!(output.status.code(), Some(10));
+    assert!(told(&output).contains("mode 0600"), "{}", told(&output));
+}
+
+#[test]
+fn a_server_says_where_it_listens_and_stops_when_asked() {
+    let place = Place::new();
+    place.init("--new-root-credential");
+    let running = place.run();
+    let address = running
+        .line
+        .strip_prefix("listening 127.0.0.1:")
+        .unwrap()
+        .trim_end();
+    assert_ne!(address, "0");
+    assert_eq!(
+        std::fs::read_to_string(place.path("ready")).unwrap(),
+        format!("127.0.0.1:{address}\n")
+    );
+    // A second one on the same data is refused with one clear report.
+    let second = place.with_config("run");
+    assert_eq!(second.status.code(), Some(10));
+    assert!(
+        told(&second).contains("another process"),
+        "{}",
+        told(&second)
+    );
+    assert_eq!(running.stop(), Some(0));
+    // And it starts again.
+    assert_eq!(place.run().stop(), Some(0));
+}
+
+#[test]
+fn a_server_that_does_not_run_is_told_apart_from_one_that_cannot_be_asked() {
+    let place = Place::new();
+    place.init("--new-root-credential");
+    assert_eq!(place.with_config("status").status.code(), Some(10));
+    place.edit(
+        "# metrics-listen = \"127.0.0.1:9465\"",
+        "metrics-listen = \"127.0.0.1:1\"",
+    );
+    assert_eq!(place.with_config("status").status.code(), Some(8));
+    assert_eq!(
+        place.with_config("doctor").status.code(),
+        Some(8),
+        "the broker does not answer"
+    );
+}
