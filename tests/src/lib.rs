@@ -1,6 +1,8 @@
 //! End-to-end, attack and fault tests.
 
 pub mod bend;
+pub mod foreign;
+pub mod home;
 pub mod house;
 pub mod imds_stub;
 pub mod node;
