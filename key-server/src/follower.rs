@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rand_core::Rng;
 use ticket_format::Refusal;
 use ticket_format::keys::{FeedKey, TlsKey};
+use ticket_format::limits;
 use ticket_format::sign::{Channel, Exporter};
+use ticket_format::time::Timestamp;
 use transport::{ClientLimits, Connection, ExporterUse};
 
 use crate::feed::{self, FeedFault};
@@ -57,6 +59,7 @@ pub async fn run(service: Arc<Service>, broker: Broker) {
         pause: PAUSE.0,
         alarmed: None,
         said: String::new(),
+        clocks_apart: false,
     };
     let mut turn = 0;
     loop {
@@ -85,6 +88,7 @@ struct Follower {
     pause: Duration,
     alarmed: Option<(FeedFault, Instant)>,
     said: String,
+    clocks_apart: bool,
 }
 
 impl Follower {
@@ -108,6 +112,7 @@ impl Follower {
             let request = feed::request(&channel, &self.service.state.signing, &asked, hold_ms);
             let answer = connection.exchange_within(&request, hold + SLACK).await?;
             let news = feed::accept(&channel, &self.broker.feed_key, &asked, &answer)?;
+            self.compare_clocks(news.now);
             self.service.apply(news, sent).await?;
             self.pause = PAUSE.0;
             if !self.said.is_empty() {
@@ -116,6 +121,16 @@ impl Follower {
             }
             hold = self.service.state.lease.length() / 3;
         }
+    }
+
+    /// Clocks that differ by more than the skew make one server refuse what the other signs.
+    fn compare_clocks(&mut self, broker: Timestamp) {
+        let ours = self.service.clock().now();
+        let apart = ours.since(broker).max(broker.since(ours)) > limits::SKEW;
+        if apart && !self.clocks_apart {
+            tracing::warn!(exchange = "feed", %ours, %broker, "the broker's clock and ours differ by more than a minute");
+        }
+        self.clocks_apart = apart;
     }
 
     async fn connect(&self, turn: usize) -> Result<Connection, Interrupted> {

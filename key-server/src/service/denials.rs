@@ -102,6 +102,7 @@ impl Service {
         };
         let commit = Transaction::new()
             .put(records::FEED_HEAD, head.to_cbor())
+            .put(records::TIME, self.state.latest.get().to_cbor())
             .put(records::outbox(entry.act), entry.to_cbor());
         self.store.commit(commit).await?;
         if news.snapshot {

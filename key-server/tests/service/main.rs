@@ -5,6 +5,7 @@ mod batch;
 mod budget;
 mod denials;
 mod follower;
+mod hostile;
 mod job;
 mod present;
 mod restart;
