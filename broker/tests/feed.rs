@@ -236,26 +236,6 @@ async fn denials_are_forgotten_when_no_ticket_is_left_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_thousand_denials_and_one_come_in_two_answers() {
-    let world = World::new().await;
-    world.dataset().await;
-    for _ in 0..=limits::DENIALS {
-        world.deny(some_ticket()).await;
-    }
-    let first = feed(&world, &world.server, 0, CHAIN_START, 0)
-        .await
-        .unwrap();
-    assert_eq!(
-        (first.denials.len(), first.epoch),
-        (limits::DENIALS, limits::DENIALS as u64)
-    );
-    let rest = feed(&world, &world.server, first.epoch, first.chain, 30_000)
-        .await
-        .unwrap();
-    assert_eq!((rest.denials.len(), rest.snapshot), (1, false));
-}
-
-#[tokio::test]
 async fn parallel_denials_make_one_chain() {
     // rule: DEN-1
     let world = Arc::new(World::new().await);

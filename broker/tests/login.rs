@@ -44,11 +44,8 @@ async fn a_node_logs_in_and_its_ticket_says_what_its_document_said() {
 async fn a_failed_check_uses_nothing_up() {
     // rule: LOG-3, LOG-4, LOG-5
     let world = World::new().await;
-    let cases: [(
-        &str,
-        Refusal,
-        fn(&mut ticket_format::statement::LaunchCreate),
-    ); 7] = [
+    type Change = fn(&mut ticket_format::statement::LaunchCreate);
+    let cases: [(&str, Refusal, Change); 7] = [
         ("account", Refusal::IdentityMismatch, |terms| {
             terms.accounts = vec!["123456789012".to_owned()]
         }),
@@ -597,4 +594,106 @@ async fn a_ticket_never_outlives_the_nodes_life() {
     );
     world.clock.advance(1);
     assert_eq!(refusal(node.renew(&world).await), Refusal::NodeExpired);
+}
+
+#[tokio::test]
+async fn evidence_that_is_not_the_launch_keys_over_this_login_is_refused() {
+    // rule: LOG-10
+    let world = World::new().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let node = Node::boot(&SYDNEY);
+    let connection = world.connect();
+    let key = ProofSecret::generate(&mut rng());
+    let (good, _) = node.login_body(&launch, &key, &world.tls.public());
+    // Evidence of another proof key, and evidence for another broker.
+    let other = node
+        .login_body(
+            &launch,
+            &ProofSecret::generate(&mut rng()),
+            &world.tls.public(),
+        )
+        .0;
+    let elsewhere = node.login_body(&launch, &key, &world.server_tls.public()).0;
+    for evidence in [other.evidence, elsewhere.evidence] {
+        let body = ticket_format::messages::login::LoginBody {
+            evidence,
+            ..good.clone()
+        }
+        .to_cbor();
+        let proofs = node.login_proofs(&connection.channel, &launch, &key, &body);
+        assert_eq!(
+            refusal(connection.send(Verb::Login, &body, &proofs).await),
+            Refusal::NotAuthenticated
+        );
+    }
+    let body = good.to_cbor();
+    let proofs = node.login_proofs(&connection.channel, &launch, &key, &body);
+    assert!(connection.send(Verb::Login, &body, &proofs).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_registered_key_is_no_proof_key() {
+    // rule: SIG-4
+    let world = World::new().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let node = Node::boot(&SYDNEY);
+    let connection = world.connect();
+    let taken = ProofSecret::from_seed(&world.admin.seed());
+    let body = node
+        .login_body(&launch, &taken, &world.tls.public())
+        .0
+        .to_cbor();
+    let proofs = node.login_proofs(&connection.channel, &launch, &taken, &body);
+    assert_eq!(
+        refusal(connection.send(Verb::Login, &body, &proofs).await),
+        Refusal::KeyReused
+    );
+}
+
+#[tokio::test]
+async fn a_source_that_logs_in_too_often_is_told_to_wait() {
+    let one = std::num::NonZeroU32::MIN;
+    let limits = broker::Limits {
+        logins_per_second: one,
+        login_burst: one,
+        ..broker::Limits::default()
+    };
+    let world = World::with(limits).await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let guessed = Launch {
+        id: launch.id,
+        secret: LaunchSecret::generate(&mut rng()),
+        digest: launch.digest,
+    };
+    let mut refusals = Vec::new();
+    for _ in 0..3 {
+        refusals.push(refusal(Node::boot(&SYDNEY).login(&world, &guessed).await));
+    }
+    assert_eq!(refusals[0], Refusal::NotAuthenticated);
+    assert!(refusals.contains(&Refusal::Busy), "{refusals:?}");
+}
+
+#[tokio::test]
+async fn a_retry_is_refused_once_the_node_is_denied_or_the_launch_closed() {
+    // rule: LOG-7
+    for close in [true, false] {
+        let world = World::new().await;
+        let launch = world.launch(&SYDNEY, |_| {}).await;
+        let mut node = Node::boot(&SYDNEY);
+        node.login(&world, &launch).await.unwrap();
+        if close {
+            world
+                .act(&LaunchClose {
+                    launch: launch.id,
+                    deny: true,
+                    reason: "leaked".to_owned(),
+                })
+                .await
+                .unwrap();
+        } else {
+            world.deny(Selector::node(SYDNEY.node())).await;
+        }
+        assert_eq!(refusal(node.login(&world, &launch).await), Refusal::Denied);
+        assert_eq!(refusal(node.renew(&world).await), Refusal::Denied);
+    }
 }

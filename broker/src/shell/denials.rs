@@ -200,3 +200,65 @@ impl Chain for Denials {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ticket_format::denial::Selector;
+    use ticket_format::ids::{StatementDigest, TicketId};
+    use ticket_format::limits;
+
+    fn made(count: u64) -> Vec<StoredDenial> {
+        let mut head = FeedHead::START;
+        let one = |number: u64| {
+            let mut id = [0; 16];
+            id[8..].copy_from_slice(&number.to_be_bytes());
+            let selector = Selector::ticket(TicketId(id));
+            let denial = Denial::new(
+                selector,
+                String::new(),
+                StatementDigest([0; 32]),
+                Timestamp::from_seconds(1),
+            );
+            let stored = StoredDenial::after(head, denial);
+            head = stored.head();
+            stored
+        };
+        (1..=count).map(one).collect()
+    }
+
+    #[test]
+    fn what_one_answer_does_not_take_comes_in_the_next() {
+        // rule: DEN-3
+        let all = made(limits::DENIALS as u64 + 1);
+        let denials = Denials::new(all.last().unwrap().head(), all.clone(), Vec::new());
+        let first = denials.after(0, limits::DENIALS);
+        assert_eq!(first, all[..limits::DENIALS]);
+        assert_eq!(
+            denials.after(limits::DENIALS as u64, limits::DENIALS),
+            all[limits::DENIALS..]
+        );
+    }
+
+    #[test]
+    fn denials_that_are_heard_of_out_of_order_are_told_in_order() {
+        // rule: DEN-1
+        let all = made(3);
+        let denials = Denials::new(FeedHead::START, Vec::new(), Vec::new());
+        denials.apply(&all[1..2]);
+        assert_eq!(
+            (denials.head(), denials.after(0, 10).len()),
+            (FeedHead::START, 0)
+        );
+        denials.apply(&all[..1]);
+        assert_eq!(
+            (denials.head(), denials.after(0, 10).len()),
+            (all[1].head(), 2)
+        );
+        // An older reading of the store takes nothing back.
+        denials.reload(all[0].head(), all[..1].to_vec(), Vec::new());
+        denials.apply(&all[2..]);
+        assert_eq!(denials.head(), all[2].head());
+        assert_eq!(*denials.news().borrow(), 3);
+    }
+}

@@ -93,6 +93,10 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
     if config.exists() {
         return Err(FileError::Exists(config).into());
     }
+    if plan.new_credential.is_none() {
+        // Before anything is made: what cannot be finished is not begun.
+        plan.root.check()?;
+    }
     files::private_dir(&plan.dir)?;
     if let Some(path) = &plan.new_credential {
         let mut key = zeroize::Zeroizing::new([0; 32]);

@@ -1,7 +1,7 @@
 //! Counters for Prometheus. Labels come from closed lists only.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +17,11 @@ use ticket_format::messages::Verb;
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ExchangeResult {
     exchange: &'static str,
+    result: u64,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Numbered {
     result: u64,
 }
 
@@ -52,16 +57,16 @@ pub struct Metrics {
     exchanges: Family<ExchangeResult, Counter>,
     durations: Family<Exchange, Histogram>,
     tickets: Family<Exchange, Counter>,
-    launches: Family<ExchangeResult, Counter>,
+    launches: Family<Numbered, Counter>,
     lifetimes: Histogram,
     alarms: Counter,
     denials: Gauge,
     epoch: Gauge,
     acknowledged: Family<Subscriber, Gauge>,
-    entries: Gauge,
+    entries: Counter,
     connections: Gauge,
-    handshakes: Family<ByResult, Gauge<f64, AtomicU64>>,
-    limited: Family<ByLimit, Gauge<f64, AtomicU64>>,
+    handshakes: Family<ByResult, Counter>,
+    limited: Family<ByLimit, Counter>,
 }
 
 impl Default for Metrics {
@@ -80,7 +85,7 @@ impl Default for Metrics {
             denials: Gauge::default(),
             epoch: Gauge::default(),
             acknowledged: Family::default(),
-            entries: Gauge::default(),
+            entries: Counter::default(),
             connections: Gauge::default(),
             handshakes: Family::default(),
             limited: Family::default(),
@@ -160,9 +165,7 @@ impl Metrics {
             .get_or_create(&Exchange { exchange })
             .observe(took.as_secs_f64());
         if verb == Some(Verb::Login) {
-            self.launches
-                .get_or_create(&ExchangeResult { exchange, result })
-                .inc();
+            self.launches.get_or_create(&Numbered { result }).inc();
         }
         if refusal.is_none() && matches!(verb, Some(Verb::Login | Verb::Renew | Verb::Issue)) {
             self.tickets.get_or_create(&Exchange { exchange }).inc();
@@ -187,7 +190,7 @@ impl Metrics {
     pub(crate) fn state(&self, denials: usize, epoch: u64, entries: u64) {
         self.denials.set(i64::try_from(denials).unwrap_or(i64::MAX));
         self.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
-        self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.entries.inner().store(entries, Ordering::Relaxed);
     }
 
     /// Takes over the transport's counters.
@@ -199,14 +202,16 @@ impl Metrics {
                 .get_or_create(&ByResult {
                     result: result.label(),
                 })
-                .set(transport.handshakes_total(*result) as f64);
+                .inner()
+                .store(transport.handshakes_total(*result), Ordering::Relaxed);
         }
         for limit in transport::Limit::ALL {
             self.limited
                 .get_or_create(&ByLimit {
                     limit: limit.label(),
                 })
-                .set(transport.limited_total(*limit) as f64);
+                .inner()
+                .store(transport.limited_total(*limit), Ordering::Relaxed);
         }
     }
 

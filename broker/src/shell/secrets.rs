@@ -71,6 +71,32 @@ fn place(name: &str) -> String {
 }
 
 impl RootKeyConfig {
+    /// Says whether the file is there, this user's alone, and of a length that a root key can come from.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub fn check(&self) -> Result<(), SecretsError> {
+        let (path, short) = match (&self.credential, &self.passphrase_file) {
+            (Some(path), None) => (path, SealedError::Credential),
+            (None, Some(path)) => (path, SealedError::Passphrase),
+            _ => return Err(SecretsError::RootKeySource),
+        };
+        let secret = Zeroizing::new(files::read_private(path, SECRET_FILE)?);
+        let enough = match short {
+            SealedError::Credential => RootKey::from_credential(&secret).is_ok(),
+            _ => secret.strip_suffix(b"\n").unwrap_or(&secret).len() >= 8,
+        };
+        let path = path.clone();
+        if enough {
+            Ok(())
+        } else {
+            Err(SecretsError::Sealed {
+                path,
+                source: short,
+            })
+        }
+    }
+
     /// Reads the root key.
     ///
     /// # Errors

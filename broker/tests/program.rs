@@ -1,0 +1,174 @@
+//! The program as its operator meets it.
+#![allow(missing_docs)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const ADMIN: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+fn broker(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postern-broker"));
+    command.args(arguments);
+    command
+}
+
+fn init(dir: &Path, root: &[&str]) -> Output {
+    let target = dir.join("broker");
+    let arguments = [
+        "init",
+        "--dir",
+        target.to_str().unwrap(),
+        "--realm",
+        "test",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        ADMIN,
+    ];
+    broker(&[&arguments[..], root].concat()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn init_makes_what_run_needs_and_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let credential = dir.path().join("root.credential");
+    let root = ["--new-root-credential", credential.to_str().unwrap()];
+    let made = init(dir.path(), &root);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let keys = std::fs::read_to_string(dir.path().join("broker/broker-keys.toml")).unwrap();
+    let keys: broker::init::BrokerKeys = toml::from_str(&keys).unwrap();
+    assert!(text(&made.stdout).contains(&keys.tls_key));
+    let again = init(
+        dir.path(),
+        &["--root-credential", credential.to_str().unwrap()],
+    );
+    assert_eq!(again.status.code(), Some(7), "{}", text(&again.stderr));
+
+    let config = dir.path().join("broker/broker.toml");
+    let config = config.to_str().unwrap();
+    let checked = broker(&["check-config", "--config", config])
+        .output()
+        .unwrap();
+    assert!(checked.status.success() && text(&checked.stdout).contains(&keys.tls_key));
+
+    let ready = dir.path().join("ready");
+    let mut running = broker(&[
+        "run",
+        "--config",
+        config,
+        "--ready-file",
+        ready.to_str().unwrap(),
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line
+        .strip_prefix("listening ")
+        .expect("the address")
+        .to_owned();
+    address.parse::<std::net::SocketAddr>().unwrap();
+    // A second one on the same files is refused.
+    let second = broker(&["run", "--config", config]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        text(&second.stderr).contains("in use by another process"),
+        "{}",
+        text(&second.stderr)
+    );
+    let signalled = Command::new("kill")
+        .args(["-TERM", &running.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signalled.success());
+    assert!(
+        running.wait().unwrap().success(),
+        "a stop on request is no failure"
+    );
+    assert_eq!(std::fs::read_to_string(ready).unwrap().trim(), address);
+}
+
+#[test]
+fn a_passphrase_makes_the_root_key_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let passphrase = dir.path().join("passphrase");
+    std::fs::write(&passphrase, "correct horse battery\n").unwrap();
+    let root = ["--root-passphrase-file", passphrase.to_str().unwrap()];
+    // Others could read it.
+    std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(init(dir.path(), &root).status.code(), Some(1));
+    assert!(!dir.path().join("broker").exists(), "nothing half-made");
+    std::fs::set_permissions(&passphrase, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(init(dir.path(), &root).status.success());
+    let config = dir.path().join("broker/broker.toml");
+    let check = || {
+        broker(&["check-config", "--config", config.to_str().unwrap()])
+            .output()
+            .unwrap()
+    };
+    assert!(check().status.success());
+    std::fs::write(&passphrase, "another horse battery\n").unwrap();
+    let refused = check();
+    assert_eq!(refused.status.code(), Some(10));
+    assert!(
+        text(&refused.stderr).contains("wrong root key"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+#[test]
+fn a_fault_in_the_configuration_is_one_clear_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let credential = dir.path().join("root.credential");
+    assert!(
+        init(
+            dir.path(),
+            &["--new-root-credential", credential.to_str().unwrap()]
+        )
+        .status
+        .success()
+    );
+    let path = dir.path().join("broker/broker.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let cases = [
+        (
+            "listen =",
+            "lisen =",
+            "line 4: unknown key \"lisen\", did you mean \"listen\"?",
+        ),
+        ("127.0.0.1:0", "nowhere", "line 4: "),
+        (ADMIN, "00", "is no Ed25519 public key"),
+        (
+            "# metrics-listen = \"127.0.0.1:9464\"",
+            "metrics-listen = \"0.0.0.0:9464\"",
+            "not a loopback address",
+        ),
+        (
+            "credential =",
+            "passphrase-file = \"x\"\ncredential =",
+            "exactly one of",
+        ),
+        ("root.credential", "no.credential", "does not exist"),
+    ];
+    for (from, to, expected) in cases {
+        std::fs::write(&path, good.replace(from, to)).unwrap();
+        let refused = broker(&["run", "--config", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(10), "{to}");
+        let said = text(&refused.stderr);
+        assert!(
+            said.contains(expected) && said.starts_with("error: "),
+            "{to}: {said}"
+        );
+    }
+}
