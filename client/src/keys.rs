@@ -81,14 +81,6 @@ pub struct DatasetKeys {
     presented: Mutex<Option<Arc<Presented>>>,
 }
 
-/// What to do after a failed exchange.
-enum Again {
-    /// The request may be sent again.
-    Whatever,
-    /// Only if the server surely did not act on it.
-    IfUntouched,
-}
-
 impl DatasetKeys {
     /// Uses a checked session; connects when the first key is asked for. `patience` bounds how
     /// long one batch is tried again while the key server is busy or away.
@@ -142,16 +134,14 @@ impl DatasetKeys {
         Ok(presented)
     }
 
-    /// Runs one exchange, and again while that may help and `patience` lasts.
-    async fn exchange<T, F>(
-        &self,
-        again: Again,
-        mut ask: impl FnMut(Arc<Presented>) -> F,
-    ) -> Result<T, Error>
+    /// Runs one exchange, and again while that may help and `patience` lasts. It lasts from the
+    /// first failure on: that a connection is dead shows only after its idle time. A repeated
+    /// generate leaves unused wraps behind and uses budget twice, which harms less than to stop.
+    async fn exchange<T, F>(&self, mut ask: impl FnMut(Arc<Presented>) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let deadline = Instant::now() + self.patience;
+        let mut deadline = None;
         let mut delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(2))
@@ -164,18 +154,17 @@ impl DatasetKeys {
                     Ok(answer) => return Ok(answer),
                     Err(error) => error,
                 },
-                // Nothing was asked yet.
-                Err(error) if error.worth_retrying() => error,
-                Err(error) => return Err(error),
+                Err(error) => error,
             };
             if error.refusal() == Some(Refusal::HandleUnknown) {
                 // The server has forgotten the presentation: present again on a new connection.
                 *self.presented.lock().await = None;
-            } else if !may_repeat(&error, &again) {
+            } else if !error.worth_retrying() {
                 return Err(error);
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(2));
-            if Instant::now() + delay >= deadline {
+            let end = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
+            if Instant::now() + delay >= end {
                 return Err(error);
             }
             tracing::info!(%error, "trying again");
@@ -191,7 +180,7 @@ impl DatasetKeys {
         &self,
         items: &[(&[u8], &Context)],
     ) -> Result<Vec<Result<Released, KeyError>>, Error> {
-        let answers = self.exchange(Again::Whatever, |presented| async move {
+        let answers = self.exchange(|presented| async move {
             presented.redeem(items, &mut UnwrapErr(SysRng)).await
         });
         let verdict = |(answer, (wrapped, _)): (Result<Released, Refusal>, &(&[u8], &Context))| {
@@ -209,7 +198,7 @@ impl DatasetKeys {
         contexts: &[&Context],
         with_deks: bool,
     ) -> Result<Vec<Result<Generated, KeyError>>, Error> {
-        let answers = self.exchange(Again::IfUntouched, |presented| async move {
+        let answers = self.exchange(|presented| async move {
             presented
                 .generate(contexts, with_deks, &mut UnwrapErr(SysRng))
                 .await
@@ -226,7 +215,7 @@ impl DatasetKeys {
         &self,
         items: &[(&[u8], &Context, Option<&Context>)],
     ) -> Result<Vec<Result<Vec<u8>, KeyError>>, Error> {
-        let answers = self.exchange(Again::Whatever, |presented| async move {
+        let answers = self.exchange(|presented| async move {
             presented.rewrap(items, &mut UnwrapErr(SysRng)).await
         });
         let verdict = |answer: Result<Vec<u8>, Refusal>| answer.map_err(KeyError::Refused);
@@ -242,14 +231,6 @@ impl DatasetKeys {
             wrapped.header(),
             &raw,
         )))
-    }
-}
-
-/// Redeem and rewrap leave nothing behind that a second time would add to; generate uses budget.
-fn may_repeat(error: &Error, again: &Again) -> bool {
-    match (error, again) {
-        (Error::Exchange { source, .. }, Again::IfUntouched) => source.safe_to_retry(),
-        _ => error.worth_retrying(),
     }
 }
 

@@ -141,7 +141,10 @@ pub async fn keys(app: &App, need: &Need<'_>) -> Result<DatasetKeys, Report> {
             got
         }
     };
-    Ok(DatasetKeys::new(session, opened, patience.left()).accept_unsigned(need.accept_unsigned))
+    Ok(
+        DatasetKeys::new(session, opened, app.patience(WAIT)?.left())
+            .accept_unsigned(need.accept_unsigned),
+    )
 }
 
 /// Gets a ticket for what is needed, and for what the wallet's ticket of this dataset is for, which
