@@ -12,7 +12,7 @@ use crate::items::{Done, Items};
 
 /// Makes a DEK for each context.
 pub fn run<'a>(body: &GenerateBody<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Done {
-    let mut done = Done::with_room(body.contexts.len(), body.sealed_copy, true);
+    let mut done = Done::with_room(body.contexts.len(), body.sealed_copy);
     let mut wraps = Vec::with_capacity(body.contexts.len());
     for context in &body.contexts {
         match make(*context, items, rng) {

@@ -24,7 +24,6 @@ use crate::vault::Uploads;
 pub const DEK: usize = 32;
 
 /// What a batch came to, item by item.
-#[derive(Debug)]
 pub struct Done {
     /// One for each item, in order.
     pub verdicts: Vec<Verdict>,
@@ -39,12 +38,12 @@ pub struct Done {
 impl Done {
     /// Room for `items`, so that no buffer with a DEK in it ever moves.
     #[must_use]
-    pub fn with_room(items: usize, deks: bool, wraps: bool) -> Self {
+    pub fn with_room(items: usize, deks: bool) -> Self {
         Self {
             verdicts: Vec::with_capacity(items),
             digests: Vec::with_capacity(items),
             deks: Zeroizing::new(Vec::with_capacity(if deks { items * DEK } else { 0 })),
-            wraps: wraps.then(|| Vec::with_capacity(items)),
+            wraps: None,
         }
     }
 
@@ -73,6 +72,17 @@ impl Done {
         }
         // What lies beyond is erased with the whole buffer.
         self.deks.truncate(to);
+    }
+}
+
+/// Says nothing of the DEKs.
+impl std::fmt::Debug for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let deks = self.deks.len() / DEK;
+        f.debug_struct("Done")
+            .field("verdicts", &self.verdicts)
+            .field("deks", &deks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -160,9 +170,6 @@ impl<'a> Items<'a> {
         // rule: RED-3
         let wrapped = Wrapped::parse(wrapped).map_err(|_| Refusal::WrapMalformed)?;
         let header = *wrapped.header();
-        if header.dataset != self.dataset.id {
-            return Err(Refusal::WrapDataset);
-        }
         self.admit(context)?;
         let producers = &self.dataset.state.producers;
         let opened = self.state.vault.unwrap(
@@ -299,4 +306,40 @@ fn values<'a>(keys: &BTreeSet<String>, context: RawContext<'a>) -> Option<Vec<Op
         },
     );
     read.ok().map(|_| values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done() -> Done {
+        let mut done = Done::with_room(4, true);
+        let refused = Verdict::Refused(Refusal::Context);
+        let open = Verdict::Done(Origin::Generated);
+        done.verdicts = vec![open, refused, open, open];
+        done.digests = (0..4).map(|n| ItemDigest([n; 32])).collect();
+        for byte in [0xa0, 0xa2, 0xa3] {
+            done.deks.extend_from_slice(&[byte; 32]);
+        }
+        done.wraps = Some(vec![Some(vec![0]), None, Some(vec![2]), Some(vec![3])]);
+        done
+    }
+
+    #[test]
+    fn what_is_refused_later_takes_its_own_dek_and_wrap_along() {
+        // rule: RED-3
+        let mut done = done();
+        done.refuse(|digest| (digest.0[0] == 2).then_some(Refusal::Budget));
+        assert_eq!(*done.deks, [[0xa0; 32], [0xa3; 32]].concat());
+        assert_eq!(done.verdicts[2], Verdict::Refused(Refusal::Budget));
+        assert_eq!(done.verdicts[1], Verdict::Refused(Refusal::Context));
+        let wraps = vec![Some(vec![0]), None, None, Some(vec![3])];
+        assert_eq!(done.wraps, Some(wraps));
+    }
+
+    #[test]
+    fn a_batch_prints_no_dek() {
+        let text = format!("{:?}", done());
+        assert!(!text.contains("160") && text.contains("deks: 3"), "{text}");
+    }
 }

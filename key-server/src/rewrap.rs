@@ -10,7 +10,7 @@ use crate::items::{Done, Items};
 
 /// Opens each item and wraps it anew, with the same DEK id and origin.
 pub fn run<'a>(body: &RewrapBody<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Done {
-    let mut done = Done::with_room(body.items.len(), false, true);
+    let mut done = Done::with_room(body.items.len(), false);
     let mut wraps = Vec::with_capacity(body.items.len());
     for item in &body.items {
         done.digests.push(item.digest());
