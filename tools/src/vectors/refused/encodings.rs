@@ -149,11 +149,5 @@ fn envelopes() -> Vec<Case> {
             Refusal::Malformed,
             &proofs,
         ),
-        request(
-            "request-nested",
-            "ENC-2: arrays within arrays.",
-            Refusal::Malformed,
-            &[0x81; 64],
-        ),
     ]
 }

@@ -275,6 +275,12 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
             &ticket::sign(&late, &world.ticket),
         ),
         check(
+            "ticket-nested",
+            "ENC-2: arrays within arrays, 8,192 deep.",
+            bad,
+            &[0x81; 8_192],
+        ),
+        check(
             "ticket-too-large",
             "TKT-1: 8,193 bytes.",
             bad,
