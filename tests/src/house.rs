@@ -12,12 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use ciborium::Value;
 use client::link::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use store::sealed::RootKey;
 use ticket_format::bootstrap::Bootstrap;
+use ticket_format::cbor::Decode;
+use ticket_format::entry::{Alarm, Entry};
 use ticket_format::keys::{AdminSecret, FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
+use ticket_format::limits;
 
+use crate::bend::bytes_of;
 use crate::wire::rng;
 
 /// The realm of every house.
@@ -645,10 +650,50 @@ impl House {
     pub fn sealed_seed(&self, server: &str, credential: &str, name: &str) -> [u8; 32] {
         let credential = fs::read(self.path(credential)).expect("a credential");
         let root = RootKey::from_credential(&credential).expect("a root key");
-        let place = format!("keys/{name}.sealed");
-        let sealed = fs::read(self.path(server).join("data").join(&place)).expect("a sealed key");
+        let file = format!("keys/{name}.sealed");
+        // What it was sealed for (REST-1).
+        let place = match server {
+            "broker" => format!("broker/keys/{name}"),
+            _ => file.clone(),
+        };
+        let sealed = fs::read(self.path(server).join("data").join(&file)).expect("a sealed key");
         let seed = root.open(&place, &sealed).expect("it opens");
         seed.as_slice().try_into().expect("32 bytes")
+    }
+
+    /// The entries of a server's audit log, `broker` or `key-server`, also while it runs.
+    ///
+    /// # Panics
+    /// When it has not its shape.
+    #[must_use]
+    pub fn entries(&self, server: &str) -> Vec<Entry> {
+        let bytes = fs::read(self.path(server).join("data/audit.log")).expect("a log");
+        let mut rest = bytes.as_slice();
+        let mut entries = Vec::new();
+        // An item that is being written does not parse yet.
+        while let Ok(item) = ciborium::from_reader::<Value, _>(&mut rest) {
+            match item.as_array().map(Vec::as_slice) {
+                Some([Value::Integer(_), _, _, entry]) => {
+                    let encoded = match entry {
+                        Value::Bytes(bytes) => bytes.clone(),
+                        other => bytes_of(other),
+                    };
+                    entries.push(Entry::from_cbor(&encoded, limits::ENTRY).expect("an entry"));
+                }
+                _ => continue,
+            }
+        }
+        entries
+    }
+
+    /// How often an alarm stands in a server's audit log.
+    #[must_use]
+    pub fn alarms(&self, server: &str, alarm: Alarm) -> usize {
+        let entries = self.entries(server);
+        entries
+            .iter()
+            .filter(|entry| entry.alarm == Some(alarm))
+            .count()
     }
 
     /// Holds that nobody panicked and both servers run.

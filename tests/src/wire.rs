@@ -12,18 +12,19 @@ use rand_core::UnwrapErr;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::ids::{
-    ChainDigest, EvidenceHash, LoginId, NodeId, ProofHash, RequestId, StatementId, TicketHash,
+    ChainDigest, EvidenceHash, LoginId, NodeId, ProofHash, RequestHash, RequestId, StatementId,
+    TicketHash,
 };
 use ticket_format::keys::{AdminSecret, NodeSecret, ServerSecret};
 use ticket_format::messages::administer::AdministerAnswer;
-use ticket_format::messages::batch::BatchHead;
+use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody};
 use ticket_format::messages::feed::FeedBody;
 use ticket_format::messages::issue::IssueBody;
 use ticket_format::messages::login::LoginBody;
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::renew::RenewBody;
-use ticket_format::messages::{Answer, Request, Verb};
-use ticket_format::seal::{self, Kem, Session};
+use ticket_format::messages::{Answer, BatchAnswer, Clear, Request, Verb, Verdict};
+use ticket_format::seal::{self, AnswerId, Kem, Session};
 use ticket_format::sign::{ALG_EDDSA, Channel, Exporter, Proof};
 use ticket_format::statement::{ActBody, Payload};
 use ticket_format::ticket::{self, Action, Actions, DatasetClaims, NodeClaims};
@@ -170,6 +171,25 @@ impl Wire {
         match self.send(&message).await {
             Reply::Done { body, .. } => Ok(result_of::<B>(&body)),
             other => Err(other),
+        }
+    }
+
+    /// Presents a ticket once the key server has heard the broker.
+    ///
+    /// # Panics
+    /// When it is refused for another reason, or the key server never hears the broker.
+    pub async fn present_when_leased(&self, ticket: &DatasetSession) -> Presented {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            match self.present(ticket).await {
+                Ok(presented) => return presented,
+                Err(reply) if reply.refusal() == Some(Refusal::Lease) => {
+                    let waited = std::time::Instant::now() >= deadline;
+                    assert!(!waited, "the key server does not hear the broker");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(reply) => panic!("{reply:?}"),
+            }
         }
     }
 
@@ -504,4 +524,94 @@ pub fn claims(session: &DatasetSession) -> DatasetClaims {
 #[must_use]
 pub fn secrets() -> SessionSecrets {
     SessionSecrets::generate(Kem::XWing, &mut rng())
+}
+
+/// What a batch answered: a verdict for each item, with its DEK and, from generate and rewrap, its new
+/// wrap.
+pub type Opened = Vec<Result<(Option<[u8; 32]>, Option<Vec<u8>>), Refusal>>;
+
+impl Wire {
+    /// Sends a batch and opens its answer.
+    ///
+    /// # Errors
+    /// The server's reply, when the whole is refused.
+    pub async fn batch(
+        &self,
+        presented: &Presented,
+        verb: Verb,
+        body: Vec<u8>,
+    ) -> Result<Opened, Reply> {
+        let request = RequestHash::of(&body);
+        match self.send(&presented.batch(verb, body)).await {
+            Reply::Done { body, .. } => Ok(presented.open(verb, request, &body)),
+            other => Err(other),
+        }
+    }
+
+    /// Redeems items.
+    ///
+    /// # Errors
+    /// As [`Wire::batch`].
+    pub async fn redeem(
+        &self,
+        presented: &Presented,
+        items: &[(&[u8], &Context)],
+    ) -> Result<Opened, Reply> {
+        let body = RedeemBody::encode(&presented.head(), items);
+        self.batch(presented, Verb::Redeem, body).await
+    }
+
+    /// Has one DEK made: its wrap and itself.
+    ///
+    /// # Errors
+    /// As [`Wire::batch`].
+    ///
+    /// # Panics
+    /// When the item is refused.
+    pub async fn generate(
+        &self,
+        presented: &Presented,
+        context: &Context,
+    ) -> Result<(Vec<u8>, [u8; 32]), Reply> {
+        let body = GenerateBody::encode(&presented.head(), &[context], true);
+        let mut made = self.batch(presented, Verb::Generate, body).await?;
+        let (dek, wrap) = made.remove(0).expect("not refused");
+        Ok((wrap.expect("a wrap"), dek.expect("a DEK")))
+    }
+}
+
+impl Presented {
+    /// Opens the answer to one of its requests.
+    ///
+    /// # Panics
+    /// When it does not open.
+    #[must_use]
+    pub fn open(&self, verb: Verb, request: RequestHash, answer: &[u8]) -> Opened {
+        let answer = BatchAnswer::from_cbor(answer, limits::MESSAGE).expect("its shape");
+        let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).expect("its shape");
+        let salt = clear.salt;
+        let id = AnswerId {
+            verb,
+            request,
+            salt,
+        };
+        let sealed = &answer.sealed;
+        let deks = if sealed.is_empty() {
+            Vec::new()
+        } else {
+            let opened = self.session.open(&id, &answer.clear, sealed);
+            opened.expect("it opens").to_vec()
+        };
+        let mut deks = deks.chunks_exact(32).map(|dek| dek.try_into().expect("32"));
+        let mut wraps = clear.wraps.unwrap_or_default().into_iter();
+        let verdicts = clear.verdicts.into_iter();
+        let one = |verdict: Verdict| {
+            let wrap = wraps.next().flatten();
+            match verdict.refusal() {
+                Some(refusal) => Err(refusal),
+                None => Ok((deks.next(), wrap)),
+            }
+        };
+        verdicts.map(one).collect()
+    }
 }

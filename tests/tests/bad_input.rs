@@ -337,10 +337,7 @@ async fn every_member_of_every_exchange_is_held_to_its_shape() {
     let present = wire::present(&ticket);
     sent += hold(&server, &present, never).await;
     sent += hold_envelope(&server, &present).await;
-    let presented = server
-        .present(&ticket)
-        .await
-        .expect("the honest presentation");
+    let presented = server.present_when_leased(&ticket).await;
 
     let context = context("s3://bucket/a");
     let wrap = wrapped(&server, &presented, &context).await;
@@ -587,7 +584,7 @@ async fn damaged_tickets_proofs_wraps_and_noise_are_refused() {
     }
 
     // Wraps: the batch is done, the item is refused.
-    let presented = server.present(&ticket).await.expect("a presentation");
+    let presented = server.present_when_leased(&ticket).await;
     let context = context("s3://bucket/a");
     let wrap = wrapped(&server, &presented, &context).await;
     for Bent { what, bytes } in damaged(&wrap, 400) {
