@@ -323,6 +323,11 @@ async fn a_denial_of_any_kind_stops_issue_at_once_and_after_a_restart() {
             Refusal::Denied,
             "kind {which}"
         );
+        let withheld = world
+            .entries()
+            .into_iter()
+            .any(|entry| entry.kind == Kind::Withheld);
+        assert!(!withheld, "kind {which}: refused before a ticket is made");
         world.restart().await;
         assert_eq!(
             refusal(node.issue(&world, &held, |_| {}).await),

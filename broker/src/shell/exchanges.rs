@@ -168,6 +168,7 @@ impl Broker {
         };
         // What was denied while the record was written does not leave.
         if let Err(refused) = self.still_allowed(&held, &view) {
+            self.budgets.release(held.node(), record.dataset, budget);
             let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now)
                 .follows(act)
                 .subject(held.node());
