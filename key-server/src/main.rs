@@ -34,6 +34,9 @@ fn logging(cli: &Cli) -> Result<(), Report> {
         filter.map_err(|error| Report::new(exit::USAGE, "--log is not understood").why(error))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that cannot be written, as on a full disk, must not end what is being served: the
+        // complaint about it would go to the same place, and panic there.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -133,6 +133,9 @@ fn logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that cannot be written, as on a full disk, must not end what is being served: the
+        // complaint about it would go to the same place, and panic there.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),
