@@ -14,7 +14,7 @@ use crate::suites;
 /// directory; the nodes and jobs are this process. Each row is measured in several rounds, in turn
 /// with its floor and with the other rows; the result is the median, and the noise is told.
 #[derive(Debug, Parser)]
-#[command(name = "tools/bench")]
+#[command(name = "bench", bin_name = "tools/bench")]
 pub(crate) struct Args {
     /// Which suite.
     #[arg(value_name = "SUITE", required_unless_present = "list")]
