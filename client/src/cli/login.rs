@@ -141,8 +141,11 @@ async fn watch(app: &App, out: Option<&Path>) -> Ended {
     };
     let mut terminated = signal(SignalKind::terminate()).map_err(local)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(local)?;
+    let mut least = Duration::ZERO;
     loop {
-        let wait = wait_for_half(app)?;
+        let wait = wait_for_half(app)?.max(least);
+        // A ticket that is not live even when it is new (a wrong clock) must not be renewed at once.
+        least = Duration::from_secs(10);
         if !sleep(wait, &mut terminated, &mut interrupted).await {
             return Ok(exit::DONE);
         }
