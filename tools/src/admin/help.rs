@@ -1,43 +1,44 @@
 //! Completions, man pages and help topics.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use clap::{Command, CommandFactory as _};
-use client::cli::output::Printed;
+use client::cli::help::EXIT_CODES;
+use client::cli::output::{Printed, print};
+use serde_json::json;
 use ticket_format::Refusal;
 use ticket_format::report::{Report, exit};
 
+use super::Context;
 use super::args::Cli;
+use super::view::object;
 
-const EXIT_CODES: &str = "\
-0    done
-1    local failure
-2    usage
-3    no ticket, or expired: log in
-4    refused by policy
-5    denied (ticket, node, launch)
-6    not found
-7    conflict (exists, already used)
-8    unreachable or busy: safe to retry
-9    integrity failure: do not use the output
-10   configuration
-130  interrupted
-";
-
-const ENVIRONMENT: &str = "\
-POSTERN_ADMIN_CONFIG     configuration file (--config)
-POSTERN_BROKER_KEYS      the broker's broker-keys.toml (--broker)
-POSTERN_ADMIN_KEY        the admin's key (--admin-key)
-POSTERN_PASSPHRASE_FILE  file with its passphrase, mode 0600 (--passphrase-file)
-POSTERN_FORMAT           text, json or jsonl (--format)
-POSTERN_TIMEOUT          how long to wait for a server (--timeout)
-XDG_CONFIG_HOME          where postern/admin.toml is looked for; then /etc/postern/admin.toml
-NO_COLOR, CLICOLOR, TERM whether output is coloured (--color)
-
-A flag wins over its variable, a variable over the file.
-";
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("POSTERN_ADMIN_CONFIG", "configuration file (--config)"),
+    (
+        "POSTERN_BROKER_KEYS",
+        "the broker's broker-keys.toml (--broker)",
+    ),
+    ("POSTERN_ADMIN_KEY", "the admin's key (--admin-key)"),
+    (
+        "POSTERN_PASSPHRASE_FILE",
+        "file with its passphrase, mode 0600 (--passphrase-file)",
+    ),
+    ("POSTERN_FORMAT", "text, json or jsonl (--format)"),
+    (
+        "POSTERN_TIMEOUT",
+        "how long to wait for a server (--timeout)",
+    ),
+    (
+        "XDG_CONFIG_HOME",
+        "where postern/admin.toml is looked for; then /etc/postern/admin.toml",
+    ),
+    (
+        "NO_COLOR",
+        "no colour; so do CLICOLOR=0 and TERM=dumb (--color)",
+    ),
+];
 
 /// Prints a completion script.
 ///
@@ -69,47 +70,51 @@ pub fn man(directory: &Path) -> Printed {
 ///
 /// # Errors
 /// There is no such topic.
-pub fn topic(words: &[String]) -> Printed {
+pub fn topic(context: &Context, words: &[String]) -> Printed {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = context.output;
     match words.as_slice() {
-        ["exit-codes"] => print(EXIT_CODES),
-        ["environment"] => print(ENVIRONMENT),
+        ["exit-codes"] => {
+            let row = |(code, meaning): &(u8, &str)| vec![json!(code), json!(meaning)];
+            let rows = EXIT_CODES.iter().map(row).collect();
+            output.rows("exit_codes", &["code", "meaning"], rows)
+        }
+        ["environment"] => {
+            let row = |(name, meaning): &(&str, &str)| vec![json!(name), json!(meaning)];
+            let rows = ENVIRONMENT.iter().map(row).collect();
+            output.rows("environment", &["variable", "meaning"], rows)
+        }
         ["refusals"] => {
-            let line = |refusal: &Refusal| {
-                format!(
-                    "{:<3} {:<22} {}\n",
-                    refusal.number(),
-                    refusal.name(),
-                    refusal.meaning()
-                )
+            let row = |refusal: &Refusal| {
+                vec![
+                    json!(refusal.number()),
+                    json!(refusal.name()),
+                    json!(refusal.meaning()),
+                ]
             };
-            print(&Refusal::ALL.iter().map(line).collect::<String>())
+            let rows = Refusal::ALL.iter().map(row).collect();
+            output.rows("refusals", &["number", "name", "meaning"], rows)
         }
         ["refusal", which] => {
             let by_number = which.parse().ok().and_then(Refusal::from_number);
-            let found = by_number.or_else(|| {
-                Refusal::ALL
-                    .iter()
-                    .copied()
-                    .find(|refusal| refusal.name() == *which)
-            });
-            let refusal = found.ok_or_else(|| {
+            let by_name = || {
+                let mut all = Refusal::ALL.iter().copied();
+                all.find(|refusal| refusal.name() == *which)
+            };
+            let refusal = by_number.or_else(by_name).ok_or_else(|| {
                 unknown(
                     &format!("refusal {which}"),
                     "see `postern-admin help refusals`",
                 )
             })?;
-            print(&format!(
-                "{refusal}\n  means: {}\n  next:  {}\n  exit:  {}\n  retry: {}\n",
-                refusal.meaning(),
-                refusal.next_step(),
-                refusal.exit_code(),
-                if refusal.retry_is_safe() {
-                    "safe"
-                } else {
-                    "no"
-                },
-            ))
+            output.object(object! {
+                "number": refusal.number(),
+                "name": refusal.name(),
+                "meaning": refusal.meaning(),
+                "next": refusal.next_step(),
+                "exit": refusal.exit_code(),
+                "retry": refusal.retry_is_safe(),
+            })
         }
         command => {
             let mut all = Cli::command();
@@ -131,17 +136,4 @@ pub fn topic(words: &[String]) -> Printed {
 
 fn unknown(what: &str, next: &str) -> Report {
     Report::new(exit::USAGE, format!("there is no help on {what}")).next(next)
-}
-
-fn print(text: &str) -> Printed {
-    let mut stdout = anstream::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Report::new(exit::LOCAL, "cannot write to stdout").why(error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -122,7 +122,7 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Audit(command) => audit::run(context, command).map(done),
         Command::Completions { shell } => help::completions(shell).map(done),
         Command::Man { dir } => help::man(&dir).map(done),
-        Command::Help { topic } => help::topic(&topic).map(done),
+        Command::Help { topic } => help::topic(context, &topic).map(done),
     }
 }
 

@@ -56,7 +56,7 @@ impl Place {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        said(&mut self.command().args(arguments).write_stdin(""))
+        said(self.command().args(arguments).write_stdin(""))
     }
 
     /// An admin's key and configuration under `admin/`; its public key.
