@@ -22,7 +22,7 @@ pub enum FileError {
         limit: u64,
     },
     /// Others can read or write it, or it is another user's.
-    #[error("{0} must be a regular file, owned by this user, with mode 0600")]
+    #[error("{0} must be owned by this user and closed to others: a regular file with mode 0600, or a directory with 0700")]
     NotPrivate(PathBuf),
     /// It is there and must not be.
     #[error("{0} exists already")]

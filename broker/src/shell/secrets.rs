@@ -170,6 +170,10 @@ impl Secrets {
     /// # Errors
     /// [`SecretsError`]; without the right root key nothing opens.
     pub fn open(data: &Path, root: &RootKey) -> Result<Self, SecretsError> {
+        // Whoever may write here could put an older store in place.
+        if data.exists() {
+            files::private_dir(data)?;
+        }
         // rule: REST-1
         let seed = |name: &str| {
             let path = key_path(data, name);
