@@ -309,7 +309,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Runs a command to its end, at most half a minute.
+/// Runs a command to its end, at most a minute.
 ///
 /// # Panics
 /// When it runs on.

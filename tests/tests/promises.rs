@@ -623,7 +623,8 @@ async fn promise_7_no_key_leaves_unless_its_record_is_durable() {
         assert_eq!(
             reply.refusal(),
             Some(Refusal::AuditUnavailable),
-            "{reply:?}"
+            "{reply:?}\n{}",
+            house.key_server.log()
         );
     }
     assert!(refused(server.generate(&presented, &named("more")).await).is_some());
