@@ -1,0 +1,219 @@
+//! `postern-admin dataset`: made at a key server, made known at the broker by an admin-signed record.
+
+mod make;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use client::cli::output::{Format, Printed};
+use ticket_format::keys::ProducerKey;
+use ticket_format::limits;
+use ticket_format::report::{Report, exit};
+use ticket_format::statement::{DatasetList, DatasetPolicySet, DatasetShow};
+
+use super::remote::Sent;
+use super::span::{Span, pair};
+use super::view::{self, object, text};
+use super::{Context, block_on, policy};
+
+/// Datasets.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a dataset at a key server and its record at the broker; safe to run again
+    Create(Create),
+    /// List the datasets that the broker knows
+    List(At),
+    /// Show one
+    Show {
+        /// Its name
+        name: String,
+        /// Where to ask
+        #[command(flatten)]
+        at: At,
+    },
+    /// The dataset's own policy, at its key server
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Register a producer, and put it into the dataset's record
+    AddProducer(AddProducer),
+}
+
+/// Where a reading command asks.
+#[derive(Debug, Args)]
+pub struct At {
+    /// Ask this key server (its server-keys.toml) instead of the broker
+    #[arg(long, value_name = "FILE")]
+    key_server: Option<PathBuf>,
+}
+
+/// Make a dataset.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name
+    name: String,
+    /// The key server that is to hold its KEK (its server-keys.toml)
+    #[arg(long, value_name = "FILE")]
+    key_server: Option<PathBuf>,
+    /// The dataset's own policy, Cedar text
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// A tag for policies; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// Public key of a producer, in hexadecimal; may be repeated
+    #[arg(long = "producer", value_name = "HEX")]
+    producers: Vec<ProducerKey>,
+    /// Let tickets use X25519 sealing, which a quantum computer will open
+    #[arg(long)]
+    allow_x25519: bool,
+    /// Most distinct DEKs for one ticket
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    max_budget: u64,
+    /// Longest life of one ticket
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    max_life: Span,
+    /// Where the record goes, for producers [default: NAME.record]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// The dataset's own policy.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Set it
+    Set {
+        /// The dataset's name
+        name: String,
+        /// Cedar text
+        file: PathBuf,
+        /// The dataset's key server (its server-keys.toml)
+        #[arg(long, value_name = "FILE")]
+        key_server: Option<PathBuf>,
+    },
+}
+
+/// Register a producer.
+#[derive(Debug, Args)]
+pub struct AddProducer {
+    /// The dataset's name
+    name: String,
+    /// The producer's public key, in hexadecimal
+    producer: ProducerKey,
+    /// The dataset's key server (its server-keys.toml)
+    #[arg(long, value_name = "FILE")]
+    key_server: Option<PathBuf>,
+    /// Where the new record goes [default: NAME.record]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// Whatever stopped it.
+pub fn run(context: &Context, command: Command) -> Printed {
+    match command {
+        Command::Create(args) => make::create(context, &args),
+        Command::List(at) => list(context, &at),
+        Command::Show { name, at } => show(context, &name, &at),
+        Command::Policy(PolicyCommand::Set {
+            name,
+            file,
+            key_server,
+        }) => set_policy(context, &name, &file, key_server.as_deref()),
+        Command::AddProducer(args) => make::add_producer(context, &args),
+    }
+}
+
+fn name_fits(name: &str) -> Result<(), Report> {
+    if (1..=limits::NAME).contains(&name.len()) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Report::new(exit::USAGE, "that cannot be a dataset's name")
+        .why("it has 1 to 128 bytes and no control characters"))
+}
+
+fn list(context: &Context, at: &At) -> Printed {
+    let (config, admin) = context.admin()?;
+    let server = match &at.key_server {
+        Some(file) => config.key_server(Some(file))?.server(),
+        None => config.broker()?.server(),
+    };
+    block_on(async {
+        let (mut remote, mut rows) = (admin.at(server), Vec::new());
+        let mut page = DatasetList::first();
+        loop {
+            let answer = remote.ask(&page).await?;
+            let Some(last) = answer.rows.last() else {
+                break;
+            };
+            page = DatasetList::after(&last.name);
+            rows.extend(answer.rows.into_iter().map(|row| {
+                vec![
+                    text(&row.name),
+                    text(row.dataset),
+                    serde_json::json!(row.tags),
+                ]
+            }));
+            if !answer.more {
+                break;
+            }
+        }
+        remote.close().await;
+        context
+            .output
+            .rows("datasets", &["name", "dataset", "tags"], rows)
+    })
+}
+
+fn show(context: &Context, name: &str, at: &At) -> Printed {
+    name_fits(name)?;
+    let (config, admin) = context.admin()?;
+    let server = match &at.key_server {
+        Some(file) => config.key_server(Some(file))?.server(),
+        None => config.broker()?.server(),
+    };
+    block_on(async {
+        let mut remote = admin.at(server);
+        let view = remote
+            .ask(&DatasetShow {
+                name: name.to_owned(),
+            })
+            .await?;
+        remote.close().await;
+        let mut object = view::dataset(&view);
+        if context.output.format == Format::Text {
+            // 1,621 characters that nobody reads; its hash stands beside it.
+            object.remove("public_key");
+        }
+        context.output.object(object)
+    })
+}
+
+fn set_policy(context: &Context, name: &str, file: &Path, key_server: Option<&Path>) -> Printed {
+    name_fits(name)?;
+    let text_of = policy::read(file)?;
+    policy::parse(file, &text_of)?;
+    let digest = ticket_format::statement::policy_digest(&text_of);
+    let (config, admin) = context.admin()?;
+    let keys = config.key_server(key_server)?;
+    block_on(async {
+        let mut remote = admin.at(keys.server());
+        match remote
+            .act(&DatasetPolicySet {
+                name: name.to_owned(),
+                text: text_of,
+            })
+            .await?
+        {
+            Sent::Done(set) if set.digest != digest => return Err(policy::other_digest()),
+            Sent::Done(_) => {}
+            Sent::Before => context.talk("The first answer was lost; the policy is set"),
+        }
+        remote.close().await;
+        context
+            .output
+            .object(object! { "dataset": name, "policy": text(digest) })
+    })
+}
