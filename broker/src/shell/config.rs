@@ -109,7 +109,10 @@ impl Config {
         for path in optional.into_iter().flatten().chain([&mut config.data_dir]) {
             *path = base.join(&*path);
         }
-        config.check()
+        config.check().map_err(|fault| match fault {
+            Fault::Value(text) => Fault::Value(format!("{}: {text}", path.display())),
+            other => other,
+        })
     }
 
     fn check(self) -> Result<Checked, Fault> {
