@@ -79,7 +79,7 @@ fn a_configuration_that_does_not_hold_is_told_with_file_line_and_what_was_expect
             (
                 "no address",
                 good.replace("listen = \"127", "listen = \"x127"),
-                &["listen"],
+                &["line", "address"],
             ),
             (
                 "a missing key",
@@ -343,10 +343,21 @@ fn a_node_without_metadata_service_or_servers_is_told_so() {
     );
     house.broker.start();
     home.run(&["login"]).ok();
-    home.run(&["issue", DATASET]).ok();
-    house.key_server.stop();
+    home.run(&["issue", DATASET, "--action", "decrypt,encrypt"])
+        .ok();
     let wrapped = house.path("wrapped");
-    fs::write(&wrapped, [0x80; 100]).expect("written");
+    let generate = [
+        "dek",
+        "generate",
+        "--dataset",
+        DATASET,
+        "--name",
+        "x",
+        "--out",
+    ];
+    home.run(&[&generate[..], &[wrapped.to_str().expect("text")]].concat())
+        .ok();
+    house.key_server.stop();
     let out = house.path("dek");
     let redeem = [
         "--timeout",
