@@ -122,6 +122,9 @@ fn oversized(value: &Value) -> Option<Value> {
     })
 }
 
+/// A map's members, in their order.
+type Pairs = Vec<(Value, Value)>;
+
 /// A message as a tree, and every way to bend it.
 struct Bender<'a> {
     out: &'a mut Vec<Bent>,
@@ -161,7 +164,7 @@ impl Bender<'_> {
     }
 
     fn bend_map(&mut self, pairs: &[(Value, Value)], path: &str, whole: &dyn Fn(Value) -> Vec<u8>) {
-        let with = |change: &dyn Fn(&mut Vec<(Value, Value)>)| {
+        let with = |change: &dyn Fn(&mut Pairs)| {
             let mut pairs = pairs.to_vec();
             change(&mut pairs);
             whole(Value::Map(pairs))

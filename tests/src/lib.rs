@@ -1,6 +1,7 @@
 //! End-to-end, attack and fault tests.
 
 pub mod bend;
+pub mod daemon;
 pub mod foreign;
 pub mod home;
 pub mod house;

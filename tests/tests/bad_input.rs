@@ -7,6 +7,11 @@
 //! rule: REF-1
 //! rule: ENC-3
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is shown with the test"
+)]
+
 use std::collections::BTreeMap;
 
 use ciborium::Value;

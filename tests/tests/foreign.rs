@@ -3,6 +3,11 @@
 //! them, `pyhpke` and `cryptography` open our answers and our object bodies, `pycddl` finds our messages
 //! to be what `spec/wire.cddl` says.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is shown with the test"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -229,7 +234,7 @@ async fn a_foreign_cobblestone_opens_our_objects_and_we_open_its() {
         ])
         .ok();
         let dek = fs::read(&dek_file).expect("a DEK");
-        let header = Wrapped::parse(&wrapped).expect("a wrap").header().clone();
+        let header = *Wrapped::parse(&wrapped).expect("a wrap").header();
         let context = object_context(tests::house::REALM, &header, &named("x").to_cbor());
         let (code, opened) = cobblestone(&[&hex(&dek), &hex(&context)], &bytes[head..]);
         assert_eq!(code, Some(0), "{len} bytes");

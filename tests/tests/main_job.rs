@@ -1,6 +1,11 @@
 //! The main job, end to end, by real processes: broker, key server, `postern-admin`, `postern`, a
 //! metadata service that replays a real signed document, and an S3 server that is not ours.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is shown with the test"
+)]
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
