@@ -226,6 +226,7 @@ fn each_damaged_value_is_refused_by_its_name() {
 /// rule: OBJ-11
 #[test]
 fn an_object_asked_for_under_another_name_is_refused() {
+    // rule: WRAP-5
     let asked = "s3://bucket/key";
     let unnamed = sample();
     let full = unnamed.context_for(asked).unwrap();

@@ -34,6 +34,7 @@ pub enum Code {
     Abandoned = 7,
 }
 
+// rule: TR-6, REF-3
 impl Code {
     /// Every code, in the order of the numbers.
     pub const ALL: [Code; 8] = [
@@ -88,6 +89,7 @@ mod tests {
 
     #[test]
     fn each_code_has_its_own_number_and_is_found_by_it() {
+        // rule: TR-6
         for (position, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(code.number() as usize, position);
             assert_eq!(Code::from_number(u64::from(code.number())), Some(code));

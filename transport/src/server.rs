@@ -235,6 +235,7 @@ fn quic_config(
         .transport_config(limits.transport()?)
         .validation_token_config(tokens)
         // A connection stays where it was counted and where policy saw it come from.
+        // rule: TR-7
         .migration(false)
         .max_incoming(limits.handshakes.saturating_mul(4).max(64))
         .incoming_buffer_size(INCOMING_BYTES)

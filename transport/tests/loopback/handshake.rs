@@ -290,3 +290,26 @@ async fn an_unproven_address_is_made_to_prove_itself_and_then_served() {
     assert!(rig.metrics.handshakes_total(HandshakeResult::Retried) >= 1);
     assert_eq!(rig.metrics.handshakes_total(HandshakeResult::Completed), 1);
 }
+
+#[tokio::test]
+async fn a_connection_cannot_move_to_another_address() {
+    // rule: TR-7
+    let rig = Rig::start(ServerLimits::default());
+    let endpoint = raw::endpoint();
+    let connecting =
+        endpoint.connect_with(raw::quic(raw::good_tls()), rig.address, "postern.invalid");
+    let raw = connecting.expect("a try").await.expect("a connection");
+    let exchange = async || {
+        let (mut send, mut recv) = raw.open_bi().await.ok()?;
+        send.write_all(b"hello").await.ok()?;
+        send.finish().ok()?;
+        recv.read_to_end(64).await.ok()
+    };
+    assert_eq!(exchange().await.as_deref(), Some(&b"hello"[..]));
+    let socket = std::net::UdpSocket::bind(crate::rig::loopback(1)).expect("a socket");
+    endpoint.rebind(socket).expect("another address");
+    // Were migration on, the answer would come at once; its absence can only be waited for.
+    let moved = tokio::time::timeout(std::time::Duration::from_secs(1), exchange()).await;
+    assert!(!matches!(moved, Ok(Some(_))), "the server followed");
+    rig.assert_serving().await;
+}
