@@ -94,13 +94,14 @@ pub struct SealingKey {
 pub struct NotASealingKey;
 
 impl SealingKey {
-    /// Checks length and, for ML-KEM, the encoding's range (FIPS 203, 7.2).
+    /// Checks length; for ML-KEM the encoding's range (FIPS 203, 7.2), for X25519 that the share is
+    /// not of low order (SEAL-5).
     ///
     /// # Errors
     /// [`NotASealingKey`].
     pub fn from_bytes(kem: Kem, bytes: &[u8]) -> Result<Self, NotASealingKey> {
         let usable = match kem {
-            Kem::X25519 => <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(bytes).is_ok(),
+            Kem::X25519 => <[u8; 32]>::try_from(bytes).is_ok_and(contributes),
             Kem::XWing => <XWing as hpke::Kem>::PublicKey::from_bytes(bytes).is_ok(),
         };
         if usable {
@@ -152,6 +153,15 @@ impl std::fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} sealing key {}", self.kem, self.hash())
     }
+}
+
+/// Whether an X25519 share adds anything to a shared secret: one of low order gives zeros whatever
+/// the other side's secret is (RFC 7748, 6.1; RFC 9180, 7.1.4).
+fn contributes(share: [u8; 32]) -> bool {
+    // rule: SEAL-5
+    let any = x25519_dalek::StaticSecret::from([1; 32]);
+    any.diffie_hellman(&x25519_dalek::PublicKey::from(share))
+        .was_contributory()
 }
 
 /// A sealing secret: the seed of a decapsulation key. Erased on drop.

@@ -176,14 +176,11 @@ fn a_request_mac_holds_for_its_body_label_and_connection_only() {
 #[test]
 fn a_low_order_share_is_refused_on_either_side() {
     // rule: SEAL-5
-    let zero = SealingKey::from_bytes(Kem::X25519, &[0; 32]);
-    if let Ok(zero) = zero {
-        assert!(encapsulate(&zero, &info(Kem::X25519, 1), &mut UnwrapErr(SysRng)).is_err());
-    }
     let secret = SealingSecret::generate(Kem::X25519, &mut UnwrapErr(SysRng));
     let mut one = [0; 32];
     one[0] = 1;
     for low in [[0; 32], one] {
+        assert!(SealingKey::from_bytes(Kem::X25519, &low).is_err());
         assert!(secret.decapsulate(&low, &info(Kem::X25519, 1)).is_err());
     }
 }
