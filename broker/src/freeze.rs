@@ -13,7 +13,12 @@ use ticket_format::time::Timestamp;
 use crate::realm::Realm;
 use crate::state::{Changes, FeedHead, Frozen, NodeRecord, StoredDenial, keys};
 
-/// Freezes a node's record and denies its tickets, in one transaction with the alarm (LOG-8, REN-3).
+/// A ticket that is being made while its node is frozen may be this many seconds newer than the freeze;
+/// after an admin's decision the node waits for as long at most.
+const UNDER_WAY: u64 = 3;
+
+/// Freezes a node's record and denies its tickets, in one transaction with the alarm (LOG-8, REN-3):
+/// all that were given, also those that begin ahead of the clock since an earlier freeze.
 pub(crate) fn freeze(
     node: &NodeRecord,
     frozen: Frozen,
@@ -27,7 +32,10 @@ pub(crate) fn freeze(
     let (at, alarm) = (frozen.at, frozen.alarm);
     let mut record = node.clone();
     record.frozen = Some(frozen);
-    record.from = record.from.max(at.plus(1));
+    record.from = record
+        .from
+        .max(at.plus(UNDER_WAY))
+        .max(record.issued.plus(1));
     changes.put(keys::node(&name), &record);
 
     let selector = Selector::node(name.clone()).issued_before(record.from);

@@ -12,7 +12,9 @@ use ticket_format::Refusal;
 use ticket_format::cbor::Decode;
 use ticket_format::denial::TicketFacts;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, EvidenceHash, NodeId, PolicyDigest, RequestHash, TicketId};
+use ticket_format::ids::{
+    ActId, DatasetId, EvidenceHash, NodeId, PolicyDigest, RequestHash, TicketId,
+};
 use ticket_format::labels::ISSUE_REQUEST;
 use ticket_format::limits;
 use ticket_format::messages::RequestView;
@@ -26,7 +28,7 @@ use ticket_format::time::Timestamp;
 
 use crate::Refused;
 use crate::realm::{Caller, Realm, distinct};
-use crate::state::{DatasetEntry, KeyUse};
+use crate::state::{DatasetEntry, KeyUse, NodeRecord};
 
 /// An issue request of the right shape; nothing in it is believed.
 #[derive(Debug)]
@@ -104,16 +106,6 @@ impl Held {
             dataset: None,
             issued: common.issued,
         }
-    }
-
-    /// Checks again that the ticket is live, just before the answer leaves.
-    ///
-    /// # Errors
-    /// Refusal 32.
-    pub fn still_live(&self, now: Timestamp) -> Result<(), Refused> {
-        self.ticket
-            .still_live(now)
-            .map_err(|error| Refused::proven(error.into(), error))
     }
 }
 
@@ -369,6 +361,52 @@ pub struct Granted {
     pub expires: Timestamp,
     /// The entry, to be durable before the ticket leaves.
     pub entry: Entry,
+    id: TicketId,
+    dataset: DatasetId,
+    issued: Timestamp,
+}
+
+/// Checks again, just before the answer leaves: that the node ticket is live, that neither ticket is
+/// denied, and that the node's record as it stands by now allows both (ISS-1).
+///
+/// # Errors
+/// Refusals 14 and 32.
+pub fn still_allowed(
+    held: &Held,
+    granted: &Granted,
+    node: Option<&NodeRecord>,
+    denied: &(dyn Fn(&TicketFacts<'_>) -> Option<String> + Sync),
+    now: Timestamp,
+) -> Result<(), Refused> {
+    // rule: ISS-1
+    held.ticket
+        .still_live(now)
+        .map_err(|error| Refused::proven(error.into(), error).of(held.node()))?;
+    let refused =
+        |why: &str| Err(Refused::proven(Refusal::Denied, format!("denied: {why}")).of(held.node()));
+    let given = held.facts();
+    let made = TicketFacts {
+        ticket: Some(granted.id),
+        parent: given.ticket,
+        dataset: Some(granted.dataset),
+        issued: granted.issued,
+        ..held.facts()
+    };
+    // rule: LOG-8, REN-3
+    match node {
+        None => return refused("the node has no record any more"),
+        Some(record) if record.frozen.is_some() => {
+            return refused("the node is frozen until an admin decides");
+        }
+        Some(record) if given.issued.min(made.issued) < record.from => {
+            return refused("the node was frozen since");
+        }
+        Some(_) => {}
+    }
+    match denied(&given).or_else(|| denied(&made)) {
+        Some(reason) => refused(&reason),
+        None => Ok(()),
+    }
 }
 
 /// Makes the ticket for the budget that could be reserved.
@@ -426,5 +464,8 @@ pub fn grant(
         ticket,
         expires: *expires,
         entry,
+        id,
+        dataset: record.dataset,
+        issued: now,
     }
 }

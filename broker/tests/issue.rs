@@ -5,12 +5,15 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use broker::issue;
+use broker::state::{DatasetEntry, Frozen, NodeRecord, keys};
 use support::*;
 use ticket_format::cbor::Encode;
-use ticket_format::denial::{Members, Selector};
-use ticket_format::entry::Kind;
+use ticket_format::denial::{Denial, DenialSet, Members, Selector, TicketFacts};
+use ticket_format::entry::{Alarm, Kind};
+use ticket_format::ids::{ActId, DatasetId, StatementDigest, TicketId};
 use ticket_format::keys::{NodeSecret, ProofSecret};
-use ticket_format::messages::Verb;
+use ticket_format::messages::{Request, RequestView, Verb};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::sign::Proof;
 use ticket_format::statement::{PolicySet, TicketShow};
@@ -367,4 +370,95 @@ async fn a_nodes_budget_for_a_dataset_is_summed_and_survives_a_restart() {
         "what is left of two full tickets"
     );
     assert_eq!(refusal(budget(&world, 1).await), Refusal::Budget);
+}
+
+#[tokio::test]
+async fn a_freeze_that_is_committed_withholds_a_ticket_before_memory_knows_it() {
+    // rule: ISS-1, REN-3
+    let Ready { world, node, held } = ready().await;
+    let key = keys::node(&node.name);
+    let record: NodeRecord = world.stored(&key).await;
+    let frozen = NodeRecord {
+        frozen: Some(Frozen {
+            at: world.now(),
+            alarm: Alarm::Fork,
+            other_key: node.key.public(),
+            other_old: None,
+            other_chain: None,
+            other_login: None,
+        }),
+        ..record.clone()
+    };
+    let unfrozen_since = NodeRecord {
+        from: world.now().plus(1),
+        ..record.clone()
+    };
+    for stored in [&frozen, &unfrozen_since] {
+        world.put(&key, stored).await;
+        assert_eq!(
+            refusal(node.issue(&world, &held, |_| {}).await),
+            Refusal::Denied
+        );
+    }
+    let entries = world.entries();
+    let withheld = entries.iter().filter(|entry| entry.kind == Kind::Withheld);
+    assert_eq!(withheld.count(), 2);
+    world.put(&key, &record).await;
+    node.issue(&world, &held, |_| {}).await.unwrap();
+}
+
+async fn dataset_named_faces(world: &World) -> DatasetId {
+    world.stored(&keys::dataset_name("faces")).await
+}
+
+#[tokio::test]
+async fn what_is_denied_while_the_entry_is_written_does_not_leave() {
+    // rule: ISS-1
+    let Ready { world, node, held } = ready().await;
+    let (connection, job) = (world.connect(), ProofSecret::generate(&mut rng()));
+    let body = node.issue_body(&world, &held, &job, |_| {}).to_cbor();
+    let hash = Some(ticket::hash(&held.bytes));
+    let sign = |key: &ProofSecret| {
+        let channel = &connection.channel;
+        channel.sign_with(key, labels::ISSUE_REQUEST, hash, &body)
+    };
+    let proofs = [sign(&held.proof_key), sign(&job)];
+    let message = Request::encode_parts(Verb::Issue, &body, &proofs);
+    let request = RequestView::parse(&message).unwrap();
+    let (broker, now) = (world.broker(), world.now());
+    let (realm, caller) = (broker.realm(), &connection.caller);
+    let asked = issue::parse(&request).unwrap();
+    let opened = issue::open(asked, realm, caller, now).unwrap();
+    let named = dataset_named_faces(&world).await;
+    let dataset: DatasetEntry = world.stored(&keys::dataset(named)).await;
+    let text = r#"@id("all") permit (principal, action, resource);"#;
+    let policy = policy::Policy::parse(text).unwrap();
+    let view = issue::View {
+        dataset: Some(&dataset),
+        policy: Some(&policy),
+        proof_key: None,
+        denied: &|_| None,
+    };
+    let weighed = issue::weigh(&opened, &view, caller, now).unwrap();
+    let entry = opened.entry(ActId::random(&mut rng()), caller, now, 0);
+    let granted = issue::grant(&weighed, 1, entry, realm, now, &mut rng());
+    let record: NodeRecord = world.stored(&keys::node(&node.name)).await;
+    let check = |denied: Selector| {
+        let denial = Denial::new(denied, String::new(), StatementDigest([0; 32]), now);
+        let mut set = DenialSet::new();
+        set.insert(&denial, 1).unwrap();
+        let denied = |facts: &TicketFacts<'_>| set.check(facts).map(|_| "denied".to_owned());
+        issue::still_allowed(&opened, &granted, Some(&record), &denied, now)
+    };
+    check(Selector::ticket(TicketId([9; 16]))).unwrap();
+    let made = dataset_claims(&world, &granted.ticket).common.id;
+    for denied in [
+        Selector::node(node.name.clone()),
+        Selector::dataset(named),
+        Selector::ticket(made),
+    ] {
+        assert_eq!(check(denied).unwrap_err().refusal, Refusal::Denied);
+    }
+    let gone = issue::still_allowed(&opened, &granted, None, &|_| None, now);
+    assert_eq!(gone.unwrap_err().refusal, Refusal::Denied);
 }

@@ -316,7 +316,8 @@ async fn an_admin_decides_which_holder_goes_on() {
             (node.key, node.chain) = (next, chain);
             held
         };
-        world.clock.advance(1);
+        // Tickets that were under way at the freeze are denied too.
+        world.clock.advance(3);
         node.issue(&world, &held, |_| {}).await.unwrap();
         assert!(matches!(refusal(clone.renew(&world).await), Refusal::Fork));
     }
@@ -336,5 +337,42 @@ async fn a_node_ticket_lives_eight_hours_and_no_longer() {
                 .await
         ),
         Refusal::TicketExpired
+    );
+}
+
+#[tokio::test]
+async fn a_freeze_denies_every_node_ticket_that_was_given_before_it() {
+    // rule: REN-3
+    let world = World::new().await;
+    world.dataset().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let mut node = Node::boot(&SYDNEY);
+    node.login(&world, &launch).await.unwrap();
+    let old = NodeSecret::from_seed(&node.key.seed());
+    node.renew(&world).await.unwrap();
+    let fork = async |node: &Node| {
+        let fresh = NodeSecret::generate(&mut rng());
+        refusal(node.renew_with(&world, &old, &fresh).await)
+    };
+    assert_eq!(fork(&node).await, Refusal::Fork);
+    world
+        .act(&NodeUnfreeze {
+            node: node.name.clone(),
+            node_key: node.key.public(),
+        })
+        .await
+        .unwrap();
+    // Begins ahead of the clock: with the first freeze's margin.
+    let mut node = node;
+    let held = node.renew(&world).await.unwrap();
+    let fresh = NodeSecret::generate(&mut rng());
+    assert_eq!(
+        refusal(node.renew_with(&world, &old, &fresh).await),
+        Refusal::Fork
+    );
+    world.clock.advance(5);
+    assert_eq!(
+        refusal(node.issue(&world, &held, |_| {}).await),
+        Refusal::Denied
     );
 }

@@ -45,7 +45,7 @@ impl Broker {
         caller: &Caller,
     ) -> Result<Answer, Failed> {
         self.rates.login(caller.address)?;
-        let now = self.time.now()?;
+        self.time.now()?;
         let asked = login::parse(request)?;
         let id = asked.launch();
         let launch = self
@@ -56,6 +56,8 @@ impl Broker {
         let identified = login::identify(proven, &self.realm)?;
         let (receipt, result) = self
             .settle(|| async {
+                // An attempt that waited for others must not decide at the time before them.
+                let now = self.time.now()?;
                 let mut reads = self.directory.reads();
                 let head = self.head(&mut reads).await?;
                 let launch = reads.get::<LaunchRecord>(&keys::launch(id)).await?;
@@ -89,11 +91,13 @@ impl Broker {
         caller: &Caller,
     ) -> Result<Answer, Failed> {
         self.rates.login(caller.address)?;
-        let now = self.time.now()?;
+        self.time.now()?;
         let signed = renew::verify(renew::parse(request)?, &self.realm, caller)?;
         let body = signed.body();
         let (receipt, result) = self
             .settle(|| async {
+                // An attempt that waited for others must not decide at the time before them.
+                let now = self.time.now()?;
                 let mut reads = self.directory.reads();
                 let head = self.head(&mut reads).await?;
                 let node = reads.get::<NodeRecord>(&keys::node(&body.node)).await?;
@@ -167,7 +171,7 @@ impl Broker {
             }
         };
         // What was denied while the record was written does not leave.
-        if let Err(refused) = self.still_allowed(&held, &view) {
+        if let Err(refused) = self.still_allowed(&held, &view, &granted).await {
             self.budgets.release(held.node(), record.dataset, budget);
             let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now)
                 .follows(act)
@@ -187,14 +191,19 @@ impl Broker {
         ))
     }
 
-    fn still_allowed(&self, held: &issue::Held, view: &issue::View<'_>) -> Result<(), Refused> {
-        held.still_live(self.time.now()?)?;
-        match (view.denied)(&held.facts()) {
-            Some(reason) => {
-                Err(Refused::proven(Refusal::Denied, format!("denied: {reason}")).of(held.node()))
-            }
-            None => Ok(()),
-        }
+    async fn still_allowed(
+        &self,
+        held: &issue::Held,
+        view: &issue::View<'_>,
+        granted: &issue::Granted,
+    ) -> Result<(), Refused> {
+        // A freeze that is committed counts before memory knows its denial.
+        let node = self
+            .directory
+            .get::<NodeRecord>(&keys::node(held.node()))
+            .await?;
+        let now = self.time.now()?;
+        issue::still_allowed(held, granted, node.as_ref(), view.denied, now)
     }
 
     /// Records a refusal of an act that changes no state.

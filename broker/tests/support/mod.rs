@@ -13,7 +13,7 @@ use broker::realm::{Caller, Realm};
 use broker::{Broker, Limits, ManualClock, StartError};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use store::RedbStore;
+use store::{RedbStore, Store};
 use tempfile::TempDir;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::Selector;
@@ -98,6 +98,7 @@ pub struct World {
     feed: FeedSecret,
     broker: Option<Arc<Broker>>,
     log: Option<AuditLog>,
+    store: Option<Arc<RedbStore>>,
 }
 
 impl World {
@@ -118,6 +119,7 @@ impl World {
             feed: FeedSecret::generate(rng),
             broker: None,
             log: None,
+            store: None,
         };
         world.start(limits).await.expect("the broker starts");
         world
@@ -155,6 +157,7 @@ impl World {
             Ok(broker) => {
                 self.broker = Some(Arc::new(broker));
                 self.log = Some(kept);
+                self.store = Some(store);
                 Ok(())
             }
             Err(error) => {
@@ -174,6 +177,7 @@ impl World {
     }
 
     pub async fn stop(&mut self) {
+        self.store = None;
         if let Some(broker) = self.broker.take() {
             broker.close().await;
         }
@@ -181,6 +185,19 @@ impl World {
 
     pub fn broker(&self) -> &Arc<Broker> {
         self.broker.as_ref().expect("a running broker")
+    }
+
+    /// What the store holds, behind the broker's back.
+    pub async fn stored<T: Decode>(&self, key: &str) -> T {
+        let store = self.store.as_ref().expect("a store");
+        let entry = store.get(key.as_bytes()).await.expect("a read");
+        T::from_cbor(&entry.expect("a record").value, store::MAX_VALUE_BYTES).expect("its shape")
+    }
+
+    pub async fn put(&self, key: &str, record: &impl Encode) {
+        let put = store::Transaction::new().put(key.as_bytes(), record.to_cbor());
+        let store = self.store.as_ref().expect("a store");
+        store.commit(put).await.expect("a commit");
     }
 
     pub fn now(&self) -> Timestamp {
