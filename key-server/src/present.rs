@@ -13,7 +13,7 @@ use ticket_format::ids::{ActId, RequestHash, SealingKeyHash, TicketHash};
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::seal::{self, Session};
-use ticket_format::ticket::{self, Action, Attributes, Audience, DatasetClaims, Live, Verified};
+use ticket_format::ticket::{self, Action, Attributes, Audience, DatasetClaims, Live};
 use ticket_format::{labels, limits};
 
 use crate::budget::Budget;
@@ -37,11 +37,11 @@ pub struct Presented {
     pub subject: String,
 }
 
-/// A ticket whose signature, audience and possession were checked: from here on the caller is known,
-/// and each refusal leaves a record.
+/// A ticket whose signature, audience, life and possession were checked: from here on the caller is
+/// known, and refusals are recorded under its name (AUD-1).
 #[derive(Debug)]
 pub struct Identified {
-    ticket: Verified<DatasetClaims>,
+    ticket: Live<DatasetClaims>,
     request: RequestHash,
 }
 
@@ -53,12 +53,16 @@ pub fn identify(
     state: &State,
     connection: &Connection,
     request: &RequestView<'_>,
+    moment: Moment,
 ) -> Result<Identified, Refused> {
     let body = PresentBody::from_cbor(request.body, limits::SMALL_MESSAGE)?;
     // rule: PRE-1
     let audience = Audience::KeyServer(state.tls_key);
     let ticket =
         ticket::verify::<DatasetClaims>(&body.ticket, &state.ticket_key, &state.realm, audience)?;
+    // rule: AUD-1 — who held a ticket once is a stranger when it is over, or the keys of every old
+    // ticket could fill the log.
+    let ticket = ticket.live(moment.now)?;
     // rule: SIG-3
     let [proof] = request.proofs.as_slice() else {
         return Err(Refused::Possession);
@@ -122,7 +126,7 @@ pub fn decide(
     rng: &mut impl CryptoRng,
 ) -> Result<Opened, Refused> {
     state.latest.see(moment.now)?;
-    let ticket = identified.ticket.live(moment.now)?;
+    let ticket = identified.ticket;
     let dataset = usable(state, &ticket, moment, permit)?;
     let claims = ticket.claims();
     let sealing_key = &claims.common.sealing_key;

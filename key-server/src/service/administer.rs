@@ -15,8 +15,7 @@ use ticket_format::statement::datasets::{DatasetList, ProducerAdded, policy_dige
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
     Act, DatasetCreate, DatasetCreated, DatasetPage, DatasetPolicySet, DatasetShow, DatasetView,
-    PolicyTextSet, ProducerAdd, ReceivedStatement, Role, StatementRefusal, Status,
-    VerifiedStatement,
+    PolicyTextSet, ProducerAdd, ReceivedStatement, Role, Status, VerifiedStatement,
 };
 
 use super::{Failed, Service};
@@ -89,7 +88,8 @@ impl Service {
         }
         let now = self.clock.now();
         let entry = self.statement_entry(connection, request.body);
-        // rule: ADM-1, ADM-2
+        // rule: ADM-1, ADM-2, REF-2 — a statement that is not for this server now says nothing of who
+        // brings it: statements may be public, and are kept by others.
         let verified = ReceivedStatement::parse(request.body).and_then(|statement| {
             statement.verify(
                 &self.admins,
@@ -98,11 +98,7 @@ impl Service {
                 now,
             )
         });
-        let statement = match verified {
-            Ok(statement) => statement,
-            Err(error) if signed_by_an_admin(error) => return Err(Failed::known(error, entry)),
-            Err(error) => return Err(Failed::stranger(error)),
-        };
+        let statement = verified.map_err(Failed::stranger)?;
         let entry = match statement.signers().first() {
             Some(signer) => entry.subject(signer),
             None => entry,
@@ -112,11 +108,14 @@ impl Service {
         }
         match self.act_on(&statement, request.body, entry.clone()).await {
             Ok(answer) => Ok(Answer::done(Verb::Administer, &answer)),
-            Err(Refused::Replayed) => {
+            // A statement for everyone, of an act of another server's, is public.
+            Err(Refused::Act) => Err(Failed::stranger(Refused::Act)),
+            Err(Refused::Replayed) if self.counted.first_replay(statement.id()) => {
                 let mut alarm = entry;
                 (alarm.kind, alarm.alarm) = (Kind::Alarm, Some(Alarm::StatementReplayed));
-                Err(Failed::known(Refused::Replayed, alarm))
+                Err(Failed::alarm(Refused::Replayed, alarm))
             }
+            Err(Refused::Replayed) => Err(Failed::stranger(Refused::Replayed)),
             Err(refused) => Err(Failed::known(refused, entry)),
         }
     }
@@ -353,21 +352,5 @@ fn change(known: &Dataset, state: DatasetState, policy: String, result: &impl En
             state,
             policy,
         },
-    }
-}
-
-/// Whether this was found out only after an admin's signature had verified.
-fn signed_by_an_admin(error: StatementRefusal) -> bool {
-    match error {
-        StatementRefusal::Realm
-        | StatementRefusal::Audience
-        | StatementRefusal::Expired
-        | StatementRefusal::OtherAct => true,
-        StatementRefusal::Malformed(_)
-        | StatementRefusal::Header
-        | StatementRefusal::Span
-        | StatementRefusal::UnknownSigner
-        | StatementRefusal::BadSignature
-        | StatementRefusal::SignedTwice => false,
     }
 }

@@ -1,16 +1,20 @@
-//! Refusals before authentication: counted per source and minute, so that strangers cannot fill the
-//! disk (AUD-1).
+//! Refusals that are counted and not listed, so that nobody can fill the disk with them (AUD-1): those
+//! before authentication, by source; and of a known caller the same one again, by name. One entry per
+//! minute says how many.
 
 use std::net::IpAddr;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use ticket_format::Refusal;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::ActId;
+use ticket_format::ids::{ActId, StatementId};
 use ticket_format::time::Timestamp;
 
-/// Sources that are told apart in one minute; the others share one count.
+/// Sources, and known callers, that are told apart in one minute; the others share one count.
 const SOURCES: usize = 4_096;
+
+/// Statements whose replay raises an alarm of its own in one minute; the others are counted only.
+const REPLAYS: usize = 1_024;
 
 /// What one source was refused in this minute.
 #[derive(Clone, Copy, Debug)]
@@ -19,15 +23,23 @@ struct Count {
     last: Refusal,
 }
 
+/// Who was refused what, by name.
+type Known = (Option<String>, Refusal);
+
 /// Counts until it is drained.
 #[derive(Debug, Default)]
-pub(super) struct Counted(DashMap<Option<IpAddr>, Count>);
+pub(super) struct Counted {
+    strangers: DashMap<Option<IpAddr>, Count>,
+    /// How often beyond the first time, which left an entry of its own.
+    known: DashMap<Known, u64>,
+    replayed: DashSet<StatementId>,
+}
 
 impl Counted {
     pub(super) fn add(&self, source: Option<IpAddr>, refusal: Refusal) {
-        let known = self.0.contains_key(&source) || self.0.len() < SOURCES;
+        let known = self.strangers.contains_key(&source) || self.strangers.len() < SOURCES;
         let source = source.filter(|_| known);
-        let mut count = self.0.entry(source).or_insert(Count {
+        let mut count = self.strangers.entry(source).or_insert(Count {
             refusals: 0,
             last: refusal,
         });
@@ -35,22 +47,60 @@ impl Counted {
         count.last = refusal;
     }
 
-    /// One entry for each source, and the counts begin anew.
+    /// Whether the caller that the entry names was refused this in this minute already, or too many
+    /// callers were: then it is counted, and leaves no entry of its own.
+    pub(super) fn again(&self, entry: &Entry, refusal: Refusal) -> bool {
+        let full = self.known.len() >= SOURCES;
+        let mut key = (entry.subject.clone(), refusal);
+        if full && !self.known.contains_key(&key) {
+            key.0 = None;
+            let mut count = self.known.entry(key).or_insert(0);
+            *count = count.saturating_add(1);
+            return true;
+        }
+        let mut again = true;
+        self.known
+            .entry(key)
+            .and_modify(|count| *count = count.saturating_add(1))
+            .or_insert_with(|| {
+                again = false;
+                0
+            });
+        again
+    }
+
+    /// Whether this replay is the statement's first in this minute.
+    pub(super) fn first_replay(&self, statement: StatementId) -> bool {
+        self.replayed.len() < REPLAYS && self.replayed.insert(statement)
+    }
+
+    /// One entry for each source and each caller, and the counts begin anew.
     pub(super) fn drain(&self, now: Timestamp, mut act: impl FnMut() -> ActId) -> Vec<Entry> {
-        let sources: Vec<_> = self.0.iter().map(|count| *count.key()).collect();
-        let taken = sources
-            .into_iter()
-            .filter_map(|source| self.0.remove(&source));
-        let entry = |(source, count): (Option<IpAddr>, Count)| {
-            let entry = Entry::new(act(), Kind::RefusalsCounted, now)
-                .refused(count.last)
-                .count(count.refusals);
-            match source {
-                Some(source) => entry.source(source),
-                None => entry,
-            }
+        self.replayed.clear();
+        let mut entries = Vec::new();
+        let mut entry = |count, last| {
+            let entry = Entry::new(act(), Kind::RefusalsCounted, now);
+            entry.refused(last).count(count)
         };
-        taken.map(entry).collect()
+        let sources: Vec<_> = self.strangers.iter().map(|count| *count.key()).collect();
+        for source in sources {
+            if let Some((source, count)) = self.strangers.remove(&source) {
+                let entry = entry(count.refusals, count.last);
+                entries.push(match source {
+                    Some(source) => entry.source(source),
+                    None => entry,
+                });
+            }
+        }
+        let callers: Vec<_> = self.known.iter().map(|count| count.key().clone()).collect();
+        for caller in callers {
+            if let Some(((subject, refusal), count @ 1..)) = self.known.remove(&caller) {
+                let mut entry = entry(count, refusal);
+                entry.subject = subject;
+                entries.push(entry);
+            }
+        }
+        entries
     }
 }
 
@@ -85,6 +135,30 @@ mod tests {
         let counted = Counted::default();
         (0..10_000_u32)
             .for_each(|n| counted.add(Some(IpAddr::from(n.to_be_bytes())), Refusal::Malformed));
-        assert_eq!(counted.0.len(), SOURCES + 1);
+        assert_eq!(counted.strangers.len(), SOURCES + 1);
+    }
+
+    #[test]
+    fn known_callers_beyond_the_bound_are_counted_together() {
+        // rule: AUD-1
+        let counted = Counted::default();
+        let entry =
+            |n: usize| Entry::new(ActId([0; 16]), Kind::Present, Timestamp::default()).subject(n);
+        let listed = (0..10_000)
+            .filter(|n| !counted.again(&entry(*n), Refusal::Denied))
+            .count();
+        assert_eq!((listed, counted.known.len()), (SOURCES, SOURCES + 1));
+        let entries = counted.drain(Timestamp::from_seconds(60), || ActId([0; 16]));
+        let [rest] = entries.as_slice() else {
+            panic!("{} entries", entries.len())
+        };
+        assert_eq!(rest.count, Some(10_000 - SOURCES as u64));
+        assert_eq!((&rest.subject, &rest.source), (&None, &None));
+        let replays = (0..10_000_u32).filter(|n| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            counted.first_replay(StatementId(id))
+        });
+        assert_eq!(replays.count(), REPLAYS);
     }
 }

@@ -53,24 +53,41 @@ pub struct Service {
     heavy: Arc<Semaphore>,
 }
 
-/// A request that is refused. With an entry, once the caller is known.
+/// A request that is refused.
 struct Failed {
     refused: Refused,
-    entry: Option<Box<Entry>>,
+    trace: Trace,
+}
+
+/// What a refusal leaves.
+enum Trace {
+    /// A stranger's: it is counted, and the stranger learns the number only.
+    Counted,
+    /// An entry, since the caller is known.
+    Listed(Box<Entry>),
+    /// An alarm, though who sent it is not known, and learns the number only.
+    Alarm(Box<Entry>),
 }
 
 impl Failed {
     fn stranger(refused: impl Into<Refused>) -> Self {
         Self {
             refused: refused.into(),
-            entry: None,
+            trace: Trace::Counted,
         }
     }
 
     fn known(refused: impl Into<Refused>, entry: Entry) -> Self {
         Self {
             refused: refused.into(),
-            entry: Some(Box::new(entry)),
+            trace: Trace::Listed(Box::new(entry)),
+        }
+    }
+
+    fn alarm(refused: impl Into<Refused>, entry: Entry) -> Self {
+        Self {
+            refused: refused.into(),
+            trace: Trace::Alarm(Box::new(entry)),
         }
     }
 }
@@ -143,21 +160,33 @@ impl Service {
         verb: Option<Verb>,
         failed: Failed,
     ) -> RefusalNotice {
-        let Failed { refused, entry } = failed;
+        let Failed { refused, trace } = failed;
         let refusal = refused.refusal();
         let exchange = verb.map_or("unknown", Verb::name);
-        let Some(entry) = entry else {
-            // rule: AUD-1, REF-2
-            self.counted.add(connection.source, refusal);
-            tracing::debug!(exchange, refusal = refusal.number(), why = %refused, "refused a stranger");
-            return RefusalNotice::bare(refusal);
+        let (entry, known) = match trace {
+            Trace::Counted => {
+                // rule: AUD-1, REF-2
+                self.counted.add(connection.source, refusal);
+                tracing::debug!(exchange, refusal = refusal.number(), why = %refused, "refused a stranger");
+                return RefusalNotice::bare(refusal);
+            }
+            Trace::Listed(entry) => (entry, true),
+            Trace::Alarm(entry) => (entry, false),
         };
         let entry = entry.refused(refusal);
+        // rule: AUD-1 — who may be refused at will, without spending anything, is listed once a minute.
+        let repeatable = matches!(entry.kind, Kind::Present | Kind::Statement);
+        if repeatable && self.counted.again(&entry, refusal) {
+            tracing::debug!(exchange, refusal = refusal.number(), why = %refused, "refused again");
+            return RefusalNotice::detailed(refusal, refused.to_string());
+        }
         let subject = entry.subject.as_deref().unwrap_or_default();
         tracing::info!(act = %entry.act, exchange, subject, refusal = refusal.number(), why = %refused, "refused");
         // rule: AUD-1, AUD-4
         match self.append(&entry).await {
-            Ok(_) => RefusalNotice::detailed(refusal, refused.to_string()),
+            Ok(_) if known => RefusalNotice::detailed(refusal, refused.to_string()),
+            // rule: REF-2
+            Ok(_) => RefusalNotice::bare(refusal),
             Err(error) => {
                 tracing::error!(%error, "a refusal could not be recorded");
                 let refused = Refused::Audit(error);
@@ -179,8 +208,8 @@ impl Service {
         request: &RequestView<'_>,
     ) -> Result<Answer, Failed> {
         let (act, moment) = (self.act(), self.moment());
-        let identified =
-            present::identify(&self.state, connection, request).map_err(Failed::stranger)?;
+        let identified = present::identify(&self.state, connection, request, moment)
+            .map_err(Failed::stranger)?;
         let (entry, opened) = {
             let permit = self.state.gate.permit();
             let entry = identified.entry(&self.state, connection, act, moment, &permit);

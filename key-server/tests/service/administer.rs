@@ -6,11 +6,12 @@ use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{StatementDigest, StatementId};
 use ticket_format::keys::{AdminSecret, ProducerSecret, TlsSecret};
 use ticket_format::limits;
-use ticket_format::statement::datasets::DatasetList;
+use ticket_format::seal::Kem;
+use ticket_format::statement::datasets::{DatasetList, DatasetRecord};
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{DatasetPolicySet, DatasetShow, Payload, ProducerAdd, Role};
 
-use crate::rig::{REALM, named, refusal, rig, rng, wanted};
+use crate::rig::{REALM, Rig, named, refusal, rig, rng, wanted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_is_made_shown_and_listed() {
@@ -89,11 +90,30 @@ async fn a_statement_counts_once() {
         refusal(rig.send_statement(&other).await),
         Refusal::StatementReplayed
     );
-    let entry = rig.entries().pop().unwrap();
+    let alarms = |rig: &Rig| {
+        rig.entries()
+            .iter()
+            .filter(|entry| entry.alarm == Some(Alarm::StatementReplayed))
+            .count()
+    };
+    assert_eq!(alarms(&rig), 2);
+    // rule: AUD-1 — a statement that was sent on raises one alarm a minute, however often it is sent.
+    for _ in 0..20 {
+        let notice = rig.send_statement(&statement).await.unwrap_err();
+        assert_eq!(
+            (notice.refusal, notice.detail),
+            (Refusal::StatementReplayed, None)
+        );
+    }
+    assert_eq!(alarms(&rig), 2);
+    rig.service.each_minute().await;
+    let counted = rig.entries().pop().unwrap();
     assert_eq!(
-        (entry.kind, entry.alarm),
-        (Kind::Alarm, Some(Alarm::StatementReplayed))
+        (counted.kind, counted.count),
+        (Kind::RefusalsCounted, Some(20))
     );
+    assert!(rig.send_statement(&statement).await.is_err());
+    assert_eq!(alarms(&rig), 3);
     let rig = rig.restart().await;
     assert_eq!(
         refusal(rig.send_statement(&other).await),
@@ -121,39 +141,59 @@ async fn a_statement_that_is_not_for_this_server_now_by_an_admin_is_refused() {
     let (server, now, admin) = (rig.world.server(), rig.now(), &rig.world.admin);
     let stranger = AdminSecret::generate(&mut rng());
     let other = TlsSecret::generate(&mut rng()).public();
-    for (statement, expected, detailed) in [
+    let record = DatasetRecord {
+        dataset: rig.dataset().dataset,
+        name: "faces".into(),
+        tags: Default::default(),
+        tls_key: server,
+        server_key: rig.world.signing.public(),
+        addresses: vec!["ks:1".into()],
+        kek: rig.dataset().kek,
+        kek_version: 1,
+        public_key: rig.dataset().public_key.clone(),
+        producers: Vec::new(),
+        max_life: 3_600,
+        max_budget: 100,
+        kems: vec![Kem::XWing],
+    };
+    let id = StatementId::random(&mut rng());
+    let record = Payload::record(id, REALM, now, &record)
+        .sign(&[admin])
+        .unwrap();
+    let before = rig.entries().len();
+    let all = [
         (
             sign(REALM, server, now, &stranger),
             Refusal::StatementSignature,
-            false,
         ),
         (
             sign("other", server, now, admin),
             Refusal::StatementAudience,
-            true,
         ),
-        (
-            sign(REALM, other, now, admin),
-            Refusal::StatementAudience,
-            true,
-        ),
+        (sign(REALM, other, now, admin), Refusal::StatementAudience),
         (
             sign(REALM, server, now.minus(600), admin),
             Refusal::StatementExpired,
-            true,
         ),
         (
             sign(REALM, server, now.plus(61), admin),
             Refusal::StatementExpired,
-            true,
         ),
-    ] {
-        let notice = rig.send_statement(&statement).await.unwrap_err();
+        (record, Refusal::StatementMalformed),
+    ];
+    for (statement, expected) in &all {
+        let notice = rig.send_statement(statement).await.unwrap_err();
         assert_eq!(
-            (notice.refusal, notice.detail.is_some()),
-            (expected, detailed)
+            (notice.refusal, notice.detail),
+            (*expected, None),
+            "whoever brings it is a stranger"
         );
     }
+    // rule: AUD-1
+    rig.service.each_minute().await;
+    let entries = rig.entries();
+    assert_eq!(entries.len(), before + 1, "counted, not listed");
+    assert_eq!(entries[before].count, Some(all.len() as u64));
     let mut bent = sign(REALM, server, now, admin);
     *bent.last_mut().unwrap() ^= 1;
     assert_eq!(
@@ -231,4 +271,25 @@ async fn a_producer_is_registered_once() {
         .await
         .unwrap();
     assert_eq!(view.producers, [producer]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_refusal_of_an_admin_again_is_counted() {
+    // rule: AUD-1
+    let rig = rig().await;
+    let faulty = rig.statement(&wanted("a b"));
+    let before = rig.entries().len();
+    for _ in 0..20 {
+        let notice = rig.send_statement(&faulty).await.unwrap_err();
+        assert_eq!(notice.refusal, Refusal::Invalid);
+        assert!(notice.detail.is_some());
+    }
+    assert_eq!(rig.entries().len(), before + 1);
+    rig.service.each_minute().await;
+    let counted = rig.entries().pop().unwrap();
+    assert_eq!(
+        (counted.kind, counted.count),
+        (Kind::RefusalsCounted, Some(19))
+    );
+    assert_eq!(counted.subject, Some(rig.world.admin.public().to_string()));
 }

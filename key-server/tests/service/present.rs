@@ -2,6 +2,7 @@
 
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
+use ticket_format::denial::{CHAIN_START, Selector};
 use ticket_format::entry::Kind;
 use ticket_format::ids::{DatasetId, TicketHash};
 use ticket_format::keys::{ProofSecret, TicketSecret, TlsSecret};
@@ -134,7 +135,9 @@ async fn a_ticket_outside_its_life_is_refused() {
         .map(drop)
         .unwrap_err();
     assert_eq!(notice.refusal, Refusal::TicketExpired);
-    assert!(notice.detail.is_some(), "the caller's proof had verified");
+    // rule: AUD-1
+    assert_eq!(notice.detail, None, "who held a ticket once is a stranger");
+    assert_eq!(rig.entries().pop().unwrap().kind, Kind::Statement);
     let early = rig.job(|claims| {
         (claims.common.issued, claims.common.expires) = (rig.now().plus(61), rig.now().plus(999))
     });
@@ -274,4 +277,42 @@ async fn a_stranger_learns_the_number_only() {
         (entry.kind, entry.count, entry.source.as_deref()),
         (Kind::RefusalsCounted, Some(8), Some("10.0.0.1"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_refusal_of_a_node_again_is_counted() {
+    // rule: AUD-1
+    let rig = rig().await;
+    let job = rig.job(|_| {});
+    rig.deny(Selector::node(job.claims.common.node().clone()))
+        .await;
+    let before = rig.entries().len();
+    for n in 0..20 {
+        let notice = rig
+            .present(&rig.connect(n), &job)
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(notice.refusal, Refusal::Denied);
+        assert!(notice.detail.is_some(), "the caller is known");
+    }
+    assert_eq!(rig.entries().len(), before + 1);
+    // Another refusal is listed.
+    let other = rig.job(|claims| claims.dataset = DatasetId([0xdd; 16]));
+    rig.service
+        .state
+        .gate
+        .apply(Default::default(), 2, CHAIN_START)
+        .await;
+    assert!(rig.present(&rig.connect(1), &other).await.is_err());
+    assert_eq!(rig.entries().len(), before + 2);
+    rig.service.each_minute().await;
+    let entries = rig.entries();
+    assert_eq!(entries.len(), before + 3);
+    let counted = &entries[before + 2];
+    assert_eq!(
+        (counted.kind, counted.outcome, counted.count),
+        (Kind::RefusalsCounted, Err(Refusal::Denied), Some(19))
+    );
+    assert_eq!(counted.subject, entries[before].subject);
 }
