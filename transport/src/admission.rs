@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::ServerLimits;
 use crate::metrics::Limit;
-use crate::source::{Source, SourcePlace, Sources};
+use crate::source::{Shares, Source, SourcePlace, Sources};
 
 /// How often entries whose burst is whole again are swept out. Not more often even when the table
 /// is full: a sweep looks at every entry, and strangers must not be able to ask for one each.
@@ -63,10 +63,11 @@ impl Admission {
             handshakes: semaphore(limits.handshakes),
             handshakes_limit: limits.handshakes,
             retry_above: limits.retry_above,
-            sources: Sources::new(
-                limits.connections_per_source,
-                limits.buffered_bytes_per_source,
-            ),
+            sources: Sources::new(Shares {
+                connections: limits.connections_per_source,
+                exchanges: limits.exchanges_of_a_source(),
+                buffered_bytes: limits.buffered_bytes_per_source,
+            }),
             rate: RateLimiter::keyed(quota),
             rate_entries: limits.sources,
             swept: Mutex::new(Instant::now()),

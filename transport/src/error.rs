@@ -29,6 +29,18 @@ pub enum LimitsError {
         /// The least value that works, in the field's unit.
         least: usize,
     },
+    /// One source could keep out all others.
+    #[error(
+        "limit {limit} must be at most {most}, for the sake of other sources; or raise {whole}"
+    )]
+    AboveShare {
+        /// The field's name.
+        limit: &'static str,
+        /// The largest value that leaves others enough, in the field's unit.
+        most: usize,
+        /// The field that it is a share of.
+        whole: &'static str,
+    },
     /// Larger than QUIC can say.
     #[error("limit {limit} is larger than QUIC allows")]
     TooLarge {

@@ -2,6 +2,7 @@
 //! (TR-3).
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,22 @@ use crate::message::{self, ReadFailure};
 use crate::metrics::{Limit, Metrics};
 use crate::server::Handler;
 
+/// Whether a connection's peer has ever sent a whole request. A peer that has not, holds a place
+/// for nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Spoke(AtomicBool);
+
+impl Spoke {
+    /// A request has arrived whole.
+    fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ever(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves one stream to its end. Whatever happens, the stream ends with an answer, with a
 /// [`Code`], or in silence when the peer gave up first.
 pub(crate) async fn serve<H: Handler>(
@@ -23,6 +40,7 @@ pub(crate) async fn serve<H: Handler>(
     budget: &Budget,
     limits: &ServerLimits,
     metrics: &Metrics,
+    spoke: &Spoke,
     (send, mut recv): (SendStream, RecvStream),
 ) {
     let mut answer = Answer::new(send);
@@ -51,6 +69,7 @@ pub(crate) async fn serve<H: Handler>(
             return answer.refuse(code);
         }
     };
+    spoke.now();
     answer.taken();
     let bytes = handler.exchange(state, message).await;
     if !answer.deliver(bytes, limits.write_timeout).await {

@@ -29,6 +29,10 @@ pub struct ServerLimits {
     /// Exchanges at a time in the whole server. 4,096: a task and a message each. A held stream
     /// (the denial feed) counts as one.
     pub exchanges: usize,
+    /// Exchanges at a time of one source, over all its connections. `None`: a quarter of
+    /// `exchanges`, so that no one source can take every place; see
+    /// [`exchanges_of_a_source`](Self::exchanges_of_a_source).
+    pub exchanges_per_source: Option<usize>,
     /// Request bytes held at a time in the whole server. 256 MiB: 128 requests of the largest
     /// size, or thousands of usual ones. Above it, reading waits.
     pub buffered_bytes: usize,
@@ -53,8 +57,9 @@ pub struct ServerLimits {
     pub idle_timeout: Duration,
     /// Connections at a time. 2,048; see `connection_window`.
     pub connections: usize,
-    /// Connections at a time from one source: an IPv4 address or an IPv6 /64. 1,024, because a
-    /// whole fleet may stand behind one NAT gateway.
+    /// Connections at a time from one source: an IPv4 address or an IPv6 /64. 512, because a whole
+    /// fleet may stand behind one NAT gateway. At most a quarter of `connections`, so that a few
+    /// sources cannot fill the server.
     pub connections_per_source: usize,
     /// New connections per second from one source, in the long run. 200: a handshake takes about
     /// 0.3 ms of CPU, so one source can take 6 % of a core.
@@ -72,6 +77,10 @@ pub struct ServerLimits {
     pub retry_above: usize,
     /// Time for a handshake. 5 s: three lost packets on a slow path.
     pub handshake_timeout: Duration,
+    /// Time from the handshake until a first request has arrived whole; a connection without one
+    /// is closed with [`Code::TooSlow`](crate::Code::TooSlow). 10 s: who connects has something to
+    /// ask. From then on `idle_timeout` alone counts, however long an exchange is held.
+    pub first_exchange_timeout: Duration,
     /// Time that accepted exchanges have to finish when the server stops. 10 s.
     pub grace: Duration,
 }
@@ -84,6 +93,7 @@ impl Default for ServerLimits {
             message_bytes: MESSAGE_BYTES,
             exchanges_per_connection: 64,
             exchanges: 4096,
+            exchanges_per_source: None,
             buffered_bytes: 256 * MIB,
             buffered_bytes_per_source: 64 * MIB,
             read_timeout: Duration::from_secs(15),
@@ -93,19 +103,26 @@ impl Default for ServerLimits {
             send_window: MIB as u64,
             idle_timeout: Duration::from_secs(30),
             connections: 2048,
-            connections_per_source: 1024,
+            connections_per_source: 512,
             new_connections_per_second: NEW_PER_SECOND,
             new_connections_burst: NEW_BURST,
             sources: 65_536,
             handshakes: 256,
             retry_above: 64,
             handshake_timeout: Duration::from_secs(5),
+            first_exchange_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(10),
         }
     }
 }
 
 impl ServerLimits {
+    /// Exchanges at a time that one source gets: as set, or a quarter of all.
+    pub fn exchanges_of_a_source(&self) -> usize {
+        self.exchanges_per_source
+            .unwrap_or_else(|| a_quarter(self.exchanges))
+    }
+
     /// Checks that the numbers make sense together, so that a bad one is found at start and not
     /// under load.
     pub fn check(&self) -> Result<(), LimitsError> {
@@ -117,6 +134,21 @@ impl ServerLimits {
         at_least_one("exchanges", self.exchanges)?;
         at_least_one("connections", self.connections)?;
         at_least_one("connections_per_source", self.connections_per_source)?;
+        at_least_one("exchanges_per_source", self.exchanges_of_a_source())?;
+        if self.exchanges_of_a_source() > self.exchanges {
+            return Err(LimitsError::AboveShare {
+                limit: "exchanges_per_source",
+                most: self.exchanges,
+                whole: "exchanges",
+            });
+        }
+        if self.connections_per_source > a_quarter(self.connections) {
+            return Err(LimitsError::AboveShare {
+                limit: "connections_per_source",
+                most: a_quarter(self.connections),
+                whole: "connections",
+            });
+        }
         at_least_one("handshakes", self.handshakes)?;
         at_least_one("sources", self.sources)?;
         at_least_one("stream_window", self.stream_window as usize)?;
@@ -229,6 +261,11 @@ fn idle(limit: &'static str, value: Duration) -> Result<IdleTimeout, LimitsError
     IdleTimeout::try_from(value).map_err(|_| LimitsError::TooLarge { limit })
 }
 
+/// The share of a whole that one source may have; never nothing, so that a tiny server serves.
+fn a_quarter(whole: usize) -> usize {
+    (whole / 4).max(whole.min(1))
+}
+
 fn at_least_one(limit: &'static str, value: usize) -> Result<(), LimitsError> {
     if value == 0 {
         Err(LimitsError::TooSmall { limit, least: 1 })
@@ -259,6 +296,48 @@ mod tests {
             error.to_string().contains("buffered_bytes_per_source"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn one_source_gets_a_quarter_and_a_larger_share_of_the_connections_is_named() {
+        let limits = ServerLimits {
+            connections: 100,
+            connections_per_source: 26,
+            exchanges: 100,
+            ..ServerLimits::default()
+        };
+        assert_eq!(limits.exchanges_of_a_source(), 25);
+        let error = limits.check().expect_err("more than a quarter");
+        assert_eq!(
+            error.to_string(),
+            "limit connections_per_source must be at most 25, for the sake of other sources; or raise connections"
+        );
+        let limits = ServerLimits {
+            connections_per_source: 25,
+            ..limits
+        };
+        limits.check().expect("a quarter");
+        let limits = ServerLimits {
+            exchanges_per_source: Some(101),
+            ..limits
+        };
+        let error = limits.check().expect_err("more than there are");
+        assert!(
+            error.to_string().contains("exchanges_per_source"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_server_of_one_place_gives_it_to_anybody() {
+        let limits = ServerLimits {
+            connections: 1,
+            connections_per_source: 1,
+            exchanges: 1,
+            ..ServerLimits::default()
+        };
+        limits.check().expect("sound");
+        assert_eq!(limits.exchanges_of_a_source(), 1);
     }
 
     #[test]

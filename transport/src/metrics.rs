@@ -53,6 +53,10 @@ labels! {
         Sources => "sources",
         /// Exchanges in all.
         Exchanges => "exchanges",
+        /// Exchanges of one source.
+        ExchangesPerSource => "exchanges_per_source",
+        /// Time until a connection's first request has arrived.
+        FirstExchangeTimeout => "first_exchange_timeout",
         /// Length of a message.
         MessageBytes => "message_bytes",
         /// Request bytes held, in all or for one source.

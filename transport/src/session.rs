@@ -1,20 +1,22 @@
 //! One connection on the server: from the first packet to the last exchange.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use quinn::Incoming;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::admission::{Admission, ConnectionPlace, HandshakePlace};
 use crate::budget::Budget;
 use crate::code::Code;
-use crate::exchange;
+use crate::exchange::{self, Spoke};
 use crate::limits::ServerLimits;
-use crate::metrics::{HandshakeResult, Metrics};
+use crate::metrics::{HandshakeResult, Limit, Metrics};
 use crate::peer::Peer;
 use crate::server::Handler;
+use crate::source::SourcePlace;
 use crate::tls;
 
 /// Where the server is on its way down.
@@ -90,6 +92,9 @@ async fn serve<H: Handler>(
     let mut exchanges = JoinSet::new();
     let mut unfinished = 0;
     let mut open = true;
+    let spoke = Arc::new(Spoke::default());
+    let mut silence = pin!(sleep(shared.limits.first_exchange_timeout));
+    let mut waiting = true;
     loop {
         let now = *stage.borrow_and_update();
         if now == Stage::Stopping {
@@ -109,23 +114,36 @@ async fn serve<H: Handler>(
             }
             // An error means that the server itself is gone, which ends this task as well.
             changed = stage.changed() => if changed.is_err() { break },
+            // Before new streams, so that a flood of them cannot put it off.
+            () = &mut silence, if waiting => {
+                waiting = false;
+                if open && !spoke.ever() {
+                    shared.metrics.limited(Limit::FirstExchangeTimeout);
+                    // Requests that are still arriving break off, and the place is free.
+                    connection.close(Code::TooSlow.varint(), b"");
+                    open = false;
+                }
+            },
             stream = connection.accept_bi(), if open => match stream {
                 Err(_) => open = false,
                 Ok(stream) if now != Stage::Serving => exchange::refuse(stream, Code::GoingAway),
-                Ok(stream) => match Arc::clone(&shared.exchanges).try_acquire_owned() {
-                    Err(_) => {
-                        shared.metrics.limited(crate::metrics::Limit::Exchanges);
+                Ok(stream) => match exchange_place(shared, &place.source) {
+                    Err(limit) => {
+                        shared.metrics.limited(limit);
                         exchange::refuse(stream, Code::Busy);
                     }
-                    Ok(permit) => {
+                    Ok(permits) => {
                         let (shared, state) = (Arc::clone(shared), Arc::clone(&state));
                         let budget = Budget::new(&shared.bytes, place.source.bytes());
+                        let spoke = Arc::clone(&spoke);
                         exchanges.spawn(async move {
-                            let _permit = permit;
+                            let _permits = permits;
                             let _gauge = shared.metrics.exchange();
                             let Shared { handler, limits, metrics, .. } = &*shared;
-                            exchange::serve(&**handler, &*state, &budget, limits, metrics, stream)
-                                .await;
+                            exchange::serve(
+                                &**handler, &*state, &budget, limits, metrics, &spoke, stream,
+                            )
+                            .await;
                         });
                     }
                 },
@@ -135,4 +153,19 @@ async fn serve<H: Handler>(
     connection.close(Code::GoingAway.varint(), b"");
     shared.handler.closed(&state);
     unfinished
+}
+
+/// Takes a place for an exchange among those of its source and then among all, or says which of
+/// the two are taken.
+fn exchange_place<H: Handler>(
+    shared: &Shared<H>,
+    source: &SourcePlace,
+) -> Result<[OwnedSemaphorePermit; 2], Limit> {
+    let own = Arc::clone(source.exchanges())
+        .try_acquire_owned()
+        .map_err(|_| Limit::ExchangesPerSource)?;
+    let whole = Arc::clone(&shared.exchanges)
+        .try_acquire_owned()
+        .map_err(|_| Limit::Exchanges)?;
+    Ok([own, whole])
 }

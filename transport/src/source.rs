@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
+use crate::admission::semaphore;
+
 /// A party that limits are counted against: one IPv4 address, or one IPv6 /64, since that is the
 /// least that a single host is usually given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,21 +29,28 @@ impl From<IpAddr> for Source {
 /// connections, and those are counted elsewhere.
 pub(crate) struct Sources {
     table: Mutex<HashMap<Source, Entry>>,
-    connections: usize,
-    buffered_bytes: usize,
+    shares: Shares,
+}
+
+/// What one source may have at a time, over all its connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    pub(crate) connections: usize,
+    pub(crate) exchanges: usize,
+    pub(crate) buffered_bytes: usize,
 }
 
 struct Entry {
     connections: usize,
+    exchanges: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
 
 impl Sources {
-    pub(crate) fn new(connections: usize, buffered_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(shares: Shares) -> Arc<Self> {
         Arc::new(Self {
             table: Mutex::new(HashMap::new()),
-            connections,
-            buffered_bytes,
+            shares,
         })
     }
 
@@ -50,16 +59,18 @@ impl Sources {
         let mut table = self.lock();
         let entry = table.entry(source).or_insert_with(|| Entry {
             connections: 0,
-            bytes: Arc::new(Semaphore::new(self.buffered_bytes)),
+            exchanges: semaphore(self.shares.exchanges),
+            bytes: semaphore(self.shares.buffered_bytes),
         });
-        if entry.connections >= self.connections {
+        if entry.connections >= self.shares.connections {
             return None;
         }
         entry.connections += 1;
-        let bytes = Arc::clone(&entry.bytes);
+        let (exchanges, bytes) = (Arc::clone(&entry.exchanges), Arc::clone(&entry.bytes));
         Some(SourcePlace {
             sources: Arc::clone(self),
             source,
+            exchanges,
             bytes,
         })
     }
@@ -73,10 +84,16 @@ impl Sources {
 pub(crate) struct SourcePlace {
     sources: Arc<Sources>,
     source: Source,
+    exchanges: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
 
 impl SourcePlace {
+    /// The exchanges that all connections of this source may have in progress together.
+    pub(crate) fn exchanges(&self) -> &Arc<Semaphore> {
+        &self.exchanges
+    }
+
     /// The request bytes that all connections of this source may hold together.
     pub(crate) fn bytes(&self) -> &Arc<Semaphore> {
         &self.bytes
@@ -116,7 +133,11 @@ mod tests {
 
     #[test]
     fn a_source_gets_its_places_and_no_more_and_leaves_nothing_behind() {
-        let sources = Sources::new(2, 100);
+        let sources = Sources::new(Shares {
+            connections: 2,
+            exchanges: 3,
+            buffered_bytes: 100,
+        });
         let (one, two) = (source("192.0.2.1"), source("192.0.2.2"));
         let first = sources.enter(one).expect("a place");
         let _second = sources.enter(one).expect("a place");

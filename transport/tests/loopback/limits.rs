@@ -11,7 +11,7 @@ use transport::{
 };
 
 use crate::raw;
-use crate::rig::{A_WHILE, ECHO, Rig, WAIT, happened, until};
+use crate::rig::{A_WHILE, ECHO, PATIENCE, Rig, WAIT, happened, until};
 
 /// Sends a message and leaves the stream open for its answer.
 async fn ask(connection: &quinn::Connection, message: &[u8]) -> quinn::RecvStream {
@@ -71,23 +71,22 @@ async fn resetting_streams_does_not_get_a_peer_more_handlers() {
 #[tokio::test]
 async fn leaving_and_coming_again_does_not_get_a_peer_more_handlers() {
     let rig = Rig::start(ServerLimits {
-        connections: 2,
+        connections: 1,
+        connections_per_source: 1,
         ..ServerLimits::default()
     });
-    for _ in 0..2 {
-        let connection = raw::connect(rig.address, raw::quic(raw::good_tls()))
-            .await
-            .expect("a connection");
-        let _recv = ask(&connection, &[WAIT]).await;
-        happened(&rig.script.started, 1).await;
-        connection.close(VarInt::from_u32(0), b"");
-    }
+    let connection = raw::connect(rig.address, raw::quic(raw::good_tls()))
+        .await
+        .expect("a connection");
+    let _recv = ask(&connection, &[WAIT]).await;
+    happened(&rig.script.started, 1).await;
+    connection.close(VarInt::from_u32(0), b"");
     let error = rig
         .try_connect()
         .await
-        .expect_err("both places are taken by running handlers");
+        .expect_err("the place is taken by the running handler");
     assert!(matches!(error, ConnectError::Busy { .. }), "{error}");
-    rig.script.gate.add_permits(2);
+    rig.script.gate.add_permits(1);
     until(|| rig.metrics.connections() == 0).await;
     rig.assert_serving().await;
 }
@@ -98,7 +97,8 @@ async fn exchanges_are_bounded_in_all() {
         exchanges: 1,
         ..ServerLimits::default()
     });
-    let (holder, other) = (rig.connect().await, rig.connect().await);
+    let holder = rig.connect_from(1).await.expect("a connection");
+    let other = rig.connect_from(2).await.expect("a connection");
     let held = tokio::spawn(async move { holder.exchange(&[WAIT]).await });
     happened(&rig.script.started, 1).await;
     let error = other.exchange(&[ECHO]).await.expect_err("refused");
@@ -112,6 +112,78 @@ async fn exchanges_are_bounded_in_all() {
     held.await.expect("no panic").expect("an answer");
     until(|| rig.metrics.exchanges() == 0).await;
     other.exchange(&[ECHO]).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_source_that_has_all_its_exchanges_is_refused_and_another_is_served() {
+    let rig = Rig::start(ServerLimits {
+        exchanges: 8,
+        ..ServerLimits::default()
+    });
+    // Two streams that drip, over two connections, as one source's quarter of all.
+    let mut dripping = Vec::new();
+    for _ in 0..2 {
+        let connection = raw::connect(rig.address, raw::quic(raw::good_tls()))
+            .await
+            .expect("a connection");
+        let (mut send, recv) = connection.open_bi().await.expect("a stream");
+        send.write_all(&[ECHO]).await.expect("sent");
+        dripping.push((connection, send, recv));
+    }
+    until(|| rig.metrics.exchanges() == 2).await;
+    let same = rig.connect_from(1).await.expect("a connection");
+    let error = same.exchange(&[ECHO]).await.expect_err("refused");
+    assert!(
+        matches!(error, ExchangeError::Refused { code: Code::Busy }),
+        "{error}"
+    );
+    assert_eq!(rig.metrics.limited_total(Limit::ExchangesPerSource), 1);
+    let other = rig.connect_from(2).await.expect("another source");
+    other.exchange(&[ECHO]).await.expect("an answer");
+    let (_connection, mut send, mut recv) = dripping.remove(0);
+    send.finish().expect("finished");
+    recv.read_to_end(10).await.expect("an answer");
+    until(|| rig.metrics.exchanges() == 1).await;
+    same.exchange(&[ECHO]).await.expect("a place again");
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_is_closed_and_a_held_exchange_is_not() {
+    let rig = Rig::start(ServerLimits {
+        first_exchange_timeout: Duration::from_secs(2),
+        ..ServerLimits::default()
+    });
+    let holder = rig.connect().await;
+    let held = tokio::spawn({
+        let holder = holder.clone();
+        async move { holder.exchange(&[WAIT]).await }
+    });
+    happened(&rig.script.started, 1).await;
+    // Both came later than the holder: when they are closed, its time is over as well.
+    let silent = rig.connect().await;
+    let dripping = raw::connect(rig.address, raw::quic(raw::good_tls()))
+        .await
+        .expect("a connection");
+    let (mut send, _recv) = dripping.open_bi().await.expect("a stream");
+    send.write_all(&[ECHO]).await.expect("sent");
+    let closed = timeout(PATIENCE, silent.closed()).await;
+    assert_eq!(closed.expect("closed"), Some(Code::TooSlow));
+    let closed = timeout(PATIENCE, dripping.closed()).await;
+    assert!(
+        matches!(
+            closed.expect("closed"),
+            quinn::ConnectionError::ApplicationClosed(close)
+                if close.error_code == VarInt::from_u32(Code::TooSlow.number())
+        ),
+        "a request that never becomes whole is none"
+    );
+    assert_eq!(rig.metrics.limited_total(Limit::FirstExchangeTimeout), 2);
+    until(|| rig.metrics.connections() == 1).await;
+    assert!(holder.is_open() && !held.is_finished());
+    rig.script.gate.add_permits(1);
+    held.await.expect("no panic").expect("an answer");
+    // Having asked once it may be silent.
+    holder.exchange(&[ECHO]).await.expect("an answer");
 }
 
 /// Refused at the handshake or right after it, by what the server knew of the address then.
@@ -130,6 +202,7 @@ async fn assert_busy(attempt: Result<Connection, ConnectError>) {
 async fn connections_are_bounded_in_all() {
     let rig = Rig::start(ServerLimits {
         connections: 1,
+        connections_per_source: 1,
         ..ServerLimits::default()
     });
     let first = rig.connect().await;
