@@ -3,6 +3,7 @@
 
 mod support;
 
+use broker::state::{LaunchRecord, keys};
 use support::*;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
@@ -696,4 +697,83 @@ async fn a_retry_is_refused_once_the_node_is_denied_or_the_launch_closed() {
         assert_eq!(refusal(node.login(&world, &launch).await), Refusal::Denied);
         assert_eq!(refusal(node.renew(&world).await), Refusal::Denied);
     }
+}
+
+#[tokio::test]
+async fn the_secret_of_a_launch_that_lets_nobody_in_freezes_nobody() {
+    // rule: LOG-4, LOG-8
+    let world = World::new().await;
+    let mut launches = Vec::new();
+    for until in [86_400, 3_600, 86_400, 86_400] {
+        let until = world.now().plus(until);
+        launches.push(world.launch(&SYDNEY, |terms| terms.until = until).await);
+    }
+    let [mine, over, closed, used] = &launches[..] else {
+        unreachable!("four launches");
+    };
+    let mut node = Node::boot(&SYDNEY);
+    node.login(&world, mine).await.unwrap();
+    let close = LaunchClose {
+        launch: closed.id,
+        deny: false,
+        reason: String::new(),
+    };
+    world.act(&close).await.unwrap();
+    let key = keys::launch(used.id);
+    let mut record: LaunchRecord = world.stored(&key).await;
+    record.used = record.terms.uses;
+    world.put(&key, &record).await;
+    world.clock.advance(7_200);
+    // The identity document is readable by every local process, and secrets leak.
+    for (count, (leaked, expected)) in [
+        (over, Refusal::LaunchClosed),
+        (closed, Refusal::LaunchClosed),
+        (used, Refusal::LaunchUsed),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let other = Node::boot(&SYDNEY).login(&world, leaked).await;
+        assert_eq!(refusal(other), expected);
+        assert_eq!(world.alarms(), vec![Alarm::LaunchReused; count + 1]);
+        node.renew(&world).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_retry_brings_no_registered_proof_key() {
+    // rule: LOG-7, SIG-4
+    let world = World::new().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let mut node = Node::boot(&SYDNEY);
+    node.login(&world, &launch).await.unwrap();
+    let retry = async |seed: &[u8; 32]| {
+        let proof_key = ProofSecret::from_seed(seed);
+        let connection = world.connect();
+        let (body, _) = node.login_body(&launch, &proof_key, &world.tls.public());
+        let body = body.to_cbor();
+        let proofs = node.login_proofs(&connection.channel, &launch, &proof_key, &body);
+        connection.send(Verb::Login, &body, &proofs).await
+    };
+    assert_eq!(
+        refusal(retry(&world.admin.seed()).await),
+        Refusal::KeyReused
+    );
+    retry(&[7; 32]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_secret_of_a_launch_that_is_over_freezes_nobody() {
+    // rule: LOG-4, LOG-8
+    let world = World::new().await;
+    let (first, leaked) = (
+        world.launch(&SYDNEY, |_| {}).await,
+        world.launch(&SYDNEY, |_| {}).await,
+    );
+    let mut node = Node::boot(&SYDNEY);
+    node.login(&world, &first).await.unwrap();
+    world.clock.advance(7_200);
+    // Both windows ended an hour ago; the identity document is readable by every local process.
+    let _ = Node::boot(&SYDNEY).login(&world, &leaked).await;
+    node.renew(&world).await.unwrap();
 }

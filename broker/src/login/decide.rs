@@ -152,7 +152,11 @@ fn admit(login: &Identified, view: &View, now: Timestamp) -> Result<Admission, S
     }
     fits(login, launch)?;
     if launch.closed.is_some() {
-        return Err(stop(Refusal::LaunchClosed, "an admin closed this launch"));
+        let elsewhere = |record: &NodeRecord| record.claim.launch != login.body.launch;
+        return Err(Stop {
+            refused: Refused::proven(Refusal::LaunchClosed, "an admin closed this launch"),
+            alarm: (view.node.as_ref().is_some_and(elsewhere)).then_some(Alarm::LaunchReused),
+        });
     }
     if let Some(record) = &view.node {
         if record.frozen.is_some() {
@@ -169,17 +173,18 @@ fn admit(login: &Identified, view: &View, now: Timestamp) -> Result<Admission, S
         if again {
             // rule: LOG-7
             let in_window = now.since(claim.at) <= limits::LOGIN_RETRY_WINDOW;
-            return if same_key && in_window {
-                Ok(Admission::Retry(Box::new(record.clone())))
-            } else {
-                Err(stop(
-                    Refusal::RetryOver,
-                    format!(
-                        "this login was answered at {}: renew with the node key",
-                        claim.at
-                    ),
-                ))
-            };
+            if !(same_key && in_window) {
+                let why = format!(
+                    "this login was answered at {}: renew with the node key",
+                    claim.at
+                );
+                return Err(stop(Refusal::RetryOver, why));
+            }
+            // rule: SIG-4
+            if view.proof_key.is_some() {
+                return Err(registered());
+            }
+            return Ok(Admission::Retry(Box::new(record.clone())));
         }
         // rule: LOG-8
         let restarted = claim.launch != login.body.launch
@@ -191,12 +196,47 @@ fn admit(login: &Identified, view: &View, now: Timestamp) -> Result<Admission, S
             ));
         }
         if !restarted {
+            // The secret of another launch freezes nobody unless it could let somebody in.
+            if claim.launch != login.body.launch {
+                in_time(login, launch, now)
+                    .and_then(|()| unused(login, view))
+                    .map_err(|stop| Stop {
+                        alarm: Some(Alarm::LaunchReused),
+                        ..stop
+                    })?;
+            }
             let why =
                 format!("{node} logged in before with another node key; its record is now frozen");
             return Err(alarming(Refusal::NodeConflict, why, Alarm::NodeConflict));
         }
     }
     in_time(login, launch, now)?;
+    unused(login, view)?;
+    // rule: SIG-4
+    let ours = |key: &KeyUse| {
+        key.role == KeyRole::Node
+            && key.owner == node.to_string()
+            && view
+                .node
+                .as_ref()
+                .is_some_and(|record| record.current == login.body.node_key)
+    };
+    if view.node_key.as_ref().is_some_and(|key| !ours(key)) || view.proof_key.is_some() {
+        return Err(registered());
+    }
+    Ok(Admission::Claim)
+}
+
+fn registered() -> Stop {
+    stop(
+        Refusal::KeyReused,
+        "a key of this login is registered already: make fresh keys",
+    )
+}
+
+/// Whether the launch has a use for this node.
+fn unused(login: &Identified, view: &View) -> Result<(), Stop> {
+    let (launch, node) = (&view.launch, login.node());
     // rule: LOG-6, LOG-9
     if view.used_by_node {
         return Err(alarming(
@@ -212,22 +252,7 @@ fn admit(login: &Identified, view: &View, now: Timestamp) -> Result<Admission, S
             Alarm::LaunchReused,
         ));
     }
-    // rule: SIG-4
-    let ours = |key: &KeyUse| {
-        key.role == KeyRole::Node
-            && key.owner == node.to_string()
-            && view
-                .node
-                .as_ref()
-                .is_some_and(|record| record.current == login.body.node_key)
-    };
-    if view.node_key.as_ref().is_some_and(|key| !ours(key)) || view.proof_key.is_some() {
-        return Err(stop(
-            Refusal::KeyReused,
-            "a key of this login is registered already: make fresh keys",
-        ));
-    }
-    Ok(Admission::Claim)
+    Ok(())
 }
 
 /// Account, region, image (LOG-4).
