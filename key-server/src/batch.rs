@@ -214,6 +214,16 @@ fn reserve(done: &mut Done, presented: &Presented, dataset: &Dataset) {
     done.refuse(|digest| (!taking.item(digest, most)).then_some(Refusal::Budget));
 }
 
+/// The entry of a batch whose own record could not be written: no item of it was done.
+#[must_use]
+pub fn nothing_done(mut entry: Entry) -> Entry {
+    // rule: AUD-4, RED-4 — or budgets that are rebuilt from the log would count what nobody had.
+    for (_, outcome) in entry.items.iter_mut().flatten() {
+        *outcome = outcome.and(Err(Refusal::AuditUnavailable));
+    }
+    entry
+}
+
 impl Decided {
     /// Completes the entry: each item and what becomes of it.
     #[must_use]
@@ -326,4 +336,27 @@ fn seal(
         .session
         .seal(id, clear, deks)
         .map_err(|_| Refused::Internal("an answer could not be sealed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ticket_format::ids::ItemDigest;
+    use ticket_format::time::Timestamp;
+
+    #[test]
+    fn the_entry_of_a_batch_that_was_not_recorded_has_no_item_done() {
+        // rule: AUD-4, RED-4
+        let items = vec![
+            (ItemDigest([1; 32]), Ok(())),
+            (ItemDigest([2; 32]), Err(Refusal::Context)),
+        ];
+        let entry = Entry::new(ActId([0; 16]), Kind::Redeem, Timestamp::default()).items(items);
+        let outcomes: Vec<_> = nothing_done(entry).items.into_iter().flatten().collect();
+        let expected = [
+            (ItemDigest([1; 32]), Err(Refusal::AuditUnavailable)),
+            (ItemDigest([2; 32]), Err(Refusal::Context)),
+        ];
+        assert_eq!(outcomes, expected);
+    }
 }

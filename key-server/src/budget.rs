@@ -74,7 +74,8 @@ impl Budgets {
     /// Takes over what an entry of the audit log says was released, before anything is served.
     pub fn replay(&self, entry: &Entry, now: Timestamp) {
         // rule: RED-4
-        let released = matches!(entry.kind, Kind::Redeem | Kind::Generate | Kind::Rewrap);
+        let released = entry.outcome.is_ok()
+            && matches!(entry.kind, Kind::Redeem | Kind::Generate | Kind::Rewrap);
         let (Some(ticket), Some(expires), Some(items)) =
             (entry.ticket, entry.expires, &entry.items)
         else {
@@ -155,6 +156,8 @@ mod tests {
             .ticket(TICKET)
             .expires(at(100));
         let budgets = Budgets::default();
+        budgets.replay(&entry.clone().refused(Refusal::AuditUnavailable), at(50));
+        assert!(budgets.is_empty(), "a batch that was refused");
         budgets.replay(&entry, at(50));
         budgets.replay(&entry, at(50));
         assert_eq!(budgets.of(TICKET, at(100)).had(), 2);

@@ -94,6 +94,9 @@ pub enum Refused {
     /// Two admins changed one dataset at the same time.
     #[error("the dataset was changed at the same time: make the statement anew")]
     Raced,
+    /// The act is done, or may be, and its record waits in the outbox.
+    #[error("the act is done or may be, and its record follows: look before you ask again: {0}")]
+    Committed(Box<Refused>),
     /// A fault of our own.
     #[error("the server failed: {0}")]
     Internal(&'static str),
@@ -130,6 +133,7 @@ impl Refused {
             Self::NotFound => Refusal::NotFound,
             Self::Invalid(_) => Refusal::Invalid,
             Self::Raced => Refusal::Busy,
+            Self::Committed(error) => error.refusal(),
             Self::Internal(_) => Refusal::Internal,
         }
     }

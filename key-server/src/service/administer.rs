@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use store::{Outcome, Revision, Transaction};
+use store::{Error, Outcome, Revision, Transaction};
 use ticket_format::cbor::{DecodeError, Encode};
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::DatasetId;
+use ticket_format::ids::{ActId, DatasetId};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::statement::datasets::{DatasetList, ProducerAdded, policy_digest};
@@ -31,6 +31,20 @@ struct Plan {
     /// The answer's result, of the act's own shape.
     result: Vec<u8>,
     change: Change,
+}
+
+/// Why an act is not answered as done.
+enum NotDone {
+    /// Nothing was committed.
+    Refused(Refused),
+    /// It was committed, or may have been, with its entry in the outbox.
+    Committed(Refused),
+}
+
+impl From<Refused> for NotDone {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// What changes in memory.
@@ -109,14 +123,17 @@ impl Service {
         match self.act_on(&statement, request.body, entry.clone()).await {
             Ok(answer) => Ok(Answer::done(Verb::Administer, &answer)),
             // A statement for everyone, of an act of another server's, is public.
-            Err(Refused::Act) => Err(Failed::stranger(Refused::Act)),
-            Err(Refused::Replayed) if self.counted.first_replay(statement.id()) => {
+            Err(NotDone::Refused(Refused::Act)) => Err(Failed::stranger(Refused::Act)),
+            Err(NotDone::Refused(Refused::Replayed))
+                if self.counted.first_replay(statement.id()) =>
+            {
                 let mut alarm = entry;
                 (alarm.kind, alarm.alarm) = (Kind::Alarm, Some(Alarm::StatementReplayed));
                 Err(Failed::alarm(Refused::Replayed, alarm))
             }
-            Err(Refused::Replayed) => Err(Failed::stranger(Refused::Replayed)),
-            Err(refused) => Err(Failed::known(refused, entry)),
+            Err(NotDone::Refused(Refused::Replayed)) => Err(Failed::stranger(Refused::Replayed)),
+            Err(NotDone::Refused(refused)) => Err(Failed::known(refused, entry)),
+            Err(NotDone::Committed(refused)) => Err(Failed::committed(refused)),
         }
     }
 
@@ -134,11 +151,12 @@ impl Service {
         statement: &VerifiedStatement,
         bytes: &[u8],
         entry: Entry,
-    ) -> Result<AdministerAnswer, Refused> {
+    ) -> Result<AdministerAnswer, NotDone> {
         // rule: ADM-2 — asked here so that a replay is told as one; the commit holds it.
         let used = records::statement(statement.id());
-        if self.store.get(used.as_bytes()).await?.is_some() {
-            return Err(Refused::Replayed);
+        let known = self.store.get(used.as_bytes()).await;
+        if known.map_err(Refused::from)?.is_some() {
+            return Err(Refused::Replayed.into());
         }
         let plan = self.plan(statement)?;
         let entry = match plan.dataset() {
@@ -152,22 +170,50 @@ impl Service {
             records::put_statement(plan.transaction, statement.id(), statement.expires(), kept)
                 .put(records::outbox(act), entry.to_cbor())
                 .put(records::TIME, self.state.latest.get().to_cbor());
-        let revision = match self.store.commit(transaction).await? {
-            Outcome::Committed(revision) => revision,
-            Outcome::Conflict { key } if key == used.as_bytes() => return Err(Refused::Replayed),
-            Outcome::Conflict { key } if key.starts_with(b"dataset-name/") => {
-                return Err(Refused::Exists);
+        let revision = match self.store.commit(transaction).await {
+            Ok(Outcome::Committed(revision)) => revision,
+            Ok(Outcome::Conflict { key }) if key == used.as_bytes() => {
+                return Err(Refused::Replayed.into());
             }
-            Outcome::Conflict { .. } => return Err(Refused::Raced),
+            Ok(Outcome::Conflict { key }) if key.starts_with(b"dataset-name/") => {
+                return Err(Refused::Exists.into());
+            }
+            Ok(Outcome::Conflict { .. }) => return Err(Refused::Raced.into()),
+            Err(error @ (Error::OutcomeUnknown { .. } | Error::MustReopen { .. })) => {
+                self.committed_after_all(act, &used, error).await?
+            }
+            Err(error) => return Err(Refused::from(error).into()),
         };
-        self.take_over(plan.change, revision)?;
-        let receipt = self.drain(act, entry.to_cbor()).await?;
+        // From here on the act is done, and its entry in the outbox is the only one.
+        self.take_over(plan.change, revision)
+            .map_err(NotDone::Committed)?;
+        let receipt = self
+            .drain(act, entry.to_cbor())
+            .await
+            .map_err(NotDone::Committed)?;
         let subject = entry.subject.as_deref().unwrap_or_default();
         tracing::info!(%act, exchange = "administer", admin = subject, statement = statement.act().name(), "done");
         Ok(AdministerAnswer {
             result: plan.result,
             receipt,
         })
+    }
+
+    /// Reads back whether a commit with an unknown outcome was kept: its entry is in the outbox then.
+    async fn committed_after_all(
+        &self,
+        act: ActId,
+        used: &str,
+        error: Error,
+    ) -> Result<Revision, NotDone> {
+        if let Ok(Some(kept)) = self.store.get(records::outbox(act).as_bytes()).await {
+            return Ok(kept.revision);
+        }
+        // The outbox may have been drained just now; the statement's use stays.
+        match self.store.get(used.as_bytes()).await {
+            Ok(None) => Err(NotDone::Refused(error.into())),
+            Ok(Some(_)) | Err(_) => Err(NotDone::Committed(error.into())),
+        }
     }
 
     fn plan(&self, statement: &VerifiedStatement) -> Result<Plan, Refused> {

@@ -67,6 +67,8 @@ enum Trace {
     Listed(Box<Entry>),
     /// An alarm, though who sent it is not known, and learns the number only.
     Alarm(Box<Entry>),
+    /// Nothing: the act was committed, or may have been, with its entry in the outbox.
+    InOutbox,
 }
 
 impl Failed {
@@ -81,6 +83,13 @@ impl Failed {
         Self {
             refused: refused.into(),
             trace: Trace::Listed(Box::new(entry)),
+        }
+    }
+
+    fn committed(refused: Refused) -> Self {
+        Self {
+            refused: Refused::Committed(Box::new(refused)),
+            trace: Trace::InOutbox,
         }
     }
 
@@ -169,6 +178,11 @@ impl Service {
                 self.counted.add(connection.source, refusal);
                 tracing::debug!(exchange, refusal = refusal.number(), why = %refused, "refused a stranger");
                 return RefusalNotice::bare(refusal);
+            }
+            Trace::InOutbox => {
+                // rule: AUD-2 — an entry that says it was refused would contradict the one to come.
+                tracing::error!(exchange, refusal = refusal.number(), why = %refused, "committed, but not answered");
+                return RefusalNotice::detailed(refusal, refused.to_string());
             }
             Trace::Listed(entry) => (entry, true),
             Trace::Alarm(entry) => (entry, false),
@@ -273,7 +287,7 @@ impl Service {
             Ok(appended) => appended,
             Err(error) => {
                 decided.undo();
-                return Err(Failed::known(error, entry));
+                return Err(Failed::known(error, batch::nothing_done(entry)));
             }
         };
         let count = decided.count();
@@ -327,9 +341,13 @@ impl Service {
         Failed::known(refused, entry)
     }
 
-    /// What is done once a minute: counted refusals, the time, and what may be forgotten.
+    /// What is done once a minute: the outbox, counted refusals, the time, and what may be forgotten.
     pub async fn each_minute(&self) {
         let now = self.clock.now();
+        // rule: AUD-2
+        if let Err(error) = self.drain_outbox().await {
+            tracing::error!(%error, "the outbox could not be drained");
+        }
         for entry in self.counted.drain(now, || self.act()) {
             if let Err(error) = self.append(&entry).await {
                 tracing::error!(%error, "refusals could not be recorded");

@@ -45,7 +45,7 @@ impl Service {
         })
     }
 
-    /// Drains what a crash left in the outbox.
+    /// Drains what a crash, or a log that could not be written, left in the outbox.
     pub(super) async fn drain_outbox(&self) -> Result<(), StartError> {
         // rule: AUD-2
         for (key, value) in records::all(&*self.store, records::OUTBOX).await? {

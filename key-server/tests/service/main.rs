@@ -3,6 +3,7 @@
 mod administer;
 mod batch;
 mod budget;
+mod cut_off;
 mod denials;
 mod follower;
 mod hostile;

@@ -29,6 +29,8 @@ use ticket_format::statement::{ActBody, DatasetCreate, DatasetCreated, Payload};
 use ticket_format::time::Timestamp;
 use ticket_format::{Context, Refusal, limits};
 
+use crate::cut_off::{CutOff, CutOffStore};
+
 pub(crate) const REALM: &str = "test";
 pub(crate) const START: u64 = 1_800_000_000;
 pub(crate) const POLICY: &str = r#"
@@ -99,6 +101,8 @@ pub(crate) struct World {
     pub(crate) broker: TicketSecret,
     pub(crate) admin: AdminSecret,
     tls: TlsSecret,
+    /// What the next commit answers, though it is kept.
+    pub(crate) cut_off: CutOff,
     pub(crate) signing: ServerSecret,
 }
 
@@ -114,6 +118,7 @@ impl World {
             broker: TicketSecret::generate(rng),
             admin: AdminSecret::generate(rng),
             tls: TlsSecret::generate(rng),
+            cut_off: CutOff::default(),
             signing: ServerSecret::generate(rng),
         }
     }
@@ -140,7 +145,7 @@ impl World {
         let parts = Parts {
             identity,
             root,
-            store: Arc::new(store.clone()),
+            store: Arc::new(CutOffStore(store.clone(), self.cut_off.clone())),
             log: log.clone(),
             clock,
             lease,
