@@ -1,11 +1,14 @@
 //! Files that hold secrets or state: bounded reads, private modes, atomic replacement.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +24,16 @@ pub enum FileError {
         /// The bound, in bytes.
         limit: u64,
     },
-    /// Others can read or write it, or it is another user's.
-    #[error("{0} must be owned by this user and closed to others: a regular file with mode 0600, or a directory with 0700")]
+    /// Others can read or write the file, it is another user's, or no regular file.
+    #[error(
+        "{0} must be a regular file that is owned by this user and closed to others (mode 0600)"
+    )]
     NotPrivate(PathBuf),
+    /// Others can write to the directory, it is another user's, or no directory.
+    #[error(
+        "{0} must be a directory that is owned by this user and that no other can write to (mode 0700)"
+    )]
+    NotPrivateDirectory(PathBuf),
     /// It is there and must not be.
     #[error("{0} exists already")]
     Exists(PathBuf),
@@ -49,9 +59,14 @@ fn wrap(path: &Path) -> impl Fn(io::Error) -> FileError + '_ {
 }
 
 fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let mut bytes = Vec::new();
     // One byte more than allowed, so that a file that grows while it is read is noticed too.
-    file.take(limit + 1)
+    let most = limit.saturating_add(1);
+    let length = file.metadata().map_err(wrap(path))?.len();
+    // Room for all of it at once: a vector that grows leaves copies of secrets behind. The byte
+    // more lets the end be seen without growing.
+    let room = length.saturating_add(1).min(most);
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
+    file.take(most)
         .read_to_end(&mut bytes)
         .map_err(wrap(path))?;
     if bytes.len() as u64 > limit {
@@ -77,13 +92,12 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// As [`read_bounded`], and [`FileError::NotPrivate`].
 pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits())
-        .unwrap_or_default();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_follow())
+        .open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
-            FileError::NotPrivate(path.to_owned())
-        }
+        Some(code) if code == Errno::LOOP.raw_os_error() => FileError::NotPrivate(path.to_owned()),
         _ => wrap(path)(error),
     })?;
     let meta = file.metadata().map_err(wrap(path))?;
@@ -95,23 +109,16 @@ pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 }
 
 /// Replaces a file in one step with mode 0600: written beside it, synced, renamed, directory synced.
-/// After a crash there is the old file or the new one, whole.
+/// After a crash there is the old file or the new one, whole; what a killed process had half written
+/// is removed by the next write of the same file.
 ///
 /// # Errors
 /// The system refused; the old file is as it was.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    sweep(path);
     let beside = beside(path);
     let written = (|| {
-        // A file left by a crash is ours to replace; one that appears now is not.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let mut file = create_beside(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
@@ -147,7 +154,7 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Makes a directory with mode 0700, with its parents; one that exists must be this user's and closed to others.
 ///
 /// # Errors
-/// [`FileError::NotPrivate`], or the system refused.
+/// [`FileError::NotPrivateDirectory`], or the system refused.
 pub fn private_dir(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
@@ -158,7 +165,7 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
     let meta = fs::symlink_metadata(path).map_err(wrap(path))?;
     let ours = meta.uid() == rustix::process::geteuid().as_raw();
     if !meta.is_dir() || !ours || meta.mode() & 0o022 != 0 {
-        return Err(FileError::NotPrivate(path.to_owned()));
+        return Err(FileError::NotPrivateDirectory(path.to_owned()));
     }
     Ok(())
 }
@@ -169,11 +176,78 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Creates the file that is to replace another, and locks it until it is closed: the lock tells
+/// [`sweep`] that it is no leftover. Where the file system knows no locks, nothing is swept either.
+fn create_beside(beside: &Path) -> io::Result<File> {
+    for _ in 0..8 {
+        // A file left by a crash is ours to replace; one that appears now is not.
+        match fs::remove_file(beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(beside)?;
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        // Else another process took it for a leftover before it was locked, and removes it.
+        if locked != Err(Errno::WOULDBLOCK) && file.metadata()?.nlink() > 0 {
+            return Ok(file);
+        }
+    }
+    Err(Errno::WOULDBLOCK.into())
+}
+
+/// Removes what processes that were killed in [`write_private`] left beside a file: they may hold
+/// secrets. One that is being written is locked and stays. Does what it can; a failure only leaves
+/// a file for the next time.
+fn sweep(path: &Path) {
+    let Some(name) = path.file_name() else { return };
+    let Ok(entries) = fs::read_dir(parent(path)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !is_beside(&entry.file_name(), name) {
+            continue;
+        }
+        let leftover = entry.path();
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(no_follow())
+            .open(&leftover);
+        if let Ok(file) = opened
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = fs::remove_file(&leftover);
+        }
+    }
+}
+
+/// Whether `found` is a name that [`beside`] gives for a file called `name`, in any process.
+fn is_beside(found: &OsStr, name: &OsStr) -> bool {
+    let process = found
+        .as_bytes()
+        .strip_prefix(name.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"."))
+        .and_then(|rest| rest.strip_suffix(b".tmp"));
+    process.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}
+
+/// Flags to open a file that may be anything without following or waiting for it.
+fn no_follow() -> i32 {
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits())
+        .unwrap_or_default()
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(parent(path))?.sync_all()
 }
 
 #[cfg(test)]
@@ -212,6 +286,70 @@ mod tests {
             read_private(&link, 10),
             Err(FileError::NotPrivate(_))
         ));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_by_the_next_write_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let file = |name: &str| dir.path().join(name);
+        let others = [
+            "key.tmp",
+            "key.1x.tmp",
+            "key2.7.tmp",
+            "key.7",
+            "other.7.tmp",
+        ];
+        for name in ["key.4194305.tmp", "key.7.tmp"].iter().chain(&others) {
+            fs::write(file(name), b"half a secr").unwrap();
+        }
+        // Another process is at it.
+        let busy = File::create(file("key.8.tmp")).unwrap();
+        flock(&busy, FlockOperation::NonBlockingLockExclusive).unwrap();
+        write_private(&path, b"whole").unwrap();
+        assert!(!file("key.4194305.tmp").exists() && !file("key.7.tmp").exists());
+        assert!(others.iter().all(|name| file(name).exists()));
+        assert!(file("key.8.tmp").exists());
+        drop(busy);
+        write_private(&path, b"again").unwrap();
+        assert!(!file("key.8.tmp").exists());
+        assert_eq!(read_private(&path, 10).unwrap(), b"again");
+    }
+
+    #[test]
+    fn a_file_is_locked_while_it_is_written_beside_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let file = create_beside(&beside(&path)).unwrap();
+        sweep(&path);
+        assert_eq!(file.metadata().unwrap().nlink(), 1, "nobody swept it");
+        drop(file);
+        sweep(&path);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_secret_is_read_into_room_for_all_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        for length in [0, 32, 100, 5_000] {
+            write_private(&path, &vec![7; length]).unwrap();
+            let read = read_private(&path, 10_000).unwrap();
+            assert_eq!((read.len(), read.capacity()), (length, length + 1));
+        }
+    }
+
+    #[test]
+    fn a_directory_is_told_what_a_directory_must_be() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = private_dir(dir.path()).unwrap_err();
+        assert!(matches!(error, FileError::NotPrivateDirectory(_)));
+        let said = error.to_string();
+        assert!(
+            said.contains("must be a directory") && !said.contains("regular file"),
+            "{said}"
+        );
     }
 
     #[test]

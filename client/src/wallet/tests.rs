@@ -148,7 +148,7 @@ fn a_directory_that_others_may_write_to_holds_no_wallet() {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(
         place.file.lock(),
-        Err(Error::File(FileError::NotPrivate(_)))
+        Err(Error::File(FileError::NotPrivateDirectory(_)))
     ));
 }
 
