@@ -87,11 +87,12 @@ impl NodeState {
         Lock::take(&Self::path(dir))
     }
 
-    /// Remembers the chain that a login is about to begin; the earliest goes when there are many.
+    /// Remembers the chain that a login is about to begin. When there are many, the earliest but
+    /// one goes: the broker keeps the very first as well.
     pub fn add_chain(&mut self, chain: EvidenceHash) {
         self.chains.retain(|known| *known != chain);
         if self.chains.len() == CHAINS {
-            self.chains.remove(0);
+            self.chains.remove(1);
         }
         self.chains.push(chain);
     }

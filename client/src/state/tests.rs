@@ -81,7 +81,7 @@ fn a_state_comes_back_as_it_was_saved() {
 }
 
 #[test]
-fn the_latest_chains_are_remembered_and_each_once() {
+fn the_first_and_the_latest_chains_are_remembered_and_each_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
     for number in 0..=u8::try_from(CHAINS).unwrap() {
@@ -89,7 +89,9 @@ fn the_latest_chains_are_remembered_and_each_once() {
         state.add_chain(EvidenceHash([number; 32]));
     }
     assert_eq!(state.chains.len(), CHAINS);
-    assert_eq!(state.chains[0], EvidenceHash([1; 32]));
+    let ends = [0, 2].map(|number| EvidenceHash([number; 32]));
+    assert_eq!(state.chains[..2], ends);
+    assert_eq!(state.chains[CHAINS - 1], EvidenceHash([16; 32]));
     state.save(dir.path()).unwrap();
     assert!(NodeState::load(dir.path()).unwrap().is_some());
 }
