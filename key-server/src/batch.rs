@@ -134,6 +134,7 @@ impl Identified<'_> {
 #[derive(Debug)]
 pub struct Decided {
     presented: Arc<Presented>,
+    dataset: Arc<Dataset>,
     verb: Verb,
     request: RequestHash,
     done: Done,
@@ -180,6 +181,7 @@ pub fn decide(
     let presented = Arc::clone(presented);
     Ok(Decided {
         presented,
+        dataset,
         verb: *verb,
         request: *request,
         done,
@@ -225,7 +227,7 @@ pub fn nothing_done(mut entry: Entry) -> Entry {
 }
 
 impl Decided {
-    /// Completes the entry: each item and what becomes of it.
+    /// Completes the entry: each item and what becomes of it, and by which policy.
     #[must_use]
     pub fn complete(&self, entry: Entry) -> Entry {
         // rule: AUD-3
@@ -235,7 +237,9 @@ impl Decided {
             .iter()
             .map(|verdict| verdict.refusal().map_or(Ok(()), Err));
         let entry = entry.items(self.done.digests.iter().copied().zip(outcomes).collect());
-        entry.policies(self.policies.iter().cloned())
+        entry
+            .policy(self.dataset.digest)
+            .policies(self.policies.iter().cloned())
     }
 
     /// How many DEKs are released, or made, or wrapped anew.
@@ -276,6 +280,7 @@ impl Decided {
     ) -> Result<Vec<u8>, Refused> {
         let Self {
             presented,
+            dataset,
             verb,
             request,
             done,
@@ -284,7 +289,8 @@ impl Decided {
             policies: _,
         } = self;
         // rule: RED-2
-        let dataset = check(state, &presented, moment, permit)?;
+        let now = check(state, &presented, moment, permit)?;
+        present::unchanged(&dataset, &now)?;
         keks.iter()
             .try_for_each(|kek| state.vault.may_open(dataset.id, *kek))?;
         if wraps {

@@ -86,6 +86,7 @@ pub fn identify(
 #[derive(Debug)]
 pub struct Opened {
     presented: Presented,
+    dataset: Arc<Dataset>,
     enc: Vec<u8>,
     sealing_key: SealingKeyHash,
 }
@@ -156,12 +157,19 @@ pub fn decide(
     };
     Ok(Opened {
         presented,
+        dataset,
         enc,
         sealing_key,
     })
 }
 
 impl Opened {
+    /// Completes the entry: by which policy it was decided.
+    #[must_use]
+    pub fn complete(&self, entry: Entry) -> Entry {
+        entry.policy(self.dataset.digest)
+    }
+
     /// Checks again what may have changed while the record was written, keeps the ticket and signs
     /// the answer.
     ///
@@ -176,12 +184,15 @@ impl Opened {
     ) -> Result<Answer, Refused> {
         let Self {
             presented,
+            dataset,
             enc,
             sealing_key,
         } = self;
         state.latest.see(moment.now)?;
         presented.ticket.still_live(moment.now)?;
-        let dataset = usable(state, &presented.ticket, moment, permit)?.id;
+        let now = usable(state, &presented.ticket, moment, permit)?;
+        unchanged(&dataset, &now)?;
+        let dataset = dataset.id;
         let ticket = presented.ticket.hash();
         let handle = connection.keep(Arc::new(presented), moment.now)?;
         let body = PresentAnswer {
@@ -229,6 +240,19 @@ pub fn usable(
         return Err(Refused::Overlong);
     }
     Ok(dataset)
+}
+
+/// Whether the dataset, its policy and its settings, is still what the request was decided by.
+///
+/// # Errors
+/// [`Refused::Changed`]: the decision is not good any more; asking again brings a new one.
+pub fn unchanged(decided_by: &Dataset, now: &Dataset) -> Result<(), Refused> {
+    // rule: RED-2, PRE-3
+    if decided_by.revision == now.revision {
+        Ok(())
+    } else {
+        Err(Refused::Changed)
+    }
 }
 
 /// What denials may be about (DEN-2).

@@ -94,6 +94,9 @@ pub enum Refused {
     /// Two admins changed one dataset at the same time.
     #[error("the dataset was changed at the same time: make the statement anew")]
     Raced,
+    /// An admin changed the dataset after this request was decided.
+    #[error("the dataset was changed while this was recorded: ask again")]
+    Changed,
     /// The act is done, or may be, and its record waits in the outbox.
     #[error("the act is done or may be, and its record follows: look before you ask again: {0}")]
     Committed(Box<Refused>),
@@ -132,7 +135,7 @@ impl Refused {
             Self::Exists => Refusal::Exists,
             Self::NotFound => Refusal::NotFound,
             Self::Invalid(_) => Refusal::Invalid,
-            Self::Raced => Refusal::Busy,
+            Self::Raced | Self::Changed => Refusal::Busy,
             Self::Committed(error) => error.refusal(),
             Self::Internal(_) => Refusal::Internal,
         }

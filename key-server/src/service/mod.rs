@@ -237,8 +237,11 @@ impl Service {
             );
             (entry, opened)
         };
-        let opened = match opened {
-            Ok(opened) => opened,
+        let (opened, entry) = match opened {
+            Ok(opened) => {
+                let entry = opened.complete(entry);
+                (opened, entry)
+            }
             Err(refused) => return Err(Failed::known(refused, entry)),
         };
         // rule: AUD-1

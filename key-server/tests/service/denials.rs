@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use key_server::dataset::Dataset;
 use key_server::feed::{FeedFault, News, Received};
 use ticket_format::Refusal;
 use ticket_format::denial::Selector;
 use ticket_format::entry::{Alarm, Kind};
 use ticket_format::ids::{LaunchId, NodeId, TicketId};
 
-use crate::rig::{named, refusal, rig};
+use crate::rig::{POLICY, named, refusal, rig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_node_gets_nothing_any_more() {
@@ -265,4 +266,53 @@ async fn a_full_answer_is_not_all_the_news_and_gives_no_lease() {
     };
     rig.service.apply(rest, later).await.unwrap();
     assert!(rig.service.state.lease.check(later).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_set_while_the_record_is_written_withholds_the_answer() {
+    // rule: RED-2, PRE-3
+    let rig = rig().await;
+    let (job, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
+    let change = || {
+        let service = Arc::clone(&rig.service);
+        let known = service.state.datasets.named("faces").unwrap();
+        let text = "@id(\"none\") forbid (principal, action, resource);";
+        let revision = known.revision.next();
+        let changed = Dataset::new(known.id, known.state.clone(), text, revision).unwrap();
+        rig.world.clock.before_reading(2, move || {
+            service.state.datasets.put(Arc::new(changed));
+        });
+    };
+    change();
+    let connection = rig.connect(2);
+    let mut notices = vec![rig.present(&connection, &job).await.map(drop).unwrap_err()];
+    assert!(connection.is_empty());
+    let original = {
+        let known = rig.service.state.datasets.named("faces").unwrap();
+        let revision = known.revision.next();
+        Dataset::new(known.id, known.state.clone(), POLICY, revision).unwrap()
+    };
+    rig.service.state.datasets.put(Arc::new(original));
+    change();
+    notices.push(rig.redeem(&opened, &[(&wrap, &context)]).await.unwrap_err());
+    for notice in notices {
+        assert_eq!(notice.refusal, Refusal::Busy);
+        assert!(notice.refusal.retry_is_safe());
+    }
+    let entries = rig.entries();
+    let [.., decided, withheld] = entries.as_slice() else {
+        panic!()
+    };
+    assert_eq!((decided.kind, decided.outcome), (Kind::Redeem, Ok(())));
+    assert_eq!(
+        (withheld.kind, withheld.outcome, withheld.follows),
+        (Kind::Withheld, Err(Refusal::Busy), Some(decided.act))
+    );
+    // The next try is decided by the policy that is in force.
+    assert_eq!(
+        refusal(rig.redeem(&opened, &[(&wrap, &context)]).await),
+        Refusal::Policy
+    );
 }
