@@ -12,13 +12,10 @@ use ticket_format::cbor::Encode;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, RequestHash};
 use ticket_format::messages::RequestView;
-use ticket_format::statement::{
-    Act, ActBody, ReceivedStatement, StatementRefusal, VerifiedStatement,
-};
+use ticket_format::statement::{Act, ActBody, ReceivedStatement, VerifiedStatement};
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
-use crate::freeze::raise;
 use crate::realm::{Caller, Realm};
 use crate::state::{Changes, UsedStatement, keys};
 
@@ -44,13 +41,8 @@ pub fn open(request: &RequestView<'_>, realm: &Realm, now: Timestamp) -> Result<
     // rule: ADM-1, ADM-2
     let verified = ReceivedStatement::parse(request.body)
         .and_then(|received| received.verify(&realm.admins, &realm.name, Some(&realm.tls), now));
-    let statement = verified.map_err(|error| match error {
-        // These are said only after the signatures verified.
-        StatementRefusal::Realm | StatementRefusal::Audience | StatementRefusal::Expired => {
-            Refused::proven(error.refusal(), error)
-        }
-        _ => Refused::stranger(error.refusal(), error),
-    })?;
+    // A statement for another server or over by now proves nothing of who sends it: whoever saw it can.
+    let statement = verified.map_err(|error| Refused::stranger(error.refusal(), error))?;
     Ok(Opened {
         statement,
         bytes: request.body.to_vec(),
@@ -112,6 +104,16 @@ impl Opened {
             .source(caller.address)
     }
 
+    /// The alarm of its replay. It says whose statement it was, which is not who sent it.
+    #[must_use]
+    pub fn replayed(&self, caller: &Caller, now: Timestamp, rng: &mut impl CryptoRng) -> Entry {
+        Entry::alarm(ActId::random(rng), Alarm::StatementReplayed, now)
+            .subject(self.admin())
+            .request(self.request)
+            .proof(self.statement.digest().0)
+            .source(caller.address)
+    }
+
     /// Uses the statement's id up, with whatever else changes (ADM-2).
     ///
     /// # Errors
@@ -124,7 +126,8 @@ impl Opened {
             } else {
                 "another statement with this id"
             };
-            return Err(self.refuse(
+            // Not its admin's refusal: whoever holds the bytes can send them.
+            return Err(Refused::stranger(
                 Refusal::StatementReplayed,
                 format!("{same} was used before"),
             ));
@@ -160,24 +163,4 @@ impl Done {
             result: result.to_cbor(),
         }
     }
-}
-
-/// Entries of an act that was refused; a replay raises an alarm as well.
-pub fn refused_entries(
-    opened: &Opened,
-    refused: &Refused,
-    caller: &Caller,
-    now: Timestamp,
-    rng: &mut impl CryptoRng,
-) -> Vec<Entry> {
-    let act = ActId::random(rng);
-    let mut entries = vec![opened.entry(act, caller, now).refused(refused.refusal)];
-    if refused.refusal == Refusal::StatementReplayed {
-        entries.push(
-            raise(Alarm::StatementReplayed, now, act, rng)
-                .subject(opened.admin())
-                .source(caller.address),
-        );
-    }
-    entries
 }

@@ -34,6 +34,7 @@ impl Broker {
         request: &RequestView<'_>,
         caller: &Caller,
     ) -> Result<Answer, Failed> {
+        self.rates.statement(caller.address)?;
         let now = self.time.now()?;
         let opened = administer::open(request, &self.realm, now)?;
         let performed = self
@@ -54,12 +55,17 @@ impl Broker {
         let (receipt, result) = match performed {
             Ok(performed) => performed,
             Err(Failed::Unrecorded(refused)) if refused.proven => {
-                for entry in
-                    administer::refused_entries(&opened, &refused, caller, now, &mut self.rng())
-                {
-                    self.audit.append(&entry).await.map_err(Failed::Recorded)?;
+                let entry = opened.entry(ActId::random(&mut self.rng()), caller, now);
+                return Err(self.refuse(entry, refused).await);
+            }
+            Err(Failed::Unrecorded(refused)) if refused.refusal == Refusal::StatementReplayed => {
+                if self.replays.first(opened.statement().id()) {
+                    self.metrics.alarm();
+                    let alarm = opened.replayed(caller, now, &mut self.rng());
+                    tracing::warn!(act = %alarm.act, admin = %opened.admin(), "alarm: a statement was sent again");
+                    self.audit.append(&alarm).await.map_err(Failed::Recorded)?;
                 }
-                return Err(Failed::Recorded(refused));
+                return Err(refused.into());
             }
             Err(failed) => return Err(failed),
         };
@@ -183,7 +189,7 @@ impl Broker {
             }
             Act::DatasetCreate | Act::DatasetPolicySet | Act::ProducerAdd => {
                 let why = format!("{} is an act for a key server", opened.act());
-                return Err(opened.refuse(Refusal::StatementMalformed, why));
+                return Err(Refused::stranger(Refusal::StatementMalformed, why));
             }
             _ => (
                 Done {
@@ -295,7 +301,7 @@ impl Broker {
                 .to_cbor()
             }
             act => {
-                return Err(opened.refuse(
+                return Err(Refused::stranger(
                     Refusal::StatementMalformed,
                     format!("{act} is no act for a broker"),
                 ));

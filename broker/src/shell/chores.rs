@@ -34,6 +34,15 @@ impl Broker {
             let source = source.map_or_else(|| "others".to_owned(), |source| source.to_string());
             self.audit.append(&entry.source(source)).await?;
         }
+        for (subject, refusal, count) in self.repetitions.take() {
+            // rule: AUD-1
+            let entry = Entry::new(ActId::random(&mut self.rng()), Kind::RefusalsCounted, now)
+                .refused(refusal)
+                .count(count)
+                .subject(subject.as_deref().unwrap_or("others"));
+            self.audit.append(&entry).await?;
+        }
+        self.replays.forget();
         self.audit.sweep(&self.directory).await?;
         self.audit.drain_all(&self.directory).await?;
         let forgotten: Vec<String> = self

@@ -55,6 +55,10 @@ pub struct LimitsConfig {
     pub logins_per_second: Option<NonZeroU32>,
     /// See [`Limits::login_burst`].
     pub login_burst: Option<NonZeroU32>,
+    /// See [`Limits::issues_per_second`].
+    pub issues_per_second: Option<NonZeroU32>,
+    /// See [`Limits::issue_burst`].
+    pub issue_burst: Option<NonZeroU32>,
     /// See [`Limits::budget_window`]; here in hours.
     pub budget_window_hours: Option<NonZeroU32>,
     /// See [`Limits::budget_tickets`].
@@ -160,6 +164,11 @@ impl Config {
                 .logins_per_second
                 .unwrap_or(defaults.logins_per_second),
             login_burst: self.limits.login_burst.unwrap_or(defaults.login_burst),
+            issues_per_second: self
+                .limits
+                .issues_per_second
+                .unwrap_or(defaults.issues_per_second),
+            issue_burst: self.limits.issue_burst.unwrap_or(defaults.issue_burst),
             budget_window: self
                 .limits
                 .budget_window_hours

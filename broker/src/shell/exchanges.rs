@@ -130,6 +130,7 @@ impl Broker {
     ) -> Result<Answer, Failed> {
         let now = self.time.now()?;
         let held = issue::open(issue::parse(request)?, &self.realm, caller, now)?;
+        self.rates.issue(held.node())?;
         let epoch = self.denials.head().epoch;
         let act = ActId::random(&mut self.rng());
         let entry = held.entry(act, caller, now, epoch);
@@ -206,8 +207,13 @@ impl Broker {
         issue::still_allowed(held, granted, node.as_ref(), view.denied, now)
     }
 
-    /// Records a refusal of an act that changes no state.
-    async fn refuse(&self, entry: Entry, refused: Refused) -> Failed {
+    /// Records a refusal of an act that changes no state, or counts it as a repetition. What was
+    /// granted and is withheld stands in the log each time.
+    pub(super) async fn refuse(&self, entry: Entry, refused: Refused) -> Failed {
+        // rule: AUD-1
+        if entry.kind != Kind::Withheld && !self.repetitions.first(&entry, refused.refusal) {
+            return Failed::Recorded(refused);
+        }
         match self.audit.append(&entry.refused(refused.refusal)).await {
             Ok(_) => Failed::Recorded(refused),
             Err(error) => Failed::Recorded(error),

@@ -1,12 +1,15 @@
 //! The broker's own numbers, beside those of the protocol and the transport.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
 
 use dashmap::DashMap;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ticket_format::Refusal;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::{NodeId, StatementId};
 
 use crate::Refused;
 
@@ -17,6 +20,10 @@ pub struct Limits {
     pub logins_per_second: NonZeroU32,
     /// Logins at once of one source. 1,024: a fleet that starts together behind one address.
     pub login_burst: NonZeroU32,
+    /// Dataset tickets per second that one node may ask for in the long run. 200.
+    pub issues_per_second: NonZeroU32,
+    /// Dataset tickets at once that one node may ask for. 1,000: every job of a large node.
+    pub issue_burst: NonZeroU32,
     /// The window over which a node's budget for one dataset is summed, in seconds. 24 hours.
     pub budget_window: u64,
     /// How many tickets of the dataset record's full budget one node may get in that window. 24: one
@@ -28,7 +35,11 @@ impl Default for Limits {
     fn default() -> Self {
         const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
         const BURST: NonZeroU32 = NonZeroU32::new(1_024).unwrap();
+        const ISSUES: NonZeroU32 = NonZeroU32::new(200).unwrap();
+        const ISSUE_BURST: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
         Self {
+            issues_per_second: ISSUES,
+            issue_burst: ISSUE_BURST,
             logins_per_second: PER_SECOND,
             login_burst: BURST,
             budget_window: 24 * 3_600,
@@ -61,16 +72,22 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// How often one source may log in.
+/// How often one source may log in and administer, and one node ask for tickets.
 pub(crate) struct Rates {
     logins: DefaultKeyedRateLimiter<Source>,
+    /// Apart from the logins: a fleet that starts must not keep the admin out.
+    statements: DefaultKeyedRateLimiter<Source>,
+    issues: DefaultKeyedRateLimiter<NodeId>,
 }
 
 impl Rates {
     pub(crate) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.logins_per_second).allow_burst(limits.login_burst);
+        let issues = Quota::per_second(limits.issues_per_second).allow_burst(limits.issue_burst);
         Self {
             logins: RateLimiter::keyed(quota),
+            statements: RateLimiter::keyed(quota),
+            issues: RateLimiter::keyed(issues),
         }
     }
 
@@ -80,9 +97,24 @@ impl Rates {
         within.map_err(|_| Refused::stranger(Refusal::Busy, "too many logins from this source"))
     }
 
-    /// Forgets sources whose burst is whole again.
+    /// Counts one statement.
+    pub(crate) fn statement(&self, source: IpAddr) -> Result<(), Refused> {
+        let within = self.statements.check_key(&source.into());
+        within.map_err(|_| Refused::stranger(Refusal::Busy, "too many statements from this source"))
+    }
+
+    /// Counts one request of a node that has proven who it is.
+    pub(crate) fn issue(&self, node: &NodeId) -> Result<(), Refused> {
+        let within = self.issues.check_key(node);
+        let why = "this node asks for more dataset tickets than the broker allows it";
+        within.map_err(|_| Refused::proven(Refusal::Busy, why).of(node))
+    }
+
+    /// Forgets sources and nodes whose burst is whole again.
     pub(crate) fn prune(&self) {
         self.logins.retain_recent();
+        self.statements.retain_recent();
+        self.issues.retain_recent();
     }
 }
 
@@ -121,5 +153,78 @@ impl Strangers {
             }
         }
         taken
+    }
+}
+
+/// Most refusals that are told apart in one minute; the others count together.
+const REFUSALS: usize = 10_000;
+
+/// Whose refusal, of what: a kind of act, its subject, the number.
+type Told = (Kind, Option<String>, Refusal);
+
+/// Refusals of known callers. The first of a kind in a minute is listed, its repetitions are counted:
+/// one caller alone must not fill the log (AUD-1).
+#[derive(Default)]
+pub(crate) struct Repetitions {
+    counts: DashMap<Told, u64>,
+}
+
+impl Repetitions {
+    /// Whether this refusal is to be listed; otherwise it is counted now.
+    pub(crate) fn first(&self, entry: &Entry, refusal: Refusal) -> bool {
+        // rule: AUD-1
+        let mut told = (entry.kind, entry.subject.clone(), refusal);
+        if !self.counts.contains_key(&told) {
+            if self.counts.len() < REFUSALS {
+                let mut first = false;
+                let mut count = self.counts.entry(told).or_insert_with(|| {
+                    first = true;
+                    0
+                });
+                *count += u64::from(!first);
+                return first;
+            }
+            told.1 = None;
+        }
+        *self.counts.entry(told).or_default() += 1;
+        false
+    }
+
+    /// Takes what was counted: subject, refusal, and how many beside the first.
+    pub(crate) fn take(&self) -> Vec<(Option<String>, Refusal, u64)> {
+        let all: Vec<Told> = self
+            .counts
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect();
+        all.into_iter()
+            .filter_map(|told| self.counts.remove(&told))
+            .filter(|(_, count)| *count > 0)
+            .map(|((_, subject, refusal), count)| (subject, refusal, count))
+            .collect()
+    }
+}
+
+/// Most statements whose replay raises an alarm in one minute.
+const REPLAYS: usize = 100;
+
+/// Statements whose replay was listed in this minute: many people hold the bytes of a public record.
+#[derive(Default)]
+pub(crate) struct Replays(Mutex<HashSet<StatementId>>);
+
+impl Replays {
+    /// Whether this replay is to be listed.
+    pub(crate) fn first(&self, id: StatementId) -> bool {
+        // rule: ADM-2
+        let mut listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.len() < REPLAYS && listed.insert(id)
+    }
+
+    /// Begins the next minute.
+    pub(crate) fn forget(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }

@@ -19,7 +19,7 @@ use super::budget::Budgets;
 use super::clock::Timekeeper;
 use super::denials::Denials;
 use super::directory::{Committed, Directory, unavailable};
-use super::limits::{Limits, Rates, Strangers};
+use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::memory::Versioned;
 use super::metrics::Metrics;
 use crate::Refused;
@@ -49,6 +49,8 @@ pub struct Broker {
     pub(crate) acknowledged: DashMap<[u8; 32], Acknowledged>,
     pub(crate) started: Timestamp,
     pub(super) strangers: Strangers,
+    pub(super) repetitions: Repetitions,
+    pub(super) replays: Replays,
     pub(super) policy: RwLock<Option<Versioned<Policy>>>,
     pub(super) datasets: RwLock<BTreeMap<String, Versioned<DatasetEntry>>>,
     pub(super) stopping: watch::Sender<bool>,
@@ -142,7 +144,7 @@ impl Broker {
         }
     }
 
-    /// Lists a refusal of a proven caller; counts one of a stranger (AUD-1).
+    /// Lists a refusal of a proven caller, or counts its repetition; counts one of a stranger (AUD-1).
     async fn record_refusal(&self, verb: Option<Verb>, refused: &Refused, caller: &Caller) {
         let kind = match verb {
             Some(Verb::Login) => Some(Kind::Login),
@@ -163,6 +165,9 @@ impl Broker {
             .subject
             .iter()
             .fold(entry, |entry, subject| entry.subject(subject));
+        if !self.repetitions.first(&entry, refused.refusal) {
+            return;
+        }
         if let Err(error) = self.audit.append(&entry).await {
             tracing::error!(why = %error.why, "a refusal could not be recorded");
         }

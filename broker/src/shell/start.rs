@@ -17,7 +17,7 @@ use super::budget::Budgets;
 use super::clock::{Clock, Timekeeper};
 use super::denials::Denials;
 use super::directory::Directory;
-use super::limits::{Limits, Rates, Strangers};
+use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::memory::load_denials;
 use super::metrics::Metrics;
 use super::service::Broker;
@@ -105,6 +105,8 @@ impl Broker {
             acknowledged: DashMap::new(),
             started: now,
             strangers: Strangers::default(),
+            repetitions: Repetitions::default(),
+            replays: Replays::default(),
             policy: RwLock::new(None),
             datasets: RwLock::new(BTreeMap::new()),
             stopping: watch::Sender::new(false),
