@@ -82,7 +82,9 @@ impl Evidence {
 
 /// The state to log in with: the one on disk if it is of this node and this launch, else a fresh
 /// one, written before anything is sent. A state of another instance came along with a cloned disk
-/// or image and is thrown away.
+/// or image and is thrown away. One of this node and another launch stays in force until the broker
+/// has answered the new login, which waits beside it: were it refused, the old node key would be
+/// lost, and a login under the old launch with another key would freeze the node (LOG-8).
 ///
 /// # Errors
 /// The state cannot be read or written.
@@ -91,20 +93,42 @@ pub fn prepare(
     evidence: &Evidence,
     rng: &mut impl CryptoRng,
 ) -> Result<NodeState, Error> {
-    if let Some(state) = NodeState::load(dir)? {
-        if state.node == evidence.node && state.launch == evidence.bootstrap.launch {
+    let launch = evidence.bootstrap.launch;
+    let ours = |state: &NodeState| state.node == evidence.node && state.launch == launch;
+    let in_force = NodeState::load(dir)?;
+    let beside = match in_force {
+        Some(state) if ours(&state) => {
+            // A crash came between putting it in force and removing where it waited.
+            if matches!(NodeState::load_waiting(dir), Ok(Some(waiting)) if ours(&waiting)) {
+                NodeState::remove_waiting(dir)?;
+            }
             return Ok(state);
         }
-        tracing::warn!(stored = %state.node, found = %evidence.node, "stored state is of another node or launch; starting anew");
+        Some(state) if state.node == evidence.node => {
+            if let Some(waiting) = NodeState::load_waiting(dir)?
+                && ours(&waiting)
+            {
+                return Ok(waiting);
+            }
+            tracing::warn!(node = %state.node, "stored state is of another launch; it stays until the new login is answered");
+            true
+        }
+        Some(state) => {
+            tracing::warn!(stored = %state.node, found = %evidence.node, "stored state is of another node; starting anew");
+            false
+        }
+        None => false,
+    };
+    let mut state = NodeState::new(evidence.pins(), launch, evidence.node.clone(), rng);
+    if beside {
+        state = state.waiting();
     }
-    let state = NodeState::new(
-        evidence.pins(),
-        evidence.bootstrap.launch,
-        evidence.node.clone(),
-        rng,
-    );
     // rule: LOG-1
     state.save(dir)?;
+    if !beside {
+        // What waited beside a state that is gone or another instance's.
+        NodeState::remove_waiting(dir)?;
+    }
     Ok(state)
 }
 
@@ -163,6 +187,7 @@ pub async fn login(
         Kind::Login,
     )?;
     state.chains = vec![chain];
+    // From here on this state is the one in force, and another launch's is gone.
     state.known = true;
     state.save(dir)?;
     Ok(session)

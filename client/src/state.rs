@@ -58,6 +58,9 @@ pub struct NodeState {
     /// Whether the broker has answered a login. From then on only renewals are sent: the node key
     /// may have changed since, and a login with another key would freeze the node (LOG-8).
     pub known: bool,
+    /// Another launch's state of this node is in force: this one is kept beside it until the broker
+    /// has answered, because the node has nothing else to come back with when it refuses.
+    beside: bool,
 }
 
 impl NodeState {
@@ -76,6 +79,17 @@ impl NodeState {
             wallet_key,
             chains: Vec::new(),
             known: false,
+            beside: false,
+        }
+    }
+
+    /// The same, kept beside the state in force until it is `known`: the first [`save`](Self::save)
+    /// after that puts it in force.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self {
+            beside: true,
+            ..self
         }
     }
 
@@ -103,12 +117,29 @@ impl NodeState {
         dir.join("node")
     }
 
-    /// Reads the state, if there is one.
+    /// Where a state waits whose login has no answer yet, while another is in force.
+    #[must_use]
+    pub fn waiting_path(dir: &Path) -> PathBuf {
+        dir.join("node.next")
+    }
+
+    /// Reads the state in force, if there is one.
     ///
     /// # Errors
     /// The file is not private, too large or damaged.
     pub fn load(dir: &Path) -> Result<Option<Self>, Error> {
-        let path = Self::path(dir);
+        Self::read(Self::path(dir))
+    }
+
+    /// Reads the state that waits beside the one in force, if there is one.
+    ///
+    /// # Errors
+    /// As [`NodeState::load`].
+    pub fn load_waiting(dir: &Path) -> Result<Option<Self>, Error> {
+        Ok(Self::read(Self::waiting_path(dir))?.map(Self::waiting))
+    }
+
+    fn read(path: PathBuf) -> Result<Option<Self>, Error> {
         let bytes = match files::read_private(&path, LIMIT) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(files::FileError::Missing(_)) => return Ok(None),
@@ -121,32 +152,53 @@ impl NodeState {
         })
     }
 
-    /// Writes the state durably, in one step.
+    /// Writes the state durably, in one step. One that waits goes beside the state in force; once
+    /// the broker knows it, it takes that one's place.
     ///
     /// # Errors
-    /// The file system refused; the old state is as it was.
+    /// The file system refused; the old state is as it was, or the new one is in force already.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
         files::private_dir(dir)?;
         // Room for all of it at once: a vector that grows leaves copies of secrets behind.
         let mut writer = Writer::with_capacity(LIMIT as usize);
         self.encode(&mut writer);
         let bytes = Zeroizing::new(writer.into_bytes());
+        if self.beside && !self.known {
+            files::write_private(&Self::waiting_path(dir), &bytes)?;
+            return Ok(());
+        }
         files::write_private(&Self::path(dir), &bytes)?;
+        if self.beside {
+            Self::remove_waiting(dir)?;
+        }
         Ok(())
     }
 
-    /// Removes the state.
+    /// Removes the state, and one that waits beside it first, so that
+    /// after a crash the one in force still shows that there is something to remove.
     ///
     /// # Errors
     /// The file system refused.
     pub fn remove(dir: &Path) -> Result<(), Error> {
-        let path = Self::path(dir);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(files::FileError::Io { path, source }.into())
-            }
-            _ => Ok(()),
+        Self::remove_waiting(dir)?;
+        remove_file(Self::path(dir))
+    }
+
+    /// Removes the state that waits beside the one in force.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn remove_waiting(dir: &Path) -> Result<(), Error> {
+        remove_file(Self::waiting_path(dir))
+    }
+}
+
+fn remove_file(path: PathBuf) -> Result<(), Error> {
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(files::FileError::Io { path, source }.into())
         }
+        _ => Ok(()),
     }
 }
 
@@ -238,6 +290,7 @@ impl Decode for NodeState {
             wallet_key,
             chains,
             known,
+            beside: false,
         })
     }
 }

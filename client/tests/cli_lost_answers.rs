@@ -12,7 +12,7 @@ use client::login::{login, prepare};
 use client::renew::renew;
 use client::state::NodeState;
 use ticket_format::Refusal;
-use ticket_format::ids::EvidenceHash;
+use ticket_format::ids::{EvidenceHash, LaunchId};
 use ticket_format::limits;
 use ticket_format::messages::login::LoginBody;
 use ticket_format::messages::renew::RenewBody;
@@ -68,6 +68,55 @@ async fn node_key_login_id_and_chain_are_on_disk_before_a_login_is_sent() {
     assert_eq!(before_first.chains.len(), 1);
     assert_eq!(before_second.chains.len(), 2);
     assert!(!before_second.known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_under_another_launch_loses_neither_node_key_nor_wallet() {
+    // rule: LOG-1
+    let home = Home::new();
+    let dir = home.state();
+    let seen: Seen<(LoginBody, NodeState)> = Arc::default();
+    let (sink, state_dir) = (Arc::clone(&seen), dir.clone());
+    let broker = Refusing::start(move |message| {
+        let waiting = NodeState::load_waiting(&state_dir).unwrap().unwrap();
+        sink.lock()
+            .unwrap()
+            .push((body(message, Verb::Login), waiting));
+    });
+    let address = broker.address.to_string();
+    let (old, _) = home.logged_in(&address, tls_key(), 3_600);
+    for _ in 0..2 {
+        let mut evidence = evidence(&address, tls_key());
+        evidence.bootstrap.launch = LaunchId([0x44; 16]);
+        let mut state = prepare(&dir, &evidence, &mut rng()).unwrap();
+        let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+        assert!(
+            login(&link, &dir, &mut state, &evidence, &mut rng())
+                .await
+                .is_err()
+        );
+        link.close().await;
+        let in_force = NodeState::load(&dir).unwrap().unwrap();
+        assert_eq!(in_force.key.public(), old.key.public());
+        assert!(in_force.known && in_force.launch == old.launch);
+        let wallet = home.wallet().load(&in_force.wallet_key).unwrap();
+        assert!(wallet.node.is_some());
+    }
+    let seen = seen.lock().unwrap();
+    let [(first, before_first), (second, before_second)] = &seen[..] else {
+        panic!("two logins were sent");
+    };
+    // A retry after a crash is the same login, and stands on the disk before it is sent.
+    assert_eq!(
+        (first.node_key, first.login),
+        (second.node_key, second.login)
+    );
+    assert_ne!(first.node_key, old.key.public());
+    assert_eq!(before_first.key.public(), first.node_key);
+    assert_eq!(
+        (before_first.chains.len(), before_second.chains.len()),
+        (1, 2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ pub async fn login(app: &App, args: &Login) -> Ended {
     let _lock = patience.lock(|| NodeState::lock(&dir)).await?;
     let mut state = crate::login::prepare(&dir, &evidence, &mut rng())?;
     let wallet = match file.load(&state.wallet_key) {
-        // Of the node whose state was here before; replaced below.
+        // Of another launch or node; replaced once the broker has answered.
         Err(Error::Damaged { .. }) => Wallet::default(),
         other => other?,
     };

@@ -46,12 +46,15 @@ fn preparing_twice_gives_the_same_node_key_and_login_id() {
 }
 
 #[test]
-fn a_state_from_another_instance_or_launch_is_thrown_away() {
-    for (instance, launch) in [("i-0fedcba9876543210", 1), ("i-0123456789abcdef0", 2)] {
+fn a_state_from_another_instance_is_thrown_away() {
+    for (instance, launch) in [("i-0fedcba9876543210", 1), ("i-0fedcba9876543210", 2)] {
         let dir = tempfile::tempdir().unwrap();
         let origin = evidence("i-0123456789abcdef0", 1);
         let first = prepare(dir.path(), &origin, &mut rng()).unwrap();
+        // A login that the other instance has begun came along too.
+        prepare(dir.path(), &evidence("i-0123456789abcdef0", 3), &mut rng()).unwrap();
         let second = prepare(dir.path(), &evidence(instance, launch), &mut rng()).unwrap();
+        assert!(!NodeState::waiting_path(dir.path()).exists());
         assert_ne!(first.key.public(), second.key.public());
         assert_ne!(first.login, second.login);
         // With the wallet's key its tickets are lost too.
@@ -60,6 +63,59 @@ fn a_state_from_another_instance_or_launch_is_thrown_away() {
         let kept = NodeState::load(dir.path()).unwrap().unwrap();
         assert_eq!(kept.key.public(), second.key.public());
     }
+}
+
+#[test]
+fn a_state_of_another_launch_stays_in_force_until_the_new_login_is_answered() {
+    // rule: LOG-1, LOG-8
+    let dir = tempfile::tempdir().unwrap();
+    let [old, new, third] = [1, 2, 3].map(|launch| evidence("i-0123456789abcdef0", launch));
+    let mut first = prepare(dir.path(), &old, &mut rng()).unwrap();
+    first.known = true;
+    first.save(dir.path()).unwrap();
+    let in_force = || NodeState::load(dir.path()).unwrap().unwrap().key.public();
+
+    let mut second = prepare(dir.path(), &new, &mut rng()).unwrap();
+    assert_ne!(second.key.public(), first.key.public());
+    second.add_chain(EvidenceHash([8; 32]));
+    second.save(dir.path()).unwrap();
+    assert_eq!(in_force(), first.key.public());
+    // Going back finds the old one as it was, and a renewal of it takes nothing from the new one.
+    let back = prepare(dir.path(), &old, &mut rng()).unwrap();
+    assert_eq!((back.key.public(), back.known), (first.key.public(), true));
+    back.save(dir.path()).unwrap();
+    // After a crash the new one is found again.
+    let mut again = prepare(dir.path(), &new, &mut rng()).unwrap();
+    assert_eq!(again.key.public(), second.key.public());
+    assert_eq!(
+        (again.login, again.wallet_key.clone()),
+        (second.login, second.wallet_key)
+    );
+    assert_eq!(again.chains, [EvidenceHash([8; 32])]);
+
+    again.known = true;
+    again.save(dir.path()).unwrap();
+    assert_eq!(in_force(), again.key.public());
+    assert!(!NodeState::waiting_path(dir.path()).exists());
+    again.save(dir.path()).unwrap();
+
+    // As a crash between the two steps leaves it.
+    std::fs::copy(
+        NodeState::path(dir.path()),
+        NodeState::waiting_path(dir.path()),
+    )
+    .unwrap();
+    prepare(dir.path(), &new, &mut rng()).unwrap();
+    assert!(!NodeState::waiting_path(dir.path()).exists());
+
+    prepare(dir.path(), &third, &mut rng()).unwrap();
+    assert!(NodeState::waiting_path(dir.path()).exists());
+    NodeState::remove(dir.path()).unwrap();
+    assert!(
+        !NodeState::waiting_path(dir.path()).exists(),
+        "it holds a node key"
+    );
+    assert!(!NodeState::path(dir.path()).exists());
 }
 
 #[test]
