@@ -1,6 +1,6 @@
 //! What redeem, generate and rewrap have in common (spec/protocol.md, section 7).
 //!
-//! prove possession ([`identify`]) -> check, decide, reserve ([`decide`]) -> the record becomes durable
+//! prove possession ([`prove`]) -> check, decide, reserve ([`decide`]) -> the record becomes durable
 //! -> check again and seal ([`Decided::release`]).
 
 use std::collections::BTreeSet;
@@ -84,14 +84,18 @@ pub struct Identified<'a> {
     request: RequestHash,
 }
 
+/// Proof that a request's MAC was checked.
+#[derive(Debug)]
+pub struct Proven {
+    presented: Arc<Presented>,
+    request: RequestHash,
+}
+
 /// Finds the presented ticket and checks the request's MAC.
 ///
 /// # Errors
 /// [`Refused`]; the caller is a stranger still.
-pub fn identify<'a>(
-    connection: &Connection,
-    request: &RequestView<'a>,
-) -> Result<Identified<'a>, Refused> {
+pub fn prove(connection: &Connection, request: &RequestView<'_>) -> Result<Proven, Refused> {
     let body = Body::parse(request.verb, request.body)?;
     let label = request.verb.request_label().ok_or(Refused::Verb)?;
     let head = body.head();
@@ -103,12 +107,25 @@ pub fn identify<'a>(
     let mac = presented.session.mac();
     mac.verify(&connection.channel, label, head.ticket, request.body, proof)
         .map_err(|_| Refused::Possession)?;
-    Ok(Identified {
+    Ok(Proven {
         presented,
-        verb: request.verb,
-        body,
         request: RequestHash::of(request.body),
     })
+}
+
+impl Proven {
+    /// Takes up the request that this proof is of.
+    ///
+    /// # Errors
+    /// None for that request: its body was read before.
+    pub fn identify<'a>(self, request: &RequestView<'a>) -> Result<Identified<'a>, Refused> {
+        Ok(Identified {
+            presented: self.presented,
+            verb: request.verb,
+            body: Body::parse(request.verb, request.body)?,
+            request: self.request,
+        })
+    }
 }
 
 impl Identified<'_> {

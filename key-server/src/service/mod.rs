@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 pub use denials::ApplyError;
 pub use start::{Identity, Parts, StartError};
 
-use crate::batch::{self, Decided};
+use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::present;
@@ -269,15 +269,20 @@ impl Service {
         connection: &Arc<Connection>,
         message: Bytes,
     ) -> Result<Vec<u8>, Failed> {
+        // rule: RED-1 — before anything is waited for, so that a stranger takes nobody's turn.
+        let proven = {
+            let request = RequestView::parse(&message).map_err(Failed::stranger)?;
+            batch::prove(connection, &request).map_err(Failed::stranger)?
+        };
         let (decided, entry) = if message.len() < HEAVY {
-            self.decide(connection, &message)?
+            self.decide(connection, &message, proven)?
         } else {
             // No more of them at a time than there are cores; the others wait here, not on a thread.
             let turn = Arc::clone(&self.heavy).acquire_owned().await;
             let (service, connection) = (Arc::clone(self), Arc::clone(connection));
             let task = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                service.decide(&connection, &message)
+                service.decide(&connection, &message, proven)
             });
             task.await.unwrap_or_else(|_| {
                 Err(Failed::stranger(Refused::Internal(
@@ -310,10 +315,15 @@ impl Service {
     }
 
     /// The part of a batch that needs no wait.
-    fn decide(&self, connection: &Connection, message: &[u8]) -> Result<(Decided, Entry), Failed> {
+    fn decide(
+        &self,
+        connection: &Connection,
+        message: &[u8],
+        proven: Proven,
+    ) -> Result<(Decided, Entry), Failed> {
         let request = RequestView::parse(message).map_err(Failed::stranger)?;
         let (act, moment) = (self.act(), self.moment());
-        let identified = batch::identify(connection, &request).map_err(Failed::stranger)?;
+        let identified = proven.identify(&request).map_err(Failed::stranger)?;
         let permit = self.state.gate.permit();
         let entry = identified.entry(&self.state, connection, act, moment, &permit);
         match batch::decide(

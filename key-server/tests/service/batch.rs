@@ -1,6 +1,7 @@
 //! Redeem, generate, rewrap: RED, GEN, REW, ORG, SEAL.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
@@ -448,4 +449,41 @@ async fn when_the_log_cannot_be_written_nothing_is_released() {
         .of(job.claims.common.id, job.claims.common.expires)
         .had();
     assert_eq!(had, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_of_a_stranger_waits_for_nobodys_turn() {
+    // rule: RED-1
+    let rig = Arc::new(rig().await);
+    let (_, opened) = rig.opened(|_| {}).await;
+    let opened = Arc::new(opened);
+    let context = named("a");
+    let garbage = vec![0x55; 1_000];
+    let items: Vec<_> = vec![(garbage.as_slice(), &context); 32];
+    let body = RedeemBody::encode(&opened.head(), &items);
+    let (good, mut bad) = (
+        opened.mac(Verb::Redeem, &body),
+        opened.mac(Verb::Redeem, &body),
+    );
+    bad.value[0] ^= 1;
+    // As many large requests as have a turn at a time, and each keeps its own for now.
+    let turns = std::thread::available_parallelism().unwrap().get();
+    rig.world.clock.hold(true);
+    let mut large = tokio::task::JoinSet::new();
+    for _ in 0..turns {
+        let (rig, opened) = (Arc::clone(&rig), Arc::clone(&opened));
+        let (body, good) = (body.clone(), good.clone());
+        large.spawn(async move { rig.batch_with(&opened, Verb::Redeem, body, good).await });
+    }
+    while rig.world.clock.waiting() < turns {
+        tokio::task::yield_now().await;
+    }
+    let patience = std::time::Duration::from_secs(20);
+    let stranger = rig.batch_with(&opened, Verb::Redeem, body, bad);
+    let answer = tokio::time::timeout(patience, stranger).await;
+    rig.world.clock.hold(false);
+    assert_eq!(refusal(answer.unwrap()), Refusal::Possession);
+    for got in large.join_all().await {
+        assert_eq!(got.unwrap().refusals(), [Some(Refusal::WrapMalformed); 32]);
+    }
 }

@@ -2,7 +2,7 @@
 //! the broker's keys and the connections' exporter values.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct TestClock {
     seconds: AtomicU64,
     millis: AtomicU64,
     hook: Mutex<Option<Hook>>,
+    held: AtomicBool,
+    waiting: AtomicUsize,
 }
 
 impl TestClock {
@@ -62,6 +64,16 @@ impl TestClock {
     /// Sets monotonic time.
     pub(crate) fn set_monotonic(&self, millis: u64) {
         self.millis.store(millis, Ordering::SeqCst);
+    }
+
+    /// Whoever reads civil time from now on waits until it is let go.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+
+    /// How many wait for the time.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// Does this just before the `n`th reading of civil time from now.
@@ -85,6 +97,13 @@ impl Clock for TestClock {
         };
         if let Some((_, hook)) = due {
             hook();
+        }
+        if self.held.load(Ordering::SeqCst) {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            while self.held.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         Timestamp::from_seconds(self.seconds.load(Ordering::SeqCst))
     }
