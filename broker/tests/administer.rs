@@ -124,6 +124,14 @@ async fn a_used_id_is_remembered_until_its_statement_expires() {
         refusal(world.send_statement::<StatusShow>(&statement).await),
         Refusal::StatementExpired
     );
+    // A clock that is set back within the skew would let it in again.
+    let key = broker::state::keys::statement(payload.id);
+    world.clock.advance(limits::SKEW - 1);
+    world.broker().tick().await.unwrap();
+    assert!(world.has(&key).await);
+    world.clock.advance(1);
+    world.broker().tick().await.unwrap();
+    assert!(!world.has(&key).await);
 }
 
 #[tokio::test]

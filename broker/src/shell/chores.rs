@@ -3,6 +3,7 @@
 use ticket_format::cbor::Decode;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
+use ticket_format::limits;
 use ticket_format::time::Timestamp;
 
 use super::service::Broker;
@@ -59,7 +60,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Forgets used statement ids whose statements have expired (ADM-2).
+    /// Forgets used statement ids whose statements have expired (ADM-2), also for a clock that is set back
+    /// within the skew (TIM-1).
     async fn forget_statements(&self, now: Timestamp) -> Result<(), Refused> {
         let (mut after, mut more) = (None::<String>, true);
         while more {
@@ -68,7 +70,8 @@ impl Broker {
                 .page(keys::STATEMENTS, after.as_deref(), 1_000)
                 .await?;
             let over = |value: &[u8]| {
-                UsedStatement::from_cbor(value, 256).is_ok_and(|used| used.expires <= now)
+                UsedStatement::from_cbor(value, 256)
+                    .is_ok_and(|used| used.expires.plus(limits::SKEW) <= now)
             };
             let gone: Vec<String> = rows
                 .iter()

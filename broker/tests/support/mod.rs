@@ -194,6 +194,11 @@ impl World {
         T::from_cbor(&entry.expect("a record").value, store::MAX_VALUE_BYTES).expect("its shape")
     }
 
+    pub async fn has(&self, key: &str) -> bool {
+        let store = self.store.as_ref().expect("a store");
+        store.get(key.as_bytes()).await.expect("a read").is_some()
+    }
+
     pub async fn put(&self, key: &str, record: &impl Encode) {
         let put = store::Transaction::new().put(key.as_bytes(), record.to_cbor());
         let store = self.store.as_ref().expect("a store");
