@@ -44,6 +44,22 @@ impl State {
         state
     }
 
+    fn add(&mut self, denial: StoredDenial) {
+        self.enter(&denial);
+        self.current.insert(denial.epoch, denial);
+    }
+
+    /// Commits may be heard of out of order; the head moves over what is whole.
+    fn advance(&mut self) {
+        while let Some(next) = self
+            .current
+            .get(&self.head.epoch.saturating_add(1))
+            .map(StoredDenial::head)
+        {
+            self.head = next;
+        }
+    }
+
     fn enter(&mut self, stored: &StoredDenial) {
         let mut denial = stored.denial.clone();
         if stored.lasts() {
@@ -79,7 +95,8 @@ impl Denials {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts what the store holds in place of everything.
+    /// Puts what the store held in place of everything up to its head. Denials above it that were heard of
+    /// since stay: nobody tells of them again.
     pub(crate) fn reload(
         &self,
         head: FeedHead,
@@ -88,7 +105,12 @@ impl Denials {
     ) {
         let mut state = self.write();
         if head.epoch >= state.head.epoch {
+            let newer = state.current.split_off(&head.epoch.saturating_add(1));
             *state = State::new(head, current, lasting);
+            for denial in newer.into_values() {
+                state.add(denial);
+            }
+            state.advance();
         }
         drop(state);
         self.wake();
@@ -101,17 +123,9 @@ impl Denials {
         }
         let mut state = self.write();
         for denial in denials {
-            state.enter(denial);
-            state.current.insert(denial.epoch, denial.clone());
+            state.add(denial.clone());
         }
-        // Commits may be heard of out of order; the head moves over what is whole.
-        while let Some(next) = state
-            .current
-            .get(&state.head.epoch.saturating_add(1))
-            .map(StoredDenial::head)
-        {
-            state.head = next;
-        }
+        state.advance();
         drop(state);
         self.wake();
     }
@@ -260,5 +274,17 @@ mod tests {
         denials.apply(&all[2..]);
         assert_eq!(denials.head(), all[2].head());
         assert_eq!(*denials.news().borrow(), 3);
+    }
+
+    #[test]
+    fn a_reading_of_the_store_loses_no_denial_that_was_heard_of_since() {
+        // rule: DEN-1
+        let all = made(3);
+        let denials = Denials::new(FeedHead::START, Vec::new(), Vec::new());
+        // The third is heard of while a store is read that has two.
+        denials.apply(&all[2..]);
+        denials.reload(all[1].head(), all[..2].to_vec(), Vec::new());
+        assert_eq!((denials.head(), denials.count()), (all[2].head(), 3));
+        assert_eq!(denials.after(0, 10), all);
     }
 }
