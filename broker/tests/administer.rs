@@ -590,6 +590,31 @@ async fn a_store_older_than_the_log_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_store_that_lacks_an_act_of_the_log_raises_an_alarm_and_takes_its_time_from_the_log() {
+    // rule: TIM-1
+    let mut world = World::new().await;
+    world.launch(&SEOUL, |_| {}).await;
+    world.stop().await;
+    let old = std::fs::read(world.path("store.redb")).unwrap();
+    world.clock.advance(1_000);
+    world.start(broker::Limits::default()).await.unwrap();
+    world.launch(&SYDNEY, |_| {}).await;
+    world.restart().await;
+    assert_eq!(world.alarms(), [], "the store knows the launch");
+    world.stop().await;
+    std::fs::write(world.path("store.redb"), &old).unwrap();
+    let seen = world.now();
+    world.clock.set(seen.minus(61));
+    let error = world.start(broker::Limits::default()).await.unwrap_err();
+    assert!(matches!(error, broker::StartError::Clock { .. }), "{error}");
+    world.clock.set(seen);
+    world.start(broker::Limits::default()).await.unwrap();
+    assert_eq!(world.alarms(), [Alarm::StoreRollback]);
+    world.restart().await;
+    assert_eq!(world.alarms(), [Alarm::StoreRollback], "once");
+}
+
+#[tokio::test]
 async fn any_bytes_get_an_answer_of_the_list() {
     // rule: REF-1, REF-2, REF-3
     let world = World::new().await;

@@ -382,7 +382,8 @@ impl Broker {
     async fn ticket_view(&self, id: TicketId) -> Result<Option<TicketView>, Refused> {
         let (found, mut results) = tokio::sync::mpsc::unbounded_channel();
         let seen = move |entry: Entry| {
-            if entry.ticket == Some(id) && entry.ticket_hash.is_some() {
+            let given = entry.outcome.is_ok() && entry.ticket_hash.is_some();
+            if given && entry.ticket == Some(id) {
                 // The receiver outlives the reading.
                 let _ = found.send(entry);
             }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use audit_log::AuditLog;
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
-use ticket_format::entry::{Entry, Kind};
+use ticket_format::entry::Entry;
 use ticket_format::ids::ActId;
 use ticket_format::limits;
 use ticket_format::messages::Receipt;
@@ -108,7 +108,7 @@ impl Audit {
         }
     }
 
-    /// Calls `seen` with every ticket and denial in the log. Reads the whole log.
+    /// Calls `seen` with every entry. Reads the whole log.
     pub(crate) async fn replay(
         &self,
         mut seen: impl FnMut(Entry) + Send + 'static,
@@ -119,14 +119,7 @@ impl Audit {
                 let record = record.map_err(|error| error.to_string())?;
                 let entry = Entry::from_cbor(&record.entry, limits::ENTRY)
                     .map_err(|error| error.to_string())?;
-                if entry.outcome.is_ok()
-                    && matches!(
-                        entry.kind,
-                        Kind::Issue | Kind::Login | Kind::Renew | Kind::Denial
-                    )
-                {
-                    seen(entry);
-                }
+                seen(entry);
             }
             Ok::<(), String>(())
         });

@@ -95,6 +95,11 @@ impl Timekeeper {
         Ok(read.max(latest))
     }
 
+    /// Takes note of a time that was seen before the start.
+    pub(crate) fn seen(&self, time: Timestamp) {
+        self.latest.fetch_max(time.seconds(), Ordering::SeqCst);
+    }
+
     /// What the clock reads, right or wrong.
     pub(crate) fn read(&self) -> Timestamp {
         self.clock.now()

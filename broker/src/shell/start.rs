@@ -7,8 +7,9 @@ use std::sync::{Arc, RwLock};
 use audit_log::AuditLog;
 use dashmap::DashMap;
 use store::Store;
-use ticket_format::entry::{Entry, Kind};
+use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, Thumbprint};
+use ticket_format::limits;
 use ticket_format::time::Timestamp;
 use tokio::sync::watch;
 
@@ -84,12 +85,7 @@ impl Broker {
             .await?
             .unwrap_or_default();
         let time = Timekeeper::new(clock, seen);
-        // rule: TIM-1
-        let now = time.now().map_err(|_| StartError::Clock {
-            read: time.read(),
-            seen,
-        })?;
-        directory.keep_time(time.latest()).await?;
+        let now = clocked(&time)?;
         let audit = Audit::new(log);
         let drained = audit.drain_all(&directory).await?;
         let (head, current, lasting) = load_denials(&directory).await?;
@@ -116,7 +112,19 @@ impl Broker {
         for entry in broker.directory.all::<DatasetEntry>(keys::DATASETS).await? {
             broker.load_dataset(&entry).await?;
         }
-        broker.replay(now, head).await?;
+        let logged = broker.replay(now, head).await?;
+        // rule: TIM-1
+        broker.time.seen(logged.latest);
+        let now = clocked(&broker.time)?;
+        broker.directory.keep_time(broker.time.latest()).await?;
+        // The store keeps the time with each act. It is off by less than the skew when acts race.
+        if logged.act > seen.plus(limits::SKEW) {
+            broker.metrics.alarm();
+            tracing::error!(logged = %logged.act, stored = %seen, "the store is older than the audit log: find out who restored what");
+            let act = ActId::random(&mut broker.rng());
+            let alarm = Entry::alarm(act, Alarm::StoreRollback, now).subject("broker");
+            broker.audit.append(&alarm).await?;
+        }
         let entry = Entry::new(ActId::random(&mut broker.rng()), Kind::Start, now)
             .subject("broker")
             .epoch(head.epoch);
@@ -126,19 +134,32 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Rebuilds the budgets from the log, and notices a store that is older than the log.
-    async fn replay(&self, now: Timestamp, head: FeedHead) -> Result<(), StartError> {
+    /// Rebuilds the budgets from the log, and refuses a store that lacks denials of the log.
+    async fn replay(&self, now: Timestamp, head: FeedHead) -> Result<Logged, StartError> {
         let since = now.minus(self.limits.budget_window);
         let (entries, mut replayed) = tokio::sync::mpsc::unbounded_channel();
-        let newest = Arc::new(AtomicU64::new(0));
+        let newest = Arc::new(Newest::default());
         let logged = Arc::clone(&newest);
         self.audit
             .replay(move |entry| {
-                if entry.kind == Kind::Denial {
-                    logged.fetch_max(entry.epoch.unwrap_or_default(), Ordering::Relaxed);
-                } else if entry.kind == Kind::Issue && entry.time >= since {
-                    // The receiver outlives the reading.
-                    let _ = entries.send(entry);
+                let time = entry.time.seconds();
+                logged.latest.fetch_max(time, Ordering::Relaxed);
+                if entry.outcome.is_err() {
+                    return;
+                }
+                match entry.kind {
+                    Kind::Denial => {
+                        let epoch = entry.epoch.unwrap_or_default();
+                        logged.epoch.fetch_max(epoch, Ordering::Relaxed);
+                    }
+                    Kind::Login | Kind::Renew | Kind::Statement => {
+                        logged.act.fetch_max(time, Ordering::Relaxed);
+                    }
+                    Kind::Issue if entry.time >= since => {
+                        // The receiver outlives the reading.
+                        let _ = entries.send(entry);
+                    }
+                    _ => {}
                 }
             })
             .await?;
@@ -151,13 +172,42 @@ impl Broker {
                 self.budgets.replay(node, dataset, count, entry.time);
             }
         }
-        let logged = newest.load(Ordering::Relaxed);
+        let logged = newest.epoch.load(Ordering::Relaxed);
         if logged > head.epoch {
             return Err(StartError::Rollback {
                 logged,
                 stored: head.epoch,
             });
         }
-        Ok(())
+        let time = |newest: &AtomicU64| Timestamp::from_seconds(newest.load(Ordering::Relaxed));
+        Ok(Logged {
+            latest: time(&newest.latest),
+            act: time(&newest.act),
+        })
     }
+}
+
+/// What the log's reader has met so far: the newest epoch and times, in seconds.
+#[derive(Default)]
+struct Newest {
+    epoch: AtomicU64,
+    latest: AtomicU64,
+    act: AtomicU64,
+}
+
+/// What the log tells about time.
+struct Logged {
+    /// The latest time of any entry.
+    latest: Timestamp,
+    /// The latest time of an act that the store must know.
+    act: Timestamp,
+}
+
+/// The time to start at.
+fn clocked(time: &Timekeeper) -> Result<Timestamp, StartError> {
+    // rule: TIM-1
+    time.now().map_err(|_| StartError::Clock {
+        read: time.read(),
+        seen: time.latest(),
+    })
 }
