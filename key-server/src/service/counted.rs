@@ -23,8 +23,8 @@ struct Count {
     last: Refusal,
 }
 
-/// Who was refused what, by name.
-type Known = (Option<String>, Refusal);
+/// Who was refused what, by name, and in which kind of act.
+type Known = (Option<String>, Kind, Refusal);
 
 /// Counts until it is drained.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Counted {
     /// callers were: then it is counted, and leaves no entry of its own.
     pub(super) fn again(&self, entry: &Entry, refusal: Refusal) -> bool {
         let full = self.known.len() >= SOURCES;
-        let mut key = (entry.subject.clone(), refusal);
+        let mut key = (entry.subject.clone(), entry.kind, refusal);
         if full && !self.known.contains_key(&key) {
             key.0 = None;
             let mut count = self.known.entry(key).or_insert(0);
@@ -94,7 +94,7 @@ impl Counted {
         }
         let callers: Vec<_> = self.known.iter().map(|count| count.key().clone()).collect();
         for caller in callers {
-            if let Some(((subject, refusal), count @ 1..)) = self.known.remove(&caller) {
+            if let Some(((subject, _, refusal), count @ 1..)) = self.known.remove(&caller) {
                 let mut entry = entry(count, refusal);
                 entry.subject = subject;
                 entries.push(entry);

@@ -27,6 +27,7 @@ pub use start::{Identity, Parts, StartError};
 
 use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;
+use crate::gate::Permit;
 use crate::metrics::Metrics;
 use crate::present;
 use crate::records;
@@ -51,6 +52,22 @@ pub struct Service {
     counted: Counted,
     started: Timestamp,
     heavy: Arc<Semaphore>,
+}
+
+/// An answer, and the permit that it was released under: kept until the answer is returned.
+struct Released {
+    bytes: Vec<u8>,
+    permit: Option<Permit>,
+}
+
+impl Released {
+    /// An answer that no denial can touch.
+    fn freely(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            permit: None,
+        }
+    }
 }
 
 /// A request that is refused.
@@ -131,17 +148,14 @@ impl Service {
             Err(error) => (None, Err(Failed::stranger(error))),
             Ok(request) => {
                 let result = match request.verb {
-                    Verb::Present => self
-                        .present(connection, &request)
-                        .await
-                        .map(|answer| answer.to_bytes()),
+                    Verb::Present => self.present(connection, &request).await,
                     Verb::Redeem | Verb::Generate | Verb::Rewrap => {
                         self.batch(connection, message.clone()).await
                     }
                     Verb::Administer => self
                         .administer(connection, &request)
                         .await
-                        .map(|answer| answer.to_bytes()),
+                        .map(|answer| Released::freely(answer.to_bytes())),
                     Verb::Login | Verb::Renew | Verb::Issue | Verb::Feed => {
                         Err(Failed::stranger(Refused::Verb))
                     }
@@ -149,17 +163,24 @@ impl Service {
                 (Some(request.verb), result)
             }
         };
-        let (bytes, refusal) = match result {
-            Ok(bytes) => (bytes, None),
+        let (released, refusal) = match result {
+            Ok(released) => (released, None),
             Err(failed) => {
                 let notice = self.refuse(connection, verb, failed).await;
                 let refusal = notice.refusal;
-                (Answer::from(notice).to_bytes(), Some(refusal))
+                (
+                    Released::freely(Answer::from(notice).to_bytes()),
+                    Some(refusal),
+                )
             }
         };
         self.metrics
             .exchange(verb, refusal, self.clock.monotonic().saturating_sub(begun));
-        Bytes::from(bytes)
+        // rule: DEN-5 — the permit goes with the return of the answer, and nothing is waited for before.
+        let Released { bytes, permit } = released;
+        let bytes = Bytes::from(bytes);
+        drop(permit);
+        bytes
     }
 
     /// Records a refusal and says what the peer gets.
@@ -188,8 +209,9 @@ impl Service {
             Trace::Alarm(entry) => (entry, false),
         };
         let entry = entry.refused(refusal);
-        // rule: AUD-1 — who may be refused at will, without spending anything, is listed once a minute.
-        let repeatable = matches!(entry.kind, Kind::Present | Kind::Statement);
+        // rule: AUD-1 — also a denied job could go on asking. What was withheld follows up a record of its
+        // own, and an alarm has a bound of its own.
+        let repeatable = !matches!(entry.kind, Kind::Withheld | Kind::Alarm);
         if repeatable && self.counted.again(&entry, refusal) {
             tracing::debug!(exchange, refusal = refusal.number(), why = %refused, "refused again");
             return RefusalNotice::detailed(refusal, refused.to_string());
@@ -220,7 +242,7 @@ impl Service {
         &self,
         connection: &Connection,
         request: &RequestView<'_>,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<Released, Failed> {
         let (act, moment) = (self.act(), self.moment());
         let identified = present::identify(&self.state, connection, request, moment)
             .map_err(Failed::stranger)?;
@@ -248,18 +270,18 @@ impl Service {
         if let Err(error) = self.append(&entry).await {
             return Err(Failed::known(error, entry));
         }
-        let released = {
-            let moment = self.moment();
-            // rule: DEN-5
-            let permit = self.state.gate.permit();
-            opened.release(&self.state, connection, moment, &permit)
-        };
+        // Said before the permit is taken: a log that is slow must not hold up denials (DEN-5), nor the
+        // answer after the permit is gone.
         let subject = entry.subject.as_deref().unwrap_or_default();
-        match released {
-            Ok(answer) => {
-                tracing::info!(%act, exchange = "present", node = subject, dataset = %dataset_of(&entry), "presented");
-                Ok(answer)
-            }
+        tracing::info!(%act, exchange = "present", node = subject, dataset = %dataset_of(&entry), "recorded");
+        let moment = self.moment();
+        // rule: DEN-5
+        let permit = self.state.gate.permit();
+        match opened.release(&self.state, connection, moment, &permit) {
+            Ok(answer) => Ok(Released {
+                bytes: answer.to_bytes(),
+                permit: Some(permit),
+            }),
             Err(refused) => Err(self.withheld(&entry, refused)),
         }
     }
@@ -268,7 +290,7 @@ impl Service {
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         message: Bytes,
-    ) -> Result<Vec<u8>, Failed> {
+    ) -> Result<Released, Failed> {
         // rule: RED-1 — before anything is waited for, so that a stranger takes nobody's turn.
         let proven = {
             let request = RequestView::parse(&message).map_err(Failed::stranger)?;
@@ -299,19 +321,21 @@ impl Service {
             }
         };
         let count = decided.count();
-        let released = {
-            let moment = self.moment();
-            // rule: DEN-5 — what is released under this permit has left before an epoch that is applied
-            // from here on is acknowledged.
-            let permit = self.state.gate.permit();
-            decided.release(&self.state, moment, &permit, &appended, bytes, &mut rng())
-        };
-        let answer = released.map_err(|refused| self.withheld(&entry, refused))?;
-        self.metrics.released(entry.kind, count);
         let node = entry.subject.as_deref().unwrap_or_default();
         let items = entry.items.as_ref().map_or(0, Vec::len);
-        tracing::info!(act = %entry.act, exchange = entry.kind.name(), node, dataset = %dataset_of(&entry), items, done = count, "released");
-        Ok(answer)
+        // As in `present`, before the permit is taken.
+        tracing::info!(act = %entry.act, exchange = entry.kind.name(), node, dataset = %dataset_of(&entry), items, done = count, "recorded");
+        let moment = self.moment();
+        // rule: DEN-5 — what is released under this permit is returned before an epoch that is applied
+        // from here on is acknowledged.
+        let permit = self.state.gate.permit();
+        let released = decided.release(&self.state, moment, &permit, &appended, bytes, &mut rng());
+        let bytes = released.map_err(|refused| self.withheld(&entry, refused))?;
+        self.metrics.released(entry.kind, count);
+        Ok(Released {
+            bytes,
+            permit: Some(permit),
+        })
     }
 
     /// The part of a batch that needs no wait.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -314,5 +315,58 @@ async fn a_policy_set_while_the_record_is_written_withholds_the_answer() {
     assert_eq!(
         refusal(rig.redeem(&opened, &[(&wrap, &context)]).await),
         Refusal::Policy
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_epoch_is_applied_between_the_release_of_an_answer_and_its_return() {
+    // rule: DEN-5
+    let rig = rig().await;
+    let (job, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
+    // An exchange reads monotonic time when it begins, decides, releases, and is about to return.
+    let pending = || {
+        let (service, pending) = (Arc::clone(&rig.service), Arc::new(AtomicBool::new(false)));
+        let seen = Arc::clone(&pending);
+        let news = rig.news(Selector::launch(LaunchId([8; 16])));
+        rig.world.clock.before_monotonic(4, move || {
+            let set = ticket_format::denial::DenialSet::new();
+            let applying = pin!(service.state.gate.apply(set, news.epoch, news.chain));
+            let poll = applying.poll(&mut Context::from_waker(Waker::noop()));
+            seen.store(poll.is_pending(), Ordering::SeqCst);
+        });
+        pending
+    };
+    let seen = pending();
+    assert!(rig.redeem(&opened, &[(&wrap, &context)]).await.is_ok());
+    assert!(seen.load(Ordering::SeqCst), "the permit is held still");
+    let seen = pending();
+    assert!(rig.present(&rig.connect(2), &job).await.is_ok());
+    assert!(seen.load(Ordering::SeqCst), "the permit is held still");
+    rig.deny(Selector::launch(LaunchId([8; 16]))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_job_that_goes_on_asking_is_counted() {
+    // rule: AUD-1
+    let rig = rig().await;
+    let (_, opened) = rig.opened(|_| {}).await;
+    rig.deny(Selector::launch(LaunchId([3; 16]))).await;
+    let before = rig.entries().len();
+    for _ in 0..20 {
+        let notice = rig
+            .generate(&opened, &[&named("a")], true)
+            .await
+            .unwrap_err();
+        assert_eq!(notice.refusal, Refusal::Denied);
+        assert!(notice.detail.is_some());
+    }
+    assert_eq!(rig.entries().len(), before + 1);
+    rig.service.each_minute().await;
+    let counted = rig.entries().pop().unwrap();
+    assert_eq!(
+        (counted.kind, counted.count),
+        (Kind::RefusalsCounted, Some(19))
     );
 }

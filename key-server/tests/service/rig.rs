@@ -51,6 +51,7 @@ pub(crate) struct TestClock {
     seconds: AtomicU64,
     millis: AtomicU64,
     hook: Mutex<Option<Hook>>,
+    monotonic_hook: Mutex<Option<Hook>>,
     held: AtomicBool,
     waiting: AtomicUsize,
 }
@@ -64,6 +65,11 @@ impl TestClock {
     /// Sets monotonic time.
     pub(crate) fn set_monotonic(&self, millis: u64) {
         self.millis.store(millis, Ordering::SeqCst);
+    }
+
+    /// Does this just before the `n`th reading of monotonic time from now.
+    pub(crate) fn before_monotonic(&self, n: u64, hook: impl FnOnce() + Send + 'static) {
+        *self.monotonic_hook.lock().unwrap() = Some((n, Box::new(hook)));
     }
 
     /// Whoever reads civil time from now on waits until it is let go.
@@ -82,22 +88,27 @@ impl TestClock {
     }
 }
 
+/// Counts a reading, and does what is due before it.
+fn read(hook: &Mutex<Option<Hook>>) {
+    let due = {
+        let mut hook = hook.lock().unwrap();
+        match &mut *hook {
+            Some((1, _)) => hook.take(),
+            Some((n, _)) => {
+                *n -= 1;
+                None
+            }
+            None => None,
+        }
+    };
+    if let Some((_, hook)) = due {
+        hook();
+    }
+}
+
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        let due = {
-            let mut hook = self.hook.lock().unwrap();
-            match &mut *hook {
-                Some((1, _)) => hook.take(),
-                Some((n, _)) => {
-                    *n -= 1;
-                    None
-                }
-                None => None,
-            }
-        };
-        if let Some((_, hook)) = due {
-            hook();
-        }
+        read(&self.hook);
         if self.held.load(Ordering::SeqCst) {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             while self.held.load(Ordering::SeqCst) {
@@ -109,6 +120,7 @@ impl Clock for TestClock {
     }
 
     fn monotonic(&self) -> Duration {
+        read(&self.monotonic_hook);
         Duration::from_millis(self.millis.load(Ordering::SeqCst))
     }
 }
