@@ -75,6 +75,13 @@ fn init_makes_what_run_needs_and_replaces_nothing() {
         .expect("the address")
         .to_owned();
     address.parse::<std::net::SocketAddr>().unwrap();
+    // Its keys reach no core file.
+    let bounds = std::fs::read_to_string(format!("/proc/{}/limits", running.id())).unwrap();
+    let core = bounds
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<_> = core.unwrap().split_whitespace().skip(4).take(2).collect();
+    assert_eq!(words, ["0", "0"]);
     // A second one on the same files is refused.
     let second = broker(&["run", "--config", config]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));

@@ -85,7 +85,7 @@ impl Handler for Door {
 /// # Errors
 /// [`Report`]: why it did not start, or stopped by itself.
 pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> {
-    harden();
+    store::harden::process();
     let failed = |what: &'static str| {
         move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error)
     };
@@ -274,30 +274,4 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
-}
-
-/// Keys must not reach a core file, nor another process of this user.
-fn harden() {
-    let no_core = rustix::process::Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    let limited = rustix::process::setrlimit(rustix::process::Resource::Core, no_core);
-    let closed =
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    if let Err(error) = limited.and(closed) {
-        tracing::warn!(%error, "core dumps could not be turned off");
-    }
-    // Locking all memory with a limit on it would make later allocations fail.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
-    if limit.current.is_none() {
-        let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
-        if let Err(error) = rustix::mm::mlockall(flags) {
-            tracing::warn!(%error, "memory could not be locked: keys may reach swap");
-        }
-    } else {
-        tracing::debug!(
-            "memory is not locked: raise LimitMEMLOCK to infinity to keep keys out of swap"
-        );
-    }
 }

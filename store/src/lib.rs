@@ -15,6 +15,7 @@ pub mod config;
 mod contract;
 mod error;
 pub mod files;
+pub mod harden;
 mod redb_engine;
 pub mod sealed;
 #[cfg(feature = "test-suite")]

@@ -167,6 +167,8 @@ fn run(command: Command) -> Result<(), Report> {
         }
         Command::Status(at) => status(&at.config),
         Command::Run { at, ready_file } => {
+            // Before the keys are read.
+            store::harden::process();
             let (checked, secrets) = open_config(&at.config)?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
