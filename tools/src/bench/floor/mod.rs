@@ -86,6 +86,8 @@ impl Floor {
         let limits = ServerLimits {
             new_connections_per_second: NonZeroU32::MAX,
             new_connections_burst: NonZeroU32::MAX,
+            // Connections are opened before the round in which they are first used.
+            first_exchange_timeout: Duration::from_secs(24 * 3_600),
             ..ServerLimits::default()
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

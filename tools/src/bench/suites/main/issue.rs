@@ -46,14 +46,18 @@ impl Bench {
             }),
         };
         let floor = Floor::start(realm.servers.dir(), "floor-issue", act)?;
+        let nodes = login.nodes(TASKS).await?;
         let (mut links, mut floor_connections) = (Vec::new(), Vec::new());
         for task in 0..CONNECTIONS {
             let socket = floor::socket(address(ADDRESSES, task))?;
-            links.push(realm.broker(&socket).await?);
+            let link = realm.broker(&socket).await?;
+            // A server closes a connection on which nothing is asked soon.
+            nodes[task].issue(&link, 1).await?;
+            links.push(link);
             floor_connections.push(floor.connect(&socket).await?);
         }
         Ok(Self {
-            nodes: Arc::new(login.nodes(TASKS).await?),
+            nodes: Arc::new(nodes),
             links: Arc::new(links),
             floor,
             floor_connections: Arc::new(floor_connections),
