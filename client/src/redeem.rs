@@ -7,7 +7,7 @@ use ticket_format::cbor::{Decode, Encode, Writer};
 use ticket_format::entry::Kind;
 use ticket_format::ids::{ItemDigest, RequestHash, RequestId};
 use ticket_format::messages::batch::{
-    BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest,
+    BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest, rewrap_digest,
 };
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::{BatchAnswer, Clear, Verb, Verdict};
@@ -249,7 +249,10 @@ impl Presented {
         let body = RewrapBody::encode(&self.head(rng), items);
         let digests = items
             .iter()
-            .map(|(wrapped, context, _)| item_digest(wrapped, &context.to_cbor()))
+            .map(|(wrapped, context, new)| {
+                let new = new.map(Encode::to_cbor);
+                rewrap_digest(wrapped, &context.to_cbor(), new.as_deref())
+            })
             .collect();
         let (clear, _) = self
             .batch(Verb::Rewrap, Kind::Rewrap, &body, Digests::Known(digests))

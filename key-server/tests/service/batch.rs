@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ticket_format::Refusal;
-use ticket_format::cbor::Encode;
+use ticket_format::cbor::{Encode, Writer};
 use ticket_format::entry::Kind;
+use ticket_format::ids::ItemDigest;
 use ticket_format::keys::ProducerSecret;
 use ticket_format::messages::batch::{RedeemBody, item_digest};
 use ticket_format::messages::{Verb, Verdict};
@@ -486,4 +487,27 @@ async fn a_large_request_of_a_stranger_waits_for_nobodys_turn() {
     for got in large.join_all().await {
         assert_eq!(got.unwrap().refusals(), [Some(Refusal::WrapMalformed); 32]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_rewrap_names_the_new_context() {
+    // rule: AUD-3, REW-1
+    let rig = rig().await;
+    let (_, opened) = rig.opened(|_| {}).await;
+    let (old, new) = (named("a"), named("b"));
+    let wrap = rig.wraps(&opened, &old, 1).await.remove(0).0;
+    let items = [
+        (wrap.as_slice(), &old, None),
+        (wrap.as_slice(), &old, Some(&old)),
+        (wrap.as_slice(), &old, Some(&new)),
+    ];
+    let got = rig.rewrap(&opened, &items).await.unwrap();
+    assert_eq!(got.refusals(), [None; 3]);
+    let same = item_digest(&wrap, &old.to_cbor());
+    let mut writer = Writer::new();
+    writer.array(3).bytes(&wrap);
+    writer.raw(&old.to_cbor()).raw(&new.to_cbor());
+    let other = ItemDigest::of(&writer.into_bytes());
+    let recorded: Vec<_> = got.entry.items.into_iter().flatten().collect();
+    assert_eq!(recorded, [(same, Ok(())), (same, Ok(())), (other, Ok(()))]);
 }

@@ -101,6 +101,21 @@ pub fn item_digest(wrapped: &[u8], context: &[u8]) -> ItemDigest {
     ItemDigest::of(&writer.into_bytes())
 }
 
+/// Names an item of a rewrap: as [`item_digest`], and where the new context is another one, SHA-256 of
+/// `[wrapped, context, new context]`, so that the record says what the DEK may be opened with from then on.
+#[must_use]
+pub fn rewrap_digest(wrapped: &[u8], context: &[u8], new_context: Option<&[u8]>) -> ItemDigest {
+    match new_context.filter(|new| *new != context) {
+        None => item_digest(wrapped, context),
+        Some(new) => {
+            let length = wrapped.len() + context.len() + new.len() + 8;
+            let mut writer = Writer::with_capacity(length);
+            writer.array(3).bytes(wrapped).raw(context).raw(new);
+            ItemDigest::of(&writer.into_bytes())
+        }
+    }
+}
+
 /// One item of a redeem: `[wrapped, pairs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedeemItem<'a> {
@@ -223,10 +238,11 @@ pub struct RewrapItem<'a> {
 }
 
 impl RewrapItem<'_> {
-    /// How the record names it: by the old wrap and the old context.
+    /// How the budget counts it and the record names it.
     #[must_use]
     pub fn digest(&self) -> ItemDigest {
-        item_digest(self.wrapped, self.context.0)
+        let new_context = self.new_context.map(|new| new.0);
+        rewrap_digest(self.wrapped, self.context.0, new_context)
     }
 }
 
