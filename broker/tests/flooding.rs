@@ -125,8 +125,8 @@ async fn a_replay_raises_one_alarm_a_minute() {
 #[tokio::test]
 async fn a_source_that_sends_too_many_statements_is_told_to_wait() {
     let limits = broker::Limits {
-        logins_per_second: 1.try_into().unwrap(),
-        login_burst: 2.try_into().unwrap(),
+        statements_per_second: 1.try_into().unwrap(),
+        statement_burst: 2.try_into().unwrap(),
         ..broker::Limits::default()
     };
     let world = World::with(limits).await;

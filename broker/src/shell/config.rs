@@ -55,6 +55,10 @@ pub struct LimitsConfig {
     pub logins_per_second: Option<NonZeroU32>,
     /// See [`Limits::login_burst`].
     pub login_burst: Option<NonZeroU32>,
+    /// See [`Limits::statements_per_second`].
+    pub statements_per_second: Option<NonZeroU32>,
+    /// See [`Limits::statement_burst`].
+    pub statement_burst: Option<NonZeroU32>,
     /// See [`Limits::issues_per_second`].
     pub issues_per_second: Option<NonZeroU32>,
     /// See [`Limits::issue_burst`].
@@ -164,6 +168,14 @@ impl Config {
                 .logins_per_second
                 .unwrap_or(defaults.logins_per_second),
             login_burst: self.limits.login_burst.unwrap_or(defaults.login_burst),
+            statements_per_second: self
+                .limits
+                .statements_per_second
+                .unwrap_or(defaults.statements_per_second),
+            statement_burst: self
+                .limits
+                .statement_burst
+                .unwrap_or(defaults.statement_burst),
             issues_per_second: self
                 .limits
                 .issues_per_second

@@ -181,6 +181,8 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          [limits]\n\
          # logins-per-second = 50     # of one source, in the long run\n\
          # login-burst = 1024         # of one source, at once\n\
+         # statements-per-second = 200 # of one source, in the long run\n\
+         # statement-burst = 10000    # of one source, at once\n\
          # issues-per-second = 200    # dataset tickets for one node, in the long run\n\
          # issue-burst = 1000         # dataset tickets for one node, at once\n\
          # budget-window-hours = 24   # a node's budgets for one dataset are summed over this time\n\

@@ -20,6 +20,11 @@ pub struct Limits {
     pub logins_per_second: NonZeroU32,
     /// Logins at once of one source. 1,024: a fleet that starts together behind one address.
     pub login_burst: NonZeroU32,
+    /// Statements per second of one source in the long run. 200.
+    pub statements_per_second: NonZeroU32,
+    /// Statements at once of one source. 10,000: some seconds of verifying, and a program that registers
+    /// the launches of a fleet stays far below.
+    pub statement_burst: NonZeroU32,
     /// Dataset tickets per second that one node may ask for in the long run. 200.
     pub issues_per_second: NonZeroU32,
     /// Dataset tickets at once that one node may ask for. 1,000: every job of a large node.
@@ -37,7 +42,11 @@ impl Default for Limits {
         const BURST: NonZeroU32 = NonZeroU32::new(1_024).unwrap();
         const ISSUES: NonZeroU32 = NonZeroU32::new(200).unwrap();
         const ISSUE_BURST: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+        const STATEMENTS: NonZeroU32 = NonZeroU32::new(200).unwrap();
+        const STATEMENT_BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
         Self {
+            statements_per_second: STATEMENTS,
+            statement_burst: STATEMENT_BURST,
             issues_per_second: ISSUES,
             issue_burst: ISSUE_BURST,
             logins_per_second: PER_SECOND,
@@ -83,10 +92,12 @@ pub(crate) struct Rates {
 impl Rates {
     pub(crate) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.logins_per_second).allow_burst(limits.login_burst);
+        let statements =
+            Quota::per_second(limits.statements_per_second).allow_burst(limits.statement_burst);
         let issues = Quota::per_second(limits.issues_per_second).allow_burst(limits.issue_burst);
         Self {
             logins: RateLimiter::keyed(quota),
-            statements: RateLimiter::keyed(quota),
+            statements: RateLimiter::keyed(statements),
             issues: RateLimiter::keyed(issues),
         }
     }
