@@ -132,6 +132,10 @@ impl From<SetupError> for Report {
             SetupError::File(FileError::NotPrivate(_)) => {
                 (exit::CONFIG, "chmod 600 the file and ask who could read it")
             }
+            SetupError::File(FileError::NotPrivateDirectory(_)) => (
+                exit::CONFIG,
+                "chmod 700 the directory and ask who could write to it",
+            ),
             SetupError::Sealed { .. } => (
                 exit::CONFIG,
                 "use the root key that the files were sealed with",
