@@ -48,11 +48,11 @@ impl Bench {
         let floor = Floor::start(realm.servers.dir(), "floor-issue", act)?;
         let nodes = login.nodes(TASKS).await?;
         let (mut links, mut floor_connections) = (Vec::new(), Vec::new());
-        for task in 0..CONNECTIONS {
+        for (task, node) in nodes.iter().enumerate().take(CONNECTIONS) {
             let socket = floor::socket(address(ADDRESSES, task))?;
             let link = realm.broker(&socket).await?;
             // A server closes a connection on which nothing is asked soon.
-            nodes[task].issue(&link, 1).await?;
+            node.issue(&link, 1).await?;
             links.push(link);
             floor_connections.push(floor.connect(&socket).await?);
         }
