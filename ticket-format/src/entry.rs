@@ -4,13 +4,14 @@
 use crate::Refusal;
 use crate::cbor::{DecodeError, Encode, Reader, Writer};
 use crate::ids::{
-    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PolicyDigest, RequestHash, TicketHash,
-    TicketId,
+    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PairsHash, PolicyDigest, RequestHash,
+    TicketHash, TicketId,
 };
 use crate::limits;
 use crate::messages::shape::{
     Fixed, List, Maybe, Pair, Shape, Text, UINT, closed_map, item, numbered,
 };
+use crate::ticket::Actions;
 use crate::time::Timestamp;
 
 numbered! {
@@ -42,6 +43,8 @@ numbered! {
         Start = 12, "start";
         /// Refusals before authentication, of one source in one minute (AUD-1).
         RefusalsCounted = 13, "refusals-counted";
+        /// A denied ticket's holder says that it was erased (WIP-2).
+        Wiped = 14, "wiped";
     }
 }
 
@@ -62,6 +65,16 @@ numbered! {
         StoreRollback = 6, "store-rollback";
         /// A statement was sent a second time.
         StatementReplayed = 7, "statement-replayed";
+        /// A canary was redeemed.
+        Canary = 8, "canary";
+        /// A node redeems far more than it used to, or more than its ticket allows.
+        Burst = 9, "burst";
+        /// The admin set changed.
+        AdminSet = 10, "admin-set";
+        /// A subscriber of the feed fell silent.
+        SubscriberSilent = 11, "subscriber-silent";
+        /// A ticket, signed by the broker, says other than its evidence proves.
+        Evidence = 12, "evidence";
     }
 }
 
@@ -138,6 +151,12 @@ closed_map! {
         20 policies: Option<Vec<String>> = Maybe(List(0..=POLICIES, Text(1..=limits::NAME)));
         /// The act that this one follows up.
         21 follows: Option<ActId> = Maybe(item());
+        /// The actions that were decided on.
+        22 actions: Option<Actions> = Maybe(item());
+        /// Hash of the pairs that were decided on; they stand in the side file (AUD-5).
+        23 pairs: Option<PairsHash> = Maybe(item());
+        /// Names of the admins who signed.
+        24 signers: Option<Vec<String>> = Maybe(List(1..=limits::ADMINS, Text(1..=64)));
     }
 }
 
@@ -181,6 +200,10 @@ with! {
     proof: [u8; 32];
     /// Says which act this one follows up.
     follows: ActId;
+    /// Says which actions were decided on.
+    actions: Actions;
+    /// Says which pairs were decided on, by hash.
+    pairs: PairsHash;
 }
 
 impl Entry {
@@ -209,6 +232,9 @@ impl Entry {
             source: None,
             policies: None,
             follows: None,
+            actions: None,
+            pairs: None,
+            signers: None,
         }
     }
 
@@ -261,6 +287,18 @@ impl Entry {
         self
     }
 
+    /// Names the admins who signed: the first 16, each cut to 64 bytes.
+    #[must_use]
+    pub fn signers(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        let named = names.into_iter().filter(|name| !name.is_empty());
+        let names: Vec<String> = named
+            .take(limits::ADMINS)
+            .map(|name| cut(name, 64))
+            .collect();
+        self.signers = Some(names).filter(|names| !names.is_empty());
+        self
+    }
+
     /// Whether its bytes stay within an entry's limit (AUD-3).
     #[must_use]
     pub fn fits(&self) -> bool {
@@ -284,6 +322,7 @@ mod tests {
     use crate::cbor::Decode;
     use crate::messages::mutate::strict;
     use crate::messages::samples::{at, node};
+    use crate::ticket::Action;
 
     fn full() -> Entry {
         let mut entry = Entry::new(ActId([1; 16]), Kind::Redeem, at(0))
@@ -306,7 +345,10 @@ mod tests {
             .launch(LaunchId([11; 16]))
             .count(1)
             .proof([12; 32])
-            .follows(ActId([13; 16]));
+            .follows(ActId([13; 16]))
+            .actions(Actions::new(&[Action::Decrypt]).unwrap())
+            .pairs(PairsHash([14; 32]))
+            .signers(["owner".to_owned()]);
         entry.alarm = Some(Alarm::Fork);
         entry
     }
@@ -314,7 +356,7 @@ mod tests {
     #[test]
     fn an_entry_holds_to_its_shape() {
         // rule: AUD-3, ENC-3
-        let optional: Vec<i64> = (5..=21).collect();
+        let optional: Vec<i64> = (5..=24).collect();
         strict(&full(), &optional, &[12, 19, 20]);
         strict(
             &Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)),

@@ -150,6 +150,10 @@ hashes! {
     ItemDigest;
     /// A link of the denial chain (DEN-1).
     ChainDigest;
+    /// A denial's bytes.
+    DenialHash;
+    /// Pairs of an entry, which stand in the side file (AUD-5).
+    PairsHash;
     /// SHA-256 of a decoded IID proof.
     ProofHash;
     /// SHA-256 of a sealing public key.

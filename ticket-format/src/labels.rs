@@ -20,6 +20,12 @@ pub const REWRAP_REQUEST: &str = "postern/1 rewrap request";
 pub const FEED_REQUEST: &str = "postern/1 feed request";
 /// Input of the feed key's signature (DEN-4).
 pub const FEED_ANSWER: &str = "postern/1 feed answer";
+/// Input of the ticket's proof key's signature when its denial is watched (WIP-1).
+pub const WATCH_REQUEST: &str = "postern/1 watch request";
+/// Input of the server's signature over what it says of a watched ticket (WIP-2).
+pub const WATCH_ANSWER: &str = "postern/1 watch answer";
+/// Input of the ticket's proof key's last signature (WIP-2).
+pub const WIPE_REQUEST: &str = "postern/1 wipe request";
 /// Evidence of a login (LOG-10).
 pub const EVIDENCE_LOGIN: &str = "postern/1 evidence login";
 /// Evidence of a renewal (REN-6).

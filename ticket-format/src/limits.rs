@@ -2,12 +2,16 @@
 
 /// Request or answer.
 pub const MESSAGE: usize = 2 * 1024 * 1024;
-/// Body of login, renew, issue, present or feed.
+/// Body of login, renew, issue, feed, watch or wipe.
 pub const SMALL_MESSAGE: usize = 32 * 1024;
+/// Body of present, with its evidence.
+pub const PRESENT: usize = 96 * 1024;
 /// Ticket (TKT-1).
 pub const TICKET: usize = 8 * 1024;
 /// Statement: its largest part is a policy text.
 pub const STATEMENT: usize = 96 * 1024;
+/// Statement of a launch, an admin set or a lifting.
+pub const RECORD: usize = 16 * 1024;
 /// IID proof as text.
 pub const IID_TEXT: usize = 8 * 1024;
 /// Items in one redeem, generate or rewrap.
@@ -30,8 +34,16 @@ pub const NAME: usize = 128;
 pub const POLICY: usize = 64 * 1024;
 /// Audit entry (AUD-3).
 pub const ENTRY: usize = 60 * 1024;
-/// Denials in one feed answer.
-pub const DENIALS: usize = 1_000;
+/// Epochs in one feed answer.
+pub const EPOCHS: usize = 1_000;
+/// Reports in one feed request.
+pub const REPORTS: usize = 16;
+/// Admins in a set, signatures on a statement.
+pub const ADMINS: usize = 16;
+/// Admin set as a map, in a bootstrap.
+pub const ADMIN_SET: usize = 4_096;
+/// Subscribers of the feed.
+pub const SUBSCRIBERS: usize = 1_024;
 /// Presented tickets per connection.
 pub const PRESENTED: usize = 64;
 /// User-data (EC2's own limit).

@@ -83,6 +83,7 @@ refusals! {
     43 Action "action" 4 "the ticket does not carry this action" "issue a ticket with the action";
     44 Context "context" 4 "a required pair is missing from the item's context" "give the context that the ticket demands";
     45 Kem "kem" 4 "the dataset does not allow this KEM" "use X-Wing";
+    46 Evidence "evidence" 9 "the dataset wants evidence beside the ticket, and it is missing or does not prove what the ticket says" "log in again; if it persists, the broker is not to be trusted: tell security";
     50 WrapMalformed "wrap-malformed" 9 "not a wrapped DEK" "the object's metadata is damaged";
     51 WrapDataset "wrap-dataset" 4 "the wrap is of another dataset" "issue a ticket for that dataset";
     52 KekUnknown "kek-unknown" 4 "the key server has no such KEK" "ask the operator";
@@ -104,6 +105,8 @@ refusals! {
     75 Exists "exists" 7 "there is one already" "choose another name";
     76 NotFound "not-found" 6 "there is none" "check the name";
     77 Invalid "invalid" 1 "the act's content does not hold; the detail says what" "mend it and sign again";
+    78 Quorum "quorum" 4 "too few admins of the role that the act needs have signed" "have it approved: `postern-admin approve`";
+    79 Stale "stale" 7 "another policy or admin set stands than the one that the statement replaces" "look again, and make it anew";
 }
 
 impl Refusal {

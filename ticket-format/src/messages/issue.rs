@@ -12,13 +12,13 @@ use crate::ticket::Actions;
 use crate::time::Timestamp;
 
 use super::Receipt;
-use super::shape::{Bytes, Shape, Text, UINT, closed_map, item};
+use super::shape::{Bytes, List, Shape, Text, UINT, closed_map, item};
 
 /// What a job's node says to get a dataset ticket.
 ///
 /// ```cddl
 /// issue-body = { 1: bstr .size (1..8192), 2: name, 3: [1*3 action], 4: pairs, 5: ed-key, 6: kem,
-///                7: sealing-key, 8: uint, 9: uint, 10: unix-time, 11: proof }
+///                7: sealing-key, 8: uint, 9: uint, 10: unix-time, 11: proof, 12: uint }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueBody {
@@ -42,14 +42,19 @@ pub struct IssueBody {
     pub expires: Timestamp,
     /// The node key's signature over [`IssueBody::evidence`].
     pub evidence: Proof,
+    /// Version of the admin set that the node knows (ISS-6).
+    pub admin_set: u64,
 }
+
+/// Most admin sets that one answer brings.
+pub const ADMIN_SETS: usize = 64;
 
 const TICKET: Bytes = Bytes(1..=limits::TICKET);
 const NAME: Text = Text(1..=limits::NAME);
 
 impl Encode for IssueBody {
     fn encode(&self, writer: &mut Writer) {
-        writer.map(11);
+        writer.map(12);
         writer
             .uint(1)
             .bytes(&self.node_ticket)
@@ -63,12 +68,13 @@ impl Encode for IssueBody {
         writer.uint(8).uint(self.life).uint(9).uint(self.budget);
         self.expires.encode(writer.uint(10));
         self.evidence.encode(writer.uint(11));
+        writer.uint(12).uint(self.admin_set);
     }
 }
 
 impl Decode for IssueBody {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(11)?;
+        let mut map = reader.map(12)?;
         let node_ticket = TICKET.member(&mut map, 1)?;
         let dataset = NAME.member(&mut map, 2)?;
         let actions = map.required(3, Actions::decode)?;
@@ -81,6 +87,7 @@ impl Decode for IssueBody {
         let budget = UINT.member(&mut map, 9)?;
         let expires = map.required(10, Timestamp::decode)?;
         let evidence = map.required(11, Proof::decode)?;
+        let admin_set = UINT.member(&mut map, 12)?;
         map.end()?;
         Ok(Self {
             node_ticket,
@@ -93,6 +100,7 @@ impl Decode for IssueBody {
             budget,
             expires,
             evidence,
+            admin_set,
         })
     }
 }
@@ -107,7 +115,8 @@ impl IssueBody {
             actions: self.actions,
             required: &self.required,
             proof_key: self.proof_key,
-            sealing_key: &self.sealing_key,
+            kem: self.sealing_key.kem(),
+            sealing_key: self.sealing_key.hash(),
             expires: self.expires,
             chain,
         }
@@ -117,7 +126,10 @@ impl IssueBody {
 closed_map! {
     /// A dataset ticket, the receipt of its entry, and what is needed to believe the key server.
     ///
-    /// `issue-answer = { 1: bstr .size (1..8192), 2: receipt, 3: bstr .size (1..98304) }`
+    /// ```cddl
+    /// issue-answer = { 1: bstr .size (1..8192), 2: receipt, 3: bstr .size (1..98304),
+    ///                  4: [*64 bstr .size (1..16384)] }
+    /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct IssueAnswer {
         /// The dataset ticket's bytes.
@@ -126,5 +138,7 @@ closed_map! {
         2 receipt: Receipt = item();
         /// The dataset record: an admin-signed statement (ISS-6).
         3 record: Vec<u8> = Bytes(1..=limits::STATEMENT);
+        /// The admin sets after the version that the node knows, ascending: statements (SET-3).
+        4 admin_sets: Vec<Vec<u8>> = List(0..=ADMIN_SETS, Bytes(1..=limits::RECORD));
     }
 }

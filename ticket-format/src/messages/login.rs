@@ -42,27 +42,29 @@ impl LoginBody {
     /// What the launch key signs for others to check later (LOG-10). `proof` is the hash of the
     /// decoded IID proof.
     #[must_use]
-    pub fn evidence(&self, proof: ProofHash) -> LoginEvidence<'_> {
+    pub fn evidence(&self, proof: ProofHash) -> LoginEvidence {
         LoginEvidence {
             launch: self.launch,
             launch_digest: self.launch_digest,
             iid_proof: proof,
             node_key: self.node_key,
             proof_key: self.proof_key,
-            sealing_key: &self.sealing_key,
+            sealing_key: self.sealing_key.hash(),
         }
     }
 }
 
 closed_map! {
-    /// A node ticket and the receipt of its entry.
+    /// A node ticket, the receipt of its entry, and the launch for evidence (EVD-1).
     ///
-    /// `login-answer = { 1: bstr .size (1..8192), 2: receipt }`
+    /// `login-answer = { 1: bstr .size (1..8192), 2: receipt, 3: bstr .size (1..16384) }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct LoginAnswer {
         /// The node ticket's bytes.
         1 ticket: Vec<u8> = Bytes(1..=limits::TICKET);
         /// The audit log's receipt.
         2 receipt: Receipt = item();
+        /// The launch: an admins' statement.
+        3 launch: Vec<u8> = Bytes(1..=limits::RECORD);
     }
 }

@@ -11,6 +11,8 @@ pub mod login;
 pub mod present;
 pub mod renew;
 pub(crate) mod shape;
+pub mod watch;
+pub mod wipe;
 
 mod answer;
 mod verdict;
@@ -44,6 +46,10 @@ numbered! {
         Feed = 8, "feed";
         /// An admin's statement.
         Administer = 9, "administer";
+        /// Waits for the denial of a ticket.
+        Watch = 10, "watch";
+        /// Says that a denied ticket and its keys were erased.
+        Wipe = 11, "wipe";
     }
 }
 
@@ -63,6 +69,8 @@ impl Verb {
             Self::Generate => Some(labels::GENERATE_REQUEST),
             Self::Rewrap => Some(labels::REWRAP_REQUEST),
             Self::Feed => Some(labels::FEED_REQUEST),
+            Self::Watch => Some(labels::WATCH_REQUEST),
+            Self::Wipe => Some(labels::WIPE_REQUEST),
             Self::Administer => None,
         }
     }
@@ -71,9 +79,10 @@ impl Verb {
     #[must_use]
     pub fn body_limit(self) -> usize {
         match self {
-            Self::Login | Self::Renew | Self::Issue | Self::Present | Self::Feed => {
+            Self::Login | Self::Renew | Self::Issue | Self::Feed | Self::Watch | Self::Wipe => {
                 limits::SMALL_MESSAGE
             }
+            Self::Present => limits::PRESENT,
             Self::Redeem | Self::Generate | Self::Rewrap => limits::MESSAGE,
             Self::Administer => limits::STATEMENT,
         }

@@ -42,7 +42,7 @@ impl RenewBody {
             old_key: self.old_key,
             new_key: self.new_key,
             proof_key: self.proof_key,
-            sealing_key: &self.sealing_key,
+            sealing_key: self.sealing_key.hash(),
             chain: self.chain,
         }
     }

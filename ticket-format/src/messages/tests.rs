@@ -1,14 +1,17 @@
 use super::administer::AdministerAnswer;
 use super::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest};
-use super::feed::{FeedAnswer, FeedBody, Numbered};
+use super::feed::{Epoch, Event, FeedAnswer, FeedBody, Report};
 use super::issue::{IssueAnswer, IssueBody};
 use super::login::{LoginAnswer, LoginBody};
 use super::mutate::{holds_to_its_shape, strict};
-use super::present::{PresentAnswer, PresentBody};
+use super::present::{Evidence, Link, PresentAnswer, PresentBody};
 use super::renew::RenewBody;
 use super::samples::{at, key, node, proof, receipt, sealing};
+use super::watch::{WatchAnswer, WatchBody};
+use super::wipe::{WipeAnswer, WipeBody};
 use super::*;
 use crate::Context;
+use crate::entry::Alarm;
 use crate::ids::*;
 use crate::seal::Kem;
 use crate::ticket::{Action, Actions};
@@ -33,7 +36,7 @@ fn a_request_is_its_envelope_and_nothing_near_it() {
 fn a_request_names_its_refusal() {
     // rule: REF-1
     let mut unknown = Writer::new();
-    unknown.array(3).uint(10).bytes(b"").array(0);
+    unknown.array(3).uint(12).bytes(b"").array(0);
     assert_eq!(
         RequestView::parse(&unknown.into_bytes())
             .unwrap_err()
@@ -130,6 +133,7 @@ fn issue(kem: Kem) -> IssueBody {
         budget: 1_000,
         expires: at(3_600),
         evidence: proof(),
+        admin_set: 3,
     }
 }
 
@@ -141,6 +145,7 @@ fn login_and_renew_hold_to_their_shapes() {
         &LoginAnswer {
             ticket: vec![1; 300],
             receipt: receipt(),
+            launch: vec![2; 300],
         },
         &[],
         &[],
@@ -168,9 +173,10 @@ fn issue_holds_to_its_shape() {
             ticket: vec![1; 300],
             receipt: receipt(),
             record: vec![2; 300],
+            admin_sets: vec![vec![3; 200], vec![4; 200]],
         },
         &[],
-        &[],
+        &[4],
     );
     // A key of one KEM under the other's id.
     let mut bytes = issue(Kem::X25519).to_cbor();
@@ -182,6 +188,22 @@ fn issue_holds_to_its_shape() {
     assert!(IssueBody::from_cbor(&bytes, usize::MAX).is_err());
 }
 
+fn evidence() -> Evidence {
+    let link = |seed| Link {
+        node_key: key(seed),
+        proof_key: key(seed + 1),
+        sealing_key: SealingKeyHash([seed; 32]),
+        proof: proof(),
+    };
+    Evidence {
+        launch: vec![1; 300],
+        iid_proof: vec![2; 300],
+        login: link(1),
+        renewals: vec![link(3), link(5)],
+        issue: (at(3_600), proof()),
+    }
+}
+
 #[test]
 fn present_holds_to_its_shape() {
     // rule: ENC-3
@@ -189,13 +211,19 @@ fn present_holds_to_its_shape() {
         &PresentBody {
             ticket: vec![1; 300],
             receipt: Some(receipt()),
+            evidence: Some(evidence()),
         },
         &[],
         &[],
     );
+    strict(&evidence(), &[], &[4]);
+    let mut long = evidence();
+    long.renewals = vec![long.login.clone(); 129];
+    assert!(Evidence::from_cbor(&long.to_cbor(), usize::MAX).is_err());
     let bare = PresentBody {
         ticket: vec![1; 300],
         receipt: None,
+        evidence: None,
     };
     assert_eq!(
         PresentBody::from_cbor(&bare.to_cbor(), usize::MAX),
@@ -421,47 +449,105 @@ fn the_largest_answer_to_a_batch_fits_a_message() {
     );
 }
 
-#[test]
-fn the_feed_holds_to_its_shape() {
-    // rule: ENC-3
-    strict(
-        &FeedBody {
-            subscriber: key(1),
-            nonce: [1; 32],
-            epoch: 4,
-            chain: ChainDigest([2; 32]),
-            hold_ms: 30_000,
-        },
-        &[],
-        &[],
-    );
-    let denial = |epoch| Numbered {
-        epoch,
-        denial: vec![1; 60],
-    };
-    let mut answer = FeedAnswer {
-        nonce: [1; 32],
-        epoch: 6,
-        chain: ChainDigest([2; 32]),
-        now: at(0),
-        snapshot: false,
-        denials: vec![denial(5), denial(6)],
-    };
-    strict(&answer, &[], &[6]);
-    answer.denials.reverse();
-    assert!(
-        FeedAnswer::from_cbor(&answer.to_cbor(), usize::MAX).is_err(),
-        "epochs descend"
-    );
-    let long = FeedBody {
+fn feed_body() -> FeedBody {
+    FeedBody {
         subscriber: key(1),
         nonce: [1; 32],
         epoch: 4,
         chain: ChainDigest([2; 32]),
+        hold_ms: 30_000,
+        reports: vec![Report {
+            act: ActId([3; 16]),
+            alarm: Alarm::Canary,
+            node: node(),
+            dataset: DatasetId([4; 16]),
+            time: at(0),
+            deny: true,
+        }],
+    }
+}
+
+#[test]
+fn the_feed_holds_to_its_shape() {
+    // rule: ENC-3
+    strict(&feed_body(), &[], &[6]);
+    strict(&feed_body().reports[0], &[], &[]);
+    let denial = |number| Epoch {
+        number,
+        event: Event::Denial(vec![1; 60]),
+    };
+    let lifting = |number| Epoch {
+        number,
+        event: Event::Lifting(vec![1; 60]),
+    };
+    let gone = |number| Epoch {
+        number,
+        event: Event::Gone {
+            forget: at(0),
+            denial: DenialHash([5; 32]),
+        },
+    };
+    let answer = |epochs| FeedAnswer {
+        nonce: [1; 32],
+        epoch: 6,
+        chain: ChainDigest([2; 32]),
+        now: at(0),
+        epochs,
+        admin_set: 1,
+    };
+    strict(&answer(vec![gone(5), denial(6), lifting(7)]), &[], &[5]);
+    // rule: DEN-4
+    for wrong in [
+        vec![denial(6), denial(5)],
+        vec![denial(5), gone(7)],
+        vec![denial(5), denial(5)],
+    ] {
+        assert!(FeedAnswer::from_cbor(&answer(wrong).to_cbor(), usize::MAX).is_err());
+    }
+    let long = FeedBody {
         hold_ms: 30_001,
+        ..feed_body()
     };
     assert!(
         FeedBody::from_cbor(&long.to_cbor(), usize::MAX).is_err(),
         "held too long"
     );
+    let mut other = feed_body();
+    other.reports[0].alarm = Alarm::Fork;
+    assert!(
+        FeedBody::from_cbor(&other.to_cbor(), usize::MAX).is_err(),
+        "the broker's own alarm"
+    );
+}
+
+#[test]
+fn watch_and_wipe_hold_to_their_shapes() {
+    // rule: ENC-3
+    let watch = WatchBody {
+        ticket: vec![1; 300],
+        hold_ms: 30_000,
+    };
+    strict(&watch, &[], &[]);
+    let long = WatchBody {
+        hold_ms: 30_001,
+        ..watch
+    };
+    assert!(
+        WatchBody::from_cbor(&long.to_cbor(), usize::MAX).is_err(),
+        "held too long"
+    );
+    let denied = WatchAnswer {
+        epoch: 3,
+        denied: true,
+        reason: Some("disk cloned".to_owned()),
+    };
+    strict(&denied, &[], &[3]);
+    let wipe = WipeBody {
+        ticket: vec![1; 300],
+        epoch: 3,
+        erased: 4,
+        at: at(0),
+    };
+    strict(&wipe, &[], &[]);
+    strict(&WipeAnswer { receipt: receipt() }, &[], &[]);
 }

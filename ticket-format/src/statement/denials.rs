@@ -2,7 +2,6 @@
 
 use crate::denial::{REASON, Selector};
 use crate::ids::ChainDigest;
-use crate::limits;
 use crate::messages::feed::Numbered;
 use crate::messages::shape::{Bool, List, Text, UINT, Uint, closed_map, item};
 
@@ -49,8 +48,8 @@ closed_map! {
 }
 act!(DenyList, DenyList, DenialPage);
 
-/// Most denials in one page: half of what a feed answer takes.
-pub const DENIAL_ROWS: usize = limits::DENIALS / 2;
+/// Most denials in one page.
+pub const DENIAL_ROWS: usize = 500;
 
 closed_map! {
     /// `denial-page = { 1: [*500 [epoch: uint, bstr .size (1..2048)]], 2: bool }`
