@@ -10,6 +10,9 @@ pub struct Timestamp(u64);
 const LATEST: u64 = 253_402_207_200;
 
 impl Timestamp {
+    /// The last time there is: what never ends, ends then.
+    pub const LAST: Self = Self(LATEST);
+
     /// This many seconds since 1970, held to what can be printed.
     #[must_use]
     pub fn from_seconds(seconds: u64) -> Self {

@@ -101,6 +101,15 @@ impl Selector {
         self
     }
 
+    /// Whether it hits also tickets that are not issued yet: of a node, a launch, an account, an image,
+    /// a dataset. A denial of it stops login, renew or issue, and is kept for good: forgotten, it would
+    /// let in again what it shut out (DEN-7).
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        // rule: DEN-7
+        self.0.ticket.is_none() && self.0.issued_before.is_none()
+    }
+
     /// Its members.
     #[must_use]
     pub fn members(&self) -> &Members {

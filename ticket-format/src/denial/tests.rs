@@ -23,6 +23,7 @@ fn denial(members: Members) -> Denial {
         "why".into(),
         StatementDigest([7; 32]),
         at(0),
+        "ann".into(),
     )
 }
 
@@ -223,47 +224,126 @@ fn of_two_denials_of_one_selector_the_wider_wins_in_either_order() {
     }
 }
 
+/// One selector, made at two epochs.
+fn twice(set: &mut DenialSet, first: Members, second: Members) {
+    set.insert(&denial(first), 1).unwrap();
+    set.insert(&denial(second), 2).unwrap();
+}
+
+#[test]
+fn lifting_one_of_two_denials_of_one_selector_leaves_the_other() {
+    // rule: DEN-9
+    let node = node();
+    for members in selectors() {
+        for (lifted, left) in [(1, 2), (2, 1)] {
+            let mut set = DenialSet::new();
+            twice(&mut set, members.clone(), members.clone());
+            set.lift(&[lifted]);
+            assert_eq!(set.check(&facts(&node)), Some(Hit { epoch: left }));
+            set.lift(&[left]);
+            assert_eq!(set.check(&facts(&node)), None, "{members:?}");
+            // And it can be denied again.
+            set.insert(&denial(members.clone()), 3).unwrap();
+            assert_eq!(set.check(&facts(&node)), Some(Hit { epoch: 3 }));
+        }
+    }
+}
+
+#[test]
+fn lifting_the_wider_of_two_denials_leaves_what_the_narrower_says() {
+    // rule: DEN-9
+    let node = node();
+    let until = |time| Members {
+        node: Some(node.clone()),
+        issued_before: time,
+        ..Members::default()
+    };
+    for wider in [None, Some(at(9))] {
+        let mut set = DenialSet::new();
+        twice(&mut set, until(Some(at(3))), until(wider));
+        set.lift(&[2]);
+        assert_eq!(set.check(&facts(&node)), None, "issued at 5");
+        let early = TicketFacts {
+            issued: at(2),
+            ..facts(&node)
+        };
+        assert_eq!(set.check(&early), Some(Hit { epoch: 1 }));
+    }
+}
+
+#[test]
+fn lifting_what_is_not_there_lifts_nothing() {
+    // rule: DEN-9
+    let node = node();
+    let mut set = DenialSet::new();
+    for (epoch, members) in (1..).zip(selectors()) {
+        set.insert(&denial(members), epoch).unwrap();
+    }
+    let copy = set.clone();
+    set.lift(&[0, 17, u64::MAX]);
+    assert!(set.check(&facts(&node)).is_some());
+    set.lift(&(1..=9).collect::<Vec<_>>());
+    assert_eq!(set.check(&facts(&node)), None);
+    // A copy that was made before knows nothing of it.
+    assert!(copy.check(&facts(&node)).is_some());
+}
+
 #[test]
 fn a_denial_is_forgotten_when_no_ticket_is_left_that_it_could_hit_and_not_before() {
     // rule: DEN-7
     let node = node();
-    let mut set = DenialSet::new();
-    let mut late = denial(Members {
-        launch: Some(LaunchId([8; 16])),
-        ..Members::default()
-    });
-    late.forget = at(1_000_000);
-    for (epoch, denial) in (1..).zip(selectors().into_iter().map(denial).chain([late.clone()])) {
-        set.insert(&denial, epoch).unwrap();
-    }
     let forget = at(limits::LONGEST_TICKET_LIFE + limits::SKEW);
-    set.prune(forget.minus(1));
-    assert_eq!(set.len(), 10);
-    set.prune(forget);
-    assert_eq!(set.len(), 1);
-    assert_eq!(set.check(&facts(&node)), None);
-    assert_eq!(
-        set.check(&TicketFacts {
-            launch: LaunchId([8; 16]),
-            ..facts(&node)
-        }),
-        Some(Hit { epoch: 10 })
-    );
+    for members in selectors() {
+        let made = denial(members.clone());
+        let forgotten = members.ticket.is_some() || members.issued_before.is_some();
+        let expected = if forgotten { forget } else { Timestamp::LAST };
+        assert_eq!(made.forget, expected, "{members:?}");
+        let mut set = DenialSet::new();
+        set.insert(&made, 4).unwrap();
+        set.prune(forget.minus(1));
+        assert_eq!(set.check(&facts(&node)), Some(Hit { epoch: 4 }));
+        set.prune(forget);
+        assert_eq!(set.check(&facts(&node)).is_none(), forgotten, "{members:?}");
+        // What hits tickets that are not issued yet is kept for good.
+        set.prune(Timestamp::LAST);
+        assert_eq!(set.check(&facts(&node)).is_none(), forgotten, "{members:?}");
+    }
 }
 
 #[test]
-fn the_chain_depends_on_every_denial_and_their_order() {
+fn the_chain_depends_on_every_record_its_forget_time_and_their_order() {
     // rule: DEN-1
     let (a, b) = (
         denial(everything()).to_cbor(),
         denial(selectors().remove(0)).to_cbor(),
     );
-    let chain = |denials: &[&Vec<u8>]| {
-        denials
-            .iter()
-            .fold(CHAIN_START, |chain, denial| chain_next(chain, denial))
+    let chain = |denials: &[(u64, &Vec<u8>)]| {
+        denials.iter().fold(CHAIN_START, |chain, (forget, denial)| {
+            chain_next(chain, at(*forget), denial)
+        })
     };
-    assert_ne!(chain(&[&a, &b]), chain(&[&b, &a]));
-    assert_ne!(chain(&[&a]), chain(&[&a, &a]));
-    assert_ne!(chain(&[&a]), chain(&[&b]));
+    assert_ne!(chain(&[(1, &a), (1, &b)]), chain(&[(1, &b), (1, &a)]));
+    assert_ne!(chain(&[(1, &a)]), chain(&[(1, &a), (1, &a)]));
+    assert_ne!(chain(&[(1, &a)]), chain(&[(1, &b)]));
+    assert_ne!(chain(&[(1, &a)]), chain(&[(2, &a)]));
+}
+
+#[test]
+fn an_epoch_has_one_link_whether_it_is_kept_whole_or_gone() {
+    // rule: DEN-1, DEN-4
+    let denial = denial(everything());
+    let bytes = denial.to_cbor();
+    let gone = Event::Gone {
+        forget: denial.forget,
+        denial: DenialHash::of(&bytes),
+    };
+    let link = Link::of(&gone).unwrap();
+    assert_eq!(Link::of(&Event::Denial(bytes.clone())), Ok(link));
+    assert_eq!(
+        link.after(CHAIN_START),
+        chain_next(CHAIN_START, denial.forget, &bytes)
+    );
+    let lifting = Link::of(&Event::Lifting(bytes.clone())).unwrap();
+    assert_eq!(lifting.forget, Timestamp::LAST);
+    assert!(Link::of(&Event::Denial(vec![0xa0])).is_err());
 }
