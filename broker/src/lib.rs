@@ -2,7 +2,7 @@
 //!
 //! A pure core and a shell around it. The core is functions of the request, facts of the peer, the
 //! time, a generator and records of the state: [`login`], [`renew`], [`issue`], [`feed`],
-//! [`administer`] read like their sections of the spec, and the value that one check gives is what
+//! [`mod@watch`], [`administer`] read like their sections of the spec, and the value that one check gives is what
 //! the next step demands. It decides [`state::Changes`], which the shell commits whole or not at all.
 //!
 //! The shell (feature `net`) owns the store, the audit log, the clock, the sockets and the program.
@@ -14,6 +14,7 @@ pub mod login;
 pub mod realm;
 pub mod renew;
 pub mod state;
+pub mod watch;
 
 mod freeze;
 mod refused;

@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod service;
 mod start;
+mod watching;
 
 pub mod cli;
 pub mod config;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use ticket_format::denial::{CHAIN_START, DenialSet, Hit, TicketFacts};
 use ticket_format::ids::ChainDigest;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// The denials of one epoch, applied.
 #[derive(Debug)]
@@ -72,7 +72,11 @@ impl Permit {
 
 /// Holds the denials in force.
 #[derive(Debug)]
-pub struct Gate(ArcSwap<Epoch>);
+pub struct Gate {
+    epoch: ArcSwap<Epoch>,
+    /// Counts what was applied, for those who wait for a denial (WIP-1).
+    applied: watch::Sender<u64>,
+}
 
 impl Default for Gate {
     fn default() -> Self {
@@ -84,20 +88,31 @@ impl Gate {
     /// Begins with the denials that were persisted.
     #[must_use]
     pub fn new(denials: DenialSet, number: u64, chain: ChainDigest) -> Self {
-        Self(ArcSwap::new(Epoch::new(denials, number, chain)))
+        Self {
+            epoch: ArcSwap::new(Epoch::new(denials, number, chain)),
+            applied: watch::Sender::new(0),
+        }
     }
 
     /// A permit under the denials in force now.
     #[must_use]
     pub fn permit(&self) -> Permit {
-        Permit(self.0.load_full())
+        Permit(self.epoch.load_full())
+    }
+
+    /// Tells whenever other denials were put in force.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
     }
 
     /// Puts other denials in force at once, then waits until the last permit of before is gone: from
     /// then on nothing decided under the older ones can leave.
     pub async fn apply(&self, denials: DenialSet, number: u64, chain: ChainDigest) {
         // rule: DEN-5
-        let old = self.0.swap(Epoch::new(denials, number, chain));
+        let old = self.epoch.swap(Epoch::new(denials, number, chain));
+        // rule: WIP-1
+        self.applied.send_modify(|applied| *applied += 1);
         let gone = old
             .gone
             .lock()

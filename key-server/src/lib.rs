@@ -21,6 +21,7 @@ pub mod refused;
 pub mod rewrap;
 pub mod state;
 pub mod vault;
+pub mod watch;
 
 #[cfg(feature = "net")]
 pub mod cli;

@@ -51,15 +51,15 @@ impl Clock for SystemClock {
 struct Door(Arc<Service>);
 
 impl Handler for Door {
-    /// None: TLS gave no exporter value, so nothing can be proven on it.
-    type Connection = Option<Arc<Connection>>;
+    /// No connection: TLS gave no exporter value, so nothing can be proven on it.
+    type Connection = (Peer, Option<Arc<Connection>>);
 
     fn connected(&self, peer: Peer) -> Self::Connection {
         let exporters = (
             peer.exporter(ExporterUse::Authenticator),
             peer.exporter(ExporterUse::Hpke),
         );
-        match exporters {
+        let connection = match exporters {
             (Ok(authenticator), Ok(hpke)) => Some(self.0.connected(
                 authenticator,
                 hpke,
@@ -69,12 +69,16 @@ impl Handler for Door {
                 peer.close();
                 None
             }
-        }
+        };
+        (peer, connection)
     }
 
-    async fn exchange(&self, connection: &Self::Connection, message: Bytes) -> Bytes {
+    async fn exchange(&self, (peer, connection): &Self::Connection, message: Bytes) -> Bytes {
         match connection {
-            Some(connection) => self.0.exchange(connection, message).await,
+            Some(connection) => {
+                let gone = peer.closed();
+                self.0.exchange_until(connection, message, gone).await
+            }
             None => Bytes::from(Answer::from(RefusalNotice::bare(Refusal::Internal)).to_bytes()),
         }
     }
@@ -117,6 +121,10 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     let stop = asked_to_stop().map_err(|e| failed("signals cannot be heard")(&e))?;
     announce(&setup, address, ready_file)?;
     tracing::info!(%address, server = %service.state.tls_key, realm = service.state.realm, "listening");
+    let stop = async {
+        stop.await;
+        service.stop();
+    };
     let stopped = server.run(Arc::new(Door(Arc::clone(&service))), stop).await;
     tasks.shutdown().await;
     service.close().await;

@@ -256,7 +256,8 @@ pub fn unchanged(decided_by: &Dataset, now: &Dataset) -> Result<(), Refused> {
 }
 
 /// What denials may be about (DEN-2).
-fn facts(claims: &DatasetClaims) -> TicketFacts<'_> {
+#[must_use]
+pub fn facts(claims: &DatasetClaims) -> TicketFacts<'_> {
     TicketFacts {
         ticket: Some(claims.common.id),
         parent: Some(claims.parent),

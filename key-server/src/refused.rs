@@ -20,7 +20,7 @@ pub enum Refused {
     #[error("the request is malformed: {0}")]
     Malformed(#[from] DecodeError),
     /// A verb that a key server does not serve.
-    #[error("a key server serves present, redeem, generate, rewrap and administer")]
+    #[error("a key server serves present, redeem, generate, rewrap, watch, wipe and administer")]
     Verb,
     /// The ticket itself.
     #[error(transparent)]
@@ -100,6 +100,9 @@ pub enum Refused {
     /// The act is done, or may be, and its record waits in the outbox.
     #[error("the act is done or may be, and its record follows: look before you ask again: {0}")]
     Committed(Box<Refused>),
+    /// As much as can be done at one time.
+    #[error("{0}")]
+    Busy(&'static str),
     /// A fault of our own.
     #[error("the server failed: {0}")]
     Internal(&'static str),
@@ -135,7 +138,7 @@ impl Refused {
             Self::Exists => Refusal::Exists,
             Self::NotFound => Refusal::NotFound,
             Self::Invalid(_) => Refusal::Invalid,
-            Self::Raced | Self::Changed => Refusal::Busy,
+            Self::Raced | Self::Changed | Self::Busy(_) => Refusal::Busy,
             Self::Committed(error) => error.refusal(),
             Self::Internal(_) => Refusal::Internal,
         }

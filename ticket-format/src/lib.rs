@@ -22,6 +22,7 @@ pub mod sign;
 pub mod statement;
 pub mod ticket;
 pub mod time;
+pub mod wiped;
 pub mod wrapped;
 
 mod pairs;

@@ -22,6 +22,7 @@ use super::directory::{Committed, Directory, unavailable};
 use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::memory::Versioned;
 use super::metrics::Metrics;
+use super::watching::Watching;
 use crate::Refused;
 use crate::realm::{Caller, Realm};
 use crate::state::{Changes, DatasetEntry};
@@ -51,6 +52,7 @@ pub struct Broker {
     pub(super) strangers: Strangers,
     pub(super) repetitions: Repetitions,
     pub(super) replays: Replays,
+    pub(super) watching: Watching,
     pub(super) policy: RwLock<Option<Versioned<Policy>>>,
     pub(super) datasets: RwLock<BTreeMap<String, Versioned<DatasetEntry>>>,
     pub(super) stopping: watch::Sender<bool>,
@@ -135,6 +137,8 @@ impl Broker {
             Verb::Renew => self.renew(request, caller).await,
             Verb::Issue => self.issue(request, caller).await,
             Verb::Feed => self.feed(request, caller, gone).await,
+            Verb::Watch => self.watch(request, caller, gone).await,
+            Verb::Wipe => self.wipe(request, caller).await,
             Verb::Administer => self.administer(request, caller).await,
             Verb::Present | Verb::Redeem | Verb::Generate | Verb::Rewrap => Err(Refused::stranger(
                 Refusal::Unsupported,
@@ -151,6 +155,7 @@ impl Broker {
             Some(Verb::Renew) => Some(Kind::Renew),
             Some(Verb::Issue) => Some(Kind::Issue),
             Some(Verb::Administer) => Some(Kind::Statement),
+            Some(Verb::Wipe) => Some(Kind::Wiped),
             _ => None,
         };
         let Some(kind) = kind.filter(|_| refused.proven) else {
@@ -219,7 +224,7 @@ impl Broker {
             .ok_or_else(|| Refused::stranger(Refusal::Internal, "an act without an entry").into())
     }
 
-    /// Tells held feed requests to end, so that a shutdown need not wait for them.
+    /// Tells held requests to end, so that a shutdown need not wait for them.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }

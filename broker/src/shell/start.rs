@@ -22,6 +22,7 @@ use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::memory::load_denials;
 use super::metrics::Metrics;
 use super::service::Broker;
+use super::watching::Watching;
 use crate::Refused;
 use crate::realm::Realm;
 use crate::state::{DatasetEntry, FeedHead, keys};
@@ -103,6 +104,7 @@ impl Broker {
             strangers: Strangers::default(),
             repetitions: Repetitions::default(),
             replays: Replays::default(),
+            watching: Watching::default(),
             policy: RwLock::new(None),
             datasets: RwLock::new(BTreeMap::new()),
             stopping: watch::Sender::new(false),

@@ -6,6 +6,7 @@ mod counted;
 mod denials;
 mod record;
 mod start;
+mod watching;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ pub struct Service {
     counted: Counted,
     started: Timestamp,
     heavy: Arc<Semaphore>,
+    watching: watching::Watching,
 }
 
 /// An answer, and the permit that it was released under: kept until the answer is returned.
@@ -143,6 +145,18 @@ impl Service {
 
     /// Answers one request, whatever its bytes (REF-1).
     pub async fn exchange(self: &Arc<Self>, connection: &Arc<Connection>, message: Bytes) -> Bytes {
+        let gone = std::future::pending();
+        self.exchange_until(connection, message, gone).await
+    }
+
+    /// Answers one request of a peer that may leave: `gone` completes when nobody waits any more, and
+    /// a request that is held ends with it.
+    pub async fn exchange_until(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        message: Bytes,
+        gone: impl Future<Output = ()> + Send,
+    ) -> Bytes {
         let begun = self.clock.monotonic();
         let (verb, result) = match RequestView::parse(&message) {
             Err(error) => (None, Err(Failed::stranger(error))),
@@ -152,6 +166,14 @@ impl Service {
                     Verb::Redeem | Verb::Generate | Verb::Rewrap => {
                         self.batch(connection, message.clone()).await
                     }
+                    Verb::Watch => self
+                        .watch(connection, &request, gone)
+                        .await
+                        .map(|answer| Released::freely(answer.to_bytes())),
+                    Verb::Wipe => self
+                        .wipe(connection, &request)
+                        .await
+                        .map(|answer| Released::freely(answer.to_bytes())),
                     Verb::Administer => self
                         .administer(connection, &request)
                         .await

@@ -164,6 +164,7 @@ impl Service {
             counted: Counted::default(),
             started: now,
             heavy: Arc::new(Semaphore::new(cores)),
+            watching: super::watching::Watching::default(),
         });
         service.drain_outbox().await?;
         service.notice_rollback(remembered.epoch, now).await?;
