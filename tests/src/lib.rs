@@ -7,4 +7,5 @@ pub mod home;
 pub mod house;
 pub mod imds_stub;
 pub mod node;
+pub mod relay;
 pub mod wire;

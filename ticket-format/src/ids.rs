@@ -150,8 +150,8 @@ hashes! {
     ItemDigest;
     /// A link of the denial chain (DEN-1).
     ChainDigest;
-    /// A denial's bytes.
-    DenialHash;
+    /// SHA-256 of the bytes of a denial or lifting (DEN-1).
+    DenialDigest;
     /// Pairs of an entry, which stand in the side file (AUD-5).
     PairsHash;
     /// SHA-256 of a decoded IID proof.

@@ -2,7 +2,7 @@
 
 use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::entry::Alarm;
-use crate::ids::{ActId, ChainDigest, DatasetId, DenialHash, NodeId};
+use crate::ids::{ActId, ChainDigest, DatasetId, DenialDigest, NodeId};
 use crate::keys::ServerKey;
 use crate::limits;
 use crate::time::Timestamp;
@@ -118,7 +118,7 @@ pub enum Event {
         /// From when on it could be forgotten.
         forget: Timestamp,
         /// SHA-256 of its bytes.
-        denial: DenialHash,
+        denial: DenialDigest,
     },
 }
 
@@ -151,7 +151,7 @@ impl Decode for Epoch {
                 reader.array(2..=2)?;
                 Event::Gone {
                     forget: Timestamp::decode(reader)?,
-                    denial: DenialHash::decode(reader)?,
+                    denial: DenialDigest::decode(reader)?,
                 }
             }
             _ => return Err(DecodeError::OutOfRange("event")),

@@ -484,7 +484,7 @@ fn the_feed_holds_to_its_shape() {
         number,
         event: Event::Gone {
             forget: at(0),
-            denial: DenialHash([5; 32]),
+            denial: DenialDigest([5; 32]),
         },
     };
     let answer = |epochs| FeedAnswer {
