@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::{LaunchId, StatementDigest};
-use crate::keys::{AdminKey, LaunchSecret, TicketKey, TlsKey};
+use crate::keys::{LaunchSecret, TicketKey, TlsKey};
 use crate::labels;
 use crate::limits::{NAME, USER_DATA};
-use crate::messages::shape::{List, Shape, Text, closed_map, item};
+use crate::messages::shape::{Bytes, List, Shape, Text, closed_map, item};
 use crate::secret::BootstrapSecret;
 
 closed_map! {
@@ -20,7 +20,7 @@ closed_map! {
     ///
     /// ```cddl
     /// bootstrap = { 1: name, 2: id16, 3: bstr .size 32, 4: [1*8 tstr .size (1..255)], 5: ed-key,
-    ///               6: [1*16 ed-key], 7: hash, 8: ed-key }
+    ///               6: bstr .size (1..4096), 7: hash, 8: ed-key }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Bootstrap {
@@ -34,8 +34,9 @@ closed_map! {
         4 brokers: Vec<String> = List(1..=8, Text(1..=ADDRESS));
         /// The broker's TLS key.
         5 broker_key: TlsKey = item();
-        /// The admins' keys, by which dataset records are believed.
-        6 admins: Vec<AdminKey> = List(1..=16, item());
+        /// The admin set that stood when this was made, as its body's bytes: the trust root from which
+        /// the node follows later sets, and by which it believes dataset records (ISS-6).
+        6 admin_set: Vec<u8> = Bytes(1..=ADMIN_SET);
         /// The launch's digest.
         7 launch_digest: StatementDigest = item();
         /// The broker's ticket-signing key.
@@ -45,6 +46,9 @@ closed_map! {
 
 /// Longest address, in bytes.
 pub const ADDRESS: usize = 255;
+
+/// Most bytes of the admin set: with all else, the line stays within [`USER_DATA`].
+pub const ADMIN_SET: usize = 4_096;
 
 struct Secret;
 

@@ -1,14 +1,25 @@
 //! Evidence that outlives the broker's word: what keys sign for others to check later, and the chain
 //! of it (LOG-10, REN-6, ISS-2, TKT-8).
+//!
+//! ```text
+//! launch statement --admin set--> launch key --signs--> login --node key--> renewal --...--> issue
+//!                                 IID proof --region key--> attributes                         |
+//!                                                            ticket's evidence hash = end of the chain
+//! ```
+//! The bodies are here; who checks a whole chain against a ticket is [`verify`].
+
+// mod chain;
+
+// pub use chain::{EvidenceError, Proven, Trust, attributes, verify};
 
 use sha2::{Digest, Sha256};
 
 use crate::Context;
 use crate::cbor::{Encode, Writer};
-use crate::ids::{EvidenceHash, LaunchId, NodeId, ProofHash, StatementDigest};
+use crate::ids::{EvidenceHash, LaunchId, NodeId, ProofHash, SealingKeyHash, StatementDigest};
 use crate::keys::{LaunchKey, LaunchSecret, NodeKey, NodeSecret, ProofKey, TlsKey};
 use crate::labels;
-use crate::seal::SealingKey;
+use crate::seal::Kem;
 use crate::sign::{BadProof, Binding, Proof};
 use crate::ticket::Actions;
 use crate::time::Timestamp;
@@ -32,8 +43,8 @@ fn binding<'a>(
 }
 
 macro_rules! evidence {
-    ($name:ident, $label:ident, $secret:ident, $public:ident) => {
-        impl $name<'_> {
+    ($name:ty, $label:ident, $secret:ident, $public:ident) => {
+        impl $name {
             /// Signs it, for this realm and broker.
             #[must_use]
             pub fn sign(&self, key: &$secret, realm: &str, broker: &TlsKey) -> Proof {
@@ -83,9 +94,9 @@ pub fn link(previous: Option<EvidenceHash>, body: &[u8], proof: &Proof) -> Evide
 }
 
 /// What the launch key signs when a node logs in (LOG-10):
-/// `[launch id, launch digest, SHA-256(decoded IID proof), node key, proof key, sealing key]`.
+/// `[launch id, launch digest, SHA-256(decoded IID proof), node key, proof key, SHA-256(sealing key)]`.
 #[derive(Clone, Copy, Debug)]
-pub struct LoginEvidence<'a> {
+pub struct LoginEvidence {
     /// Which launch.
     pub launch: LaunchId,
     /// Its digest, from the bootstrap.
@@ -96,11 +107,11 @@ pub struct LoginEvidence<'a> {
     pub node_key: NodeKey,
     /// The node ticket's proof key.
     pub proof_key: ProofKey,
-    /// The node ticket's sealing key.
-    pub sealing_key: &'a SealingKey,
+    /// Hash of the node ticket's sealing key.
+    pub sealing_key: SealingKeyHash,
 }
 
-impl Encode for LoginEvidence<'_> {
+impl Encode for LoginEvidence {
     fn encode(&self, writer: &mut Writer) {
         // rule: LOG-10
         self.launch.encode(writer.array(6));
@@ -115,7 +126,7 @@ impl Encode for LoginEvidence<'_> {
 evidence!(LoginEvidence, EVIDENCE_LOGIN, LaunchSecret, LaunchKey);
 
 /// What the old node key signs when a node renews (REN-6):
-/// `[node, old node key, new node key, proof key, sealing key, evidence hash so far]`.
+/// `[node, old node key, new node key, proof key, SHA-256(sealing key), evidence hash so far]`.
 #[derive(Clone, Copy, Debug)]
 pub struct RenewEvidence<'a> {
     /// Which node.
@@ -126,8 +137,8 @@ pub struct RenewEvidence<'a> {
     pub new_key: NodeKey,
     /// The new node ticket's proof key.
     pub proof_key: ProofKey,
-    /// The new node ticket's sealing key.
-    pub sealing_key: &'a SealingKey,
+    /// Hash of the new node ticket's sealing key.
+    pub sealing_key: SealingKeyHash,
     /// The chain so far.
     pub chain: EvidenceHash,
 }
@@ -144,10 +155,11 @@ impl Encode for RenewEvidence<'_> {
     }
 }
 
-evidence!(RenewEvidence, EVIDENCE_RENEW, NodeSecret, NodeKey);
+evidence!(RenewEvidence<'_>, EVIDENCE_RENEW, NodeSecret, NodeKey);
 
 /// What the node key signs when a dataset ticket is issued (ISS-2):
-/// `[dataset, actions, context, job's proof key, KEM, job's sealing key, expiry, evidence hash so far]`.
+/// `[dataset, actions, context, job's proof key, KEM, SHA-256(job's sealing key), expiry,
+/// evidence hash so far]`.
 #[derive(Clone, Copy, Debug)]
 pub struct IssueEvidence<'a> {
     /// The dataset's name.
@@ -158,8 +170,10 @@ pub struct IssueEvidence<'a> {
     pub required: &'a Context,
     /// The job's proof key.
     pub proof_key: ProofKey,
-    /// The job's sealing key.
-    pub sealing_key: &'a SealingKey,
+    /// KEM of the job's sealing key.
+    pub kem: Kem,
+    /// Hash of the job's sealing key.
+    pub sealing_key: SealingKeyHash,
     /// When the ticket is to expire at the latest.
     pub expires: Timestamp,
     /// The node ticket's chain.
@@ -172,14 +186,14 @@ impl Encode for IssueEvidence<'_> {
         self.actions.encode(writer.array(8).text(self.dataset));
         self.required.encode(writer);
         self.proof_key.encode(writer);
-        self.sealing_key.kem().encode(writer);
+        self.kem.encode(writer);
         self.sealing_key.encode(writer);
         self.expires.encode(writer);
         self.chain.encode(writer);
     }
 }
 
-evidence!(IssueEvidence, EVIDENCE_ISSUE, NodeSecret, NodeKey);
+evidence!(IssueEvidence<'_>, EVIDENCE_ISSUE, NodeSecret, NodeKey);
 
 #[cfg(test)]
 mod tests;

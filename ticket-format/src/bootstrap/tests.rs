@@ -9,7 +9,7 @@ fn sample() -> Bootstrap {
         secret: BootstrapSecret::from_bytes([0xa5; 32]),
         brokers: vec!["broker.example:7420".into()],
         broker_key: key(1),
-        admins: vec![key(2), key(3)],
+        admin_set: vec![0xa4; 300],
         launch_digest: StatementDigest([4; 32]),
         ticket_key: key(5),
     }
@@ -34,6 +34,20 @@ fn the_line_is_found_wherever_it_stands() {
     ] {
         assert_eq!(Bootstrap::find(text.as_bytes()), Ok(sample()), "{text}");
     }
+}
+
+#[test]
+fn the_largest_bootstrap_fits_into_user_data() {
+    // rule: BOOT-1
+    let largest = Bootstrap {
+        realm: "r".repeat(NAME),
+        brokers: vec!["a".repeat(ADDRESS); 8],
+        admin_set: vec![0xa4; ADMIN_SET],
+        ..sample()
+    };
+    let text = largest.to_cloud_config();
+    assert!(text.len() <= USER_DATA, "{} bytes", text.len());
+    assert_eq!(Bootstrap::find(text.as_bytes()), Ok(largest));
 }
 
 #[test]

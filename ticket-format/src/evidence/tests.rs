@@ -1,13 +1,11 @@
 use super::*;
 use crate::ids::StatementDigest;
-use crate::messages::samples::{at, key, node, sealing, secret};
-use crate::seal::Kem;
+use crate::messages::samples::{at, key, node, secret};
 use crate::ticket::Action;
 
 #[test]
 fn evidence_of_a_login_verifies_for_its_key_realm_broker_and_content_only() {
     // rule: LOG-10, SIG-1
-    let sealing = sealing(Kem::XWing);
     let launch: LaunchSecret = secret(1);
     let broker = key(9);
     let evidence = LoginEvidence {
@@ -16,10 +14,9 @@ fn evidence_of_a_login_verifies_for_its_key_realm_broker_and_content_only() {
         iid_proof: ProofHash([3; 32]),
         node_key: key(4),
         proof_key: key(5),
-        sealing_key: &sealing,
+        sealing_key: SealingKeyHash([8; 32]),
     };
     let proof = evidence.sign(&launch, "realm", &broker);
-    let other_sealing = sealing_of_x25519();
     assert_eq!(
         evidence.verify(&launch.public(), "realm", &broker, &proof),
         Ok(())
@@ -57,7 +54,7 @@ fn evidence_of_a_login_verifies_for_its_key_realm_broker_and_content_only() {
             ..evidence
         },
         LoginEvidence {
-            sealing_key: &other_sealing,
+            sealing_key: SealingKeyHash([9; 32]),
             ..evidence
         },
     ] {
@@ -70,14 +67,10 @@ fn evidence_of_a_login_verifies_for_its_key_realm_broker_and_content_only() {
     }
 }
 
-fn sealing_of_x25519() -> SealingKey {
-    sealing(Kem::X25519)
-}
-
 #[test]
 fn evidence_of_a_renewal_and_of_an_issue_verify_and_are_never_taken_for_one_another() {
     // rule: REN-6, ISS-2
-    let sealing = sealing(Kem::XWing);
+    let sealing_key = SealingKeyHash([8; 32]);
     let (node, required) = (node(), Context::named("a").unwrap());
     let signer: NodeSecret = secret(1);
     let broker = key(9);
@@ -86,7 +79,7 @@ fn evidence_of_a_renewal_and_of_an_issue_verify_and_are_never_taken_for_one_anot
         old_key: signer.public(),
         new_key: key(2),
         proof_key: key(3),
-        sealing_key: &sealing,
+        sealing_key,
         chain: EvidenceHash([1; 32]),
     };
     let issue = IssueEvidence {
@@ -94,7 +87,8 @@ fn evidence_of_a_renewal_and_of_an_issue_verify_and_are_never_taken_for_one_anot
         actions: Actions::new(&[Action::Decrypt]).unwrap(),
         required: &required,
         proof_key: key(4),
-        sealing_key: &sealing,
+        kem: Kem::XWing,
+        sealing_key,
         expires: at(0),
         chain: EvidenceHash([1; 32]),
     };
@@ -135,6 +129,14 @@ fn evidence_of_a_renewal_and_of_an_issue_verify_and_are_never_taken_for_one_anot
     assert!(
         IssueEvidence {
             expires: at(1),
+            ..issue
+        }
+        .verify(&signer.public(), "r", &broker, &issued)
+        .is_err()
+    );
+    assert!(
+        IssueEvidence {
+            kem: Kem::X25519,
             ..issue
         }
         .verify(&signer.public(), "r", &broker, &issued)

@@ -84,7 +84,7 @@ fn login(world: &World) -> (Case, EvidenceHash) {
         iid_proof: world.proof_hash,
         node_key: world.node.public(),
         proof_key: world.node_proof.public(),
-        sealing_key: &sealing_key,
+        sealing_key: sealing_key.hash(),
     };
     let (evidence_body, evidence_input, evidence_proof) =
         evidence!(world, evidence, &world.launch, labels::EVIDENCE_LOGIN);
@@ -151,7 +151,7 @@ fn renew(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash) {
         old_key: world.node.public(),
         new_key: world.next_node.public(),
         proof_key: world.node_proof.public(),
-        sealing_key: &sealing_key,
+        sealing_key: sealing_key.hash(),
         chain,
     };
     let (evidence_body, evidence_input, evidence_proof) =
@@ -214,7 +214,8 @@ fn issue(world: &World, chain: EvidenceHash) -> Case {
         actions: World::actions(),
         required: &required,
         proof_key: world.job_proof.public(),
-        sealing_key: &sealing_key,
+        kem: sealing_key.kem(),
+        sealing_key: sealing_key.hash(),
         expires: at(3_600),
         chain,
     };
