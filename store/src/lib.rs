@@ -16,6 +16,7 @@ mod contract;
 mod error;
 pub mod files;
 pub mod harden;
+pub mod hooks;
 mod redb_engine;
 pub mod sealed;
 #[cfg(feature = "test-suite")]
