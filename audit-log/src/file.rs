@@ -55,7 +55,7 @@ pub(crate) fn open(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn open_private(path: &Path) -> Result<File, OpenError> {
+pub(crate) fn open_private(path: &Path) -> Result<File, OpenError> {
     // NONBLOCK: opening a FIFO that someone put there must not hang.
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -111,7 +111,7 @@ fn open_private(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn sync_directory(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -29,6 +29,8 @@ mod format;
 mod log;
 mod reader;
 mod scan;
+mod side;
+mod side_frame;
 mod verify;
 mod writer;
 
@@ -39,6 +41,7 @@ pub use error::{AppendError, OpenError, ReadError};
 pub use log::{Appended, AuditLog, Options};
 pub use reader::{Reader, Record};
 pub use scan::TornTail;
+pub use side::{MAX_SIDE_RECORD, SideFile, SideHash, SideLoss, SideOptions, Written};
 pub use verify::{Summary, verify};
 
 /// Longest entry, in bytes (rule AUD-3). Entries are never empty.

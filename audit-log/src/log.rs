@@ -12,11 +12,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::acts::{Act, Acts};
 use crate::file::{self, LogFile};
 use crate::format::LogId;
-use crate::reader::Reader;
+use crate::reader::{Reader, Record};
 use crate::scan::{Position, TornTail};
 use crate::verify;
 use crate::writer::{Command, Job, Writer};
-use crate::{ActId, AppendError, Chain, MAX_ENTRY_BYTES, OpenError};
+use crate::{ActId, AppendError, Chain, MAX_ENTRY_BYTES, OpenError, ReadError};
 
 /// Entries that may wait for the writer; more callers wait for a place.
 const QUEUE: usize = 4096;
@@ -24,6 +24,9 @@ const QUEUE: usize = 4096;
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Distance, in records, of the positions kept in memory to find a record by its index.
 const STRIDE: u64 = 256;
+
+/// A page of [`AuditLog::read_from`] takes no further record once it holds this many bytes.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How [`AuditLog::open`] sets up the log.
 #[derive(Clone, Debug)]
@@ -240,6 +243,24 @@ impl AuditLog {
             (at, state.at.offset)
         });
         Reader::new(Arc::clone(&self.file), self.id, at, from, end)
+    }
+
+    /// The durable records from index `from` on, at most `most` of them and about 16 MiB; fewer when
+    /// there are no more. Blocking I/O; reads from a position close before `from`, not from the front.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the file cannot be read, or was damaged.
+    pub fn read_from(&self, from: u64, most: usize) -> Result<Vec<Record>, ReadError> {
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for record in self.read(from).take(most) {
+            let record = record?;
+            bytes += record.entry.len();
+            page.push(record);
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(page)
     }
 
     /// Number of durable records and the chain at the last one (the chain's start when empty).
