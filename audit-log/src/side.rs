@@ -13,7 +13,7 @@
 //! memory of 28 to 57 bytes each; older ones by reading the older part of the file from front to back,
 //! once for each [`SideFile::get_all`]. An old hash that comes again is written again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -389,17 +389,20 @@ impl Shared {
 
     /// Writes those that are not there yet, in one piece.
     fn write(&self, records: &[(SideHash, Vec<u8>)]) -> bool {
-        let (mut bytes, mut places) = (Vec::new(), HashMap::<SideHash, u64>::new());
+        let (mut bytes, mut places) = (Vec::new(), Vec::<(&SideHash, u64)>::new());
+        let mut put = HashSet::new();
         let (end, mut refused) = {
             let index = self.index();
             let mut refused = 0;
             for (hash, record) in records {
-                let again = index.find(hash).is_some() || places.contains_key(hash);
+                let again = index.find(hash).is_some() || put.contains(hash);
                 let whole =
                     frame::hash_of(record) == Some(*hash) && record.len() <= MAX_SIDE_RECORD;
                 refused += u64::from(!whole);
                 if !again && whole {
-                    places.insert(*hash, index.end + bytes.len() as u64);
+                    put.insert(hash);
+                    // In the file's order: the generations of the index are parts of the file.
+                    places.push((hash, index.end + bytes.len() as u64));
                     frame::put(&mut bytes, record);
                 }
             }
