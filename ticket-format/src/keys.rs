@@ -157,6 +157,17 @@ impl<R> PartialEq for PublicKey<R> {
     }
 }
 impl<R> Eq for PublicKey<R> {}
+/// By the key's bytes: the order of sets on the wire.
+impl<R> Ord for PublicKey<R> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.as_bytes().cmp(other.0.as_bytes())
+    }
+}
+impl<R> PartialOrd for PublicKey<R> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 impl<R> std::hash::Hash for PublicKey<R> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.0.as_bytes().hash(state);

@@ -30,7 +30,7 @@ pub(crate) trait Shape {
 /// A type that has its own encoding.
 pub(crate) struct Item<T>(PhantomData<T>);
 
-pub(crate) fn item<T>() -> Item<T> {
+pub(crate) const fn item<T>() -> Item<T> {
     Item(PhantomData)
 }
 

@@ -3,6 +3,8 @@
 use crate::cbor::{Decode, Encode};
 use crate::messages::shape::{closed_map, numbered};
 
+use super::admins::AdminRole;
+
 numbered! {
     /// What a statement does.
     pub enum Act("act") {
@@ -18,6 +20,8 @@ numbered! {
         PolicySet = 10, "policy-set";
         /// Shows the broker's policy.
         PolicyShow = 11, "policy-show";
+        /// Tries a draft policy on what was decided.
+        WhatIf = 12, "what-if";
         /// Makes a dataset and its first KEK, at a key server.
         DatasetCreate = 20, "dataset-create";
         /// Makes a dataset known to a broker.
@@ -30,6 +34,12 @@ numbered! {
         DatasetPolicySet = 24, "dataset-policy-set";
         /// Registers a producer, at the dataset's key server.
         ProducerAdd = 25, "producer-add";
+        /// Sets a dataset's options, at its key server.
+        DatasetSet = 26, "dataset-set";
+        /// Sets a dataset's owners, at its key server.
+        DatasetOwnersSet = 27, "dataset-owners-set";
+        /// Marks a DEK as canary, at its key server.
+        CanarySet = 28, "canary-set";
         /// Lists nodes.
         NodeList = 30, "node-list";
         /// Shows one node.
@@ -40,10 +50,30 @@ numbered! {
         Deny = 40, "deny";
         /// Lists the denials in force.
         DenyList = 41, "deny-list";
+        /// Lifts denials.
+        Undeny = 42, "undeny";
+        /// Shows who has applied the denials.
+        FeedShow = 43, "feed-show";
         /// Shows how a server is.
         Status = 50, "status";
         /// Shows one ticket that the broker issued.
         TicketShow = 51, "ticket-show";
+        /// Replaces the admin set.
+        AdminSet = 60, "admin-set";
+        /// Shows the history of admin sets.
+        AdminSetShow = 61, "admin-set-show";
+        /// Leaves a statement for others to sign.
+        Propose = 70, "propose";
+        /// Lists what waits for signatures.
+        ProposalList = 71, "proposal-list";
+        /// Shows one statement that waits.
+        ProposalShow = 72, "proposal-show";
+        /// Takes a statement back.
+        ProposalWithdraw = 73, "proposal-withdraw";
+        /// Lists what a node, ticket or launch could have read.
+        Exposure = 80, "exposure";
+        /// Shows one entry of the audit log.
+        EntryShow = 81, "entry-show";
     }
 }
 
@@ -51,25 +81,80 @@ impl Act {
     /// Whether it is a record that others verify again, and so may be for everyone (ADM-3).
     #[must_use]
     pub fn is_record(self) -> bool {
-        matches!(self, Self::LaunchCreate | Self::DatasetRecord)
+        matches!(
+            self,
+            Self::LaunchCreate | Self::DatasetRecord | Self::Undeny | Self::AdminSet
+        )
+    }
+
+    /// Whose signatures count for it (SET-1). None for what changes nothing, and for the inbox: there
+    /// one admin of any role is enough (ADM-4).
+    #[must_use]
+    pub fn role(self) -> Option<AdminRole> {
+        // rule: SET-1
+        match self {
+            Self::LaunchCreate | Self::LaunchClose | Self::Deny => Some(AdminRole::Operator),
+            Self::DatasetCreate
+            | Self::DatasetRecord
+            | Self::DatasetPolicySet
+            | Self::DatasetSet
+            | Self::ProducerAdd
+            | Self::CanarySet => Some(AdminRole::DatasetOwner),
+            Self::AdminSet
+            | Self::PolicySet
+            | Self::Undeny
+            | Self::NodeUnfreeze
+            | Self::DatasetOwnersSet => Some(AdminRole::Security),
+            Self::LaunchList
+            | Self::LaunchShow
+            | Self::PolicyShow
+            | Self::WhatIf
+            | Self::DatasetList
+            | Self::DatasetShow
+            | Self::NodeList
+            | Self::NodeShow
+            | Self::DenyList
+            | Self::FeedShow
+            | Self::Status
+            | Self::TicketShow
+            | Self::AdminSetShow
+            | Self::Propose
+            | Self::ProposalList
+            | Self::ProposalShow
+            | Self::ProposalWithdraw
+            | Self::Exposure
+            | Self::EntryShow => None,
+        }
+    }
+
+    /// Whether it changes what waits for signatures, and nothing else.
+    #[must_use]
+    pub fn is_inbox(self) -> bool {
+        matches!(self, Self::Propose | Self::ProposalWithdraw)
     }
 
     /// Whether it changes nothing.
     #[must_use]
     pub fn only_reads(self) -> bool {
-        matches!(
-            self,
-            Self::LaunchList
-                | Self::LaunchShow
-                | Self::PolicyShow
-                | Self::DatasetList
-                | Self::DatasetShow
-                | Self::NodeList
-                | Self::NodeShow
-                | Self::DenyList
-                | Self::Status
-                | Self::TicketShow
-        )
+        self.role().is_none() && !self.is_inbox()
+    }
+
+    /// Least number of admins that a set may ask for (SET-4). 1 for what needs no quorum.
+    #[must_use]
+    pub fn floor(self) -> u64 {
+        // rule: SET-4
+        match self {
+            Self::AdminSet
+            | Self::PolicySet
+            | Self::Undeny
+            | Self::NodeUnfreeze
+            | Self::DatasetOwnersSet
+            | Self::DatasetRecord
+            | Self::DatasetPolicySet
+            | Self::DatasetSet
+            | Self::ProducerAdd => 2,
+            _ => 1,
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::bootstrap::ADDRESS;
-use crate::ids::{DatasetId, KekId, PolicyDigest, ProducerId, StatementDigest};
-use crate::keys::{ProducerKey, ServerKey, TlsKey};
+use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId, StatementDigest};
+use crate::keys::{AdminKey, ProducerKey, ServerKey, TlsKey};
 use crate::limits;
 use crate::messages::shape::{
-    Ascending, Bool, List, OrNull, Text, TextMap, UINT, XWING_KEY, closed_map, item,
+    Ascending, Bool, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map, item,
+    numbered,
 };
 use crate::seal::{Kem, SealingKey};
 
@@ -16,14 +17,30 @@ use super::policies::PolicyTextSet;
 
 /// Most producers of one dataset.
 pub const PRODUCERS: usize = 64;
+/// Longest lease, in seconds (DEN-6).
+pub const LONGEST_LEASE: u64 = 300;
+const OWNERS: Ascending<Item<AdminKey>> = Ascending(1..=limits::ADMINS, item());
+const LEASE: Uint = Uint(1..=LONGEST_LEASE);
 const TAGS: TextMap = TextMap(limits::PAIRS, limits::PAIR_KEY, 256);
+
+numbered! {
+    /// What a redemption leads to, of a dataset or of one DEK (EXP-2).
+    pub enum Canary("canary") {
+        /// To nothing else.
+        No = 0, "no";
+        /// To an alarm.
+        Alarm = 1, "alarm";
+        /// To an alarm and the node's denial: nothing is released.
+        Deny = 2, "deny";
+    }
+}
 
 closed_map! {
     /// Makes a dataset and its first KEK, at a key server.
     ///
     /// ```cddl
     /// dataset-create = { 1: name, 2: tags, 3: tstr .size (1..65536), 4: [*64 ed-key], 5: [1*2 kem],
-    ///                    6: uint, 7: uint }
+    ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetCreate {
@@ -41,6 +58,14 @@ closed_map! {
         6 max_budget: u64 = UINT;
         /// Longest ticket life, in seconds.
         7 max_life: u64 = UINT;
+        /// Its owners: whose signatures count for an act on it (SET-5). Ascending.
+        8 owners: Vec<AdminKey> = OWNERS;
+        /// Its lease, in seconds (DEN-6).
+        9 lease: u64 = LEASE;
+        /// Whether evidence is wanted beside its tickets (EVD-1).
+        10 evidence: bool = Bool;
+        /// Whether it is a canary (EXP-2).
+        11 canary: Canary = item();
     }
 }
 act!(DatasetCreate, DatasetCreate, DatasetCreated);
@@ -70,7 +95,8 @@ closed_map! {
     ///
     /// ```cddl
     /// dataset-record = { 1: id16, 2: name, 3: tags, 4: ed-key, 5: ed-key, 6: [1*8 tstr .size (1..255)],
-    ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint }
+    ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint,
+    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetRecord {
@@ -100,6 +126,12 @@ closed_map! {
         12 max_budget: u64 = UINT;
         /// Longest ticket life, in seconds.
         13 max_life: u64 = UINT;
+        /// Its owners, ascending.
+        14 owners: Vec<AdminKey> = OWNERS;
+        /// Its lease, in seconds.
+        15 lease: u64 = LEASE;
+        /// Whether its key server wants evidence beside a ticket: clients bring it then (EVD-3).
+        16 evidence: bool = Bool;
     }
 }
 act!(DatasetRecord, DatasetRecord, super::acts::Nothing);
@@ -148,7 +180,8 @@ closed_map! {
     ///
     /// ```cddl
     /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
-    ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: hash / null }
+    ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: hash / null,
+    ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetView {
@@ -172,22 +205,86 @@ closed_map! {
         9 policy: Option<String> = OrNull(Text(1..=limits::POLICY));
         /// At a broker: digest of the record's statement.
         10 record: Option<StatementDigest> = OrNull(item());
+        /// Its owners, ascending.
+        11 owners: Vec<AdminKey> = OWNERS;
+        /// Its lease, in seconds.
+        12 lease: u64 = LEASE;
+        /// Whether evidence is wanted beside its tickets.
+        13 evidence: bool = Bool;
+        /// At a key server: whether it is a canary.
+        14 canary: Option<Canary> = OrNull(item());
     }
 }
 
 closed_map! {
     /// Sets a dataset's policy, at its key server.
     ///
-    /// `dataset-policy-set = { 1: name, 2: tstr .size (1..65536) }`
+    /// `dataset-policy-set = { 1: name, 2: tstr .size (1..65536), 3: hash }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetPolicySet {
         /// Which dataset.
         1 name: String = Text(1..=limits::NAME);
         /// Cedar text.
         2 text: String = Text(1..=limits::POLICY);
+        /// Digest of the text that it replaces (ADM-5).
+        3 replaces: PolicyDigest = item();
     }
 }
 act!(DatasetPolicySet, DatasetPolicySet, PolicyTextSet);
+
+closed_map! {
+    /// Sets a dataset's options, all of them, at its key server.
+    ///
+    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetSet {
+        /// Which dataset.
+        1 name: String = Text(1..=limits::NAME);
+        /// Most DEKs for each ticket.
+        2 max_budget: u64 = UINT;
+        /// Longest ticket life, in seconds.
+        3 max_life: u64 = UINT;
+        /// KEMs that tickets may use.
+        4 kems: Vec<Kem> = Ascending(1..=2, item());
+        /// Its lease, in seconds.
+        5 lease: u64 = LEASE;
+        /// Whether evidence is wanted beside its tickets.
+        6 evidence: bool = Bool;
+        /// Whether it is a canary.
+        7 canary: Canary = item();
+    }
+}
+act!(DatasetSet, DatasetSet, DatasetView);
+
+closed_map! {
+    /// Sets a dataset's owners, at its key server, by security's quorum (SET-5).
+    ///
+    /// `dataset-owners-set = { 1: name, 2: [1*16 ed-key] }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct DatasetOwnersSet {
+        /// Which dataset.
+        1 name: String = Text(1..=limits::NAME);
+        /// Its owners from now on, ascending.
+        2 owners: Vec<AdminKey> = OWNERS;
+    }
+}
+act!(DatasetOwnersSet, DatasetOwnersSet, DatasetView);
+
+closed_map! {
+    /// Marks a DEK as canary, or takes the mark away, at its dataset's key server (EXP-2).
+    ///
+    /// `canary-set = { 1: name, 2: id16, 3: canary }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct CanarySet {
+        /// Which dataset.
+        1 name: String = Text(1..=limits::NAME);
+        /// Which DEK, through all its wraps.
+        2 dek: DekId = item();
+        /// What a redemption of it leads to.
+        3 canary: Canary = item();
+    }
+}
+act!(CanarySet, CanarySet, super::acts::Nothing);
 
 closed_map! {
     /// Registers a producer, at the dataset's key server.

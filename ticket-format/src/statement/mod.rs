@@ -8,27 +8,45 @@
 //! Content can be read from the last one only. That an id is used once is the store's to hold (ADM-2).
 
 pub mod acts;
+pub mod admin_set;
+pub mod admins;
 mod cose;
 pub mod datasets;
 pub mod denials;
+pub mod exposures;
+pub mod feeds;
 pub mod launches;
 pub mod nodes;
 pub mod policies;
+pub mod proposals;
+mod signing;
+pub mod sshsig;
 pub mod status;
+pub mod what_if;
 
 pub use acts::{Act, ActBody, Nothing};
+pub use admin_set::{AdminSet, AdminSetFault, AdminSetRefusal};
+pub use admins::{Admin, AdminKeyKind, AdminRole, AdminSetBody, AdminSetPage, AdminSetShow};
 pub use cose::ReceivedStatement;
 pub use datasets::{
-    DatasetCreate, DatasetCreated, DatasetList, DatasetPage, DatasetPolicySet, DatasetRecord,
-    DatasetRow, DatasetShow, DatasetView, ProducerAdd, ProducerAdded, policy_digest,
+    Canary, CanarySet, DatasetCreate, DatasetCreated, DatasetList, DatasetOwnersSet, DatasetPage,
+    DatasetPolicySet, DatasetRecord, DatasetRow, DatasetSet, DatasetShow, DatasetView, ProducerAdd,
+    ProducerAdded, policy_digest,
 };
-pub use denials::{DenialPage, Denied, DenyBody, DenyList};
+pub use denials::{DenialPage, Denied, DenyBody, DenyList, Undeny};
+pub use exposures::{EntryShow, EntryView, Exposed, ExposurePage, ExposureShow};
+pub use feeds::{Acknowledgement, BadAcknowledgement, FeedShow, FeedView, Subscriber};
 pub use launches::{LaunchClose, LaunchCreate, LaunchList, LaunchPage, LaunchShow, LaunchView};
 pub use nodes::{
     NodeList, NodePage, NodeShow, NodeState, NodeUnfreeze, NodeView, TicketShow, TicketView,
 };
 pub use policies::{PolicySet, PolicyShow, PolicyText, PolicyTextSet};
+pub use proposals::{
+    ProposalList, ProposalPage, ProposalRow, ProposalShow, ProposalView, ProposalWithdraw, Propose,
+};
+pub use signing::AdminSigner;
 pub use status::{Role, Status, StatusShow};
+pub use what_if::{Changed, WhatIf, WhatIfPage};
 
 use crate::Refusal;
 use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
@@ -122,13 +140,13 @@ impl Payload {
         }
     }
 
-    /// A record for everyone, good until the year 9999.
+    /// A record for everyone, which does not expire: it is good until the year 9999.
     #[must_use]
     pub fn record<B: ActBody>(id: StatementId, realm: &str, now: Timestamp, body: &B) -> Self {
         Self {
             id,
             not_before: now,
-            expires: Timestamp::from_seconds(u64::MAX),
+            expires: Timestamp::LAST,
             realm: realm.to_owned(),
             audience: Audience::Everyone,
             act: B::ACT,
@@ -136,11 +154,12 @@ impl Payload {
         }
     }
 
-    /// ADM-1: a day at most, except for a record meant for everyone, which never is another act.
+    /// ADM-1: a day at most, except for a record meant for everyone, which never is another act and
+    /// never expires: others verify it again as long as it is read.
     fn span_holds(&self) -> bool {
         // rule: ADM-1
         match self.audience {
-            Audience::Everyone => self.act.is_record() && self.expires > self.not_before,
+            Audience::Everyone => self.act.is_record() && self.expires == Timestamp::LAST,
             Audience::Server(_) => {
                 self.expires > self.not_before
                     && self.expires.since(self.not_before) <= limits::STATEMENT_LIFE
@@ -161,9 +180,12 @@ pub enum StatementRefusal {
     /// The span between not-before and expiry is empty or longer than this act may have.
     #[error("the statement's time span is empty or longer than a day")]
     Span,
-    /// A signature by a key that is not registered.
-    #[error("signed by a key that is no registered admin's")]
+    /// A signature by a key that is not in the admin set in force.
+    #[error("signed by a key that is no admin's")]
     UnknownSigner,
+    /// A signature of another form than the set says for this admin's key (SET-7).
+    #[error("signed in another form than this admin's kind of key signs in")]
+    Form,
     /// A signature that does not verify.
     #[error("a signature does not verify")]
     BadSignature,
@@ -182,6 +204,20 @@ pub enum StatementRefusal {
     /// The body is of another act.
     #[error("the statement is another act")]
     OtherAct,
+    /// Too few signatures that count (SET-2, SET-5).
+    #[error("signed by {have} admins whose signature counts for this act; {need} must sign")]
+    Quorum {
+        /// How many signed.
+        have: u64,
+        /// How many must.
+        need: u64,
+    },
+    /// The admin set has no number for the act, so that nobody can authorise it (SET-2).
+    #[error("the admin set in force lets nobody do this: it has no number for {0}")]
+    NoQuorum(Act),
+    /// Signatures over another payload cannot join (PRO-1).
+    #[error("the two statements say different things under one id")]
+    OtherPayload,
 }
 
 impl StatementRefusal {
@@ -192,9 +228,11 @@ impl StatementRefusal {
             Self::Malformed(_) | Self::Header | Self::Span | Self::OtherAct => {
                 Refusal::StatementMalformed
             }
-            Self::UnknownSigner | Self::BadSignature | Self::SignedTwice => {
+            Self::UnknownSigner | Self::Form | Self::BadSignature | Self::SignedTwice => {
                 Refusal::StatementSignature
             }
+            Self::Quorum { .. } | Self::NoQuorum(_) => Refusal::Quorum,
+            Self::OtherPayload => Refusal::Exists,
             Self::Realm | Self::Audience => Refusal::StatementAudience,
             Self::Expired => Refusal::StatementExpired,
         }
@@ -207,11 +245,11 @@ impl From<DecodeError> for StatementRefusal {
     }
 }
 
-/// A statement whose signatures, realm, audience and time were checked.
+/// A statement whose signatures, realm, audience, time and quorum were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedStatement {
     payload: Payload,
-    signers: Vec<AdminKey>,
+    signers: Vec<Admin>,
     digest: StatementDigest,
 }
 
@@ -236,8 +274,23 @@ impl VerifiedStatement {
 
     /// The admins who signed, each once.
     #[must_use]
-    pub fn signers(&self) -> &[AdminKey] {
+    pub fn signers(&self) -> &[Admin] {
         &self.signers
+    }
+
+    /// Holds an act on a dataset to its owners (SET-5): of their signatures alone there must be
+    /// `need`, as many as the set in force demands for the act ([`AdminSet::quorum`]).
+    ///
+    /// # Errors
+    /// [`StatementRefusal::Quorum`].
+    pub fn by_owners(&self, owners: &[AdminKey], need: u64) -> Result<(), StatementRefusal> {
+        // rule: SET-5
+        let counts = |admin: &&Admin| admin.may(self.payload.act) && owners.contains(&admin.key);
+        let have = self.signers.iter().filter(counts).count() as u64;
+        if have < need {
+            return Err(StatementRefusal::Quorum { have, need });
+        }
+        Ok(())
     }
 
     /// SHA-256 of the statement's bytes.
@@ -263,10 +316,7 @@ impl VerifiedStatement {
     /// # Errors
     /// Another act, or not the act's shape.
     pub fn body<B: ActBody>(&self) -> Result<B, StatementRefusal> {
-        if self.payload.act != B::ACT {
-            return Err(StatementRefusal::OtherAct);
-        }
-        Ok(B::from_cbor(&self.payload.body, BODY)?)
+        self.payload.body_of()
     }
 }
 

@@ -2,18 +2,20 @@
 
 use crate::ids::PolicyDigest;
 use crate::limits;
-use crate::messages::shape::{Text, closed_map, item};
+use crate::messages::shape::{OrNull, Text, closed_map, item};
 
 use super::acts::act;
 
 closed_map! {
     /// Sets the broker's policy.
     ///
-    /// `policy-set = { 1: tstr .size (1..65536) }`
+    /// `policy-set = { 1: tstr .size (1..65536), 2: hash / null }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct PolicySet {
         /// Cedar text.
         1 text: String = Text(1..=limits::POLICY);
+        /// Digest of the text that it replaces; none for the first (ADM-5).
+        2 replaces: Option<PolicyDigest> = OrNull(item());
     }
 }
 act!(PolicySet, PolicySet, PolicyTextSet);

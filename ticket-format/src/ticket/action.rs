@@ -45,6 +45,22 @@ impl std::str::FromStr for Action {
     }
 }
 
+impl Encode for Action {
+    fn encode(&self, writer: &mut Writer) {
+        writer.uint(*self as u64);
+    }
+}
+
+impl Decode for Action {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let number = reader.uint()?;
+        let found = Self::ALL
+            .into_iter()
+            .find(|action| *action as u64 == number);
+        found.ok_or(DecodeError::OutOfRange("action"))
+    }
+}
+
 /// A set of actions, never empty. On the wire an ascending array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Actions(u8);
