@@ -2,12 +2,14 @@
 //!
 //! A pure core and a shell around it. The core is functions of the request, facts of the peer, the
 //! time, a generator and records of the state: [`login`], [`renew`], [`issue`], [`feed`],
-//! [`mod@watch`], [`administer`] read like their sections of the spec, and the value that one check gives is what
-//! the next step demands. It decides [`state::Changes`], which the shell commits whole or not at all.
+//! [`mod@watch`], [`administer`] read like their sections of the spec, and the value that one check
+//! gives is what the next step demands. It decides [`state::Changes`], which the shell commits whole
+//! or not at all.
 //!
 //! The shell (feature `net`) owns the store, the audit log, the clock, the sockets and the program.
 
 pub mod administer;
+pub mod admins;
 pub mod feed;
 pub mod issue;
 pub mod login;

@@ -22,7 +22,7 @@ pub const FEED_REQUEST: &str = "postern/1 feed request";
 pub const FEED_ANSWER: &str = "postern/1 feed answer";
 /// Input of the ticket's proof key's signature when its denial is watched (WIP-1).
 pub const WATCH_REQUEST: &str = "postern/1 watch request";
-/// Input of the server's signature over what it says of a watched ticket (WIP-2).
+/// Input of the key server's signature over what it says of a watched ticket (WIP-2).
 pub const WATCH_ANSWER: &str = "postern/1 watch answer";
 /// Input of the ticket's proof key's last signature (WIP-2).
 pub const WIPE_REQUEST: &str = "postern/1 wipe request";

@@ -11,3 +11,4 @@ mod job;
 mod present;
 mod restart;
 mod rig;
+mod watch;

@@ -19,7 +19,7 @@ closed_map! {
 }
 
 closed_map! {
-    /// What the server says, signed: by a key server's signing key, by the broker's feed key (WIP-2).
+    /// What the server says: signed by a key server's signing key, or over the broker's own TLS (WIP-2).
     ///
     /// `watch-answer = { 1: uint, 2: bool, 3: tstr .size (0..256) / null }`
     #[derive(Clone, Debug, PartialEq, Eq)]
