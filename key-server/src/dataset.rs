@@ -7,12 +7,18 @@ use arc_swap::ArcSwap;
 use policy::{Policy, PolicyError};
 use store::Revision;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
-use ticket_format::ids::{DatasetId, PolicyDigest, StatementId};
-use ticket_format::keys::ProducerKey;
+use ticket_format::ids::{DatasetId, DekId, PolicyDigest, StatementId};
+use ticket_format::keys::{AdminKey, ProducerKey};
 use ticket_format::limits;
 use ticket_format::seal::Kem;
-use ticket_format::statement::DatasetCreate;
-use ticket_format::statement::datasets::{DatasetRow, PRODUCERS};
+use ticket_format::statement::datasets::{Canary, DatasetRow, PRODUCERS};
+use ticket_format::statement::{DatasetCreate, DatasetSet};
+
+/// Most DEKs of one dataset that are marked as canaries.
+pub const CANARY_DEKS: usize = 1_000;
+
+/// DEKs that are marked as canaries.
+pub type CanaryDeks = HashMap<DekId, Canary>;
 
 /// What stands in the store under `dataset/<id>`; the policy's text has a place of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +37,14 @@ pub struct DatasetState {
     pub max_life: u64,
     /// The statement that made it.
     pub created_by: StatementId,
+    /// Admins whose signatures count for an act on it, ascending (SET-5).
+    pub owners: Vec<AdminKey>,
+    /// For how many seconds the broker's silence is survived (DEN-6).
+    pub lease: u64,
+    /// Whether evidence is wanted beside its tickets (EVD-1).
+    pub evidence: bool,
+    /// What any redemption leads to (EXP-2).
+    pub canary: Canary,
 }
 
 /// Why a dataset cannot be as an admin wants it, or as the store has it.
@@ -48,6 +62,9 @@ pub enum DatasetError {
     /// Too many producers.
     #[error("a dataset has at most {PRODUCERS} producers")]
     Producers,
+    /// Too many canaries.
+    #[error("at most {CANARY_DEKS} DEKs of a dataset are canaries: take a mark away first")]
+    Canaries,
     /// The policy's text.
     #[error("the policy is refused: {0}")]
     Policy(#[from] PolicyError),
@@ -70,19 +87,42 @@ impl DatasetState {
             max_budget: create.max_budget,
             max_life: create.max_life,
             created_by: statement,
+            owners: create.owners.clone(),
+            lease: create.lease,
+            evidence: create.evidence,
+            canary: create.canary,
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if state.name.is_empty() || !state.name.chars().all(plain) {
             return Err(DatasetError::Name);
         }
-        if state.max_budget == 0 || state.max_life == 0 {
-            return Err(DatasetError::Zero);
-        }
+        state.limits_let_somebody_in()?;
         let twice = |key| state.producers.iter().filter(|other| *other == key).count() > 1;
         if state.producers.iter().any(twice) {
             return Err(DatasetError::ProducerTwice);
         }
         Ok(state)
+    }
+
+    fn limits_let_somebody_in(&self) -> Result<(), DatasetError> {
+        if self.max_budget == 0 || self.max_life == 0 {
+            Err(DatasetError::Zero)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// With other options.
+    ///
+    /// # Errors
+    /// [`DatasetError::Zero`].
+    pub fn with_options(mut self, set: &DatasetSet) -> Result<Self, DatasetError> {
+        self.max_budget = set.max_budget;
+        self.max_life = set.max_life;
+        self.kems.clone_from(&set.kems);
+        (self.lease, self.evidence, self.canary) = (set.lease, set.evidence, set.canary);
+        self.limits_let_somebody_in()?;
+        Ok(self)
     }
 
     /// With one producer more.
@@ -104,8 +144,8 @@ impl DatasetState {
 impl Encode for DatasetState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .array(8)
-            .uint(1)
+            .array(12)
+            .uint(2)
             .text(&self.name)
             .text_map(&self.tags)
             .array(self.producers.len());
@@ -114,13 +154,17 @@ impl Encode for DatasetState {
         self.kems.iter().for_each(|kem| kem.encode(writer));
         writer.uint(self.max_budget).uint(self.max_life);
         self.created_by.encode(writer);
+        writer.array(self.owners.len());
+        self.owners.iter().for_each(|key| key.encode(writer));
+        writer.uint(self.lease).bool(self.evidence);
+        self.canary.encode(writer);
     }
 }
 
 impl Decode for DatasetState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(8..=8)?;
-        if reader.uint()? != 1 {
+        reader.array(12..=12)?;
+        if reader.uint()? != 2 {
             return Err(DecodeError::OutOfRange("version of a dataset record"));
         }
         Ok(Self {
@@ -131,6 +175,10 @@ impl Decode for DatasetState {
             max_budget: reader.uint()?,
             max_life: reader.uint()?,
             created_by: StatementId::decode(reader)?,
+            owners: reader.list(1..=limits::ADMINS, AdminKey::decode)?,
+            lease: reader.uint()?,
+            evidence: reader.bool()?,
+            canary: Canary::decode(reader)?,
         })
     }
 }
@@ -148,6 +196,8 @@ pub struct Dataset {
     pub digest: PolicyDigest,
     /// As the policy sees it.
     pub facts: policy::Dataset,
+    /// Its DEKs that are canaries.
+    pub canary_deks: Arc<CanaryDeks>,
     /// The commit that its record is of.
     pub revision: Revision,
 }
@@ -175,8 +225,36 @@ impl Dataset {
             policy,
             facts,
             state,
+            canary_deks: Arc::default(),
             revision,
         })
+    }
+
+    /// With these DEKs as canaries.
+    #[must_use]
+    pub fn with_canary_deks(self, canary_deks: Arc<CanaryDeks>) -> Self {
+        Self {
+            canary_deks,
+            ..self
+        }
+    }
+
+    /// What the redemption of this DEK leads to: the stricter of the dataset's mark and its own.
+    #[must_use]
+    pub fn canary(&self, dek: DekId) -> Canary {
+        // rule: EXP-2
+        let own = self.canary_deks.get(&dek).copied().unwrap_or(Canary::No);
+        if own.number() > self.state.canary.number() {
+            own
+        } else {
+            self.state.canary
+        }
+    }
+
+    /// Whether nothing in it is a canary, so that no DEK need be asked about.
+    #[must_use]
+    pub fn has_no_canary(&self) -> bool {
+        self.state.canary == Canary::No && self.canary_deks.is_empty()
     }
 
     /// As a row of a list.
