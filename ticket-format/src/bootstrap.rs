@@ -10,7 +10,7 @@ use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::{LaunchId, StatementDigest};
 use crate::keys::{LaunchSecret, TicketKey, TlsKey};
 use crate::labels;
-use crate::limits::{NAME, USER_DATA};
+use crate::limits::{ADMIN_SET, NAME, USER_DATA};
 use crate::messages::shape::{Bytes, List, Shape, Text, closed_map, item};
 use crate::secret::BootstrapSecret;
 
@@ -46,9 +46,6 @@ closed_map! {
 
 /// Longest address, in bytes.
 pub const ADDRESS: usize = 255;
-
-/// Most bytes of the admin set: with all else, the line stays within [`USER_DATA`].
-pub const ADMIN_SET: usize = 4_096;
 
 struct Secret;
 

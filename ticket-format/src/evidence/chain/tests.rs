@@ -123,7 +123,10 @@ impl Case {
         let (realm, broker) = (making.realm, &making.broker);
         let session = |number: usize| {
             let number = u8::try_from(number).unwrap();
-            (key::<crate::keys::roles::Proof>(number), SealingKeyHash([number; 32]))
+            (
+                key::<crate::keys::roles::Proof>(number),
+                SealingKeyHash([number; 32]),
+            )
         };
         let (proof_key, sealing_key) = session(200);
         let login = LoginEvidence {
@@ -439,7 +442,10 @@ fn a_longer_expiry_than_the_node_signed_is_found() {
         })
     };
     assert_eq!(longer().check().unwrap_err(), EvidenceError::End);
-    assert_eq!(longer().relinked().check().unwrap_err(), EvidenceError::Issue);
+    assert_eq!(
+        longer().relinked().check().unwrap_err(),
+        EvidenceError::Issue
+    );
     let shorter = bent(|case| case.claims.common.expires = at(3_600));
     assert!(shorter.check().is_ok());
 }
@@ -504,11 +510,17 @@ fn a_launch_other_than_the_one_that_the_launch_key_signed_for_is_refused() {
     // The same launch with wider terms: its digest is another.
     let wider = || Case::new().with_terms(|terms| terms.images.clear());
     assert_eq!(wider().check().unwrap_err(), EvidenceError::End);
-    assert_eq!(wider().relinked().check().unwrap_err(), EvidenceError::Login);
+    assert_eq!(
+        wider().relinked().check().unwrap_err(),
+        EvidenceError::Login
+    );
     // Another key for the same id.
     let stolen: LaunchSecret = secret(22);
     let rekeyed = || Case::new().with_terms(|terms| terms.key = stolen.public());
-    assert_eq!(rekeyed().relinked().check().unwrap_err(), EvidenceError::Login);
+    assert_eq!(
+        rekeyed().relinked().check().unwrap_err(),
+        EvidenceError::Login
+    );
 }
 
 #[test]
@@ -525,7 +537,10 @@ fn another_instances_document_is_refused() {
         ..Making::default()
     };
     let case = Case::made(&terms(), &seoul);
-    assert_eq!(case.check().unwrap_err(), EvidenceError::NotLetIn("account"));
+    assert_eq!(
+        case.check().unwrap_err(),
+        EvidenceError::NotLetIn("account")
+    );
     // Nor was it this document that the launch key signed, whatever the launch lets in.
     let sydney = Case::made(
         &LaunchCreate {
@@ -614,10 +629,7 @@ fn a_chain_of_too_many_links_is_refused_before_it_is_walked() {
     let long = bent(|case| {
         case.evidence.renewals = vec![case.evidence.renewals[0].clone(); LINKS + 1];
     });
-    assert_eq!(
-        long.check().unwrap_err(),
-        EvidenceError::TooLong(LINKS + 1)
-    );
+    assert_eq!(long.check().unwrap_err(), EvidenceError::TooLong(LINKS + 1));
 }
 
 #[test]
