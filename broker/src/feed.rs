@@ -6,18 +6,23 @@ use ticket_format::ids::ChainDigest;
 use ticket_format::keys::ServerKey;
 use ticket_format::labels::{FEED_ANSWER, FEED_REQUEST};
 use ticket_format::limits;
-use ticket_format::messages::feed::{FeedAnswer, FeedBody, Numbered};
+use ticket_format::messages::feed::{FeedAnswer, FeedBody, Report};
 use ticket_format::messages::{Answer, RequestView, Verb};
+use ticket_format::sign::{Exporter, Proof};
+use ticket_format::statement::Acknowledgement;
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
 use crate::realm::{Caller, Realm};
-use crate::state::{FeedHead, StoredDenial};
+use crate::state::{FeedHead, StoredEpoch};
 
 /// A request by the holder of a subscriber's key: its signature acknowledges what it names (DEN-3).
 #[derive(Debug)]
 pub struct Subscription {
     body: FeedBody,
+    bytes: Vec<u8>,
+    exporter: Exporter,
+    proof: Proof,
 }
 
 impl Subscription {
@@ -43,6 +48,28 @@ impl Subscription {
     #[must_use]
     pub fn hold_ms(&self) -> u64 {
         self.body.hold_ms.min(limits::FEED_HOLD_MS)
+    }
+
+    /// The alarms that it tells of.
+    #[must_use]
+    pub fn reports(&self) -> &[Report] {
+        &self.body.reports
+    }
+
+    /// The proof that it has applied its epoch, for others to verify (DEN-10).
+    #[must_use]
+    pub fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement {
+            body: self.bytes.clone(),
+            exporter: self.exporter,
+            proof: self.proof.clone(),
+        }
+    }
+
+    /// Refuses it.
+    #[must_use]
+    pub fn refuse(&self, refusal: Refusal, why: impl ToString) -> Refused {
+        Refused::proven(refusal, why).of(self.body.subscriber)
     }
 }
 
@@ -78,77 +105,91 @@ pub fn open(
             "not signed by the subscriber's key",
         )
     })?;
+    let subscription = Subscription {
+        body,
+        bytes: request.body.to_vec(),
+        exporter: caller.exporter,
+        proof: proof.clone(),
+    };
     // rule: DEN-8
-    if !named(&body.subscriber) {
+    if !named(&subscription.body.subscriber) {
         let why = "no dataset record names this key server: record its dataset first";
-        return Err(Refused::proven(Refusal::NotSubscriber, why).of(body.subscriber));
+        return Err(subscription.refuse(Refusal::NotSubscriber, why));
     }
-    Ok(Subscription { body })
+    Ok(subscription)
 }
 
-/// The denials as the feed has them: the newest ones, in order, without a gap.
+/// The chain as the feed has it.
 pub trait Chain {
-    /// Epoch and chain of the newest.
+    /// Epoch and chain digest of the newest.
     fn head(&self) -> FeedHead;
-
-    /// The denials after an epoch that are still kept, ascending, at most so many.
-    fn after(&self, epoch: u64, most: usize) -> Vec<StoredDenial>;
 }
 
-/// Whether there is something to tell at once.
-#[must_use]
-pub fn has_news(subscription: &Subscription, chain: &impl Chain) -> bool {
-    let head = chain.head();
-    subscription.body.epoch != head.epoch || subscription.body.chain != head.chain
-}
-
-/// Makes the signed answer (DEN-4): news, or a snapshot where the subscriber's epoch and chain are
-/// not a point of ours or what follows is no longer kept.
-#[must_use]
-pub fn answer(
+/// Whether the epoch that a subscriber names is a point of this broker's chain: `ours` is the digest that
+/// the broker has there, none when it has no such epoch.
+///
+/// # Errors
+/// Refusal 62: the subscriber has seen what this broker does not know of. It is told nothing that it would
+/// have to believe; somebody should find out who restored what.
+pub fn continues(
     subscription: &Subscription,
-    chain: &impl Chain,
+    ours: Option<ChainDigest>,
+    head: FeedHead,
+) -> Result<(), Refused> {
+    // rule: DEN-4
+    if ours == Some(subscription.chain()) {
+        return Ok(());
+    }
+    let (theirs, head) = (subscription.epoch(), head.epoch);
+    let why = if ours.is_none() {
+        format!("you have applied epoch {theirs}, and this broker knows only {head}")
+    } else {
+        format!("epoch {theirs} that you have applied is not this broker's")
+    };
+    Err(subscription.refuse(Refusal::Rollback, why))
+}
+
+/// How many of these epochs one answer takes.
+#[must_use]
+pub fn taken<T: AsRef<StoredEpoch>>(epochs: &[T]) -> usize {
+    /// For head, proof and the other members.
+    const REST: usize = 1_024;
+    let mut weight = REST;
+    let fits = |epoch: &&T| {
+        weight += epoch.as_ref().weight();
+        weight <= limits::MESSAGE
+    };
+    epochs.iter().take(limits::EPOCHS).take_while(fits).count()
+}
+
+/// Makes the signed answer (DEN-4): what follows the epoch that the request names, in order and without a
+/// gap. More than one answer takes comes in the next, which follows at once.
+#[must_use]
+pub fn answer<T: AsRef<StoredEpoch>>(
+    subscription: &Subscription,
+    epochs: &[T],
+    admin_set: u64,
     realm: &Realm,
     caller: &Caller,
     now: Timestamp,
 ) -> Answer {
     let body = &subscription.body;
-    let head = chain.head();
-    let at_head = body.epoch == head.epoch && body.chain == head.chain;
-    let news = if at_head {
-        Vec::new()
-    } else {
-        chain.after(body.epoch, limits::DENIALS)
-    };
+    let epochs = &epochs[..taken(epochs)];
     // rule: DEN-4
-    let follows = news.first().is_some_and(|first| {
-        first.epoch == body.epoch.saturating_add(1) && first.before == body.chain
-    });
-    let snapshot = !at_head && !follows;
-    let denials = if snapshot {
-        chain.after(0, limits::DENIALS)
-    } else {
-        news
-    };
-    // More than one answer takes: the next request follows at once.
-    let reached = match denials.last() {
-        Some(last) if denials.len() == limits::DENIALS => last.head(),
-        _ => head,
-    };
-    let denials = denials
-        .into_iter()
-        .map(|denial| Numbered {
-            epoch: denial.epoch,
-            denial: denial.bytes,
-        })
-        .collect();
+    let reached = epochs.last().map_or(
+        FeedHead {
+            epoch: body.epoch,
+            chain: body.chain,
+        },
+        |last| last.as_ref().head(),
+    );
     let answer = FeedAnswer {
         nonce: body.nonce,
         epoch: reached.epoch,
         chain: reached.chain,
         now,
-        snapshot,
-        denials,
+        epochs: epochs.iter().map(|epoch| epoch.as_ref().told()).collect(),
+        admin_set,
     }
     .to_cbor();
     let proof = realm

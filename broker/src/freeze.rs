@@ -11,11 +11,14 @@ use ticket_format::ticket::{self, Attributes, Common, NodeClaims};
 use ticket_format::time::Timestamp;
 
 use crate::realm::Realm;
-use crate::state::{Changes, FeedHead, Frozen, NodeRecord, StoredDenial, keys};
+use crate::state::{Changes, FeedHead, Frozen, NodeRecord, StoredEpoch, keys};
 
 /// A ticket that is being made while its node is frozen may be this many seconds newer than the freeze;
 /// after an admin's decision the node waits for as long at most.
 const UNDER_WAY: u64 = 3;
+
+/// The author of the denials that a broker makes by itself.
+pub(crate) const BROKER: &str = "broker";
 
 /// Freezes a node's record and denies its tickets, in one transaction with the alarm (LOG-8, REN-3):
 /// all that were given, also those that begin ahead of the clock since an earlier freeze.
@@ -40,10 +43,11 @@ pub(crate) fn freeze(
 
     let selector = Selector::node(name.clone()).issued_before(record.from);
     let reason = format!("two holders of one node: {alarm}");
-    let denial = Denial::new(selector, reason, StatementDigest([0; 32]), at);
-    let denial = StoredDenial::after(head, denial);
-    let epoch = denial.epoch;
-    denial.make(changes);
+    let statement = StatementDigest([0; 32]);
+    let denial = Denial::new(selector, reason, statement, at, BROKER.to_owned());
+    let denied = StoredEpoch::denial(head, denial);
+    let epoch = denied.number;
+    denied.make(changes);
     changes.record(
         Entry::new(ActId::random(rng), Kind::Denial, at)
             .subject(&name)

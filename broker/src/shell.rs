@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod service;
 mod start;
+mod subscribers;
 mod watching;
 
 pub mod cli;

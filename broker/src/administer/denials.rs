@@ -2,6 +2,7 @@
 
 use rand_core::CryptoRng;
 use ticket_format::Refusal;
+use ticket_format::cbor::Encode;
 use ticket_format::denial::Denial;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
@@ -10,7 +11,7 @@ use ticket_format::statement::{Denied, DenyBody};
 
 use super::{Done, Opened};
 use crate::Refused;
-use crate::state::{Changes, FeedHead, StoredDenial};
+use crate::state::{Changes, FeedHead, StoredEpoch};
 
 /// Makes a denial.
 ///
@@ -35,7 +36,13 @@ pub fn deny(
         let why = "issued-before lies in the future: such a denial would be forgotten before the tickets that it hits expire";
         return Err(opened.refuse(Refusal::Invalid, why));
     }
-    let denial = Denial::new(body.selector, body.reason, opened.statement().digest(), now);
+    let denial = Denial::new(
+        body.selector,
+        body.reason,
+        opened.statement().digest(),
+        now,
+        opened.admin(),
+    );
     let result = make(denial, head, entry, &mut changes, rng);
     Ok(Done::new::<DenyBody>(changes, &result))
 }
@@ -48,21 +55,22 @@ pub(super) fn make(
     changes: &mut Changes,
     rng: &mut impl CryptoRng,
 ) -> Denied {
-    let denial = StoredDenial::after(head, denial);
-    let members = denial.denial.selector.members();
-    let mut record = Entry::new(ActId::random(rng), Kind::Denial, entry.time)
-        .epoch(denial.epoch)
-        .follows(entry.act);
+    let members = denial.selector.members();
+    let mut record = Entry::new(ActId::random(rng), Kind::Denial, entry.time).follows(entry.act);
     record.subject = members.node.as_ref().map(ToString::to_string);
     record.launch = members.launch;
     record.dataset = members.dataset;
     record.ticket = members.ticket;
     record.proof = entry.proof;
-    changes.record(record);
+    let bytes = denial.to_cbor();
+    let epoch = StoredEpoch::denial(head, denial);
+    changes.record(record.epoch(epoch.number));
     let result = Denied {
-        epoch: denial.epoch,
-        chain: denial.chain,
+        epoch: epoch.number,
+        chain: epoch.chain,
+        before: head.chain,
+        record: bytes,
     };
-    denial.make(changes);
+    epoch.make(changes);
     result
 }

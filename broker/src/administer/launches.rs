@@ -100,12 +100,15 @@ pub fn close(
             body.reason,
             opened.statement().digest(),
             now,
+            opened.admin(),
         );
         denials::make(denial, head, entry, &mut changes, rng)
     } else {
         Denied {
             epoch: head.epoch,
             chain: head.chain,
+            before: head.chain,
+            record: Vec::new(),
         }
     };
     Ok(Done::new::<LaunchClose>(changes, &result))

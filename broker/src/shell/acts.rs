@@ -1,19 +1,20 @@
 //! Administer: every act through one path.
 
+use std::future::Future;
+
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Entry;
 use ticket_format::ids::{ActId, DatasetId, NodeId, TicketId};
 use ticket_format::limits as numbers;
 use ticket_format::messages::administer::AdministerAnswer;
-use ticket_format::messages::feed::Numbered;
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::statement::denials::DENIAL_ROWS;
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    Act, DatasetList, DatasetPage, DatasetRecord, DatasetShow, DenialPage, DenyBody, DenyList,
+    Act, DatasetList, DatasetPage, DatasetRecord, DatasetShow, DenyBody, DenyList, FeedShow,
     LaunchClose, LaunchCreate, LaunchList, LaunchPage, LaunchShow, LaunchView, NodeList, NodePage,
-    NodeShow, NodeUnfreeze, NodeView, PolicySet, Role, Status, TicketShow, TicketView,
+    NodeShow, NodeUnfreeze, NodeView, PolicySet, Role, Status, TicketShow, TicketView, Undeny,
 };
 use ticket_format::time::Timestamp;
 
@@ -21,11 +22,11 @@ use super::directory::Reads;
 use super::service::{Broker, Failed};
 use crate::Refused;
 use crate::administer::policies;
-use crate::administer::{self, Done, Opened, datasets, denials, launches, nodes};
+use crate::administer::{self, Done, Opened, datasets, denials, launches, nodes, undeny};
 use crate::feed::Chain;
 use crate::realm::Caller;
 use crate::state::{
-    Changes, DatasetEntry, LaunchRecord, NodeRecord, PolicyHead, UsedStatement, keys,
+    Changes, DatasetEntry, LaunchRecord, NodeRecord, PolicyHead, StoredEpoch, UsedStatement, keys,
 };
 
 impl Broker {
@@ -33,6 +34,7 @@ impl Broker {
         &self,
         request: &RequestView<'_>,
         caller: &Caller,
+        gone: impl Future<Output = ()> + Send,
     ) -> Result<Answer, Failed> {
         self.rates.statement(caller.address)?;
         let now = self.time.now()?;
@@ -52,7 +54,7 @@ impl Broker {
                 Ok((reads.seen(), done.changes, done.result))
             })
             .await;
-        let (receipt, result) = match performed {
+        let (receipt, mut result) = match performed {
             Ok(performed) => performed,
             Err(Failed::Unrecorded(refused)) if refused.proven => {
                 let entry = opened.entry(ActId::random(&mut self.rng()), caller, now);
@@ -70,6 +72,10 @@ impl Broker {
             Err(failed) => return Err(failed),
         };
         self.follow_up(&opened).await?;
+        if opened.act() == Act::FeedShow {
+            // Recorded first: it may be held for long.
+            result = self.feed_show(&opened.body()?, gone).await?.to_cbor();
+        }
         tracing::info!(exchange = "administer", what = opened.act().name(), admin = %opened.admin(), entry = receipt.index, "done");
         Ok(Answer::done(
             Verb::Administer,
@@ -138,6 +144,10 @@ impl Broker {
             Act::DatasetRecord => {
                 let body = opened.body::<DatasetRecord>()?;
                 let entry = entry.dataset(body.dataset);
+                if self.subscribers.is_full_for(&body.server_key) {
+                    let why = "this realm has as many key servers as its feed can serve";
+                    return Err(opened.refuse(Refusal::Invalid, why));
+                }
                 let existing = reads
                     .get::<DatasetEntry>(&keys::dataset(body.dataset))
                     .await?;
@@ -186,6 +196,23 @@ impl Broker {
                     denials::deny(opened, body, head, &entry, changes, rng)?,
                     entry,
                 )
+            }
+            Act::Undeny => {
+                let body = opened.body::<Undeny>()?;
+                let head = self.head(reads).await?;
+                let mut named = Vec::new();
+                for (epoch, _) in &body.denials {
+                    named.push(reads.get::<StoredEpoch>(&keys::epoch(*epoch)).await?);
+                }
+                (
+                    undeny::undeny(opened, &body, named, head, &entry, changes, rng)?,
+                    entry,
+                )
+            }
+            Act::FeedShow => {
+                opened.body::<FeedShow>()?;
+                let result = Vec::new();
+                (Done { changes, result }, entry)
             }
             Act::DatasetCreate | Act::DatasetPolicySet | Act::ProducerAdd => {
                 let why = format!("{} is an act for a key server", opened.act());
@@ -278,15 +305,7 @@ impl Broker {
                 let most = usize::try_from(page.rows)
                     .unwrap_or(DENIAL_ROWS)
                     .min(DENIAL_ROWS);
-                let (rows, more) = self.denials.list(page.after, most);
-                let rows = rows
-                    .into_iter()
-                    .map(|denial| Numbered {
-                        epoch: denial.epoch,
-                        denial: denial.bytes,
-                    })
-                    .collect();
-                DenialPage { rows, more }.to_cbor()
+                self.denials_in_force(page.after, most).await?.to_cbor()
             }
             Act::Status => {
                 opened.body::<StatusShow>()?;

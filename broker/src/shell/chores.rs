@@ -17,6 +17,9 @@ impl Broker {
         if let Err(error) = self.audit.sweep(&self.directory).await {
             tracing::warn!(why = %error.why, "the outbox could not be swept");
         }
+        if let Err(error) = self.notice_silence().await {
+            tracing::error!(why = %error.why, "an alarm could not be recorded");
+        }
     }
 
     /// What is to be done once a minute: persist the time, list counted refusals, forget what is over.
@@ -46,13 +49,7 @@ impl Broker {
         self.replays.forget();
         self.audit.sweep(&self.directory).await?;
         self.audit.drain_all(&self.directory).await?;
-        let forgotten: Vec<String> = self
-            .denials
-            .prune(now)
-            .into_iter()
-            .map(keys::denial)
-            .collect();
-        self.directory.remove(&forgotten).await?;
+        self.forget_denials(now).await?;
         self.forget_statements(now).await?;
         self.budgets.prune(now);
         self.rates.prune();

@@ -7,12 +7,11 @@ use std::time::Duration;
 use policy::Policy;
 use ticket_format::Refusal;
 use ticket_format::ids::PolicyDigest;
-use ticket_format::keys::ServerKey;
 
-use super::directory::{Directory, Reads};
+use super::directory::Reads;
 use super::service::{ATTEMPTS, Broker};
 use crate::Refused;
-use crate::state::{DatasetEntry, FeedHead, PolicyHead, StoredDenial, keys};
+use crate::state::{DatasetEntry, FeedHead, PolicyHead, keys};
 
 /// How long an exchange waits for a denial that is durable to be applied in memory.
 const APPLIED_WITHIN: Duration = Duration::from_secs(1);
@@ -39,9 +38,7 @@ impl Broker {
     }
 
     pub(super) async fn reload_denials(&self) -> Result<(), Refused> {
-        let (head, current, lasting) = load_denials(&self.directory).await?;
-        self.denials.reload(head, current, lasting);
-        Ok(())
+        self.denials.catch_up(&self.directory).await
     }
 
     /// The policy in force.
@@ -114,15 +111,6 @@ impl Broker {
             .len()
     }
 
-    /// Whether a dataset record names this key server (DEN-8).
-    pub(crate) fn is_subscriber(&self, key: &ServerKey) -> bool {
-        // rule: DEN-8
-        let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
-        datasets
-            .values()
-            .any(|dataset| dataset.value.record.server_key == *key)
-    }
-
     /// Takes a dataset as the store holds it, unless a newer record is here already.
     pub(crate) async fn load_dataset(&self, entry: &DatasetEntry) -> Result<(), Refused> {
         let key = keys::dataset(entry.record.dataset);
@@ -143,27 +131,12 @@ impl Broker {
             .get(&entry.record.name)
             .is_some_and(|known| known.revision > revision);
         if !newer {
-            datasets.insert(
-                entry.record.name.clone(),
-                Versioned {
-                    revision,
-                    value: Arc::new(entry),
-                },
-            );
+            let entry = Arc::new(entry);
+            let value = Arc::clone(&entry);
+            let before = datasets.insert(entry.record.name.clone(), Versioned { revision, value });
+            let before = before.as_ref().map(|before| &before.value.record);
+            self.subscribers.place(before, &entry.record);
         }
         Ok(())
     }
-}
-
-pub(super) async fn load_denials(
-    directory: &Directory,
-) -> Result<(FeedHead, Vec<StoredDenial>, Vec<StoredDenial>), Refused> {
-    // The head first: a denial that is made meanwhile is then above it, and is applied by its maker.
-    let head = directory
-        .get::<FeedHead>(keys::FEED_HEAD)
-        .await?
-        .unwrap_or(FeedHead::START);
-    let current = directory.all::<StoredDenial>(keys::DENIALS).await?;
-    let lasting = directory.all::<StoredDenial>(keys::LASTING).await?;
-    Ok((head, current, lasting))
 }

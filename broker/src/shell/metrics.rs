@@ -11,7 +11,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use store::hooks::HookCounts;
 use ticket_format::Refusal;
+use ticket_format::entry::Alarm;
 use ticket_format::messages::Verb;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -41,6 +43,17 @@ struct ByLimit {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByAlarm {
+    alarm: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByHook {
+    hook: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Subscriber {
     subscriber: String,
 }
@@ -59,10 +72,17 @@ pub struct Metrics {
     tickets: Family<Exchange, Counter>,
     launches: Family<Numbered, Counter>,
     lifetimes: Histogram,
-    alarms: Counter,
+    alarms: Family<ByAlarm, Counter>,
+    hooks: Family<ByHook, Counter>,
+    proposals: Gauge,
+    side_lost: Counter,
+    admin_set: Gauge,
     denials: Gauge,
     epoch: Gauge,
     acknowledged: Family<Subscriber, Gauge>,
+    propagation: Histogram,
+    subscribers: Gauge,
+    silent: Gauge,
     entries: Counter,
     connections: Gauge,
     handshakes: Family<ByResult, Counter>,
@@ -81,10 +101,18 @@ impl Default for Metrics {
             tickets: Family::default(),
             launches: Family::default(),
             lifetimes: Histogram::new(exponential_buckets(60.0, 2.0, 11)),
-            alarms: Counter::default(),
+            alarms: Family::default(),
+            hooks: Family::default(),
+            proposals: Gauge::default(),
+            side_lost: Counter::default(),
+            admin_set: Gauge::default(),
             denials: Gauge::default(),
             epoch: Gauge::default(),
             acknowledged: Family::default(),
+            // From 2 ms to 8 s.
+            propagation: Histogram::new(exponential_buckets(0.002, 2.0, 13)),
+            subscribers: Gauge::default(),
+            silent: Gauge::default(),
             entries: Counter::default(),
             connections: Gauge::default(),
             handshakes: Family::default(),
@@ -128,13 +156,49 @@ impl Metrics {
             Unit::Seconds,
             self.lifetimes.clone(),
         );
-        registry.register("alarms", "Alarms recorded", self.alarms.clone());
+        registry.register("alarms", "Alarms recorded, by alarm", self.alarms.clone());
+        registry.register(
+            "hooks",
+            "Lines for the operator's programs, by what became of them",
+            self.hooks.clone(),
+        );
+        registry.register(
+            "proposals_pending",
+            "Statements that wait for signatures",
+            self.proposals.clone(),
+        );
+        registry.register(
+            "side_records_lost",
+            "Records that the side file of the audit log could not take",
+            self.side_lost.clone(),
+        );
+        registry.register(
+            "admin_set_version",
+            "Version of the admin set in force",
+            self.admin_set.clone(),
+        );
         registry.register("denials_current", "Denials in force", self.denials.clone());
         registry.register("feed_epoch", "Newest denial", self.epoch.clone());
         registry.register(
             "feed_acknowledged_epoch",
             "Newest denial that a subscriber has applied",
             self.acknowledged.clone(),
+        );
+        registry.register_with_unit(
+            "denial_propagation",
+            "Time from making an epoch to its acknowledgement by a subscriber",
+            Unit::Seconds,
+            self.propagation.clone(),
+        );
+        registry.register(
+            "feed_subscribers",
+            "Key servers that dataset records name",
+            self.subscribers.clone(),
+        );
+        registry.register(
+            "feed_subscribers_silent",
+            "Subscribers that were heard and are silent for longer than their lease",
+            self.silent.clone(),
         );
         registry.register(
             "audit_entries",
@@ -176,8 +240,37 @@ impl Metrics {
         self.lifetimes.observe(life as f64);
     }
 
-    pub(crate) fn alarm(&self) {
-        self.alarms.inc();
+    pub(crate) fn alarm(&self, alarm: Alarm) {
+        let alarm = alarm.name();
+        self.alarms.get_or_create(&ByAlarm { alarm }).inc();
+    }
+
+    pub(crate) fn proposals(&self, waiting: usize) {
+        self.proposals
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn admin_set(&self, version: u64) {
+        self.admin_set
+            .set(i64::try_from(version).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over the hooks' counters, and the side file's.
+    pub(crate) fn told(&self, hooks: [(&'static str, HookCounts); 2], side_lost: u64) {
+        for (hook, counts) in hooks {
+            let results = [
+                ("run", counts.run),
+                ("failed", counts.failed),
+                ("dropped", counts.dropped),
+            ];
+            for (result, count) in results {
+                self.hooks
+                    .get_or_create(&ByHook { hook, result })
+                    .inner()
+                    .store(count, Ordering::Relaxed);
+            }
+        }
+        self.side_lost.inner().store(side_lost, Ordering::Relaxed);
     }
 
     pub(crate) fn acknowledged(&self, subscriber: String, epoch: u64) {
@@ -185,6 +278,16 @@ impl Metrics {
         self.acknowledged
             .get_or_create(&Subscriber { subscriber })
             .set(epoch);
+    }
+
+    pub(crate) fn propagated(&self, took: Duration) {
+        self.propagation.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn subscribers(&self, all: usize, silent: usize) {
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.subscribers.set(gauge(all));
+        self.silent.set(gauge(silent));
     }
 
     pub(crate) fn state(&self, denials: usize, epoch: u64, entries: u64) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::RwLock;
+use std::time::Duration;
 
-use dashmap::DashMap;
 use policy::Policy;
 use rand_core::{CryptoRng, UnwrapErr};
 use ticket_format::Refusal;
@@ -22,6 +22,7 @@ use super::directory::{Committed, Directory, unavailable};
 use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::memory::Versioned;
 use super::metrics::Metrics;
+use super::subscribers::Subscribers;
 use super::watching::Watching;
 use crate::Refused;
 use crate::realm::{Caller, Realm};
@@ -29,12 +30,6 @@ use crate::state::{Changes, DatasetEntry};
 
 /// How often a decision is made anew because what it was made on has changed.
 pub(super) const ATTEMPTS: usize = 256;
-
-/// What a subscriber has acknowledged by its signature.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Acknowledged {
-    pub(crate) epoch: u64,
-}
 
 /// The broker. Share it by `Arc`.
 pub struct Broker {
@@ -47,8 +42,10 @@ pub struct Broker {
     pub(crate) rates: Rates,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
-    pub(crate) acknowledged: DashMap<[u8; 32], Acknowledged>,
+    pub(crate) subscribers: Subscribers,
     pub(crate) started: Timestamp,
+    /// When it started, on the monotonic clock.
+    pub(crate) began: Duration,
     pub(super) strangers: Strangers,
     pub(super) repetitions: Repetitions,
     pub(super) replays: Replays,
@@ -139,7 +136,7 @@ impl Broker {
             Verb::Feed => self.feed(request, caller, gone).await,
             Verb::Watch => self.watch(request, caller, gone).await,
             Verb::Wipe => self.wipe(request, caller).await,
-            Verb::Administer => self.administer(request, caller).await,
+            Verb::Administer => self.administer(request, caller, gone).await,
             Verb::Present | Verb::Redeem | Verb::Generate | Verb::Rewrap => Err(Refused::stranger(
                 Refusal::Unsupported,
                 "a broker does not know this verb",
@@ -196,13 +193,13 @@ impl Broker {
             {
                 Ok(Committed::Conflict) => {}
                 Ok(Committed::Done) => {
-                    self.denials.apply(&changes.denials);
+                    self.apply_epochs(&changes);
                     let receipt = self.record(&changes.entries).await?;
                     return Ok((receipt, outcome));
                 }
                 Err(error) => {
                     // It may have been kept all the same.
-                    if !changes.denials.is_empty() {
+                    if !changes.epochs.is_empty() {
                         let _ = self.reload_denials().await;
                     }
                     return Err(error.into());

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use audit_log::AuditLog;
-use dashmap::DashMap;
 use store::Store;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, Thumbprint};
@@ -19,11 +18,12 @@ use super::clock::{Clock, Timekeeper};
 use super::denials::Denials;
 use super::directory::Directory;
 use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
-use super::memory::load_denials;
 use super::metrics::Metrics;
 use super::service::Broker;
+use super::subscribers::Subscribers;
 use super::watching::Watching;
 use crate::Refused;
+use crate::feed::Chain;
 use crate::realm::Realm;
 use crate::state::{DatasetEntry, FeedHead, keys};
 
@@ -87,20 +87,23 @@ impl Broker {
             .unwrap_or_default();
         let time = Timekeeper::new(clock, seen);
         let now = clocked(&time)?;
+        let began = time.monotonic();
         let audit = Audit::new(log);
         let drained = audit.drain_all(&directory).await?;
-        let (head, current, lasting) = load_denials(&directory).await?;
+        let denials = Denials::load(&directory).await?;
+        let head = denials.head();
         let broker = Self {
             realm,
             audit,
-            denials: Denials::new(head, current, lasting),
+            denials,
             budgets: Budgets::new(limits.budget_window),
             time,
             rates: Rates::new(&limits),
             limits,
             metrics: Metrics::default(),
-            acknowledged: DashMap::new(),
+            subscribers: Subscribers::default(),
             started: now,
+            began,
             strangers: Strangers::default(),
             repetitions: Repetitions::default(),
             replays: Replays::default(),

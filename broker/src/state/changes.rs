@@ -3,7 +3,7 @@
 use ticket_format::cbor::Encode;
 use ticket_format::entry::Entry;
 
-use super::StoredDenial;
+use super::StoredEpoch;
 
 /// Writes of one transaction, with the audit entries that go with it (AUD-2). They are committed only
 /// if every record that the decision was made on still stands as it was gathered.
@@ -15,8 +15,8 @@ pub struct Changes {
     pub deletes: Vec<String>,
     /// Audit entries; the first is the act's own, whose receipt the answer brings.
     pub entries: Vec<Entry>,
-    /// Denials among the changes, to be applied when they are durable.
-    pub denials: Vec<StoredDenial>,
+    /// Denials and liftings among the changes, in order, to be applied when they are durable.
+    pub epochs: Vec<StoredEpoch>,
 }
 
 impl Changes {

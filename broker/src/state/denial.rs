@@ -1,23 +1,26 @@
-//! `denial/<epoch>`, `lasting/<epoch>` and `feed/head`.
+//! `epoch/<number>` and `feed/head`: the chain of denials and liftings, walked by every subscriber.
 
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
-use ticket_format::denial::{CHAIN_START, Denial, chain_next};
-use ticket_format::ids::ChainDigest;
-use ticket_format::messages::feed::DENIAL;
+use ticket_format::denial::{CHAIN_START, Denial, Link};
+use ticket_format::ids::{ChainDigest, DenialDigest};
+use ticket_format::limits;
+use ticket_format::messages::feed::{DENIAL, Epoch, Event};
+use ticket_format::statement::{ReceivedStatement, Undeny};
+use ticket_format::time::Timestamp;
 
 use super::{Changes, keys};
 
-/// Where the chain of denials stands (DEN-1).
+/// Where the chain stands (DEN-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedHead {
-    /// The newest denial's epoch; 0 before the first.
+    /// The newest epoch; 0 before the first.
     pub epoch: u64,
     /// The chain digest at that epoch.
     pub chain: ChainDigest,
 }
 
 impl FeedHead {
-    /// Before the first denial.
+    /// Before the first epoch.
     pub const START: Self = Self {
         epoch: 0,
         chain: CHAIN_START,
@@ -43,94 +46,277 @@ impl Decode for FeedHead {
     }
 }
 
-/// A denial with its place in the chain.
+/// What happened in an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredDenial {
-    /// Its epoch.
-    pub epoch: u64,
-    /// The chain digest before it.
-    pub before: ChainDigest,
-    /// The chain digest with it.
-    pub chain: ChainDigest,
-    /// The denial.
-    pub denial: Denial,
-    /// Its bytes, over which the chain runs.
-    pub bytes: Vec<u8>,
+pub enum Happened {
+    /// A denial.
+    Denied {
+        /// What it says.
+        denial: Denial,
+        /// Its bytes, over which the chain runs.
+        bytes: Vec<u8>,
+        /// The epoch that lifted it.
+        lifted: Option<u64>,
+    },
+    /// A lifting.
+    Lifted {
+        /// The epochs of the denials that it lifts.
+        epochs: Vec<u64>,
+        /// The admins' statement.
+        statement: Vec<u8>,
+    },
+    /// A denial that can hit no ticket any more. Only what the chain binds is left of it.
+    Gone(Link),
 }
 
-impl StoredDenial {
+/// One epoch, with its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEpoch {
+    /// Its number.
+    pub number: u64,
+    /// The chain digest with it.
+    pub chain: ChainDigest,
+    /// What happened.
+    pub happened: Happened,
+}
+
+impl StoredEpoch {
     /// The denial that follows `head`.
     #[must_use]
-    pub fn after(head: FeedHead, denial: Denial) -> Self {
-        // rule: DEN-1
+    pub fn denial(head: FeedHead, denial: Denial) -> Self {
         let bytes = denial.to_cbor();
-        let chain = chain_next(head.chain, &bytes);
-        Self {
-            epoch: head.epoch.saturating_add(1),
-            before: head.chain,
-            chain,
+        let happened = Happened::Denied {
             denial,
             bytes,
+            lifted: None,
+        };
+        Self::after(head, happened)
+    }
+
+    /// The lifting that follows `head`: of these epochs, by this statement.
+    #[must_use]
+    pub fn lifting(head: FeedHead, epochs: Vec<u64>, statement: Vec<u8>) -> Self {
+        Self::after(head, Happened::Lifted { epochs, statement })
+    }
+
+    fn after(head: FeedHead, happened: Happened) -> Self {
+        // rule: DEN-1
+        Self {
+            number: head.epoch.saturating_add(1),
+            chain: link(&happened).after(head.chain),
+            happened,
         }
     }
 
-    /// The head once this denial stands.
+    /// The head once this epoch stands.
     #[must_use]
     pub fn head(&self) -> FeedHead {
         FeedHead {
-            epoch: self.epoch,
+            epoch: self.number,
             chain: self.chain,
         }
     }
 
-    /// Whether it hits also tickets that are not issued yet: of a node, a launch, an account, an image,
-    /// a dataset. Such a denial stops login, renew or issue, and is kept for good: forgotten, it would
-    /// let in again what it shut out (DEN-7).
+    /// What the chain binds of it.
     #[must_use]
-    pub fn lasts(&self) -> bool {
+    pub fn link(&self) -> Link {
+        link(&self.happened)
+    }
+
+    /// Whether it follows `head` in the chain.
+    #[must_use]
+    pub fn follows(&self, head: FeedHead) -> bool {
+        // rule: DEN-1
+        head.epoch.checked_add(1) == Some(self.number)
+            && self.link().after(head.chain) == self.chain
+    }
+
+    /// The denial, while it is kept and nobody has lifted it.
+    #[must_use]
+    pub fn in_force(&self) -> Option<(&Denial, &[u8])> {
+        match &self.happened {
+            Happened::Denied {
+                denial,
+                bytes,
+                lifted: None,
+            } => Some((denial, bytes)),
+            _ => None,
+        }
+    }
+
+    /// What is left of it when the denial can hit no ticket any more; none for what is kept for good.
+    #[must_use]
+    pub fn forgotten(&self) -> Option<Self> {
         // rule: DEN-7
-        let members = self.denial.selector.members();
-        members.ticket.is_none() && members.issued_before.is_none()
+        match &self.happened {
+            Happened::Denied { denial, .. } if denial.forget < Timestamp::LAST => Some(Self {
+                happened: Happened::Gone(self.link()),
+                ..self.clone()
+            }),
+            _ => None,
+        }
     }
 
-    /// Adds it to what a decision changes.
+    /// As the feed brings it.
+    #[must_use]
+    pub fn told(&self) -> Epoch {
+        let event = match &self.happened {
+            Happened::Denied { bytes, .. } => Event::Denial(bytes.clone()),
+            Happened::Lifted { statement, .. } => Event::Lifting(statement.clone()),
+            Happened::Gone(link) => Event::Gone {
+                forget: link.forget,
+                denial: link.record,
+            },
+        };
+        Epoch {
+            number: self.number,
+            event,
+        }
+    }
+
+    /// Most bytes that [`Self::told`] takes on the wire.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const HEADS: usize = 16;
+        HEADS
+            + match &self.happened {
+                Happened::Denied { bytes, .. } => bytes.len(),
+                Happened::Lifted { statement, .. } => statement.len(),
+                Happened::Gone(_) => 48,
+            }
+    }
+
+    /// Adds it to what a decision changes. Several in one decision follow each other.
     pub fn make(self, changes: &mut Changes) {
+        changes.puts.retain(|(key, _)| key != keys::FEED_HEAD);
         changes.put(keys::FEED_HEAD.to_owned(), &self.head());
-        changes.put(keys::denial(self.epoch), &self);
-        if self.lasts() {
-            changes.put(keys::lasting(self.epoch), &self);
-        }
-        changes.denials.push(self);
+        changes.put(keys::epoch(self.number), &self);
+        changes.epochs.push(self);
     }
 }
 
-impl Encode for StoredDenial {
+fn link(happened: &Happened) -> Link {
+    match happened {
+        Happened::Denied { denial, bytes, .. } => Link {
+            forget: denial.forget,
+            record: DenialDigest::of(bytes),
+        },
+        Happened::Lifted { statement, .. } => Link {
+            forget: Timestamp::LAST,
+            record: DenialDigest::of(statement),
+        },
+        Happened::Gone(link) => *link,
+    }
+}
+
+/// `[number, chain, 1, denial, lifted / null]`, `[number, chain, 2, statement]`,
+/// `[number, chain, 3, forget, hash]`.
+impl Encode for StoredEpoch {
     fn encode(&self, writer: &mut Writer) {
-        writer.map(4).uint(1).uint(self.epoch);
-        self.before.encode(writer.uint(2));
-        self.chain.encode(writer.uint(3));
-        writer.uint(4).bytes(&self.bytes);
+        let items = if matches!(self.happened, Happened::Lifted { .. }) {
+            4
+        } else {
+            5
+        };
+        self.chain.encode(writer.array(items).uint(self.number));
+        match &self.happened {
+            Happened::Denied { bytes, lifted, .. } => {
+                writer.uint(1).bytes(bytes);
+                match lifted {
+                    Some(epoch) => writer.uint(*epoch),
+                    None => writer.null(),
+                };
+            }
+            Happened::Lifted { statement, .. } => {
+                writer.uint(2).bytes(statement);
+            }
+            Happened::Gone(link) => {
+                link.forget.encode(writer.uint(3));
+                link.record.encode(writer);
+            }
+        }
     }
 }
 
-impl Decode for StoredDenial {
+impl Decode for StoredEpoch {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(4)?;
-        let epoch = map.required(1, Reader::uint)?;
-        let before = map.required(2, ChainDigest::decode)?;
-        let chain = map.required(3, ChainDigest::decode)?;
-        let bytes = map.required(4, |r| r.bytes(1..=DENIAL))?.to_vec();
-        map.end()?;
-        let denial = Denial::from_cbor(&bytes, DENIAL)?;
-        if chain_next(before, &bytes) != chain {
-            return Err(DecodeError::OutOfRange("chain"));
-        }
+        let items = reader.array(4..=5)?;
+        let number = reader.uint()?;
+        let chain = ChainDigest::decode(reader)?;
+        let happened = match (reader.uint()?, items) {
+            (1, 5) => {
+                let bytes = reader.bytes(1..=DENIAL)?.to_vec();
+                Happened::Denied {
+                    denial: Denial::from_cbor(&bytes, DENIAL)?,
+                    bytes,
+                    lifted: reader.optional(Reader::uint)?,
+                }
+            }
+            (2, 4) => {
+                let statement = reader.bytes(1..=limits::RECORD)?.to_vec();
+                Happened::Lifted {
+                    epochs: lifted(&statement)?,
+                    statement,
+                }
+            }
+            (3, 5) => Happened::Gone(Link {
+                forget: Timestamp::decode(reader)?,
+                record: DenialDigest::decode(reader)?,
+            }),
+            _ => return Err(DecodeError::OutOfRange("epoch")),
+        };
         Ok(Self {
-            epoch,
-            before,
+            number,
             chain,
-            denial,
-            bytes,
+            happened,
         })
+    }
+}
+
+/// The epochs that a statement lifts which this broker verified when it took it.
+fn lifted(statement: &[u8]) -> Result<Vec<u64>, DecodeError> {
+    let no_lifting = |_| DecodeError::OutOfRange("lifting");
+    let received = ReceivedStatement::parse(statement).map_err(no_lifting)?;
+    let body = Undeny::from_cbor(&received.payload().body, limits::RECORD)?;
+    Ok(body.denials.into_iter().map(|(epoch, _)| epoch).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ticket_format::denial::Selector;
+    use ticket_format::ids::{LaunchId, StatementDigest, TicketId};
+
+    fn denied(selector: Selector) -> StoredEpoch {
+        let (none, made) = (StatementDigest([0; 32]), Timestamp::from_seconds(1));
+        let denial = Denial::new(selector, "why".to_owned(), none, made, "ann".to_owned());
+        StoredEpoch::denial(FeedHead::START, denial)
+    }
+
+    #[test]
+    fn what_is_forgotten_keeps_its_place_in_the_chain() {
+        // rule: DEN-1, DEN-7
+        let whole = denied(Selector::ticket(TicketId([1; 16])));
+        let gone = whole.forgotten().unwrap();
+        assert!(whole.follows(FeedHead::START) && gone.follows(FeedHead::START));
+        assert_eq!(gone.head(), whole.head());
+        assert!(gone.in_force().is_none() && gone.forgotten().is_none());
+        for epoch in [whole, gone.clone()] {
+            let bytes = epoch.to_cbor();
+            assert_eq!(StoredEpoch::from_cbor(&bytes, 4_096), Ok(epoch.clone()));
+            assert!(epoch.told().to_cbor().len() <= epoch.weight());
+        }
+        // Its number, the chain, and the forty bytes that the feed tells.
+        assert!(gone.to_cbor().len() <= 80);
+    }
+
+    #[test]
+    fn what_hits_tickets_to_come_is_never_forgotten() {
+        // rule: DEN-7
+        assert!(
+            denied(Selector::launch(LaunchId([1; 16])))
+                .forgotten()
+                .is_none()
+        );
     }
 }
