@@ -1,6 +1,7 @@
 //! Data keys of one dataset, from its key server: what objects are encrypted and decrypted with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -20,6 +21,7 @@ use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapI
 use crate::object::metadata;
 use crate::redeem::{Generated, Presented, Released, raw_context};
 use crate::wallet::DatasetSession;
+use crate::watch::Watched;
 
 /// Longest wait for one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -79,6 +81,7 @@ pub struct DatasetKeys {
     accept_unsigned: bool,
     patience: Duration,
     presented: Mutex<Option<Arc<Presented>>>,
+    released: AtomicU64,
 }
 
 impl DatasetKeys {
@@ -92,6 +95,7 @@ impl DatasetKeys {
             accept_unsigned: false,
             patience,
             presented: Mutex::default(),
+            released: AtomicU64::new(0),
         }
     }
 
@@ -106,6 +110,22 @@ impl DatasetKeys {
     #[must_use]
     pub fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// The ticket, as it can be watched.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched::dataset(&self.session, &self.opened)
+    }
+
+    /// How many data keys came by this ticket so far.
+    #[must_use]
+    pub fn released(&self) -> u64 {
+        self.released.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, deks: usize) {
+        self.released.fetch_add(deks as u64, Ordering::Relaxed);
     }
 
     /// Ends the connection, if there is one, and tells the key server.
@@ -186,7 +206,9 @@ impl DatasetKeys {
         let verdict = |(answer, (wrapped, _)): (Result<Released, Refusal>, &(&[u8], &Context))| {
             answer.map_err(|refusal| refused(wrapped, refusal))
         };
-        Ok(answers.await?.into_iter().zip(items).map(verdict).collect())
+        let answers = answers.await?;
+        self.count(answers.iter().filter(|answer| answer.is_ok()).count());
+        Ok(answers.into_iter().zip(items).map(verdict).collect())
     }
 
     /// Has 1 to 1,000 data keys made, one for each context.
@@ -204,7 +226,11 @@ impl DatasetKeys {
                 .await
         });
         let verdict = |answer: Result<Generated, Refusal>| answer.map_err(KeyError::Refused);
-        Ok(answers.await?.into_iter().map(verdict).collect())
+        let answers = answers.await?;
+        if with_deks {
+            self.count(answers.iter().filter(|answer| answer.is_ok()).count());
+        }
+        Ok(answers.into_iter().map(verdict).collect())
     }
 
     /// Has 1 to 1,000 wrapped data keys wrapped anew.

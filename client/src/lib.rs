@@ -1,5 +1,6 @@
 //! The client: metadata service, login, wallet, redeem, encrypted objects, the `postern` command.
 
+pub mod chain;
 pub mod cli;
 pub mod imds;
 pub mod issue;
@@ -13,6 +14,7 @@ pub mod renew;
 pub mod s3;
 pub mod state;
 pub mod wallet;
+pub mod watch;
 
 mod error;
 mod lock;

@@ -73,6 +73,8 @@ pub enum Command {
     Tickets,
     /// Erase the wallet
     Logout(Logout),
+    /// Wait for the denial of the wallet's tickets, and erase what is denied (exit code 5)
+    Watch(Watch),
     /// Get a dataset ticket
     Issue(Issue),
     /// Redeem, generate and rewrap single data keys
@@ -153,6 +155,17 @@ pub struct Logout {
     pub dry_run: bool,
 }
 
+/// `postern watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Watch the ticket to this dataset only; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Vec<String>,
+    /// When the node ticket is denied, erase the node key too: the instance cannot come back
+    #[arg(long, conflicts_with = "dataset")]
+    pub forget: bool,
+}
+
 /// `postern issue`.
 #[derive(Debug, Args)]
 pub struct Issue {
@@ -181,7 +194,7 @@ pub struct Issue {
     /// Also write the ticket's bytes here; alone they open nothing
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ticket_out: Option<PathBuf>,
-    /// Also write the dataset record, signed by an admin, which producers encrypt with
+    /// Also write the dataset record, signed by its owners, which producers encrypt with
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub record_out: Option<PathBuf>,
 }
@@ -296,15 +309,12 @@ pub struct KeyArgs {
     /// Have the dataset's key server make the data keys
     #[arg(long, conflicts_with = "record")]
     pub dataset: Option<String>,
-    /// Make the data keys here, with the dataset record that an admin signed
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pinned")]
+    /// Make the data keys here, with the dataset record that its owners signed
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "admin_set")]
     pub record: Option<PathBuf>,
-    /// An admin's public key, in hexadecimal; repeat for more
-    #[arg(long, value_name = "HEX", group = "pinned", requires = "record")]
-    pub admin: Vec<ticket_format::keys::AdminKey>,
-    /// A file of admins' public keys, one in hexadecimal on each line
-    #[arg(long, value_name = "FILE", group = "pinned", requires = "record", value_hint = ValueHint::FilePath)]
-    pub admins: Option<PathBuf>,
+    /// The admin set by which the record is believed, or the statement that it came with
+    #[arg(long, value_name = "FILE", requires = "record", value_hint = ValueHint::FilePath)]
+    pub admin_set: Option<PathBuf>,
     /// Sign for the objects with this producer's secret
     #[arg(long, value_name = "FILE", requires = "record", value_hint = ValueHint::FilePath)]
     pub producer: Option<PathBuf>,

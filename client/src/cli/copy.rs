@@ -12,6 +12,7 @@ use super::plan::{Direction, direction, exit_of, jobs, make_directories};
 use super::producer::upload;
 use super::progress::progress;
 use super::settings::Setting;
+use super::watch::unless_denied;
 use crate::keys::KeyError;
 use crate::object::metadata::Context;
 use crate::s3::copy::{CopyError, Job, Options, Summary, download_many, upload_many};
@@ -82,17 +83,19 @@ async fn encrypt_to(
     let summary = match &args.record {
         Some(record) => {
             let keys = upload(record, args)?;
-            upload_many(&stores, &keys, jobs, options, &progress).await
+            let summary = upload_many(&stores, &keys, jobs, options, &progress).await;
+            drop(progress);
+            summary
         }
         None => {
             let need = need(args.dataset.as_deref(), Action::Encrypt, &jobs, false);
             let keys = keys(app, &need).await?;
-            let summary = upload_many(&stores, &keys, jobs, options, &progress).await;
-            keys.close().await;
-            summary
+            unless_denied(app, keys, progress, async |keys, progress| {
+                upload_many(&stores, keys, jobs, options, progress).await
+            })
+            .await?
         }
     };
-    drop(progress);
     finish(app, "encrypted", summary, false)
 }
 
@@ -118,9 +121,10 @@ async fn decrypt_to(
     let options = options(app)?;
     let keys = keys(app, &need(dataset, Action::Decrypt, &jobs, accept_unsigned)).await?;
     let progress = progress(jobs.len() as u64, copy.quiet);
-    let summary = download_many(&stores, &keys, jobs, options, &progress).await;
-    keys.close().await;
-    drop(progress);
+    let summary = unless_denied(app, keys, progress, async |keys, progress| {
+        download_many(&stores, keys, jobs, options, progress).await
+    })
+    .await?;
     finish(app, "decrypted", summary, *to == Location::Stdio)
 }
 

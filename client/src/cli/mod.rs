@@ -15,6 +15,7 @@ pub mod progress;
 pub mod read;
 pub mod settings;
 pub mod tickets;
+pub mod watch;
 
 use std::io;
 use std::path::Path;
@@ -136,6 +137,7 @@ async fn dispatch(app: &App, command: &Command) -> Ended {
         Command::Status { quiet } => tickets::status(app, *quiet).await,
         Command::Tickets => tickets::tickets(app),
         Command::Logout(args) => tickets::logout(app, args).await,
+        Command::Watch(args) => watch::watch(app, args).await,
         Command::Issue(args) => issue::issue(app, args).await,
         Command::Dek(args) => dek::dek(app, args).await,
         Command::Producer(args) => producer::producer(app, args),

@@ -1,5 +1,7 @@
 //! `cat` and `ls`.
 
+use std::sync::Arc;
+
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use ticket_format::report::{Report, exit};
@@ -11,9 +13,10 @@ use super::args::{Cat, Ls};
 use super::copy::{is_broken_pipe, report};
 use super::issue::{Need, keys};
 use super::plan::store_report;
+use super::watch::unless_denied;
 use crate::object::metadata::{MetadataError, ObjectMetadata};
 use crate::object::plaintext_len;
-use crate::s3::copy::{ByteRange, cat_range};
+use crate::s3::copy::{ByteRange, Quiet, cat_range};
 use crate::s3::{Listed, Location, StoreError, Stores};
 
 /// Metadata of this many objects is read at one time.
@@ -29,11 +32,12 @@ pub async fn cat(app: &App, args: &Cat) -> Ended {
         accept_unsigned: args.accept_unsigned,
     };
     let keys = keys(app, &need).await?;
-    let mut out = tokio::io::stdout();
     let name = args.name.as_deref();
-    let done = cat_range(&stores, &keys, &args.from, name, args.range, &mut out).await;
-    keys.close().await;
-    match done {
+    let done = unless_denied(app, keys, Arc::new(Quiet), async |keys, _| {
+        let mut out = tokio::io::stdout();
+        cat_range(&stores, keys, &args.from, name, args.range, &mut out).await
+    });
+    match done.await? {
         Ok(_) => Ok(exit::DONE),
         // Who reads has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(exit::DONE),

@@ -11,6 +11,7 @@ use rand_core::CryptoRng;
 use store::files::{self, FileError};
 use store::sealed::RootKey;
 use ticket_format::cbor::{Decode, Encode, Reader, Writer};
+use ticket_format::ids::TicketHash;
 use zeroize::Zeroizing;
 
 pub use session::{DatasetSession, NodeSession, SessionSecrets};
@@ -161,6 +162,7 @@ impl Wallet {
                 + session.ticket.len()
                 + session.receipt.to_cbor().len()
                 + session.record.len()
+                + session.evidence.as_ref().map_or(1, |evidence| evidence.to_cbor().len())
         });
         // 32 bytes for each of two secrets and the heads of at most 16 items.
         256 + node + sessions.map(|len| len + 256).sum::<usize>()
@@ -182,6 +184,22 @@ impl Wallet {
     #[must_use]
     pub fn dataset(&self, name: &str) -> Option<&DatasetSession> {
         self.datasets.iter().find(|session| session.dataset == name)
+    }
+
+    /// Takes the session of one ticket out; true if there was one. Its keys erase themselves.
+    pub fn erase(&mut self, ticket: TicketHash) -> bool {
+        // rule: WIP-2
+        let is = |bytes: &[u8]| TicketHash::of(bytes) == ticket;
+        let node = self.node.take_if(|session| is(&session.ticket)).is_some();
+        let before = self.datasets.len();
+        self.datasets.retain(|session| !is(&session.ticket));
+        node || self.datasets.len() < before
+    }
+
+    /// Whether it holds no ticket.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.node.is_none() && self.datasets.is_empty()
     }
 
     /// Puts a dataset session in, in place of an earlier one of the same dataset; when full, the
