@@ -164,26 +164,50 @@ impl ReceivedStatement {
     /// # Errors
     /// `UnknownSigner`, `Form` or `BadSignature`.
     pub fn signed_by(&self, set: &AdminSet) -> Result<Vec<Admin>, StatementRefusal> {
-        let mut signers = Vec::with_capacity(self.signers.len());
-        for (which, (thumbprint, kind)) in self.signers.iter().enumerate() {
-            // rule: SET-2
-            let admin = set
-                .admins()
-                .iter()
-                .find(|admin| admin.key.thumbprint() == *thumbprint)
-                .ok_or(StatementRefusal::UnknownSigner)?;
-            // rule: SET-7, SIG-2
-            if admin.kind != *kind {
-                return Err(StatementRefusal::Form);
+        let all = 0..self.signers.len();
+        all.map(|which| self.signer_of(which, set)).collect()
+    }
+
+    /// The statement with those signatures only that verify by `set`, and whose they are: what is left
+    /// of a proposal when an admin has left. None when no signature is left.
+    #[must_use]
+    pub fn retained(&self, set: &AdminSet) -> Option<(Vec<u8>, Vec<Admin>)> {
+        // rule: SET-2, PRO-2
+        let mut kept = self.sign.clone();
+        kept.signatures.clear();
+        let mut signers = Vec::new();
+        for (which, signature) in self.sign.signatures.iter().enumerate() {
+            if let Ok(admin) = self.signer_of(which, set) {
+                kept.signatures.push(signature.clone());
+                signers.push(admin);
             }
-            // rule: ENC-4
-            let verified = self.sign.verify_signature(which, &[], |value, structure| {
-                admin.signer().verify(structure, value)
-            });
-            verified.map_err(|_| StatementRefusal::BadSignature)?;
-            signers.push(admin.clone());
         }
-        Ok(signers)
+        let bytes = Some(kept).filter(|_| !signers.is_empty())?;
+        Some((bytes_of(bytes).ok()?, signers))
+    }
+
+    /// The admin of `set` who made the signature at this place.
+    fn signer_of(&self, which: usize, set: &AdminSet) -> Result<Admin, StatementRefusal> {
+        let (thumbprint, kind) = self
+            .signers
+            .get(which)
+            .ok_or(StatementRefusal::BadSignature)?;
+        // rule: SET-2
+        let admin = set
+            .admins()
+            .iter()
+            .find(|admin| admin.key.thumbprint() == *thumbprint)
+            .ok_or(StatementRefusal::UnknownSigner)?;
+        // rule: SET-7, SIG-2
+        if admin.kind != *kind {
+            return Err(StatementRefusal::Form);
+        }
+        // rule: ENC-4
+        let verified = self.sign.verify_signature(which, &[], |value, structure| {
+            admin.signer().verify(structure, value)
+        });
+        verified.map_err(|_| StatementRefusal::BadSignature)?;
+        Ok(admin.clone())
     }
 
     /// Believes it, if every signature on it is by another admin of `set`, it is of this realm, for

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::bootstrap::ADDRESS;
-use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId, StatementDigest};
+use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId};
 use crate::keys::{AdminKey, ProducerKey, ServerKey, TlsKey};
 use crate::limits;
 use crate::messages::shape::{
-    Ascending, Bool, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map, item,
+    Ascending, Bool, Bytes, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map, item,
     numbered,
 };
 use crate::seal::{Kem, SealingKey};
@@ -180,7 +180,7 @@ closed_map! {
     ///
     /// ```cddl
     /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
-    ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: hash / null,
+    ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: bstr .size (1..98304) / null,
     ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,8 +203,8 @@ closed_map! {
         8 max_life: u64 = UINT;
         /// At a key server: its policy.
         9 policy: Option<String> = OrNull(Text(1..=limits::POLICY));
-        /// At a broker: digest of the record's statement.
-        10 record: Option<StatementDigest> = OrNull(item());
+        /// At a broker: the record's statement, from which the key server's keys are believed (DEN-10).
+        10 record: Option<Vec<u8>> = OrNull(Bytes(1..=limits::STATEMENT));
         /// Its owners, ascending.
         11 owners: Vec<AdminKey> = OWNERS;
         /// Its lease, in seconds.

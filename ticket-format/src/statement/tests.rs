@@ -1,4 +1,7 @@
+mod admin_sets;
+mod house;
 mod shapes;
+mod signatures;
 
 use std::collections::BTreeMap;
 
@@ -27,8 +30,13 @@ fn admin() -> AdminSecret {
     secret(1)
 }
 
+fn names(verified: &VerifiedStatement) -> Vec<&str> {
+    let signers = verified.signers().iter();
+    signers.map(|admin| admin.name.as_str()).collect()
+}
+
 fn verify(bytes: &[u8], now: Timestamp) -> Result<VerifiedStatement, StatementRefusal> {
-    ReceivedStatement::parse(bytes)?.verify(&[key(1), key(2)], "realm", Some(&key(9)), now)
+    ReceivedStatement::parse(bytes)?.verify(&house::set(), "realm", Some(&key(9)), now)
 }
 
 #[test]
@@ -41,8 +49,8 @@ fn a_statement_is_believed_for_its_realm_server_and_time() {
         (StatementId([1; 16]), Act::Deny)
     );
     assert_eq!(
-        (verified.signers(), verified.digest()),
-        (&[key(1)][..], StatementDigest::of(&bytes))
+        (names(&verified), verified.digest()),
+        (vec!["operator-1"], StatementDigest::of(&bytes))
     );
     assert_eq!(verified.body::<DenyBody>(), Ok(deny()));
     assert_eq!(
@@ -53,24 +61,22 @@ fn a_statement_is_believed_for_its_realm_server_and_time() {
     let parse = || ReceivedStatement::parse(&bytes).unwrap();
     let server = key(9);
     let of = |result: Result<VerifiedStatement, StatementRefusal>| result.unwrap_err().refusal();
+    let set = house::set();
+    let others = house::without(1);
     assert_eq!(
-        of(parse().verify(&[key(2)], "realm", Some(&server), at(1))),
+        of(parse().verify(&others, "realm", Some(&server), at(1))),
         Refusal::StatementSignature
     );
     assert_eq!(
-        of(parse().verify(&[], "realm", Some(&server), at(1))),
-        Refusal::StatementSignature
-    );
-    assert_eq!(
-        of(parse().verify(&[key(1)], "other", Some(&server), at(1))),
+        of(parse().verify(&set, "other", Some(&server), at(1))),
         Refusal::StatementAudience
     );
     assert_eq!(
-        of(parse().verify(&[key(1)], "realm", Some(&key(8)), at(1))),
+        of(parse().verify(&set, "realm", Some(&key(8)), at(1))),
         Refusal::StatementAudience
     );
     assert_eq!(
-        of(parse().verify(&[key(1)], "realm", None, at(1))),
+        of(parse().verify(&set, "realm", None, at(1))),
         Refusal::StatementAudience
     );
     assert_eq!(of(verify(&bytes, at(600))), Refusal::StatementExpired);
@@ -86,7 +92,8 @@ fn several_admins_sign_and_each_counts_once() {
     // rule: ADM-1
     let second: AdminSecret = secret(2);
     let both = payload().sign(&[&admin(), &second]).unwrap();
-    assert_eq!(verify(&both, at(1)).unwrap().signers(), [key(1), key(2)]);
+    let both = verify(&both, at(1)).unwrap();
+    assert_eq!(names(&both), ["operator-1", "operator-2"]);
     assert_eq!(
         payload().sign(&[&admin(), &admin()]),
         Err(StatementRefusal::SignedTwice)
@@ -95,7 +102,7 @@ fn several_admins_sign_and_each_counts_once() {
         payload().sign(&[]),
         Err(StatementRefusal::Malformed(_))
     ));
-    let stranger: AdminSecret = secret(3);
+    let stranger: AdminSecret = secret(77);
     let mixed = payload().sign(&[&admin(), &stranger]).unwrap();
     assert_eq!(verify(&mixed, at(1)), Err(StatementRefusal::UnknownSigner));
 }
@@ -224,21 +231,22 @@ fn an_act_spans_a_day_at_most_and_only_records_are_for_everyone() {
     long.expires = long.not_before;
     assert_eq!(long.sign(&[&admin()]), Err(StatementRefusal::Span));
 
-    let record = Payload::record(StatementId([2; 16]), "realm", at(0), &record())
-        .sign(&[&admin()])
-        .unwrap();
+    let owners: [AdminSecret; 2] = [secret(3), secret(4)];
+    let record = Payload::record(StatementId([2; 16]), "realm", at(0), &record());
+    let bytes = record.sign(&[&owners[0], &owners[1]]).unwrap();
     let years_later = at(20 * 365 * 86_400);
-    let received = ReceivedStatement::parse(&record).unwrap();
-    assert!(
-        received
-            .clone()
-            .verify(&[key(1)], "realm", None, years_later)
-            .is_ok()
-    );
-    assert!(
-        received
-            .verify(&[key(1)], "realm", Some(&key(9)), years_later)
-            .is_ok()
+    let received = ReceivedStatement::parse(&bytes).unwrap();
+    let set = house::set();
+    for server in [None, Some(&key(9))] {
+        let verified = received.clone().verify(&set, "realm", server, years_later);
+        assert!(verified.is_ok());
+    }
+    let mut expiring = record;
+    expiring.expires = years_later;
+    assert_eq!(
+        expiring.sign(&[&owners[0]]),
+        Err(StatementRefusal::Span),
+        "a record that expires could not be verified again"
     );
     let everyone = Payload::record(StatementId([3; 16]), "realm", at(0), &deny());
     assert_eq!(
@@ -284,6 +292,9 @@ fn record() -> DatasetRecord {
         kems: vec![Kem::X25519, Kem::XWing],
         max_budget: 1_000,
         max_life: 3_600,
+        owners: vec![key(3)],
+        lease: 5,
+        evidence: true,
     }
 }
 

@@ -1,6 +1,13 @@
 //! Each act's body and result, member by member.
 
 use super::*;
+use crate::denial::Link;
+use crate::entry::Kind;
+use crate::ids::{ActId, DekId, DenialDigest, ItemDigest};
+use crate::messages::samples::proof;
+use crate::pairs::Context;
+use crate::sign::Exporter;
+use crate::ticket::Action;
 
 #[test]
 fn payload_and_launches_hold_to_their_shapes() {
@@ -45,9 +52,19 @@ fn payload_and_launches_hold_to_their_shapes() {
         &Denied {
             epoch: 1,
             chain: ChainDigest([1; 32]),
+            before: ChainDigest([2; 32]),
+            record: vec![3],
         },
         &[],
+        &[4],
+    );
+    strict(
+        &Undeny {
+            denials: vec![(1, DenialDigest([1; 32])), (2, DenialDigest([2; 32]))],
+            reason: "found it".into(),
+        },
         &[],
+        &[2],
     );
     strict(
         &DenyList {
@@ -81,6 +98,10 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         kems: vec![Kem::XWing],
         max_budget: 1,
         max_life: 1,
+        owners: vec![key(3)],
+        lease: 300,
+        evidence: true,
+        canary: Canary::Deny,
     };
     strict(&create, &[], &[2, 4]);
     let mut doubled = create.clone();
@@ -88,6 +109,19 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     assert!(
         DatasetCreate::from_cbor(&doubled.to_cbor(), usize::MAX).is_err(),
         "a KEM twice"
+    );
+    for lease in [0, 301] {
+        let other = DatasetCreate {
+            lease,
+            ..create.clone()
+        };
+        assert!(DatasetCreate::from_cbor(&other.to_cbor(), usize::MAX).is_err());
+    }
+    let owners = vec![key(3), key(3)];
+    let doubled = DatasetCreate { owners, ..create };
+    assert!(
+        DatasetCreate::from_cbor(&doubled.to_cbor(), usize::MAX).is_err(),
+        "an owner twice"
     );
     let (dataset, kek, public_key) = (DatasetId([1; 16]), KekId([2; 16]), sealing(Kem::XWing));
     strict(
@@ -126,7 +160,11 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         max_budget: 1,
         max_life: 1,
         policy: Some("permit(principal, action, resource);".into()),
-        record: Some(StatementDigest([1; 32])),
+        record: Some(vec![1]),
+        owners: vec![key(3)],
+        lease: 1,
+        evidence: false,
+        canary: Some(Canary::No),
     };
     strict(&view, &[], &[5]);
     strict(
@@ -140,6 +178,37 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         &DatasetPolicySet {
             name: "maps".into(),
             text: "x".into(),
+            replaces: PolicyDigest([1; 32]),
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &DatasetSet {
+            name: "maps".into(),
+            max_budget: 1,
+            max_life: 2,
+            kems: vec![Kem::XWing],
+            lease: 5,
+            evidence: true,
+            canary: Canary::Alarm,
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &DatasetOwnersSet {
+            name: "maps".into(),
+            owners: vec![key(3)],
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &CanarySet {
+            name: "maps".into(),
+            dek: DekId([1; 16]),
+            canary: Canary::Deny,
         },
         &[],
         &[],
@@ -159,7 +228,14 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         &[],
         &[],
     );
-    strict(&PolicySet { text: "x".into() }, &[], &[]);
+    strict(
+        &PolicySet {
+            text: "x".into(),
+            replaces: Some(PolicyDigest([1; 32])),
+        },
+        &[],
+        &[],
+    );
     strict(
         &PolicyText {
             text: "x".into(),
@@ -236,4 +312,174 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     strict(&status, &[], &[]);
     assert_eq!(Nothing {}.to_cbor(), [0xa0]);
     assert!(Nothing::from_cbor(&[0xa1, 1, 1], 8).is_err());
+}
+
+#[test]
+fn admin_sets_and_proposals_hold_to_their_shapes() {
+    // rule: ENC-3, SET-1, PRO-1
+    let mut body = house::body();
+    strict(&body, &[], &[]);
+    body.admins[0].kind = AdminKeyKind::SecurityKey;
+    body.admins[0].application = Some("ssh:".into());
+    strict(&body.admins[0], &[5], &[]);
+    for quorum in [0, 17] {
+        let quorums = BTreeMap::from([(Act::Deny, quorum)]);
+        let other = AdminSetBody {
+            quorums,
+            ..body.clone()
+        };
+        assert!(AdminSetBody::from_cbor(&other.to_cbor(), usize::MAX).is_err());
+    }
+    strict(&AdminSetShow { after: 1 }, &[], &[]);
+    strict(
+        &AdminSetPage {
+            statements: vec![vec![1]],
+            more: false,
+        },
+        &[],
+        &[1],
+    );
+    let row = ProposalRow {
+        id: StatementId([1; 16]),
+        act: Act::Undeny,
+        audience: Audience::Everyone,
+        signers: vec!["security-1".into()],
+        counting: 1,
+        needed: 2,
+        until: at(0),
+    };
+    strict(&row, &[], &[]);
+    strict(&Propose { statement: vec![1] }, &[], &[]);
+    strict(
+        &ProposalView {
+            row: row.clone(),
+            statement: vec![1],
+        },
+        &[],
+        &[],
+    );
+    strict(
+        &ProposalPage {
+            rows: vec![row],
+            more: true,
+        },
+        &[],
+        &[1],
+    );
+    strict(&ProposalList::first(), &[], &[1]);
+    let id = StatementId([1; 16]);
+    strict(&ProposalShow { id }, &[], &[]);
+    strict(&ProposalWithdraw { id }, &[], &[]);
+}
+
+#[test]
+fn the_feeds_view_the_exposure_and_what_if_hold_to_their_shapes() {
+    // rule: ENC-3
+    strict(
+        &FeedShow {
+            epoch: 1,
+            hold_ms: 30_000,
+        },
+        &[],
+        &[],
+    );
+    let acknowledgement = Acknowledgement {
+        body: vec![1],
+        exporter: Exporter([2; 32]),
+        proof: proof(),
+    };
+    strict(&acknowledgement, &[], &[]);
+    let subscriber = Subscriber {
+        key: key(1),
+        datasets: vec!["maps".into()],
+        lease: 5,
+        last: Some(acknowledgement),
+        silent_ms: Some(1),
+        lease_ms: Some(2),
+        applied_ms: Some(3),
+    };
+    strict(&subscriber, &[], &[2]);
+    strict(
+        &FeedView {
+            epoch: 1,
+            chain: ChainDigest([1; 32]),
+            subscribers: vec![subscriber],
+            links: vec![Link {
+                forget: at(0),
+                record: DenialDigest([1; 32]),
+            }],
+        },
+        &[],
+        &[3, 4],
+    );
+    strict(
+        &ExposureShow {
+            selector: Selector::node(node()),
+            since: at(0),
+            from: 0,
+            rows: 500,
+        },
+        &[],
+        &[],
+    );
+    let exposed = Exposed {
+        entry: 1,
+        act: ActId([1; 16]),
+        time: at(0),
+        kind: Kind::Rewrap,
+        node: node(),
+        ticket: TicketId([2; 16]),
+        launch: Some(LaunchId([3; 16])),
+        dataset: DatasetId([4; 16]),
+        name: "maps".into(),
+        item: ItemDigest([5; 32]),
+        dek: Some(DekId([6; 16])),
+        context: Some(Context::named("a.jpg").unwrap()),
+    };
+    strict(&exposed, &[], &[12]);
+    let other = Exposed {
+        kind: Kind::Present,
+        ..exposed.clone()
+    };
+    assert!(Exposed::from_cbor(&other.to_cbor(), usize::MAX).is_err());
+    strict(
+        &ExposurePage {
+            rows: vec![exposed],
+            withheld: vec![ActId([1; 16])],
+            next: Some(9),
+        },
+        &[],
+        &[1, 2],
+    );
+    strict(&EntryShow { index: 1 }, &[], &[]);
+    strict(&EntryView { entry: vec![1] }, &[], &[]);
+    strict(
+        &WhatIf {
+            draft: "x".into(),
+            dataset: Some("maps".into()),
+            since: at(0),
+            from: 1,
+        },
+        &[],
+        &[],
+    );
+    let changed = Changed {
+        node: node(),
+        dataset: "maps".into(),
+        action: Action::Encrypt,
+        gains: true,
+        times: 3,
+        recorded: vec!["old".into()],
+        drafted: vec!["new".into()],
+    };
+    strict(&changed, &[], &[6, 7]);
+    strict(
+        &WhatIfPage {
+            decisions: 5,
+            changed: vec![changed],
+            next: Some(1),
+        },
+        &[],
+        &[2],
+    );
 }
