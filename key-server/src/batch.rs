@@ -3,7 +3,7 @@
 //! prove possession ([`prove`]) -> check, decide, reserve ([`decide`]) -> the record becomes durable
 //! -> check again and seal ([`Decided::release`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use audit_log::Appended;
@@ -11,11 +11,15 @@ use rand_core::CryptoRng;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, KekId, RequestHash};
-use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
+use ticket_format::ids::{ActId, DekId, ItemDigest, KekId, RequestHash};
+use ticket_format::messages::batch::{
+    BatchHead, GenerateBody, RawContext, RedeemBody, RewrapBody,
+};
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RequestView, Verb};
 use ticket_format::seal::AnswerId;
-use ticket_format::ticket::Action;
+use ticket_format::side::SideRecord;
+use ticket_format::statement::Canary;
+use ticket_format::ticket::{Action, Actions};
 use zeroize::Zeroizing;
 
 use crate::dataset::Dataset;
@@ -65,6 +69,18 @@ impl<'a> Body<'a> {
             Self::Redeem(_) => Kind::Redeem,
             Self::Generate(_) => Kind::Generate,
             Self::Rewrap(_) => Kind::Rewrap,
+        }
+    }
+
+    /// The context that an item's DEK is opened with, once this is done.
+    fn context(&self, place: usize) -> Option<RawContext<'a>> {
+        match self {
+            Self::Redeem(body) => body.items.get(place).map(|item| item.context),
+            Self::Generate(body) => body.contexts.get(place).copied(),
+            Self::Rewrap(body) => {
+                let item = body.items.get(place)?;
+                Some(item.new_context.unwrap_or(item.context))
+            }
         }
     }
 
@@ -142,6 +158,10 @@ impl Identified<'_> {
         let entry = Entry::new(act, self.body.kind(), moment.now);
         let ticket = &self.presented.ticket;
         let entry = present::describe(entry, ticket.claims(), ticket.hash(), state, connection);
+        let entry = match Actions::new(&[self.body.action()]) {
+            Some(actions) => entry.actions(actions),
+            None => entry,
+        };
         entry.request(self.request).epoch(permit.epoch().number())
     }
 }
@@ -158,6 +178,8 @@ pub struct Decided {
     keks: Vec<KekId>,
     wraps: bool,
     policies: BTreeSet<String>,
+    canary: Canary,
+    over_budget: bool,
 }
 
 /// Checks what RED-2 and RED-3 demand and reserves the budget.
@@ -194,7 +216,8 @@ pub fn decide(
         Body::Rewrap(body) => rewrap::run(body, &mut items, rng),
     };
     let (keks, policies) = items.into_parts();
-    reserve(&mut done, presented, &dataset);
+    let over_budget = reserve(&mut done, presented, &dataset);
+    let canary = canary(&done, &dataset, *verb);
     let presented = Arc::clone(presented);
     Ok(Decided {
         presented,
@@ -205,7 +228,21 @@ pub fn decide(
         keks,
         wraps: body.wraps(),
         policies,
+        canary,
+        over_budget,
     })
+}
+
+/// What comes of the canaries among what is to be released: the strictest of them.
+fn canary(done: &Done, dataset: &Dataset, verb: Verb) -> Canary {
+    // rule: EXP-2 — who makes keys learns none that was there.
+    if verb == Verb::Generate || dataset.has_no_canary() {
+        return Canary::No;
+    }
+    done.done()
+        .map(|(_, _, dek)| dataset.canary(dek))
+        .max_by_key(|canary| canary.number())
+        .unwrap_or(Canary::No)
 }
 
 /// What is checked of the whole request before it is decided and again before it is released.
@@ -221,8 +258,9 @@ fn check(
     present::usable(state, &presented.ticket, moment, permit)
 }
 
-/// Takes the items that are done from the ticket's budget; those beyond it are refused.
-fn reserve(done: &mut Done, presented: &Presented, dataset: &Dataset) {
+/// Takes the items that are done from the ticket's budget; those beyond it are refused. Says whether
+/// there were such.
+fn reserve(done: &mut Done, presented: &Presented, dataset: &Dataset) -> bool {
     // rule: RED-4
     let most = presented
         .ticket
@@ -230,7 +268,13 @@ fn reserve(done: &mut Done, presented: &Presented, dataset: &Dataset) {
         .budget
         .min(dataset.state.max_budget);
     let mut taking = presented.budget.take();
-    done.refuse(|digest| (!taking.item(digest, most)).then_some(Refusal::Budget));
+    let mut over = false;
+    done.refuse(|digest| {
+        let beyond = !taking.item(digest, most);
+        over |= beyond;
+        beyond.then_some(Refusal::Budget)
+    });
+    over
 }
 
 /// The entry of a batch whose own record could not be written: no item of it was done.
@@ -269,6 +313,41 @@ impl Decided {
             .count()
     }
 
+    /// What stands behind the items that are done and of which the side file has no record yet (AUD-5):
+    /// DEK id and context, of a rewrap the one that the DEK is opened with from then on. `missing` says
+    /// which of these digests have none.
+    #[must_use]
+    pub fn contexts(
+        &self,
+        identified: &Identified<'_>,
+        missing: impl FnOnce(&[[u8; 32]]) -> Vec<[u8; 32]>,
+    ) -> Vec<([u8; 32], Vec<u8>)> {
+        // rule: AUD-5
+        let digests: Vec<_> = self.done.done().map(|(_, digest, _)| digest.0).collect();
+        let missing: HashSet<_> = missing(&digests).into_iter().collect();
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        let wanted = self.done.done().filter(|(_, item, _)| missing.contains(&item.0));
+        let record = |(place, item, dek): (usize, ItemDigest, DekId)| {
+            let context = identified.body.context(place)?;
+            Some((item.0, SideRecord::of_item(item, dek, context.bytes())))
+        };
+        wanted.filter_map(record).collect()
+    }
+
+    /// What comes of the canaries in it.
+    #[must_use]
+    pub fn canary(&self) -> Canary {
+        self.canary
+    }
+
+    /// Whether the ticket's budget was passed, for the first time (EXP-3).
+    #[must_use]
+    pub fn first_over_budget(&self) -> bool {
+        self.over_budget && self.presented.budget.first_passed()
+    }
+
     /// The record could not be written, so nothing leaves. DEKs that were made for this answer alone
     /// go back into the budget; those that a retry may ask for stay reserved for it.
     pub fn undo(self) {
@@ -304,6 +383,8 @@ impl Decided {
             keks,
             wraps,
             policies: _,
+            canary: _,
+            over_budget: _,
         } = self;
         // rule: RED-2
         let now = check(state, &presented, moment, permit)?;
@@ -364,7 +445,6 @@ fn seal(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ticket_format::ids::ItemDigest;
     use ticket_format::time::Timestamp;
 
     #[test]

@@ -1,9 +1,11 @@
 //! Budgets: how many distinct DEKs a ticket may still have (RED-4).
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use ticket_format::Refusal;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ItemDigest, TicketId};
 use ticket_format::limits::SKEW;
@@ -14,6 +16,8 @@ use ticket_format::time::Timestamp;
 pub struct Budget {
     expires: Timestamp,
     had: Mutex<HashSet<ItemDigest>>,
+    /// Whether more was asked for than there is, and told of (EXP-3).
+    passed: AtomicBool,
 }
 
 /// A budget while a request takes from it. Held over no wait.
@@ -25,6 +29,7 @@ impl Budget {
         Arc::new(Self {
             expires,
             had: Mutex::default(),
+            passed: AtomicBool::new(false),
         })
     }
 
@@ -33,6 +38,13 @@ impl Budget {
     #[must_use]
     pub fn take(&self) -> Taking<'_> {
         Taking(self.had.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// More was asked for than there is: whether that is so for the first time.
+    #[must_use]
+    pub fn first_passed(&self) -> bool {
+        // rule: EXP-3
+        !self.passed.swap(true, Ordering::Relaxed)
     }
 
     /// How many distinct items were had.
@@ -85,6 +97,12 @@ impl Budgets {
             return;
         }
         let budget = self.of(ticket, expires);
+        if items
+            .iter()
+            .any(|(_, outcome)| *outcome == Err(Refusal::Budget))
+        {
+            let _ = budget.first_passed();
+        }
         let mut taking = budget.take();
         let done = items.iter().filter(|(_, outcome)| outcome.is_ok());
         taking.0.extend(done.map(|(digest, _)| *digest));

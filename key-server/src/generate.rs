@@ -16,7 +16,8 @@ pub fn run<'a>(body: &GenerateBody<'a>, items: &mut Items<'a>, rng: &mut impl Cr
     let mut wraps = Vec::with_capacity(body.contexts.len());
     for context in &body.contexts {
         match make(*context, items, rng) {
-            Ok((dek, wrap)) => {
+            Ok((id, dek, wrap)) => {
+                done.ids.push(Some(id));
                 done.digests.push(item_digest(&wrap, context.bytes()));
                 // rule: GEN-1
                 if body.sealed_copy {
@@ -26,6 +27,7 @@ pub fn run<'a>(body: &GenerateBody<'a>, items: &mut Items<'a>, rng: &mut impl Cr
                 wraps.push(Some(wrap));
             }
             Err(refusal) => {
+                done.ids.push(None);
                 done.digests.push(refused_digest(*context));
                 done.verdicts.push(Verdict::Refused(refusal));
                 wraps.push(None);
@@ -40,7 +42,7 @@ fn make<'a>(
     context: RawContext<'a>,
     items: &mut Items<'a>,
     rng: &mut impl CryptoRng,
-) -> Result<(Dek, Vec<u8>), Refusal> {
+) -> Result<(DekId, Dek, Vec<u8>), Refusal> {
     items.admit(context)?;
     let (id, dek) = (DekId::random(rng), Dek::random(rng));
     let vault = &items.state().vault;
@@ -53,7 +55,7 @@ fn make<'a>(
         &dek,
         rng,
     )?;
-    Ok((dek, wrap))
+    Ok((id, dek, wrap))
 }
 
 /// A refused item has no wrap: its record names the context with an empty one.

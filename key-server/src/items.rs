@@ -29,6 +29,8 @@ pub struct Done {
     pub verdicts: Vec<Verdict>,
     /// How the record and the budget name each item.
     pub digests: Vec<ItemDigest>,
+    /// The DEK of each item that was opened or made.
+    pub ids: Vec<Option<DekId>>,
     /// DEKs of the items that are done, in item order; none where none are to be released.
     pub deks: Zeroizing<Vec<u8>>,
     /// Generate and rewrap: the new wraps.
@@ -42,9 +44,19 @@ impl Done {
         Self {
             verdicts: Vec::with_capacity(items),
             digests: Vec::with_capacity(items),
+            ids: Vec::with_capacity(items),
             deks: Zeroizing::new(Vec::with_capacity(if deks { items * DEK } else { 0 })),
             wraps: None,
         }
+    }
+
+    /// Each item that is done: its place, how the record names it, and its DEK.
+    pub fn done(&self) -> impl Iterator<Item = (usize, ItemDigest, DekId)> {
+        let named = self.digests.iter().zip(&self.ids).enumerate();
+        named
+            .zip(&self.verdicts)
+            .filter(|(_, verdict)| verdict.refusal().is_none())
+            .filter_map(|((place, (digest, id)), _)| Some((place, *digest, (*id)?)))
     }
 
     /// Takes back what a later check refuses: the verdict, the wrap and the DEK.
@@ -318,6 +330,7 @@ mod tests {
         let open = Verdict::Done(Origin::Generated);
         done.verdicts = vec![open, refused, open, open];
         done.digests = (0..4).map(|n| ItemDigest([n; 32])).collect();
+        done.ids = (0..4).map(|n| Some(DekId([n; 16]))).collect();
         for byte in [0xa0, 0xa2, 0xa3] {
             done.deks.extend_from_slice(&[byte; 32]);
         }
@@ -333,6 +346,7 @@ mod tests {
         assert_eq!(*done.deks, [[0xa0; 32], [0xa3; 32]].concat());
         assert_eq!(done.verdicts[2], Verdict::Refused(Refusal::Budget));
         assert_eq!(done.verdicts[1], Verdict::Refused(Refusal::Context));
+        assert_eq!(done.done().map(|(place, ..)| place).collect::<Vec<_>>(), [0, 3]);
         let wraps = vec![Some(vec![0]), None, None, Some(vec![3])];
         assert_eq!(done.wraps, Some(wraps));
     }

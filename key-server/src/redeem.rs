@@ -11,14 +11,15 @@ pub fn run<'a>(body: &RedeemBody<'a>, items: &mut Items<'a>) -> Done {
     for item in &body.items {
         done.digests.push(item.digest());
         // rule: RED-3
-        done.verdicts
-            .push(match items.open(item.wrapped, item.context) {
-                Ok(opened) => {
-                    done.deks.extend_from_slice(opened.dek.expose());
-                    Verdict::Done(opened.origin)
-                }
-                Err(refusal) => Verdict::Refused(refusal),
-            });
+        let opened = items.open(item.wrapped, item.context);
+        done.ids.push(opened.as_ref().ok().map(|opened| opened.id));
+        done.verdicts.push(match opened {
+            Ok(opened) => {
+                done.deks.extend_from_slice(opened.dek.expose());
+                Verdict::Done(opened.origin)
+            }
+            Err(refusal) => Verdict::Refused(refusal),
+        });
     }
     done
 }

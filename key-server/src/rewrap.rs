@@ -2,6 +2,7 @@
 
 use rand_core::CryptoRng;
 use ticket_format::Refusal;
+use ticket_format::ids::DekId;
 use ticket_format::messages::Verdict;
 use ticket_format::messages::batch::{RewrapBody, RewrapItem};
 use ticket_format::wrapped::Origin;
@@ -15,11 +16,13 @@ pub fn run<'a>(body: &RewrapBody<'a>, items: &mut Items<'a>, rng: &mut impl Cryp
     for item in &body.items {
         done.digests.push(item.digest());
         match anew(item, items, rng) {
-            Ok((wrap, origin)) => {
+            Ok((wrap, origin, id)) => {
+                done.ids.push(Some(id));
                 done.verdicts.push(Verdict::Done(origin));
                 wraps.push(Some(wrap));
             }
             Err(refusal) => {
+                done.ids.push(None);
                 done.verdicts.push(Verdict::Refused(refusal));
                 wraps.push(None);
             }
@@ -33,7 +36,7 @@ fn anew<'a>(
     item: &RewrapItem<'a>,
     items: &mut Items<'a>,
     rng: &mut impl CryptoRng,
-) -> Result<(Vec<u8>, Origin), Refusal> {
+) -> Result<(Vec<u8>, Origin, DekId), Refusal> {
     let opened = items.open(item.wrapped, item.context)?;
     let context = item.new_context.unwrap_or(item.context);
     // rule: REW-1 — the new context must satisfy what the old one had to.
@@ -48,5 +51,5 @@ fn anew<'a>(
         &opened.dek,
         rng,
     )?;
-    Ok((wrap, opened.origin))
+    Ok((wrap, opened.origin, opened.id))
 }
