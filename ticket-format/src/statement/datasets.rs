@@ -7,8 +7,8 @@ use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId};
 use crate::keys::{AdminKey, ProducerKey, ServerKey, TlsKey};
 use crate::limits;
 use crate::messages::shape::{
-    Ascending, Bool, Bytes, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map, item,
-    numbered,
+    Ascending, Bool, Bytes, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map,
+    item, numbered,
 };
 use crate::seal::{Kem, SealingKey};
 
