@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use store::files::FileError;
 use ticket_format::cbor::DecodeError;
 use ticket_format::messages::RefusalNotice;
+use ticket_format::messages::present::LINKS;
 use ticket_format::report::{Report, exit};
 use ticket_format::ticket::TicketError;
 use transport::{ConnectError, ExchangeError, Outcome};
@@ -77,6 +78,9 @@ pub enum Error {
     /// Another process is changing the wallet.
     #[error("{0} is in use by another process")]
     Locked(PathBuf),
+    /// The dataset wants evidence, and this node has renewed more often than key servers take.
+    #[error("the dataset wants evidence, and this node has renewed more than {LINKS} times")]
+    TooLong,
     /// There is no node ticket, or it has expired.
     #[error("{0}")]
     NoTicket(&'static str),
@@ -118,6 +122,7 @@ impl Error {
             | Self::Identity(_)
             | Self::File(_)
             | Self::Damaged { .. }
+            | Self::TooLong
             | Self::NoTicket(_) => false,
         }
     }
@@ -201,6 +206,12 @@ impl Error {
             Self::Locked(_) => Report::new(exit::RETRY, "the wallet is busy")
                 .why(self)
                 .next("try again"),
+            Self::TooLong => Report::new(
+                exit::NO_TICKET,
+                "this node's evidence is too long to be checked",
+            )
+            .why(self)
+            .next("start a new instance with a new launch"),
             Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable node ticket")
                 .why(why)
                 .next("run `postern login`"),

@@ -3,18 +3,20 @@
 use rand_core::CryptoRng;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Kind;
-use ticket_format::ids::TicketHash;
+use ticket_format::ids::{EvidenceHash, TicketHash};
 use ticket_format::messages::Verb;
 use ticket_format::messages::issue::{IssueAnswer, IssueBody};
+use ticket_format::messages::present::Evidence;
 use ticket_format::seal::Kem;
 use ticket_format::sign::{ALG_EDDSA, Proof};
-use ticket_format::statement::{DatasetRecord, ReceivedStatement};
+use ticket_format::statement::{DatasetRecord, ReceivedStatement, StatementRefusal};
 use ticket_format::ticket::{self, Actions, Audience, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
 use ticket_format::{Context, labels, limits};
 
 use crate::error::Error;
 use crate::link::{Link, Server};
+use crate::producer::checked;
 use crate::receipt;
 use crate::state::{NodeState, Pins};
 use crate::wallet::{DatasetSession, NodeSession, SessionSecrets};
@@ -38,11 +40,15 @@ pub struct Wanted {
 
 /// Asks for a dataset ticket over an open connection to the broker.
 ///
+/// The admin sets that the answer brings are followed in `state`, whatever else comes of it: the caller
+/// keeps them ([`NodeState::keep_admins`]).
+///
 /// # Errors
-/// The node ticket has expired, the exchange failed, the broker refused, or its answer does not hold.
+/// The node ticket has expired, the exchange failed, the broker refused, its answer does not hold, or
+/// the dataset wants evidence that this node has too much of.
 pub async fn issue(
     link: &Link,
-    state: &NodeState,
+    state: &mut NodeState,
     node: &NodeSession,
     wanted: &Wanted,
     now: Timestamp,
@@ -75,11 +81,13 @@ pub async fn issue(
             alg: ALG_EDDSA,
             value: vec![0],
         },
+        admin_set: state.pins.admins.version(),
     };
     // rule: ISS-2
     let signed = body.evidence(chain);
     let signature = signed.sign(&state.key, &link.channel().realm, &link.channel().server);
     let linked = signed.link(Some(chain), &signature);
+    let issued = (body.expires, signature.clone());
     body.evidence = signature;
     let bytes = body.to_cbor();
     // rule: SIG-3
@@ -92,12 +100,14 @@ pub async fn issue(
     let (answer, _) = link.call(Verb::Issue, &bytes, &proofs).await?;
     let answer =
         IssueAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
-    let session = DatasetSession {
+    follow(state, &answer.admin_sets, now)?;
+    let mut session = DatasetSession {
         dataset: wanted.dataset.clone(),
         ticket: answer.ticket,
         secrets,
         receipt: answer.receipt,
         record: answer.record,
+        evidence: None,
     };
     let opened = Opened::check(&session, &state.pins, now)?;
     let claims = &opened.claims;
@@ -126,7 +136,44 @@ pub async fn issue(
         Kind::Issue,
         TicketHash::of(&session.ticket),
     )?;
+    if opened.record.evidence {
+        session.evidence = Some(evidence(state, chain, issued)?);
+    }
     Ok(session)
+}
+
+/// Takes the admin sets that come after the one that the node knows.
+fn follow(state: &mut NodeState, sets: &[Vec<u8>], now: Timestamp) -> Result<(), Error> {
+    // rule: ISS-6, SET-3
+    if sets.is_empty() {
+        return Ok(());
+    }
+    let pins = &mut state.pins;
+    let followed = pins.admins.follow(sets, &pins.broker.realm, now);
+    pins.admins = followed.map_err(|error| {
+        tracing::warn!(%error, "admin sets");
+        Error::answer(
+            "broker",
+            "an admin set that it brings does not follow the one that is pinned",
+        )
+    })?;
+    Ok(())
+}
+
+/// What the key server of a dataset that wants evidence is shown (EVD-3).
+fn evidence(
+    state: &NodeState,
+    chain: EvidenceHash,
+    issued: (Timestamp, Proof),
+) -> Result<Evidence, Error> {
+    // rule: EVD-3
+    let missing = Error::NoTicket(
+        "the dataset wants evidence, and its parts are not kept here; run `postern renew`",
+    );
+    let (Some(chain), Some(launch)) = (state.chain(chain), &state.launch_statement) else {
+        return Err(missing);
+    };
+    chain.evidence(launch, issued).ok_or(Error::TooLong)
 }
 
 /// A dataset session whose ticket and dataset record were checked against the pins.
@@ -187,20 +234,22 @@ impl Opened {
     }
 }
 
-/// Believes a dataset record if a pinned admin signed it.
+/// Believes a dataset record if as many of the dataset's owners have signed it as the admin set that
+/// the node knows demands (ISS-6, SET-5).
 ///
 /// # Errors
 /// It does not hold.
 pub fn verify_record(record: &[u8], pins: &Pins, now: Timestamp) -> Result<DatasetRecord, Error> {
-    let refused = |_| {
+    let refused = |error: StatementRefusal| {
+        tracing::warn!(%error, "dataset record");
         Error::answer(
             "broker",
-            "its dataset record is not signed by a pinned admin",
+            "its dataset record is not signed as the admin set demands",
         )
     };
     let statement = ReceivedStatement::parse(record).map_err(refused)?;
     let verified = statement
         .verify(&pins.admins, &pins.broker.realm, None, now)
         .map_err(refused)?;
-    verified.body().map_err(refused)
+    checked(&verified, &pins.admins).map_err(refused)
 }

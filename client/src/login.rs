@@ -6,17 +6,20 @@ use rand_core::CryptoRng;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Kind;
-use ticket_format::ids::{EvidenceHash, NodeId, ProofHash, TicketHash};
+use ticket_format::ids::{EvidenceHash, NodeId, ProofHash, StatementDigest, TicketHash};
 use ticket_format::iid::{self, RegionKeys};
 use ticket_format::keys::NodeKey;
 use ticket_format::labels;
 use ticket_format::limits;
 use ticket_format::messages::Verb;
 use ticket_format::messages::login::{LoginAnswer, LoginBody};
+use ticket_format::messages::present::Link as EvidenceLink;
 use ticket_format::seal::Kem;
 use ticket_format::sign::{ALG_EDDSA, Proof};
+use ticket_format::statement::AdminSet;
 use ticket_format::ticket::{self, Audience, NodeClaims};
 
+use crate::chain::Chain;
 use crate::error::Error;
 use crate::link::{Link, Server};
 use crate::receipt;
@@ -33,6 +36,8 @@ pub struct Evidence {
     pub node: NodeId,
     /// Hash of the decoded proof.
     pub proof_hash: ProofHash,
+    /// The admin set that the bootstrap pins.
+    pub admins: AdminSet,
 }
 
 impl Evidence {
@@ -43,6 +48,8 @@ impl Evidence {
     pub fn read(user_data: &[u8], proof: String, keys: &RegionKeys) -> Result<Self, Error> {
         let bootstrap =
             Bootstrap::find(user_data).map_err(|error| Error::Bootstrap(error.to_string()))?;
+        let admins = AdminSet::pinned(&bootstrap.admin_set)
+            .map_err(|error| Error::Bootstrap(format!("its admin set cannot be used: {error}")))?;
         let document = iid::verify(proof.as_bytes(), keys)
             .map_err(|error| Error::Identity(error.to_string()))?;
         let node = NodeId::new(
@@ -57,6 +64,7 @@ impl Evidence {
             proof,
             node,
             proof_hash,
+            admins,
         })
     }
 
@@ -75,7 +83,7 @@ impl Evidence {
         Pins {
             broker: self.broker(),
             ticket_key: self.bootstrap.ticket_key,
-            admins: self.bootstrap.admins.clone(),
+            admins: self.admins.clone(),
         }
     }
 }
@@ -119,7 +127,13 @@ pub fn prepare(
         }
         None => false,
     };
-    let mut state = NodeState::new(evidence.pins(), launch, evidence.node.clone(), rng);
+    let mut state = NodeState::new(
+        evidence.pins(),
+        launch,
+        evidence.bootstrap.launch_digest,
+        evidence.node.clone(),
+        rng,
+    );
     if beside {
         state = state.waiting();
     }
@@ -164,9 +178,19 @@ pub async fn login(
     let signed = body.evidence(evidence.proof_hash);
     let signature = signed.sign(&launch, &link.channel().realm, &link.channel().server);
     let chain = signed.link(None, &signature);
+    let begun = Chain::begin(
+        chain,
+        body.iid_proof.clone(),
+        EvidenceLink {
+            node_key: signed.node_key,
+            proof_key: signed.proof_key,
+            sealing_key: signed.sealing_key,
+            proof: signature.clone(),
+        },
+    );
     body.evidence = signature;
-    state.add_chain(chain);
-    // rule: LOG-1
+    state.add_chain(begun.clone());
+    // rule: LOG-1, EVD-3
     state.save(dir)?;
     let bytes = body.to_cbor();
     // rule: SIG-3
@@ -177,7 +201,7 @@ pub async fn login(
         channel.sign_with(&secrets.proof, labels::LOGIN_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Login, &bytes, &proofs).await?;
-    let session = accept(
+    let (session, launch) = accept(
         link,
         state,
         &answer,
@@ -186,7 +210,8 @@ pub async fn login(
         chain,
         Kind::Login,
     )?;
-    state.chains = vec![chain];
+    state.chains = vec![begun];
+    state.launch_statement = Some(launch);
     // From here on this state is the one in force, and another launch's is gone.
     state.known = true;
     state.save(dir)?;
@@ -194,7 +219,8 @@ pub async fn login(
 }
 
 /// Checks the answer of login or renew: the ticket is the broker's, for this node, with the keys
-/// that were sent and the evidence that was signed, and its receipt is of it.
+/// that were sent and the evidence that was signed, its receipt is of it, and the launch that comes
+/// with it is the bootstrap's.
 pub(crate) fn accept(
     link: &Link,
     state: &NodeState,
@@ -203,7 +229,7 @@ pub(crate) fn accept(
     node_key: NodeKey,
     chain: EvidenceHash,
     kind: Kind,
-) -> Result<NodeSession, Error> {
+) -> Result<(NodeSession, Vec<u8>), Error> {
     let broker = link.word();
     let answer =
         LoginAnswer::from_cbor(answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
@@ -241,8 +267,16 @@ pub(crate) fn accept(
         kind,
         TicketHash::of(&answer.ticket),
     )?;
-    Ok(NodeSession {
+    // rule: EVD-3
+    if StatementDigest::of(&answer.launch) != state.launch_digest {
+        return Err(Error::answer(
+            broker,
+            "the launch that it brings is not the bootstrap's",
+        ));
+    }
+    let session = NodeSession {
         ticket: answer.ticket,
         secrets,
-    })
+    };
+    Ok((session, answer.launch))
 }

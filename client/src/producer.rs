@@ -3,11 +3,12 @@
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use ticket_format::Context;
-use ticket_format::cbor::{Decode, DecodeError, Reader};
-use ticket_format::keys::{AdminKey, ProducerSecret};
-use ticket_format::limits;
+use ticket_format::keys::ProducerSecret;
 use ticket_format::seal::SealError;
-use ticket_format::statement::{DatasetRecord, Payload, ReceivedStatement, StatementRefusal};
+use ticket_format::statement::{
+    Act, AdminSet, AdminSetRefusal, DatasetRecord, ReceivedStatement, StatementRefusal,
+    VerifiedStatement,
+};
 use ticket_format::time::Timestamp;
 use ticket_format::wrapped::object_context;
 use ticket_format::wrapped::public::Upload;
@@ -21,7 +22,7 @@ use crate::redeem::raw_context;
 /// Why a dataset record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It is no statement, or not one of these admins'.
+    /// It is no statement, or its signatures are not what the admin set demands.
     #[error("the dataset record is not believed: {0}")]
     Refused(#[from] StatementRefusal),
     /// Its public key takes no encapsulation.
@@ -32,37 +33,49 @@ pub enum RecordError {
     Unregistered(ticket_format::ids::ProducerId),
 }
 
-impl From<DecodeError> for RecordError {
-    fn from(error: DecodeError) -> Self {
-        Self::Refused(StatementRefusal::Malformed(error))
-    }
-}
-
-/// Believes a dataset record that one of `admins` signed, whatever its realm: who pins an admin's
-/// key pins the realms that this admin speaks for.
+/// Believes a dataset record that as many of the dataset's owners signed as the admin set demands,
+/// whatever its realm: who trusts an admin set trusts it for the realms that its admins speak for.
 ///
 /// # Errors
 /// [`RecordError::Refused`].
 pub fn verify_record(
     record: &[u8],
-    admins: &[AdminKey],
+    admins: &AdminSet,
     now: Timestamp,
 ) -> Result<(String, DatasetRecord), RecordError> {
     let statement = ReceivedStatement::parse(record)?;
-    let realm = realm(record)?;
+    let realm = statement.payload().realm.clone();
     let verified = statement.verify(admins, &realm, None, now)?;
-    Ok((realm, verified.body()?))
+    let record = checked(&verified, admins)?;
+    Ok((realm, record))
 }
 
-/// The realm that a statement names; nothing is believed of it before its signature is verified.
-fn realm(record: &[u8]) -> Result<String, DecodeError> {
-    let mut reader = Reader::new(record);
-    reader.tag(98)?;
-    reader.array(4..=4)?;
-    reader.bytes(..)?;
-    reader.map(0)?.end()?;
-    let payload = reader.bytes(..)?;
-    Ok(Payload::from_cbor(payload, limits::STATEMENT)?.realm)
+/// A dataset record whose signatures were checked, once the owners that it names are found to have
+/// signed it (SET-5).
+pub(crate) fn checked(
+    verified: &VerifiedStatement,
+    admins: &AdminSet,
+) -> Result<DatasetRecord, StatementRefusal> {
+    // rule: SET-5
+    let record: DatasetRecord = verified.body()?;
+    let need = admins.quorum(Act::DatasetRecord);
+    let need = need.ok_or(StatementRefusal::NoQuorum(Act::DatasetRecord))?;
+    verified.by_owners(&record.owners, need)?;
+    Ok(record)
+}
+
+/// Reads the admin set that a producer trusts: the set itself, or the statement that it came with.
+/// Nobody's signature makes it true; the one who names the file does.
+///
+/// # Errors
+/// It is neither, or no set that could be in force (SET-4).
+pub fn trusted_set(bytes: &[u8]) -> Result<AdminSet, AdminSetRefusal> {
+    match ReceivedStatement::parse(bytes) {
+        Ok(statement) if statement.payload().act == Act::AdminSet => {
+            AdminSet::pinned(&statement.payload().body)
+        }
+        _ => AdminSet::pinned(bytes),
+    }
 }
 
 /// One upload: its objects share an encapsulation to the dataset's public key.

@@ -66,6 +66,8 @@ impl Presented {
         let body = PresentBody {
             ticket: session.ticket.clone(),
             receipt: Some(session.receipt.clone()),
+            // rule: EVD-3
+            evidence: session.evidence.clone().filter(|_| opened.record.evidence),
         }
         .to_cbor();
         let ticket = Some(opened.hash);

@@ -6,14 +6,15 @@ use rand_core::CryptoRng;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::Kind;
-use ticket_format::ids::EvidenceHash;
 use ticket_format::keys::NodeSecret;
 use ticket_format::labels;
 use ticket_format::messages::Verb;
+use ticket_format::messages::present::Link as EvidenceLink;
 use ticket_format::messages::renew::RenewBody;
 use ticket_format::seal::Kem;
 use ticket_format::sign::{ALG_EDDSA, Proof};
 
+use crate::chain::Chain;
 use crate::error::Error;
 use crate::link::Link;
 use crate::login::accept;
@@ -44,12 +45,14 @@ pub async fn renew(
     let mut failure = Error::NoTicket("this node has never logged in");
     // More than one only after logins without an answer: which of them the broker knows, it says.
     for chain in state.chains.clone().into_iter().rev() {
-        match renew_from(link, state, chain, rng).await {
-            Ok((session, linked)) => {
+        match renew_from(link, state, &chain, rng).await {
+            Ok((session, renewed, launch)) => {
                 if let Some(next) = state.next.take() {
                     state.key = next;
                 }
-                state.chains = vec![linked];
+                // rule: EVD-3
+                state.chains = vec![renewed];
+                state.launch_statement = Some(launch);
                 state.known = true;
                 state.save(dir)?;
                 return Ok(session);
@@ -64,9 +67,9 @@ pub async fn renew(
 async fn renew_from(
     link: &Link,
     state: &NodeState,
-    chain: EvidenceHash,
+    chain: &Chain,
     rng: &mut impl CryptoRng,
-) -> Result<(NodeSession, EvidenceHash), Error> {
+) -> Result<(NodeSession, Chain, Vec<u8>), Error> {
     let next = state
         .next
         .as_ref()
@@ -79,7 +82,7 @@ async fn renew_from(
         new_key: next_public,
         proof_key: secrets.proof.public(),
         sealing_key: secrets.sealing.public(),
-        chain,
+        chain: chain.end,
         evidence: Proof {
             alg: ALG_EDDSA,
             value: vec![0],
@@ -88,7 +91,16 @@ async fn renew_from(
     // rule: REN-6
     let signed = body.evidence();
     let signature = signed.sign(&state.key, &link.channel().realm, &link.channel().server);
-    let linked = signed.link(Some(chain), &signature);
+    let linked = signed.link(Some(chain.end), &signature);
+    let renewed = chain.renewed(
+        linked,
+        EvidenceLink {
+            node_key: signed.new_key,
+            proof_key: signed.proof_key,
+            sealing_key: signed.sealing_key,
+            proof: signature.clone(),
+        },
+    );
     body.evidence = signature;
     let bytes = body.to_cbor();
     // rule: SIG-3
@@ -99,7 +111,7 @@ async fn renew_from(
         channel.sign_with(&secrets.proof, labels::RENEW_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Renew, &bytes, &proofs).await?;
-    let session = accept(
+    let (session, launch) = accept(
         link,
         state,
         &answer,
@@ -108,5 +120,5 @@ async fn renew_from(
         linked,
         Kind::Renew,
     )?;
-    Ok((session, linked))
+    Ok((session, renewed, launch))
 }

@@ -9,30 +9,34 @@ use std::path::{Path, PathBuf};
 use rand_core::CryptoRng;
 use store::files;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
-use ticket_format::ids::{EvidenceHash, LaunchId, LoginId, NodeId};
-use ticket_format::keys::{AdminKey, NodeSecret, TicketKey, TlsKey};
-use ticket_format::limits::NAME;
+use ticket_format::ids::{EvidenceHash, LaunchId, LoginId, NodeId, StatementDigest};
+use ticket_format::keys::{NodeSecret, TicketKey, TlsKey};
+use ticket_format::limits::{NAME, RECORD};
+use ticket_format::statement::AdminSet;
 use zeroize::Zeroizing;
 
+use crate::chain::Chain;
 use crate::error::Error;
 use crate::link::Server;
 use crate::lock::Lock;
 
-/// Largest state file, in bytes.
-const LIMIT: u64 = 16 * 1024;
+/// Largest state file, in bytes: the most chains, each with an identity proof of its own, and the
+/// longest one.
+const LIMIT: u64 = 256 * 1024;
 const FORMAT: u64 = 1;
 /// Most evidence chains that are remembered; a login that got no answer adds one with each try.
 const CHAINS: usize = 16;
 
 /// The keys that the bootstrap pinned, kept for renewals when user-data is not read again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pins {
     /// The broker.
     pub broker: Server,
     /// Its ticket-signing key.
     pub ticket_key: TicketKey,
-    /// The admins, whose dataset records are believed.
-    pub admins: Vec<AdminKey>,
+    /// The admin set by which dataset records are believed: the bootstrap's, or the last of those
+    /// that followed it and that an issue brought (ISS-6).
+    pub admins: AdminSet,
 }
 
 /// A node's state.
@@ -42,6 +46,10 @@ pub struct NodeState {
     pub pins: Pins,
     /// The launch that it logs in with.
     pub launch: LaunchId,
+    /// The launch's digest, as the bootstrap has it.
+    pub launch_digest: StatementDigest,
+    /// The launch itself, an admins' statement, once the broker has brought it (EVD-3).
+    pub launch_statement: Option<Vec<u8>>,
     /// Sent again with every retry of the login (LOG-1).
     pub login: LoginId,
     /// The node key in force.
@@ -52,9 +60,10 @@ pub struct NodeState {
     pub node: NodeId,
     /// Key of the wallet.
     pub wallet_key: Zeroizing<[u8; 32]>,
-    /// Ends of the evidence chains that the broker may know for the node key in force, the latest
-    /// last. Kept here because the wallet may not outlive a reboot, and a renewal names one (REN-6).
-    pub chains: Vec<EvidenceHash>,
+    /// The evidence chains that the broker may know for the node key in force, the latest last. Kept
+    /// here because the wallet may not outlive a reboot, a renewal names the end of one (REN-6), and
+    /// datasets may want to see the whole (EVD-3).
+    pub chains: Vec<Chain>,
     /// Whether the broker has answered a login. From then on only renewals are sent: the node key
     /// may have changed since, and a login with another key would freeze the node (LOG-8).
     pub known: bool,
@@ -66,12 +75,20 @@ pub struct NodeState {
 impl NodeState {
     /// A fresh state for a first login.
     #[must_use]
-    pub fn new(pins: Pins, launch: LaunchId, node: NodeId, rng: &mut impl CryptoRng) -> Self {
+    pub fn new(
+        pins: Pins,
+        launch: LaunchId,
+        launch_digest: StatementDigest,
+        node: NodeId,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
         let mut wallet_key = Zeroizing::new([0; 32]);
         rng.fill_bytes(wallet_key.as_mut());
         Self {
             pins,
             launch,
+            launch_digest,
+            launch_statement: None,
             login: LoginId::random(rng),
             key: NodeSecret::generate(rng),
             next: None,
@@ -103,12 +120,34 @@ impl NodeState {
 
     /// Remembers the chain that a login is about to begin. When there are many, the earliest but
     /// one goes: the broker keeps the very first as well.
-    pub fn add_chain(&mut self, chain: EvidenceHash) {
-        self.chains.retain(|known| *known != chain);
+    pub fn add_chain(&mut self, chain: Chain) {
+        self.chains.retain(|known| known.end != chain.end);
         if self.chains.len() == CHAINS {
             self.chains.remove(1);
         }
         self.chains.push(chain);
+    }
+
+    /// The chain that a ticket names the end of.
+    #[must_use]
+    pub fn chain(&self, end: EvidenceHash) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.end == end)
+    }
+
+    /// Keeps an admin set that an issue brought, in the state that is in force in a directory, unless
+    /// that has a later one by now. Held under the state's [`lock`](Self::lock).
+    ///
+    /// # Errors
+    /// The state cannot be read or written.
+    pub fn keep_admins(dir: &Path, admins: &AdminSet) -> Result<(), Error> {
+        // rule: ISS-6
+        match Self::load(dir)? {
+            Some(mut state) if state.pins.admins.version() < admins.version() => {
+                state.pins.admins = admins.clone();
+                state.save(dir)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The state file in a directory.
@@ -205,7 +244,7 @@ fn remove_file(path: PathBuf) -> Result<(), Error> {
 impl Encode for NodeState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .map(13)
+            .map(15)
             .uint(0)
             .uint(FORMAT)
             .uint(1)
@@ -219,10 +258,7 @@ impl Encode for NodeState {
             .bytes(&self.pins.broker.tls_key.to_bytes())
             .uint(4)
             .bytes(&self.pins.ticket_key.to_bytes());
-        writer.uint(5).array(self.pins.admins.len());
-        for admin in &self.pins.admins {
-            admin.encode(writer);
-        }
+        writer.uint(5).bytes(&self.pins.admins.body().to_cbor());
         self.launch.encode(writer.uint(6));
         self.login.encode(writer.uint(7));
         writer
@@ -244,12 +280,16 @@ impl Encode for NodeState {
             chain.encode(writer);
         }
         writer.uint(12).bool(self.known);
+        self.launch_digest.encode(writer.uint(13));
+        writer
+            .uint(14)
+            .optional_bytes(self.launch_statement.as_deref());
     }
 }
 
 impl Decode for NodeState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(13)?;
+        let mut map = reader.map(15)?;
         if map.required(0, Reader::uint)? != FORMAT {
             return Err(DecodeError::OutOfRange("format"));
         }
@@ -258,7 +298,9 @@ impl Decode for NodeState {
             map.required(2, |r| r.list(1..=8, |r| r.text(1..=255).map(str::to_owned)))?;
         let tls_key = map.required(3, TlsKey::decode)?;
         let ticket_key = map.required(4, TicketKey::decode)?;
-        let admins = map.required(5, |r| r.list(1..=16, AdminKey::decode))?;
+        let admins = map.required(5, |r| {
+            AdminSet::pinned(r.bytes(1..=RECORD)?).map_err(|_| DecodeError::OutOfRange("admin set"))
+        })?;
         let launch = map.required(6, LaunchId::decode)?;
         let login = map.required(7, LoginId::decode)?;
         let seed = |r: &mut Reader<'_>| r.array_of::<32>().map(Zeroizing::new);
@@ -268,8 +310,12 @@ impl Decode for NodeState {
             r.array(2..=2)?;
             Ok((NodeId::decode(r)?, seed(r)?))
         })?;
-        let chains = map.required(11, |r| r.list(0..=CHAINS, EvidenceHash::decode))?;
+        let chains = map.required(11, |r| r.list(0..=CHAINS, Chain::decode))?;
         let known = map.required(12, Reader::bool)?;
+        let launch_digest = map.required(13, StatementDigest::decode)?;
+        let launch_statement = map.required(14, |r| {
+            r.optional(|r| r.bytes(1..=RECORD).map(<[u8]>::to_vec))
+        })?;
         map.end()?;
         Ok(Self {
             pins: Pins {
@@ -283,6 +329,8 @@ impl Decode for NodeState {
                 admins,
             },
             launch,
+            launch_digest,
+            launch_statement,
             login,
             key: NodeSecret::from_seed(&key),
             next: next.map(|seed| NodeSecret::from_seed(&seed)),

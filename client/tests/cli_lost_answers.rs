@@ -5,7 +5,7 @@ mod cli_support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cli_support::{Home, Refusing, evidence, rng, server, tls_key};
+use cli_support::{Home, Refusing, chain, evidence, rng, server, tls_key};
 use client::Error;
 use client::link::Link;
 use client::login::{login, prepare};
@@ -67,6 +67,14 @@ async fn node_key_login_id_and_chain_are_on_disk_before_a_login_is_sent() {
     assert_ne!(first.proof_key, second.proof_key);
     assert_eq!(before_first.chains.len(), 1);
     assert_eq!(before_second.chains.len(), 2);
+    // rule: EVD-3
+    for (sent, stored) in [(first, before_first), (second, before_second)] {
+        let parts = stored.chains.last().unwrap().parts.as_ref().unwrap();
+        assert_eq!(parts.login.proof_key, sent.proof_key);
+        assert_eq!(parts.login.sealing_key, sent.sealing_key.hash());
+        assert_eq!(parts.login.proof, sent.evidence);
+        assert_eq!(parts.iid_proof, sent.iid_proof);
+    }
     assert!(!before_second.known);
 }
 
@@ -163,7 +171,7 @@ async fn after_logins_without_answer_a_renewal_tries_the_chain_of_each() {
         Refusing::start(move |message| sink.lock().unwrap().push(body(message, Verb::Renew)));
     *broker.refusal.lock().unwrap() = Refusal::NotAuthenticated;
     let (mut state, _) = home.logged_in(&broker.address.to_string(), tls_key(), 3_600);
-    state.chains = vec![EvidenceHash([1; 32]), EvidenceHash([2; 32])];
+    state.chains = vec![chain(1), chain(2)];
     let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
     let error = renew(&link, &dir, &mut state, &mut rng())
         .await

@@ -17,7 +17,7 @@ use crate::s3::Stores;
 use crate::state::NodeState;
 use crate::wallet::{Wallet, WalletFile};
 
-/// Largest file with public keys or a certificate.
+/// Largest file with a certificate.
 const KEY_FILE: u64 = 64 * 1024;
 /// Longest wait for one attempt to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -292,33 +292,4 @@ impl App {
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Report> {
     store::files::write_private(path, bytes).map_err(Error::from)?;
     Ok(())
-}
-
-/// Reads a file of public keys, one in hexadecimal on each line; `#` begins a comment.
-///
-/// # Errors
-/// The file, or its first line that is no key.
-pub fn read_keys<K: std::str::FromStr<Err = ticket_format::keys::NotAKey>>(
-    path: &Path,
-) -> Result<Vec<K>, Report> {
-    let failed = |why: String| {
-        Report::new(
-            exit::CONFIG,
-            format!("the keys in {} cannot be used", path.display()),
-        )
-        .why(why)
-        .next("write one public key in hexadecimal on each line")
-    };
-    let bytes =
-        store::files::read_bounded(path, KEY_FILE).map_err(|error| failed(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| failed(error.to_string()))?;
-    let mut keys = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if !line.is_empty() {
-            let key = line.parse();
-            keys.push(key.map_err(|error| failed(format!("line {}: {error}", number + 1)))?);
-        }
-    }
-    Ok(keys)
 }

@@ -87,14 +87,22 @@ async fn get(
     }
     let none = Error::NoTicket("the wallet holds no node ticket");
     let node = wallet.node.as_ref().ok_or(none)?;
+    let known = state.pins.admins.version();
     let session = patience
         .keep_trying(true, async |connect| {
             let link = Link::connect(&state.pins.broker, connect).await?;
-            let answer = crate::issue::issue(&link, &state, node, wanted, now(), &mut rng()).await;
+            let answer =
+                crate::issue::issue(&link, &mut state, node, wanted, now(), &mut rng()).await;
             link.close().await;
             answer
         })
-        .await?;
+        .await;
+    if state.pins.admins.version() > known {
+        let dir = app.state_dir()?;
+        let _lock = patience.lock(|| NodeState::lock(&dir)).await?;
+        NodeState::keep_admins(&dir, &state.pins.admins)?;
+    }
+    let session = session?;
     let opened = Opened::check(&session, &state.pins, now())?;
     let kept = session.clone();
     app.change_wallet(patience, &state.wallet_key, false, |wallet| {

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use serde_json::json;
-use ticket_format::keys::{AdminKey, ProducerSecret};
+use ticket_format::keys::ProducerSecret;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
+use ticket_format::statement::AdminSet;
 use zeroize::Zeroizing;
 
-use super::app::{App, Ended, now, read_keys, rng};
+use super::app::{App, Ended, now, rng};
 use super::args::{self, KeyArgs};
-use crate::producer::{ProducerKeys, verify_record};
+use crate::producer::{ProducerKeys, trusted_set, verify_record};
 
 /// `postern producer …`.
 pub fn producer(app: &App, command: &args::Producer) -> Ended {
@@ -38,17 +39,14 @@ pub fn producer(app: &App, command: &args::Producer) -> Ended {
 /// # Errors
 /// The record or the producer's secret cannot be used.
 pub fn upload(record: &Path, args: &KeyArgs) -> Result<ProducerKeys, Report> {
-    let mut admins: Vec<AdminKey> = args.admin.clone();
-    if let Some(path) = &args.admins {
-        admins.extend(read_keys::<AdminKey>(path)?);
-    }
+    let admins = admin_set(args)?;
     let bytes = store::files::read_bounded(record, limits::STATEMENT as u64).map_err(|error| {
         Report::new(exit::CONFIG, "the dataset record cannot be read").why(error)
     })?;
     let refused = |error: crate::producer::RecordError| {
         Report::new(exit::INTEGRITY, "nothing was encrypted")
             .why(error)
-            .next("ask the dataset's owner for the record, and its admins for their keys")
+            .next("ask the dataset's owner for the record, and an admin for the admin set in force")
     };
     let (realm, record) = verify_record(&bytes, &admins, now()).map_err(refused)?;
     let producer = args.producer.as_deref().map(secret).transpose()?;
@@ -60,6 +58,22 @@ pub fn upload(record: &Path, args: &KeyArgs) -> Result<ProducerKeys, Report> {
         }
         other => refused(other),
     })
+}
+
+/// The admin set that the producer trusts.
+fn admin_set(args: &KeyArgs) -> Result<AdminSet, Report> {
+    let failed = |why: String| {
+        Report::new(exit::CONFIG, "the admin set cannot be used")
+            .why(why)
+            .next("ask an admin for the admin set in force, and name its file")
+    };
+    let path = args
+        .admin_set
+        .as_deref()
+        .ok_or_else(|| failed("--admin-set is missing".to_owned()))?;
+    let bytes = store::files::read_bounded(path, limits::RECORD as u64)
+        .map_err(|error| failed(error.to_string()))?;
+    trusted_set(&bytes).map_err(|error| failed(format!("{}: {error}", path.display())))
 }
 
 fn secret(path: &Path) -> Result<ProducerSecret, Report> {

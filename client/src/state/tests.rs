@@ -3,26 +3,58 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use ticket_format::bootstrap::Bootstrap;
+use ticket_format::ids::AdminSetDigest;
 use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::keys::{AdminSecret, TicketSecret, TlsSecret};
 use ticket_format::secret::BootstrapSecret;
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody};
 
 use super::*;
+use crate::chain::tests::link;
 use crate::login::{Evidence, prepare};
 
 fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
     rand_core::UnwrapErr(getrandom::SysRng)
 }
 
+/// The first set's body.
+fn admins() -> AdminSetBody {
+    let admin = |seed: u8, roles: &[AdminRole]| Admin {
+        name: format!("admin-{seed}"),
+        kind: AdminKeyKind::File,
+        key: AdminSecret::from_seed(&[seed; 32]).public(),
+        roles: roles.to_vec(),
+        application: None,
+    };
+    let managers = [AdminRole::DatasetOwner, AdminRole::Security];
+    let mut admins = vec![
+        admin(2, &[AdminRole::Operator]),
+        admin(12, &managers),
+        admin(13, &managers),
+    ];
+    admins.sort_by_key(|admin| admin.key.to_bytes());
+    AdminSetBody {
+        version: 1,
+        follows: AdminSetDigest([0; 32]),
+        admins,
+        quorums: AdminSetBody::usual_quorums(2),
+    }
+}
+
+fn chain(byte: u8) -> Chain {
+    Chain::begin(EvidenceHash([byte; 32]), vec![byte; 1_500], link(byte))
+}
+
 fn evidence(instance: &str, launch: u8) -> Evidence {
     Evidence {
+        admins: AdminSet::new(admins()).unwrap(),
         bootstrap: Bootstrap {
             realm: "example.org".to_owned(),
             launch: LaunchId([launch; 16]),
             secret: BootstrapSecret::from_bytes([0x77; 32]),
             brokers: vec!["127.0.0.1:1".to_owned()],
             broker_key: TlsSecret::from_seed(&[1; 32]).public(),
-            admins: vec![AdminSecret::from_seed(&[2; 32]).public()],
+            admin_set: admins().to_cbor(),
             launch_digest: StatementDigest([3; 32]),
             ticket_key: TicketSecret::from_seed(&[4; 32]).public(),
         },
@@ -77,7 +109,7 @@ fn a_state_of_another_launch_stays_in_force_until_the_new_login_is_answered() {
 
     let mut second = prepare(dir.path(), &new, &mut rng()).unwrap();
     assert_ne!(second.key.public(), first.key.public());
-    second.add_chain(EvidenceHash([8; 32]));
+    second.add_chain(chain(8));
     second.save(dir.path()).unwrap();
     assert_eq!(in_force(), first.key.public());
     // Going back finds the old one as it was, and a renewal of it takes nothing from the new one.
@@ -91,7 +123,7 @@ fn a_state_of_another_launch_stays_in_force_until_the_new_login_is_answered() {
         (again.login, again.wallet_key.clone()),
         (second.login, second.wallet_key)
     );
-    assert_eq!(again.chains, [EvidenceHash([8; 32])]);
+    assert_eq!(again.chains, [chain(8)]);
 
     again.known = true;
     again.save(dir.path()).unwrap();
@@ -124,14 +156,21 @@ fn a_state_comes_back_as_it_was_saved() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
     state.next = Some(NodeSecret::generate(&mut rng()));
-    state.add_chain(EvidenceHash([8; 32]));
+    state.add_chain(chain(8));
+    state.launch_statement = Some(vec![9; 700]);
     state.known = true;
     state.save(dir.path()).unwrap();
     let loaded = NodeState::load(dir.path()).unwrap().unwrap();
     let public = |state: &NodeState| state.next.as_ref().map(NodeSecret::public);
     assert_eq!(public(&loaded), public(&state));
     assert_eq!(loaded.key.public(), state.key.public());
+    // rule: EVD-3
     assert_eq!(loaded.chains, state.chains);
+    assert_eq!(loaded.launch_statement, state.launch_statement);
+    assert_eq!(loaded.launch_digest, state.launch_digest);
+    assert_eq!(loaded.pins, state.pins);
+    assert_eq!(loaded.chain(EvidenceHash([8; 32])), Some(&chain(8)));
+    assert_eq!(loaded.chain(EvidenceHash([7; 32])), None);
     assert_eq!(loaded.node, state.node);
     assert!(loaded.known);
 }
@@ -141,13 +180,13 @@ fn the_first_and_the_latest_chains_are_remembered_and_each_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
     for number in 0..=u8::try_from(CHAINS).unwrap() {
-        state.add_chain(EvidenceHash([number; 32]));
-        state.add_chain(EvidenceHash([number; 32]));
+        state.add_chain(chain(number));
+        state.add_chain(chain(number));
     }
     assert_eq!(state.chains.len(), CHAINS);
-    let ends = [0, 2].map(|number| EvidenceHash([number; 32]));
+    let ends = [0, 2].map(chain);
     assert_eq!(state.chains[..2], ends);
-    assert_eq!(state.chains[CHAINS - 1], EvidenceHash([16; 32]));
+    assert_eq!(state.chains[CHAINS - 1], chain(16));
     state.save(dir.path()).unwrap();
     assert!(NodeState::load(dir.path()).unwrap().is_some());
 }
@@ -186,4 +225,54 @@ fn login_and_renew_exclude_each_other() {
     assert!(matches!(NodeState::lock(dir.path()), Err(Error::Locked(_))));
     drop(held);
     assert!(NodeState::lock(dir.path()).is_ok());
+}
+
+#[test]
+fn the_largest_state_can_be_read_back() {
+    // rule: EVD-3
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    let iid = vec![b'A'; ticket_format::limits::IID_TEXT];
+    for number in 0..=u8::try_from(CHAINS).unwrap() {
+        let end = EvidenceHash([number; 32]);
+        state.add_chain(Chain::begin(end, iid.clone(), link(number)));
+    }
+    state.launch_statement = Some(vec![9; RECORD]);
+    state.save(dir.path()).unwrap();
+    assert!(NodeState::load(dir.path()).unwrap().is_some());
+    let mut longest = chain(1);
+    for number in 0..ticket_format::messages::present::LINKS {
+        longest = longest.renewed(EvidenceHash([2; 32]), link(u8::try_from(number).unwrap()));
+    }
+    state.add_chain(longest);
+    state.save(dir.path()).unwrap();
+    let loaded = NodeState::load(dir.path()).unwrap().unwrap();
+    assert_eq!(loaded.chains, state.chains);
+}
+
+#[test]
+fn a_later_admin_set_is_kept_and_an_earlier_one_never_replaces_it() {
+    // rule: ISS-6
+    let dir = tempfile::tempdir().unwrap();
+    let state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    let first = state.pins.admins.clone();
+    let version = |version| {
+        AdminSet::new(AdminSetBody {
+            version,
+            follows: first.digest(),
+            ..admins()
+        })
+        .unwrap()
+    };
+    let kept = || NodeState::load(dir.path()).unwrap().unwrap().pins.admins;
+    for (offered, expected) in [(3, 3), (2, 3), (4, 4)] {
+        NodeState::keep_admins(dir.path(), &version(offered)).unwrap();
+        assert_eq!(kept(), version(expected));
+    }
+    // Nothing else of the state changes, and where there is none, none is made.
+    let after = NodeState::load(dir.path()).unwrap().unwrap();
+    assert_eq!(after.key.public(), state.key.public());
+    let empty = tempfile::tempdir().unwrap();
+    NodeState::keep_admins(empty.path(), &version(2)).unwrap();
+    assert!(NodeState::load(empty.path()).unwrap().is_none());
 }

@@ -162,7 +162,10 @@ impl Wallet {
                 + session.ticket.len()
                 + session.receipt.to_cbor().len()
                 + session.record.len()
-                + session.evidence.as_ref().map_or(1, |evidence| evidence.to_cbor().len())
+                + session
+                    .evidence
+                    .as_ref()
+                    .map_or(1, |evidence| evidence.to_cbor().len())
         });
         // 32 bytes for each of two secrets and the heads of at most 16 items.
         256 + node + sessions.map(|len| len + 256).sum::<usize>()

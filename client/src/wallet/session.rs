@@ -5,6 +5,7 @@ use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::keys::ProofSecret;
 use ticket_format::limits;
 use ticket_format::messages::Receipt;
+use ticket_format::messages::present::Evidence;
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::secret::SealingSeed;
 use zeroize::Zeroizing;
@@ -81,8 +82,10 @@ pub struct DatasetSession {
     pub secrets: SessionSecrets,
     /// The receipt of its issue.
     pub receipt: Receipt,
-    /// The dataset record: an admin-signed statement.
+    /// The dataset record: a statement of its owners.
     pub record: Vec<u8>,
+    /// What the key server is shown, where the dataset wants evidence (EVD-3).
+    pub evidence: Option<Evidence>,
 }
 
 impl Encode for NodeSession {
@@ -104,22 +107,29 @@ impl Decode for NodeSession {
 
 impl Encode for DatasetSession {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(5).text(&self.dataset).bytes(&self.ticket);
+        writer.array(6).text(&self.dataset).bytes(&self.ticket);
         self.secrets.encode(writer);
         self.receipt.encode(writer);
         writer.bytes(&self.record);
+        match &self.evidence {
+            Some(evidence) => evidence.encode(writer),
+            None => {
+                writer.null();
+            }
+        }
     }
 }
 
 impl Decode for DatasetSession {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(5..=5)?;
+        reader.array(6..=6)?;
         Ok(Self {
             dataset: reader.text(1..=limits::NAME)?.to_owned(),
             ticket: reader.bytes(1..=limits::TICKET)?.to_vec(),
             secrets: SessionSecrets::decode(reader)?,
             receipt: Receipt::decode(reader)?,
             record: reader.bytes(1..=limits::STATEMENT)?.to_vec(),
+            evidence: reader.optional(Evidence::decode)?,
         })
     }
 }

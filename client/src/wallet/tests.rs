@@ -33,6 +33,7 @@ fn session(dataset: &str) -> DatasetSession {
             entry: vec![4; 200],
         },
         record: vec![5; 2_000],
+        evidence: None,
     }
 }
 

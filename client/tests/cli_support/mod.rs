@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use client::chain::Chain;
 use client::link::Server;
 use client::login::{Evidence, prepare};
 use client::state::NodeState;
@@ -14,11 +15,18 @@ use client::wallet::{NodeSession, SessionSecrets, Wallet, WalletFile};
 use ed25519_dalek::SigningKey;
 use ticket_format::Refusal;
 use ticket_format::bootstrap::Bootstrap;
-use ticket_format::ids::{EvidenceHash, LaunchId, NodeId, ProofHash, StatementDigest, TicketId};
-use ticket_format::keys::{AdminSecret, TicketSecret, TlsKey};
+use ticket_format::cbor::Encode as _;
+use ticket_format::ids::{
+    AdminSetDigest, EvidenceHash, LaunchId, NodeId, ProofHash, SealingKeyHash, StatementDigest,
+    TicketId,
+};
+use ticket_format::keys::{AdminSecret, NodeSecret, ProofSecret, TicketSecret, TlsKey};
+use ticket_format::messages::present::Link as EvidenceLink;
 use ticket_format::messages::{Answer, RefusalNotice};
 use ticket_format::seal::Kem;
 use ticket_format::secret::BootstrapSecret;
+use ticket_format::sign::{ALG_EDDSA, Proof};
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody};
 use ticket_format::ticket::{self, Attributes, Audience, Common, NodeClaims};
 use ticket_format::time::Timestamp;
 use transport::{Handler, Peer, ServerIdentity, ServerLimits};
@@ -80,7 +88,52 @@ pub fn tls_key() -> TlsKey {
     TlsKey::from_bytes(&SigningKey::from_bytes(&TLS).verifying_key().to_bytes()).unwrap()
 }
 
+/// Secrets of the two who own every dataset and keep the set.
+pub fn owners() -> [AdminSecret; 2] {
+    [21, 24].map(|seed| AdminSecret::from_seed(&[seed; 32]))
+}
+
+/// A set of these owners and an operator.
+pub fn admin_set(owners: &[AdminSecret]) -> AdminSet {
+    let admin = |name: String, key, roles: &[AdminRole]| Admin {
+        name,
+        kind: AdminKeyKind::File,
+        key,
+        roles: roles.to_vec(),
+        application: None,
+    };
+    let operator = AdminSecret::from_seed(&[4; 32]).public();
+    let mut admins = vec![admin("op".to_owned(), operator, &[AdminRole::Operator])];
+    let roles = [AdminRole::DatasetOwner, AdminRole::Security];
+    for (number, owner) in owners.iter().enumerate() {
+        admins.push(admin(format!("owner-{number}"), owner.public(), &roles));
+    }
+    admins.sort_by_key(|admin| admin.key.to_bytes());
+    AdminSet::new(AdminSetBody {
+        version: 1,
+        follows: AdminSetDigest([0; 32]),
+        admins,
+        quorums: AdminSetBody::usual_quorums(2),
+    })
+    .unwrap()
+}
+
+/// A chain of this end that a login began.
+pub fn chain(byte: u8) -> Chain {
+    let login = EvidenceLink {
+        node_key: NodeSecret::from_seed(&[byte; 32]).public(),
+        proof_key: ProofSecret::from_seed(&[byte; 32]).public(),
+        sealing_key: SealingKeyHash([byte; 32]),
+        proof: Proof {
+            alg: ALG_EDDSA,
+            value: vec![byte; 64],
+        },
+    };
+    Chain::begin(EvidenceHash([byte; 32]), b"MA==".to_vec(), login)
+}
+
 pub fn evidence(address: &str, tls_key: TlsKey) -> Evidence {
+    let admins = admin_set(&owners());
     Evidence {
         bootstrap: Bootstrap {
             realm: "example.org".to_owned(),
@@ -88,13 +141,14 @@ pub fn evidence(address: &str, tls_key: TlsKey) -> Evidence {
             secret: BootstrapSecret::from_bytes([0x77; 32]),
             brokers: vec![address.to_owned()],
             broker_key: tls_key,
-            admins: vec![AdminSecret::from_seed(&[4; 32]).public()],
+            admin_set: admins.body().to_cbor(),
             launch_digest: StatementDigest([5; 32]),
             ticket_key: TicketSecret::from_seed(&TICKET).public(),
         },
         proof: "MA==".to_owned(),
         node: NodeId::new("123456789012", "eu-west-1", INSTANCE).unwrap(),
         proof_hash: ProofHash([6; 32]),
+        admins,
     }
 }
 
@@ -153,7 +207,7 @@ impl Home {
             },
             node_key: state.key.public(),
         };
-        state.chains = vec![EvidenceHash([8; 32])];
+        state.chains = vec![chain(8)];
         state.known = true;
         state.save(&self.state()).unwrap();
         let mut canaries = vec![*state.key.seed(), *state.wallet_key];
