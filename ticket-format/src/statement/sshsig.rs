@@ -71,19 +71,3 @@ pub(crate) fn verify_security_key(
         signature,
     )
 }
-
-/// For tests and vectors: what a security key would answer.
-#[must_use]
-pub fn sign_as_security_key(
-    key: &crate::keys::AdminSecret,
-    application: &str,
-    flags: u8,
-    counter: u32,
-    message: &[u8],
-) -> Vec<u8> {
-    let mut tail = vec![flags];
-    tail.extend_from_slice(&counter.to_be_bytes());
-    let mut value = key.sign_raw(&security_key_input(application, &tail, message));
-    value.extend_from_slice(&tail);
-    value
-}

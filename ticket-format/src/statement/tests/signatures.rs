@@ -64,6 +64,22 @@ fn structure(payload: &Payload, signer: &AdminKey, kind: AdminKeyKind) -> Vec<u8
     input.into_bytes()
 }
 
+/// What a security key answers: Ed25519 over the application's hash, flags, counter and the blob's hash.
+fn as_security_key(
+    key: &AdminSecret,
+    application: &str,
+    flags: u8,
+    counter: u32,
+    message: &[u8],
+) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let tail = [&[flags][..], &counter.to_be_bytes()].concat();
+    let application = Sha256::digest(application);
+    let blob = Sha256::digest(sshsig::blob(message));
+    let input = [&application[..], &tail, &blob].concat();
+    [key.sign_raw(&input), tail].concat()
+}
+
 #[test]
 fn a_signature_that_openssh_made_is_verified_over_the_same_bytes_only() {
     // rule: SET-7
@@ -115,7 +131,7 @@ fn by_security_key(application: &str, flags: u8) -> Vec<u8> {
     let payload = payload();
     let kind = AdminKeyKind::SecurityKey;
     let message = structure(&payload, &secret.public(), kind);
-    let value = sshsig::sign_as_security_key(&secret, application, flags, 7, &message);
+    let value = as_security_key(&secret, application, flags, 7, &message);
     forged(&payload, &[(secret.public(), kind, value)])
 }
 
@@ -148,7 +164,7 @@ fn every_byte_of_a_security_keys_signature_is_signed() {
     let payload = payload();
     let (secret, kind): (AdminSecret, _) = (secret(2), AdminKeyKind::SecurityKey);
     let message = structure(&payload, &secret.public(), kind);
-    let value = sshsig::sign_as_security_key(&secret, APPLICATION, 1, 7, &message);
+    let value = as_security_key(&secret, APPLICATION, 1, 7, &message);
     for at_bit in 0..value.len() * 8 {
         let mut flipped = value.clone();
         flipped[at_bit / 8] ^= 1 << (at_bit % 8);
@@ -193,7 +209,7 @@ fn signatures_are_gathered_one_after_the_other() {
         sshsig::blob(&structure(&payload, &key(2), AdminKeyKind::SecurityKey))
     );
     let message = structure(&payload, &key(2), AdminKeyKind::SecurityKey);
-    let value = sshsig::sign_as_security_key(&secret(2), APPLICATION, 1, 9, &message);
+    let value = as_security_key(&secret(2), APPLICATION, 1, 9, &message);
     let both = received.add(&signer, &value).unwrap();
     let third = ReceivedStatement::parse(&both).unwrap();
     let third = third.add_by(&secret(3)).unwrap();
