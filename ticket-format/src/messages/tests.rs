@@ -52,12 +52,19 @@ fn a_request_names_its_refusal() {
         Verb::Login,
         Verb::Renew,
         Verb::Issue,
-        Verb::Present,
         Verb::Feed,
+        Verb::Watch,
+        Verb::Wipe,
     ] {
-        let refused = RequestView::parse(&Request::encode_parts(verb, &large, &[])).unwrap_err();
-        assert_eq!(refused.refusal(), Refusal::TooLarge, "{verb}");
+        let refused = RequestView::parse(&Request::encode_parts(verb, &large, &[])).map(drop);
+        assert_eq!(refused, Err(RequestError::TooLarge), "{verb}");
     }
+    let evidence = vec![0; limits::PRESENT + 1];
+    let present = |body: &[u8]| {
+        RequestView::parse(&Request::encode_parts(Verb::Present, body, &[])).map(drop)
+    };
+    assert_eq!(present(&evidence), Err(RequestError::TooLarge));
+    assert_eq!(present(&evidence[1..]), Ok(()));
     assert!(RequestView::parse(&Request::encode_parts(Verb::Redeem, &large, &[])).is_ok());
     let huge = vec![0; limits::MESSAGE];
     assert_eq!(
