@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use ticket_format::Refusal;
 use ticket_format::iid::RegionKeys;
-use ticket_format::keys::{AdminKey, FeedSecret, LaunchKey, LaunchSecret, TicketSecret, TlsKey};
+use ticket_format::keys::{FeedSecret, LaunchKey, LaunchSecret, TicketSecret, TlsKey};
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::ticket::Audience;
 
 use crate::Refused;
+use crate::admins::Admins;
 
 /// The broker's own facts, which change with its configuration only.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub struct Realm {
     pub ticket: TicketSecret,
     /// Signs feed answers.
     pub feed: FeedSecret,
-    /// Whose statements count.
-    pub admins: Vec<AdminKey>,
+    /// Whose statements count, and who was an admin before.
+    pub admins: Admins,
     /// Whose identity documents count.
     pub regions: RegionKeys,
     /// Stands in for the key of a launch that there is not, so that both refusals cost the same (LOG-2).

@@ -1,6 +1,8 @@
 //! The shell around the core: store, audit log, clock, memory, and the exchanges that tie them.
 
 mod acts;
+mod admin_sets;
+mod alarms;
 mod audit;
 mod budget;
 mod chores;
@@ -9,11 +11,14 @@ mod denials;
 mod directory;
 mod exchanges;
 mod feeding;
+mod inbox;
 mod limits;
 mod memory;
 mod metrics;
 mod service;
+mod shows;
 mod start;
+mod trying;
 mod subscribers;
 mod watching;
 
@@ -24,8 +29,9 @@ pub mod init;
 pub mod net;
 pub mod secrets;
 
+pub use alarms::Hooks;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use limits::Limits;
 pub use metrics::Metrics;
 pub use service::Broker;
-pub use start::StartError;
+pub use start::{Files, StartError};

@@ -2,9 +2,10 @@
 
 use ticket_format::Refusal;
 use ticket_format::ids::{DatasetId, Thumbprint};
+use ticket_format::keys::AdminKey;
 use ticket_format::limits;
 use ticket_format::statement::datasets::DatasetRow;
-use ticket_format::statement::{Audience, DatasetRecord, DatasetView, Nothing};
+use ticket_format::statement::{Act, Audience, DatasetRecord, DatasetView, Nothing};
 use ticket_format::time::Timestamp;
 
 use super::{Done, Opened};
@@ -28,10 +29,56 @@ pub fn keys_of(record: &DatasetRecord) -> Vec<(Thumbprint, KeyRole)> {
     all
 }
 
+/// Whether the owners agree (SET-5). A new dataset is recorded by the quorum of the owners that it names; a
+/// newer record is signed by the quorum of the standing owners. One that names other owners may instead
+/// be signed by the quorum of those and by as many of security as `dataset-owners-set` takes: the
+/// standing owners may all have left.
+fn owned(
+    opened: &Opened,
+    body: &DatasetRecord,
+    existing: Option<&DatasetEntry>,
+) -> Result<(), Refused> {
+    // rule: SET-5
+    let (set, statement) = (opened.set(), opened.statement());
+    let need = set.quorum(Act::DatasetRecord).unwrap_or(u64::MAX);
+    let standing = existing.map(|entry| entry.record.owners.as_slice());
+    if standing != Some(body.owners.as_slice()) {
+        let holds = |key: &AdminKey| {
+            set.admin(key)
+                .is_some_and(|admin| admin.may(Act::DatasetRecord))
+        };
+        if let Some(other) = body.owners.iter().find(|owner| !holds(owner)) {
+            let why = format!("{other} is no admin who may own a dataset");
+            return Err(opened.refuse(Refusal::Invalid, why));
+        }
+        if (body.owners.len() as u64) < need {
+            let why = format!("{need} owners must sign each record, so there must be as many");
+            return Err(opened.refuse(Refusal::Invalid, why));
+        }
+    }
+    let by_standing = statement.by_owners(standing.unwrap_or(&body.owners), need);
+    let Err(too_few) = by_standing else {
+        return Ok(());
+    };
+    let security = set.counting(Act::DatasetOwnersSet, statement.signers());
+    let enough = set
+        .quorum(Act::DatasetOwnersSet)
+        .is_some_and(|need| security >= need);
+    let handed_over = standing.is_some_and(|standing| standing != body.owners)
+        && enough
+        && statement.by_owners(&body.owners, need).is_ok();
+    if handed_over {
+        Ok(())
+    } else {
+        let why = format!("the dataset's owners: {too_few}");
+        Err(opened.refuse(Refusal::Quorum, why))
+    }
+}
+
 /// Takes a record: of a new dataset, or a newer one of a known dataset.
 ///
 /// # Errors
-/// Refusals 20, 75 and 77.
+/// Refusals 20, 75, 77 and 78.
 pub fn record(
     opened: &Opened,
     body: DatasetRecord,
@@ -47,6 +94,7 @@ pub fn record(
             "a dataset record is for everyone: nodes and producers verify it again",
         ));
     }
+    owned(opened, &body, existing)?;
     if !(1..=limits::LONGEST_TICKET_LIFE).contains(&body.max_life) {
         return Err(invalid(
             "the longest ticket life must be 1 to 86400 seconds",
@@ -130,6 +178,10 @@ pub fn view(entry: &DatasetEntry) -> DatasetView {
         max_budget: record.max_budget,
         max_life: record.max_life,
         policy: None,
-        record: Some(entry.digest),
+        record: Some(entry.statement.clone()),
+        owners: record.owners.clone(),
+        lease: record.lease,
+        evidence: record.evidence,
+        canary: None,
     }
 }

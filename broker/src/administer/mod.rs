@@ -1,53 +1,82 @@
 //! Administer (`spec/protocol.md`, section 9): every act is a statement, and there is one path.
 
+pub mod admin_sets;
 pub mod datasets;
 pub mod denials;
 pub mod launches;
 pub mod nodes;
 pub mod policies;
+pub mod undeny;
+pub mod proposals;
+pub mod what_if;
+
+use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, RequestHash};
+use ticket_format::keys::AdminKey;
 use ticket_format::messages::RequestView;
-use ticket_format::statement::{Act, ActBody, ReceivedStatement, VerifiedStatement};
+use ticket_format::statement::{
+    Act, ActBody, Admin, AdminSet, ReceivedStatement, StatementRefusal, VerifiedStatement,
+};
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
 use crate::realm::{Caller, Realm};
 use crate::state::{Changes, UsedStatement, keys};
 
-/// A statement by registered admins, for this broker or for everyone, within its time.
+/// A statement by as many admins as the set in force demands, for this broker or for everyone, within
+/// its time.
 #[derive(Debug)]
 pub struct Opened {
     statement: VerifiedStatement,
+    set: Arc<AdminSet>,
     bytes: Vec<u8>,
     request: RequestHash,
 }
 
-/// Reads and verifies a statement.
+/// Reads and verifies a statement by the admin set in force.
 ///
 /// # Errors
-/// Refusals 1 and 70 to 74.
-pub fn open(request: &RequestView<'_>, realm: &Realm, now: Timestamp) -> Result<Opened, Refused> {
+/// Refusals 1, 70 to 72, 74 and 78.
+pub fn open(
+    request: &RequestView<'_>,
+    realm: &Realm,
+    set: Arc<AdminSet>,
+    now: Timestamp,
+) -> Result<Opened, Refused> {
     if !request.proofs.is_empty() {
         return Err(Refused::stranger(
             Refusal::Malformed,
             "a statement is signed itself and has no proofs beside it",
         ));
     }
-    // rule: ADM-1, ADM-2
+    // rule: ADM-1, ADM-2, SET-2
     let verified = ReceivedStatement::parse(request.body)
-        .and_then(|received| received.verify(&realm.admins, &realm.name, Some(&realm.tls), now));
-    // A statement for another server or over by now proves nothing of who sends it: whoever saw it can.
-    let statement = verified.map_err(|error| Refused::stranger(error.refusal(), error))?;
+        .and_then(|received| received.verify(&set, &realm.name, Some(&realm.tls), now));
+    let statement = verified.map_err(|error| too_few(request.body, &set, error))?;
     Ok(Opened {
         statement,
+        set,
         bytes: request.body.to_vec(),
         request: RequestHash::of(request.body),
     })
+}
+
+/// Too few signatures are a known admin's refusal: somebody tries alone what takes several. Any other
+/// statement that does not hold proves nothing of who sends it: whoever saw it can.
+fn too_few(bytes: &[u8], set: &AdminSet, error: StatementRefusal) -> Refused {
+    if error.refusal() != Refusal::Quorum {
+        return Refused::stranger(error.refusal(), error);
+    }
+    let signers = ReceivedStatement::parse(bytes).and_then(|received| received.signed_by(set));
+    match signers.as_deref() {
+        Ok([first, ..]) => Refused::proven(Refusal::Quorum, error).of(&first.name),
+        _ => Refused::stranger(Refusal::Quorum, error),
+    }
 }
 
 impl Opened {
@@ -69,13 +98,36 @@ impl Opened {
         &self.bytes
     }
 
-    /// The admin who signed first.
+    /// The admin set that it was verified by.
+    #[must_use]
+    pub fn set(&self) -> &AdminSet {
+        &self.set
+    }
+
+    /// The name of the admin who signed first.
     #[must_use]
     pub fn admin(&self) -> String {
-        self.statement
-            .signers()
-            .first()
-            .map_or_else(String::new, ToString::to_string)
+        self.first().map_or_else(String::new, |admin| admin.name.clone())
+    }
+
+    /// The key of the admin who signed first.
+    ///
+    /// # Errors
+    /// Refusal 71; a verified statement has at least one.
+    pub fn signer(&self) -> Result<AdminKey, Refused> {
+        let first = self.first().map(|admin| admin.key);
+        first.ok_or_else(|| Refused::stranger(Refusal::StatementSignature, "nobody signed"))
+    }
+
+    fn first(&self) -> Option<&Admin> {
+        self.statement.signers().first()
+    }
+
+    /// The names of all who signed.
+    #[must_use]
+    pub fn signers(&self) -> Vec<String> {
+        let signers = self.statement.signers().iter();
+        signers.map(|admin| admin.name.clone()).collect()
     }
 
     /// The act's body.
@@ -99,6 +151,7 @@ impl Opened {
     pub fn entry(&self, act: ActId, caller: &Caller, now: Timestamp) -> Entry {
         Entry::new(act, Kind::Statement, now)
             .subject(self.admin())
+            .signers(self.signers())
             .request(self.request)
             .proof(self.statement.digest().0)
             .source(caller.address)
@@ -109,6 +162,7 @@ impl Opened {
     pub fn replayed(&self, caller: &Caller, now: Timestamp, rng: &mut impl CryptoRng) -> Entry {
         Entry::alarm(ActId::random(rng), Alarm::StatementReplayed, now)
             .subject(self.admin())
+            .signers(self.signers())
             .request(self.request)
             .proof(self.statement.digest().0)
             .source(caller.address)

@@ -16,7 +16,7 @@ pub const PART: usize = 48 * 1024;
 /// Sets the policy. It is parsed and validated before it is accepted.
 ///
 /// # Errors
-/// Refusal 77 with line and column.
+/// Refusal 79 when another policy stands than the one that it replaces, 77 with line and column.
 pub fn set(
     opened: &Opened,
     body: &PolicySet,
@@ -24,6 +24,13 @@ pub fn set(
     now: Timestamp,
     mut changes: Changes,
 ) -> Result<(Done, Policy), Refused> {
+    // rule: ADM-5
+    let stands = existing.map(|head| head.policy);
+    if body.replaces != stands {
+        let stands = stands.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+        let why = format!("another policy stands than the one that this replaces: {stands}");
+        return Err(opened.refuse(Refusal::Stale, why));
+    }
     let policy =
         Policy::parse(&body.text).map_err(|error| opened.refuse(Refusal::Invalid, error))?;
     let digest = PolicyDigest(policy.digest());

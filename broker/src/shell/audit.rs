@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile};
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Entry;
@@ -10,13 +10,16 @@ use ticket_format::ids::ActId;
 use ticket_format::limits;
 use ticket_format::messages::Receipt;
 
+use super::alarms::Alarms;
 use super::directory::Directory;
 use crate::Refused;
 use crate::state::keys;
 
-/// The log, and the outbox keys whose entries stand in it.
+/// The log and its side file, and the outbox keys whose entries stand in the log.
 pub(crate) struct Audit {
     log: AuditLog,
+    side: SideFile,
+    alarms: Alarms,
     drained: Mutex<Vec<String>>,
 }
 
@@ -26,9 +29,11 @@ fn unwritten(error: audit_log::AppendError) -> Refused {
 }
 
 impl Audit {
-    pub(crate) fn new(log: AuditLog) -> Self {
+    pub(crate) fn new(log: AuditLog, side: SideFile, alarms: Alarms) -> Self {
         Self {
             log,
+            side,
+            alarms,
             drained: Mutex::new(Vec::new()),
         }
     }
@@ -37,11 +42,29 @@ impl Audit {
         &self.log
     }
 
+    /// What stands behind the hashes of entries (AUD-5).
+    pub(crate) fn side(&self) -> &SideFile {
+        &self.side
+    }
+
+    /// Whom alarms are told.
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// Ends: what was appended is durable, files are released, hooks are stopped.
+    pub(crate) async fn close(&self) {
+        self.log.close().await;
+        self.side.close().await;
+        self.alarms.close().await;
+    }
+
     /// Appends an entry of an act that changed no state.
     pub(crate) async fn append(&self, entry: &Entry) -> Result<Receipt, Refused> {
         // rule: AUD-1
         let bytes = entry.to_cbor();
         let appended = self.log.append(bytes.clone()).await.map_err(unwritten)?;
+        self.alarms.recorded(appended.index, entry);
         Ok(Receipt {
             index: appended.index,
             chain: appended.chain,
@@ -55,6 +78,7 @@ impl Audit {
         let mut first = None;
         for entry in entries {
             let receipt = self.append_once(entry.act, entry.to_cbor()).await?;
+            self.alarms.recorded(receipt.index, entry);
             first.get_or_insert(receipt);
         }
         Ok(first)
@@ -101,8 +125,12 @@ impl Audit {
                 return Ok(total);
             }
             total += waiting.len();
-            for (act, entry) in waiting {
-                self.append_once(act, entry).await?;
+            for (act, bytes) in waiting {
+                let receipt = self.append_once(act, bytes).await?;
+                // An alarm of an act whose answer never left was told nobody.
+                if let Ok(entry) = Entry::from_cbor(&receipt.entry, limits::ENTRY) {
+                    self.alarms.recorded(receipt.index, &entry);
+                }
             }
             self.sweep(directory).await?;
         }

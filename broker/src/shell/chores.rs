@@ -50,6 +50,7 @@ impl Broker {
         self.audit.sweep(&self.directory).await?;
         self.audit.drain_all(&self.directory).await?;
         self.forget_denials(now).await?;
+        self.tidy_proposals(now).await?;
         self.forget_statements(now).await?;
         self.budgets.prune(now);
         self.rates.prune();
@@ -85,6 +86,10 @@ impl Broker {
     }
 
     pub(crate) fn show_state(&self) {
+        self.metrics
+            .admin_set(self.realm.admins.current().version());
+        self.metrics
+            .told(self.audit.alarms().counts(), self.audit.side().lost());
         self.metrics.state(
             self.denials.count(),
             self.denials.head().epoch,

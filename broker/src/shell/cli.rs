@@ -6,24 +6,25 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile, SideOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use store::{RedbStore, Store, files};
-use ticket_format::keys::AdminKey;
 use ticket_format::report::{Report, exit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use transport::{Server, ServerLimits};
 
+use super::alarms::Hooks;
 use super::clock::{Clock, SystemClock};
 use super::config::{Checked, Config};
 use super::init::{Plan, init};
 use super::secrets::{RootKeyConfig, Secrets};
 use super::service::Broker;
-use super::start::StartError;
+use super::start::{Files, StartError};
 use super::{http, net};
+use crate::admins::Admins;
 use crate::realm::Realm;
 
 /// The broker of a Postern realm: logs nodes in, renews and issues tickets, keeps denials.
@@ -89,9 +90,9 @@ struct Init {
     /// An address that others reach it at, host:port. Repeatable; by default the one it listens on.
     #[arg(long = "address", value_name = "HOST:PORT")]
     addresses: Vec<String>,
-    /// An admin's public key, 64 hexadecimal digits. Repeatable.
-    #[arg(long = "admin", value_name = "HEX", required = true)]
-    admins: Vec<String>,
+    /// The admin set, as all its admins signed it (`postern-admin init` makes one).
+    #[arg(long, value_name = "FILE")]
+    admin_set: PathBuf,
     /// Where to serve /metrics and /healthz (loopback).
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
@@ -182,17 +183,11 @@ fn run(command: Command) -> Result<(), Report> {
 
 fn make(args: Init) -> Result<(), Report> {
     let usage = |why: String| Report::new(exit::USAGE, "init cannot make this broker").why(why);
-    let mut admins: Vec<AdminKey> = Vec::new();
-    for text in &args.admins {
-        admins.push(text.parse().map_err(|_| {
-            usage(format!(
-                "--admin {text:?} is no Ed25519 public key in 64 hexadecimal digits"
-            ))
-        })?);
-    }
     if args.realm.is_empty() || args.realm.len() > ticket_format::limits::NAME {
         return Err(usage("--realm must have 1 to 128 bytes".to_owned()));
     }
+    let admin_set = files::read_bounded(&args.admin_set, ticket_format::limits::RECORD as u64)
+        .map_err(|error| usage(format!("--admin-set: {error}")))?;
     let RootSource {
         root_credential,
         root_passphrase_file,
@@ -207,7 +202,7 @@ fn make(args: Init) -> Result<(), Report> {
         dir: args.dir,
         realm: args.realm,
         listen: args.listen,
-        admins,
+        admin_set,
         root: RootKeyConfig {
             credential: root_credential.or_else(|| new_root_credential.clone()),
             passphrase_file: root_passphrase_file,
@@ -288,6 +283,7 @@ pub async fn open(
 ) -> Result<Arc<Broker>, Report> {
     let data = checked.config.data_dir.clone();
     let cannot = failed(exit::LOCAL, "the broker cannot start");
+    let hooks = Hooks::new(&checked.config.hooks).map_err(|error| cannot(&error))?;
     let opened = tokio::task::spawn_blocking(move || {
         let store = RedbStore::open(data.join("store.redb"), store::Options::default())
             .map_err(|error| error.to_string())?;
@@ -299,28 +295,41 @@ pub async fn open(
                 "a torn tail of the audit log was cut away; nothing in it was acknowledged"
             );
         }
-        Ok::<_, String>((store, log))
+        let (side, lost) = SideFile::open(data.join("audit.side"), &SideOptions::default())
+            .map_err(|error| error.to_string())?;
+        if let Some(lost) = lost {
+            tracing::warn!(
+                torn = lost.torn,
+                damaged = lost.damaged,
+                "the side file of the audit log has lost records; what-if leaves out what it cannot know"
+            );
+        }
+        let store: Arc<dyn Store> = Arc::new(store);
+        Ok::<_, String>(Files { store, log, side })
     });
-    let (store, log) = opened
+    let files = opened
         .await
         .map_err(|error| cannot(&error))?
         .map_err(|why| cannot(&why))?;
-    let store: Arc<dyn Store> = Arc::new(store);
     let Secrets { tls, ticket, feed } = secrets;
+    let admins = Admins::configured(&checked.admin_set, &checked.config.realm, clock.now());
+    let admins = admins.map_err(|error| {
+        failed(exit::CONFIG, "the broker cannot start")(&format!("admin-set: {error}"))
+    })?;
     let realm = Realm {
         name: checked.config.realm,
         tls: tls.public(),
         ticket,
         feed,
-        admins: checked.admins,
+        admins,
         regions: checked.regions,
         nobody: Realm::nobody(&mut UnwrapErr(SysRng)),
     };
-    let broker = Broker::start(store, log, realm, clock, checked.limits).await;
+    let broker = Broker::start(files, realm, clock, checked.limits, hooks).await;
     broker.map(Arc::new).map_err(|error| {
         let code = match error {
-            StartError::Clock { .. } => exit::CONFIG,
-            StartError::Rollback { .. } => exit::INTEGRITY,
+            StartError::Clock { .. } | StartError::AdminSet(_) => exit::CONFIG,
+            StartError::Rollback { .. } | StartError::OldAdminSet { .. } => exit::INTEGRITY,
             StartError::State(_) => exit::LOCAL,
         };
         failed(code, "the broker cannot start")(&error)

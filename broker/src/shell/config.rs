@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use store::config::ConfigError;
 use store::files::{self, FileError};
+use store::hooks::{self, HooksConfig};
 use ticket_format::iid::{RegionKeys, RegionKeysError};
-use ticket_format::keys::AdminKey;
 use ticket_format::limits;
+use ticket_format::time::Timestamp;
 
 use super::limits::Limits;
 use super::secrets::RootKeyConfig;
+use crate::admins::trusted;
 
-/// Most admins: as many as a bootstrap carries.
-const ADMINS: usize = 16;
 /// Largest certificate file, in bytes.
 const PEM: u64 = 16 * 1024;
 
@@ -29,8 +29,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Store, log and sealed keys.
     pub data_dir: PathBuf,
-    /// The admins' public keys, in hexadecimal.
-    pub admins: Vec<String>,
+    /// The admin set: the first one, or any later one of its history, as its admins signed it.
+    pub admin_set: PathBuf,
     /// Where the root key comes from.
     pub root_key: RootKeyConfig,
     /// A directory of `<region>.pem` in place of the built-in keys of AWS's regions.
@@ -42,6 +42,9 @@ pub struct Config {
     /// A file that gets the bound address once the broker serves.
     #[serde(default)]
     pub ready_file: Option<PathBuf>,
+    /// Programs that are told of alarms and proposals.
+    #[serde(default)]
+    pub hooks: HooksConfig,
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -91,8 +94,8 @@ pub enum Fault {
 pub struct Checked {
     /// As written, paths resolved against the file's directory.
     pub config: Config,
-    /// The admins' keys.
-    pub admins: Vec<AdminKey>,
+    /// The admin set's statement.
+    pub admin_set: Vec<u8>,
     /// The region keys.
     pub regions: RegionKeys,
     /// The bounds.
@@ -114,7 +117,8 @@ impl Config {
             &mut config.region_keys_dir,
             &mut config.ready_file,
         ];
-        for path in optional.into_iter().flatten().chain([&mut config.data_dir]) {
+        let given = [&mut config.data_dir, &mut config.admin_set];
+        for path in optional.into_iter().flatten().chain(given) {
             *path = base.join(&*path);
         }
         config.check().map_err(|fault| match fault {
@@ -127,22 +131,15 @@ impl Config {
         if !(1..=limits::NAME).contains(&self.realm.len()) {
             return Err(Fault::Value("realm must have 1 to 128 bytes".to_owned()));
         }
-        if !(1..=ADMINS).contains(&self.admins.len()) {
-            return Err(Fault::Value(format!(
-                "admins must name 1 to {ADMINS} keys, or nobody could administer the broker"
-            )));
-        }
-        let mut admins: Vec<AdminKey> = Vec::new();
-        for text in &self.admins {
-            let key = text.parse().map_err(|_| {
-                Fault::Value(format!(
-                    "admins: {text:?} is no Ed25519 public key in 64 hexadecimal digits"
-                ))
-            })?;
-            if admins.contains(&key) {
-                return Err(Fault::Value(format!("admins: {text} stands there twice")));
-            }
-            admins.push(key);
+        let admin_set = files::read_bounded(&self.admin_set, limits::RECORD as u64)?;
+        admin_set_holds(&admin_set, &self.realm).map_err(|why| {
+            Fault::Value(format!("admin-set: {}: {why}", self.admin_set.display()))
+        })?;
+        for (name, argv) in [
+            ("alarm", &self.hooks.alarm),
+            ("proposal", &self.hooks.proposal),
+        ] {
+            hooks::check(argv).map_err(|error| Fault::Value(format!("[hooks] {name}: {error}")))?;
         }
         if self.root_key.credential.is_some() == self.root_key.passphrase_file.is_some() {
             return Err(Fault::Value(
@@ -194,11 +191,23 @@ impl Config {
         };
         Ok(Checked {
             config: self,
-            admins,
+            admin_set,
             regions,
             limits,
         })
     }
+}
+
+/// Whether a file is an admin set that can be trusted. A record has no end, and what it begins at is for
+/// the start to judge, so the time is the last there is.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn admin_set_holds(statement: &[u8], realm: &str) -> Result<(), String> {
+    let late = Timestamp::from_seconds(Timestamp::LAST.seconds().saturating_sub(1));
+    trusted(statement, realm, late)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// Reads every `<region>.pem` of a directory.

@@ -16,7 +16,7 @@ use crate::state::{Changes, KeyRole, KeyUse, keys};
 #[derive(Clone)]
 pub(crate) struct Directory {
     store: Arc<dyn Store>,
-    /// The broker's own keys and the admins', which no one else may use.
+    /// The broker's own keys, which no one else may use.
     own: Arc<Vec<Thumbprint>>,
 }
 
@@ -60,6 +60,22 @@ impl Directory {
 
     /// All records under a prefix.
     pub(crate) async fn all<T: Decode>(&self, prefix: &str) -> Result<Vec<T>, Refused> {
+        let parse = |name: &str, value: &[u8]| {
+            T::from_cbor(value, MAX_VALUE_BYTES).map_err(|error| damaged(name, error))
+        };
+        self.each(prefix, parse).await
+    }
+
+    /// All values under a prefix.
+    pub(crate) async fn values(&self, prefix: &str) -> Result<Vec<Vec<u8>>, Refused> {
+        self.each(prefix, |_, value| Ok(value.to_vec())).await
+    }
+
+    async fn each<T>(
+        &self,
+        prefix: &str,
+        read: impl Fn(&str, &[u8]) -> Result<T, Refused>,
+    ) -> Result<Vec<T>, Refused> {
         let mut range = KeyRange::prefix(prefix);
         let mut records = Vec::new();
         loop {
@@ -69,11 +85,7 @@ impl Directory {
                 .await
                 .map_err(unavailable)?;
             for (key, entry) in &page.entries {
-                let name = String::from_utf8_lossy(key);
-                records.push(
-                    T::from_cbor(&entry.value, MAX_VALUE_BYTES)
-                        .map_err(|error| damaged(&name, error))?,
-                );
+                records.push(read(&String::from_utf8_lossy(key), &entry.value)?);
             }
             match page.entries.last() {
                 Some((last, _)) if page.more => range = range.after(last),

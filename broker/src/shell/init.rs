@@ -9,8 +9,8 @@ use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use serde::{Deserialize, Serialize};
 use store::files::{self, FileError};
-use ticket_format::keys::AdminKey;
 
+use super::config::admin_set_holds;
 use super::secrets::{self, RootKeyConfig, Secrets, SecretsError};
 
 /// `broker-keys.toml`: what key servers, admins and clients need to know of a broker.
@@ -40,8 +40,8 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// Addresses that others reach it at.
     pub addresses: Vec<String>,
-    /// The admins.
-    pub admins: Vec<AdminKey>,
+    /// The admin set, as its admins signed it.
+    pub admin_set: Vec<u8>,
     /// Where the root key is.
     pub root: RootKeyConfig,
     /// A credential file to be made first, with a fresh root key.
@@ -82,8 +82,8 @@ fn create_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         .map_err(wrap)
 }
 
-/// Makes a broker's directory: `broker.toml`, `broker-keys.toml`, `broker-key.cose`, `data/`. Replaces
-/// nothing.
+/// Makes a broker's directory: `broker.toml`, `admin-set.cose`, `broker-keys.toml`, `broker-key.cose`,
+/// `data/`. Replaces nothing.
 ///
 /// # Errors
 /// [`InitError`].
@@ -93,6 +93,8 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
     if config.exists() {
         return Err(FileError::Exists(config).into());
     }
+    admin_set_holds(&plan.admin_set, &plan.realm)
+        .map_err(|why| InitError::Value(format!("the admin set: {why}")))?;
     if plan.new_credential.is_none() {
         // Before anything is made: what cannot be finished is not begun.
         plan.root.check()?;
@@ -123,6 +125,7 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
         &plan.dir.join("broker-key.cose"),
         &made.ticket.public().to_cose_key(),
     )?;
+    create_public(&plan.dir.join("admin-set.cose"), &plan.admin_set)?;
     // Last: a directory with a configuration is a whole one.
     create_public(&config, configuration(plan)?.as_bytes())?;
     Ok(keys)
@@ -143,11 +146,6 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
             .ok_or_else(|| InitError::Value(format!("{} is not UTF-8", absolute.display())))?;
         Ok::<_, InitError>(quoted(text))
     };
-    let admins: Vec<String> = plan
-        .admins
-        .iter()
-        .map(|admin| format!("  \"{admin}\",\n"))
-        .collect();
     let root = match (&plan.root.credential, &plan.root.passphrase_file) {
         (Some(file), None) => format!("credential = {}", path(file)?),
         (None, Some(file)) => format!("passphrase-file = {}", path(file)?),
@@ -164,8 +162,8 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          listen = \"{listen}\"\n\
          # Store, audit log and sealed keys.\n\
          data-dir = \"data\"\n\
-         # Public keys of the admins, in hexadecimal.\n\
-         admins = [\n{admins}]\n\
+         # The admin set: the first one, or any later one of its history, as its admins signed it.\n\
+         admin-set = \"admin-set.cose\"\n\
          # Loopback HTTP with /metrics and /healthz.\n\
          {metrics}\n\
          # A file that gets the bound address once the broker serves.\n\
@@ -176,6 +174,11 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          # Where the key comes from that seals this broker's secrets: credential or passphrase-file.\n\
          [root-key]\n\
          {root}\n\
+         \n\
+         # Programs with arguments, run without a shell: each gets one JSON line on its standard input.\n\
+         [hooks]\n\
+         # alarm = [\"/usr/local/bin/tell\", \"alarm\"]       # of every alarm\n\
+         # proposal = [\"/usr/local/bin/tell\", \"proposal\"] # of a statement that waits for signatures\n\
          \n\
          # Bounds; these are the defaults.\n\
          [limits]\n\
@@ -189,6 +192,5 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          # budget-tickets = 24        # to at most so many times the dataset record's own most\n",
         realm = quoted(&plan.realm),
         listen = plan.listen,
-        admins = admins.concat(),
     ))
 }

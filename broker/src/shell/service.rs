@@ -12,7 +12,7 @@ use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
 use ticket_format::messages::{Answer, Receipt, RequestView, Verb};
 use ticket_format::time::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::audit::Audit;
 use super::budget::Budgets;
@@ -50,6 +50,7 @@ pub struct Broker {
     pub(super) repetitions: Repetitions,
     pub(super) replays: Replays,
     pub(super) watching: Watching,
+    pub(super) trying: Semaphore,
     pub(super) policy: RwLock<Option<Versioned<Policy>>>,
     pub(super) datasets: RwLock<BTreeMap<String, Versioned<DatasetEntry>>>,
     pub(super) stopping: watch::Sender<bool>,
@@ -211,11 +212,6 @@ impl Broker {
 
     /// Drains what a commit put into the outbox; the first entry's receipt.
     async fn record(&self, entries: &[Entry]) -> Result<Receipt, Failed> {
-        for entry in entries.iter().filter(|entry| entry.kind == Kind::Alarm) {
-            self.metrics.alarm();
-            let subject = entry.subject.as_deref();
-            tracing::warn!(act = %entry.act, alarm = entry.alarm.map(|alarm| alarm.to_string()), subject, "alarm");
-        }
         let receipt = self.audit.drain(entries).await.map_err(Failed::Recorded)?;
         receipt
             .ok_or_else(|| Refused::stranger(Refusal::Internal, "an act without an entry").into())
@@ -236,7 +232,7 @@ impl Broker {
         if let Err(error) = self.directory.keep_time(self.time.latest()).await {
             tracing::warn!(why = %error.why, "the time could not be persisted");
         }
-        self.audit.log().close().await;
+        self.audit.close().await;
         self.directory.store().close().await;
     }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile};
 use store::Store;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, Thumbprint};
 use ticket_format::limits;
 use ticket_format::time::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::admin_sets;
+use super::alarms::{Alarms, Hooks};
 use super::audit::Audit;
 use super::budget::Budgets;
 use super::clock::{Clock, Timekeeper};
@@ -26,6 +28,16 @@ use crate::Refused;
 use crate::feed::Chain;
 use crate::realm::Realm;
 use crate::state::{DatasetEntry, FeedHead, keys};
+
+/// The files that a broker works on, open.
+pub struct Files {
+    /// The records.
+    pub store: Arc<dyn Store>,
+    /// The audit log.
+    pub log: AuditLog,
+    /// What stands behind the hashes of its entries.
+    pub side: SideFile,
+}
 
 /// Why a broker does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +60,19 @@ pub enum StartError {
         /// The newest denial in the store.
         stored: u64,
     },
+    /// The configured admin set and the store's history contradict each other (SET-3).
+    #[error("{0}")]
+    AdminSet(String),
+    /// The log knows of admin sets that the store does not.
+    #[error(
+        "the store is older than the audit log: the log has admin set {logged}, the store only {stored}; find out who restored what"
+    )]
+    OldAdminSet {
+        /// The newest set in the log.
+        logged: u64,
+        /// The newest set in the store.
+        stored: u64,
+    },
     /// Something that it needs cannot be read or written.
     #[error("{0}")]
     State(String),
@@ -60,27 +85,24 @@ impl From<Refused> for StartError {
 }
 
 impl Broker {
-    /// Starts on an open store and log: checks the clock (TIM-1), drains the outbox (AUD-2), and fills
-    /// memory from both.
+    /// Starts on open files: checks the clock (TIM-1) and the admin set (SET-3), drains the outbox
+    /// (AUD-2), and fills memory from both.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(
-        store: Arc<dyn Store>,
-        log: AuditLog,
+        files: Files,
         realm: Realm,
         clock: Arc<dyn Clock>,
         limits: Limits,
+        hooks: Hooks,
     ) -> Result<Self, StartError> {
-        let own: Vec<Thumbprint> = [
+        let own: Vec<Thumbprint> = vec![
             realm.tls.thumbprint(),
             realm.ticket.public().thumbprint(),
             realm.feed.public().thumbprint(),
-        ]
-        .into_iter()
-        .chain(realm.admins.iter().map(|admin| admin.thumbprint()))
-        .collect();
-        let directory = Directory::new(store, own);
+        ];
+        let directory = Directory::new(files.store, own);
         let seen = directory
             .get::<Timestamp>(keys::TIME)
             .await?
@@ -88,7 +110,10 @@ impl Broker {
         let time = Timekeeper::new(clock, seen);
         let now = clocked(&time)?;
         let began = time.monotonic();
-        let audit = Audit::new(log);
+        admin_sets::settle(&directory, &realm, now).await?;
+        let metrics = Metrics::default();
+        let alarms = Alarms::new(realm.name.clone(), metrics.clone(), hooks);
+        let audit = Audit::new(files.log, files.side, alarms);
         let drained = audit.drain_all(&directory).await?;
         let denials = Denials::load(&directory).await?;
         let head = denials.head();
@@ -100,7 +125,7 @@ impl Broker {
             time,
             rates: Rates::new(&limits),
             limits,
-            metrics: Metrics::default(),
+            metrics,
             subscribers: Subscribers::default(),
             started: now,
             began,
@@ -108,6 +133,7 @@ impl Broker {
             repetitions: Repetitions::default(),
             replays: Replays::default(),
             watching: Watching::default(),
+            trying: Semaphore::new(1),
             policy: RwLock::new(None),
             datasets: RwLock::new(BTreeMap::new()),
             stopping: watch::Sender::new(false),
@@ -124,7 +150,6 @@ impl Broker {
         broker.directory.keep_time(broker.time.latest()).await?;
         // The store keeps the time with each act. It is off by less than the skew when acts race.
         if logged.act > seen.plus(limits::SKEW) {
-            broker.metrics.alarm();
             tracing::error!(logged = %logged.act, stored = %seen, "the store is older than the audit log: find out who restored what");
             let act = ActId::random(&mut broker.rng());
             let alarm = Entry::alarm(act, Alarm::StoreRollback, now).subject("broker");
@@ -135,6 +160,7 @@ impl Broker {
             .epoch(head.epoch);
         broker.audit.append(&entry).await?;
         broker.show_state();
+        broker.tidy_proposals(now).await?;
         tracing::info!(realm = %broker.realm.name, epoch = head.epoch, drained, "started");
         Ok(broker)
     }
@@ -151,6 +177,10 @@ impl Broker {
                 logged.latest.fetch_max(time, Ordering::Relaxed);
                 if entry.outcome.is_err() {
                     return;
+                }
+                if entry.alarm == Some(Alarm::AdminSet) {
+                    let version = entry.count.unwrap_or_default();
+                    logged.admin_set.fetch_max(version, Ordering::Relaxed);
                 }
                 match entry.kind {
                     Kind::Denial => {
@@ -184,6 +214,14 @@ impl Broker {
                 stored: head.epoch,
             });
         }
+        // rule: SET-3 — an older store would let admins in again who were removed.
+        let (logged, stored) = (
+            newest.admin_set.load(Ordering::Relaxed),
+            self.realm.admins.current().version(),
+        );
+        if logged > stored {
+            return Err(StartError::OldAdminSet { logged, stored });
+        }
         let time = |newest: &AtomicU64| Timestamp::from_seconds(newest.load(Ordering::Relaxed));
         Ok(Logged {
             latest: time(&newest.latest),
@@ -192,10 +230,11 @@ impl Broker {
     }
 }
 
-/// What the log's reader has met so far: the newest epoch and times, in seconds.
+/// What the log's reader has met so far: the newest epoch, admin set, and times in seconds.
 #[derive(Default)]
 struct Newest {
     epoch: AtomicU64,
+    admin_set: AtomicU64,
     latest: AtomicU64,
     act: AtomicU64,
 }

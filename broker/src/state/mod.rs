@@ -2,14 +2,16 @@
 //!
 //! Pure: the records are read and written by the service; the core sees them as values.
 
+mod admins;
 mod changes;
 mod denial;
 mod launch;
 mod node;
 mod records;
 
+pub use admins::{AdminSetHead, PROPOSALS, Proposals, Proposed};
 pub use changes::Changes;
-pub use denial::{FeedHead, StoredDenial};
+pub use denial::{FeedHead, Happened, StoredEpoch};
 pub use launch::LaunchRecord;
 pub use node::{Claim, Frozen, NodeRecord};
 pub use records::{DatasetEntry, KeyRole, KeyUse, PolicyHead, UsedStatement};
@@ -26,16 +28,22 @@ pub mod keys {
     pub const NODES: &str = "node/";
     /// Prefix of registered keys.
     pub const KEYS: &str = "key/";
-    /// Prefix of denials that some ticket may still meet.
-    pub const DENIALS: &str = "denial/";
-    /// Prefix of denials of nodes and launches, which are kept for good (DEN-7).
-    pub const LASTING: &str = "lasting/";
-    /// Epoch and chain of the newest denial.
+    /// Prefix of epochs: denials, liftings, and what is left of denials that were forgotten.
+    pub const EPOCHS: &str = "epoch/";
+    /// Prefix of subscribers' reports that were taken (DEN-11).
+    pub const REPORTS: &str = "report/";
+    /// The newest epoch and its chain digest.
     pub const FEED_HEAD: &str = "feed/head";
     /// Prefix of dataset records.
     pub const DATASETS: &str = "dataset/";
     /// Prefix of dataset names.
     pub const DATASET_NAMES: &str = "dataset-name/";
+    /// Which admin set is in force.
+    pub const ADMIN_SET_HEAD: &str = "admin-set-head";
+    /// Prefix of admin sets, the statements themselves (SET-3).
+    pub const ADMIN_SETS: &str = "admin-set/";
+    /// What waits in the inbox; the statements stand beside it, in parts.
+    pub const PROPOSALS: &str = "proposals";
     /// What is known of the policy in force; its text and its statement, in parts, stand beside it.
     pub const POLICY: &str = "policy/current";
     /// The text of the policy in force.
@@ -82,16 +90,16 @@ pub mod keys {
         format!("{KEYS}{thumbprint}")
     }
 
-    /// A denial; epochs sort as numbers.
+    /// An epoch; they sort as numbers.
     #[must_use]
-    pub fn denial(epoch: u64) -> String {
-        format!("{DENIALS}{epoch:020}")
+    pub fn epoch(number: u64) -> String {
+        format!("{EPOCHS}{number:020}")
     }
 
-    /// A denial that is kept for good.
+    /// A subscriber's report, by the act that it tells of.
     #[must_use]
-    pub fn lasting(epoch: u64) -> String {
-        format!("{LASTING}{epoch:020}")
+    pub fn report(act: ActId) -> String {
+        format!("{REPORTS}{act}")
     }
 
     /// A dataset.
@@ -105,6 +113,18 @@ pub mod keys {
     pub fn dataset_name(name: &str) -> String {
         let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("{DATASET_NAMES}{hex}")
+    }
+
+    /// An admin set; versions sort as numbers.
+    #[must_use]
+    pub fn admin_set(version: u64) -> String {
+        format!("{ADMIN_SETS}{version:020}")
+    }
+
+    /// One part of a proposed statement.
+    #[must_use]
+    pub fn proposal_part(id: StatementId, part: usize) -> String {
+        format!("proposal/{id}/{part}")
     }
 
     /// One part of the policy's statement.

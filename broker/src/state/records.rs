@@ -9,7 +9,7 @@ use ticket_format::time::Timestamp;
 /// What a registered key is for (SIG-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyRole {
-    /// One of the broker's own, or an admin's.
+    /// One of the broker's own.
     Broker,
     /// A launch's.
     Launch,
@@ -21,16 +21,19 @@ pub enum KeyRole {
     ServerSigning,
     /// A producer's.
     Producer,
+    /// An admin's, of the set in force or one before it (SET-4).
+    Admin,
 }
 
 impl KeyRole {
-    const ALL: [(u64, Self); 6] = [
+    const ALL: [(u64, Self); 7] = [
         (1, Self::Broker),
         (2, Self::Launch),
         (3, Self::Node),
         (4, Self::ServerTls),
         (5, Self::ServerSigning),
         (6, Self::Producer),
+        (7, Self::Admin),
     ];
 
     fn number(self) -> u64 {
@@ -46,7 +49,7 @@ impl KeyRole {
 pub struct KeyUse {
     /// What for.
     pub role: KeyRole,
-    /// Who: a node's name, a launch's or dataset's id.
+    /// Who: a node's or admin's name, a launch's or dataset's id.
     pub owner: String,
 }
 

@@ -2,15 +2,17 @@
 //! nodes, key servers and admins that talk to it.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test program uses its own part
 
+pub mod admins;
+
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile, SideOptions};
 use broker::realm::{Caller, Realm};
-use broker::{Broker, Limits, ManualClock, StartError};
+use broker::{Broker, Files, Hooks, Limits, ManualClock, StartError};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use store::{RedbStore, Store};
@@ -90,7 +92,11 @@ impl Instance {
 pub struct World {
     pub dir: TempDir,
     pub clock: Arc<ManualClock>,
-    pub admin: AdminSecret,
+    pub admins: admins::Admins,
+    /// The admin set in the configuration.
+    pub configured: Vec<u8>,
+    /// The next start's hooks.
+    pub hooks: Hooks,
     pub server_tls: TlsSecret,
     pub server: ServerSecret,
     pub tls: TlsSecret,
@@ -108,10 +114,13 @@ impl World {
 
     pub async fn with(limits: Limits) -> Self {
         let rng = &mut rng();
+        let admins = admins::Admins::new();
         let mut world = Self {
             dir: tempfile::tempdir().expect("a directory"),
             clock: Arc::new(ManualClock::at(Timestamp::from_seconds(NOW))),
-            admin: AdminSecret::generate(rng),
+            configured: admins.first.clone(),
+            admins,
+            hooks: Hooks::default(),
             server_tls: TlsSecret::generate(rng),
             server: ServerSecret::generate(rng),
             tls: TlsSecret::generate(rng),
@@ -134,26 +143,26 @@ impl World {
             RedbStore::open(self.path("store.redb"), store::Options::default()).expect("a store");
         let (log, _) =
             AuditLog::open(self.path("audit.log"), &audit_log::Options::default()).expect("a log");
+        let (side, _) = SideFile::open(self.path("audit.side"), &SideOptions::default())
+            .expect("a side file");
         let realm = Realm {
             name: REALM.to_owned(),
             tls: self.tls.public(),
             ticket: TicketSecret::from_seed(&self.ticket.seed()),
             feed: FeedSecret::from_seed(&self.feed.seed()),
-            admins: vec![self.admin.public()],
+            admins: broker::admins::Admins::configured(&self.configured, REALM, self.now())
+                .expect("an admin set"),
             regions: RegionKeys::built_in(),
             nobody: Realm::nobody(&mut rng()),
         };
         let clock: Arc<ManualClock> = Arc::clone(&self.clock);
         let (store, kept): (Arc<RedbStore>, _) = (Arc::new(store), log.clone());
-        match Broker::start(
-            Arc::clone(&store) as Arc<dyn store::Store>,
+        let files = Files {
+            store: Arc::clone(&store) as Arc<dyn store::Store>,
             log,
-            realm,
-            clock,
-            limits,
-        )
-        .await
-        {
+            side: side.clone(),
+        };
+        match Broker::start(files, realm, clock, limits, self.hooks.clone()).await {
             Ok(broker) => {
                 self.broker = Some(Arc::new(broker));
                 self.log = Some(kept);
@@ -162,6 +171,7 @@ impl World {
             }
             Err(error) => {
                 kept.close().await;
+                side.close().await;
                 store::Store::close(&*store).await;
                 Err(error)
             }
@@ -228,23 +238,46 @@ impl World {
         }
     }
 
-    /// An admin's act.
+    /// An act, signed by as many admins as it takes.
     pub async fn act<B: ActBody>(&self, body: &B) -> Result<B::Result, RefusalNotice> {
-        let payload = Payload::act(
+        self.act_by(body, &self.admins.of(B::ACT)).await
+    }
+
+    /// An act, signed by these.
+    pub async fn act_by<B: ActBody>(
+        &self,
+        body: &B,
+        by: &[&AdminSecret],
+    ) -> Result<B::Result, RefusalNotice> {
+        let statement = self.payload(body).sign(by).expect("a statement");
+        self.send_statement::<B>(&statement).await
+    }
+
+    /// What is signed for an act at this broker, good for an hour.
+    pub fn payload<B: ActBody>(&self, body: &B) -> Payload {
+        Payload::act(
             StatementId::random(&mut rng()),
             REALM,
             self.tls.public(),
             self.now(),
             3_600,
             body,
-        );
-        self.send_statement::<B>(&payload.sign(&[&self.admin]).expect("a statement"))
-            .await
+        )
     }
 
+    /// A record for everyone, signed by as many admins as it takes.
     pub async fn record<B: ActBody>(&self, body: &B) -> Result<B::Result, RefusalNotice> {
+        self.record_by(body, &self.admins.of(B::ACT)).await
+    }
+
+    /// A record for everyone, signed by these.
+    pub async fn record_by<B: ActBody>(
+        &self,
+        body: &B,
+        by: &[&AdminSecret],
+    ) -> Result<B::Result, RefusalNotice> {
         let payload = Payload::record(StatementId::random(&mut rng()), REALM, self.now(), body);
-        self.send_statement::<B>(&payload.sign(&[&self.admin]).expect("a statement"))
+        self.send_statement::<B>(&payload.sign(by).expect("a statement"))
             .await
     }
 
@@ -298,12 +331,18 @@ impl World {
         self.record(&record).await.expect("the dataset is recorded");
         let text =
             r#"@id("all") permit (principal, action == Postern::Action::"decrypt", resource);"#;
+        self.set_policy(text).await.expect("the policy is set");
+        record.dataset
+    }
+
+    /// Puts a policy in the place of the one that stands.
+    pub async fn set_policy(&self, text: &str) -> Result<PolicyTextSet, RefusalNotice> {
+        let stands = self.act(&policies::PolicyShow {}).await.expect("a policy");
         self.act(&PolicySet {
             text: text.to_owned(),
+            replaces: Some(stands.digest).filter(|_| !stands.text.is_empty()),
         })
         .await
-        .expect("the policy is set");
-        record.dataset
     }
 
     pub fn dataset_record(&self) -> DatasetRecord {
@@ -321,6 +360,9 @@ impl World {
             kems: vec![Kem::XWing],
             max_budget: 1_000,
             max_life: 3_600,
+            owners: self.admins.owners(),
+            lease: 5,
+            evidence: false,
         }
     }
 
