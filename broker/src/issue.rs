@@ -19,6 +19,7 @@ use ticket_format::labels::ISSUE_REQUEST;
 use ticket_format::limits;
 use ticket_format::messages::RequestView;
 use ticket_format::messages::issue::IssueBody;
+use ticket_format::side::pairs_hash;
 use ticket_format::sign::Proof;
 use ticket_format::statement::DatasetRecord;
 use ticket_format::ticket::{
@@ -91,6 +92,15 @@ impl Held {
             .epoch(epoch)
             .launch(self.ticket.claims().common.launch)
             .source(caller.address)
+    }
+
+    /// Says in the entry what the policy decided on (ISS-7).
+    fn decided_on(&self, entry: Entry, dataset: DatasetId) -> Entry {
+        // rule: ISS-7
+        entry
+            .dataset(dataset)
+            .actions(self.body.actions)
+            .pairs(pairs_hash(&self.body.required))
     }
 
     /// The facts of the node ticket, for denials.
@@ -192,6 +202,46 @@ pub struct View<'a> {
     pub denied: &'a (dyn Fn(&TicketFacts<'_>) -> Option<String> + Sync),
 }
 
+/// A request that is refused. Where the policy was asked, with what it decided on and by (ISS-7).
+#[derive(Debug)]
+pub struct Unmet {
+    /// Why.
+    pub refused: Refused,
+    decided: Option<Decided>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    dataset: DatasetId,
+    policy: PolicyDigest,
+    deciding: Vec<String>,
+}
+
+impl From<Refused> for Unmet {
+    fn from(refused: Refused) -> Self {
+        Self {
+            refused,
+            decided: None,
+        }
+    }
+}
+
+impl Unmet {
+    /// Completes the entry, and says whether the policy decided: then the pairs are kept too.
+    #[must_use]
+    pub fn complete(&mut self, held: &Held, entry: Entry) -> (Entry, bool) {
+        // rule: ISS-7
+        let Some(decided) = self.decided.take() else {
+            return (entry, false);
+        };
+        let entry = held
+            .decided_on(entry, decided.dataset)
+            .policy(decided.policy)
+            .policies(decided.deciding);
+        (entry, true)
+    }
+}
+
 /// A request that the policy permits. What is left is the budget.
 #[derive(Debug)]
 pub struct Weighed<'a> {
@@ -233,8 +283,9 @@ pub fn weigh<'a>(
     view: &View<'a>,
     caller: &Caller,
     now: Timestamp,
-) -> Result<Weighed<'a>, Refused> {
-    let refused = |refusal, why: String| Refused::proven(refusal, why).of(held.node());
+) -> Result<Weighed<'a>, Unmet> {
+    let proven = |refusal, why: String| Refused::proven(refusal, why).of(held.node());
+    let refused = |refusal, why: String| Unmet::from(proven(refusal, why));
     let denied = |facts: &TicketFacts<'_>| match (view.denied)(facts) {
         // rule: ISS-1
         Some(reason) => Err(refused(Refusal::Denied, format!("denied: {reason}"))),
@@ -287,7 +338,14 @@ pub fn weigh<'a>(
     for action in body.actions.iter() {
         let explained = policy.explain(&question(held, record, action, caller, now));
         if !explained.decision.allowed {
-            return Err(refused(Refusal::Policy, explained.reason));
+            return Err(Unmet {
+                refused: proven(Refusal::Policy, explained.reason),
+                decided: Some(Decided {
+                    dataset: record.dataset,
+                    policy: PolicyDigest(policy.digest()),
+                    deciding: explained.decision.deciding,
+                }),
+            });
         }
         deciding.extend(explained.decision.deciding);
     }
@@ -452,11 +510,11 @@ pub fn grant(
         parent: node.id,
     };
     let ticket = ticket::sign(&claims, &realm.ticket);
-    let entry = entry
+    let entry = held
+        .decided_on(entry, record.dataset)
         .ticket_hash(ticket::hash(&ticket))
         .ticket(id)
         .expires(*expires)
-        .dataset(record.dataset)
         .policy(*policy)
         .policies(weighed.deciding.iter().cloned())
         .count(budget);

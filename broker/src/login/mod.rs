@@ -12,6 +12,7 @@ pub use decide::{Decision, View, decide};
 
 use ticket_format::Refusal;
 use ticket_format::cbor::Decode;
+use ticket_format::evidence;
 use ticket_format::ids::{EvidenceHash, LaunchId, NodeId, ProofHash, RequestHash};
 use ticket_format::iid;
 use ticket_format::labels::LOGIN_REQUEST;
@@ -20,7 +21,6 @@ use ticket_format::messages::RequestView;
 use ticket_format::messages::login::LoginBody;
 use ticket_format::sign::Proof;
 use ticket_format::ticket::Attributes;
-use ticket_format::time::Timestamp;
 
 use crate::Refused;
 use crate::realm::{Caller, Realm, distinct};
@@ -159,20 +159,16 @@ pub fn identify(proven: Proven, realm: &Realm) -> Result<Identified, Refused> {
             format!("{}: {error}", error.name()),
         )
     })?;
-    let node = NodeId::new(
-        document.account_id(),
-        document.region(),
-        document.instance_id(),
-    )
-    .map_err(|error| refused(Refusal::IdentityRefused, error.to_string()))?;
+    let attributes = evidence::attributes(&document)
+        .map_err(|error| refused(Refusal::IdentityRefused, error.to_string()))?;
     // rule: LOG-10
     if body.launch_digest != launch.digest {
         let why = "the launch digest is not the one that was registered: use the user-data made with this launch";
         return Err(refused(Refusal::NotAuthenticated, why.to_owned()));
     }
     let proof = ProofHash(*document.proof_hash());
-    let evidence = body.evidence(proof);
-    evidence
+    let signed = body.evidence(proof);
+    signed
         .verify(&launch.terms.key, &realm.name, &realm.tls, &body.evidence)
         .map_err(|_| {
             refused(
@@ -180,14 +176,7 @@ pub fn identify(proven: Proven, realm: &Realm) -> Result<Identified, Refused> {
                 "the evidence is not signed by the launch key".to_owned(),
             )
         })?;
-    let chain = evidence.link(None, &body.evidence);
-    let attributes = Attributes {
-        node,
-        availability_zone: document.availability_zone().to_owned(),
-        image: document.image_id().to_owned(),
-        instance_type: document.instance_type().to_owned(),
-        launched_at: Timestamp::from_seconds(document.pending_time()),
-    };
+    let chain = signed.link(None, &body.evidence);
     Ok(Identified {
         body,
         request,

@@ -1,12 +1,18 @@
 //! Login, renew and issue: gather, decide, commit, record, answer.
 
+use std::time::Duration;
+
+use audit_log::Written;
 use ticket_format::Refusal;
+use ticket_format::cbor::Encode as _;
 use ticket_format::denial::TicketFacts;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, LaunchId};
-use ticket_format::messages::issue::IssueAnswer;
+use ticket_format::ids::{ActId, LaunchId, NodeId};
+use ticket_format::messages::issue::{ADMIN_SETS, IssueAnswer};
 use ticket_format::messages::login::LoginAnswer;
+use ticket_format::messages::renew::RenewAnswer;
 use ticket_format::messages::{Answer, RequestView, Verb};
+use ticket_format::side::{SideRecord, pairs_hash};
 use ticket_format::ticket::Attributes;
 use ticket_format::time::Timestamp;
 
@@ -15,6 +21,9 @@ use crate::feed::Chain;
 use crate::realm::Caller;
 use crate::state::{LaunchRecord, NodeRecord, keys};
 use crate::{Refused, issue, login, renew};
+
+/// How long an answer waits for the side file; the entry stands in the log by then.
+const PAIRS_WITHIN: Duration = Duration::from_millis(250);
 
 impl Broker {
     /// The reason of a denial that would hit a node ticket made now. What was denied when the record was
@@ -53,6 +62,7 @@ impl Broker {
             .get::<LaunchRecord>(&keys::launch(id))
             .await?;
         let proven = login::authenticate(asked, launch.as_ref(), &self.realm, caller)?;
+        let statement = launch.map(|launch| launch.statement).unwrap_or_default();
         let identified = login::identify(proven, &self.realm)?;
         let (receipt, result) = self
             .settle(|| async {
@@ -82,7 +92,13 @@ impl Broker {
             .await?;
         let ticket = result.map_err(Failed::Recorded)?;
         tracing::info!(exchange = "login", node = %identified.node(), launch = %id, entry = receipt.index, "done");
-        Ok(Answer::done(Verb::Login, &LoginAnswer { ticket, receipt }))
+        // rule: LOG-10
+        let answer = LoginAnswer {
+            ticket,
+            receipt,
+            launch: statement,
+        };
+        Ok(Answer::done(Verb::Login, &answer))
     }
 
     pub(super) async fn renew(
@@ -120,7 +136,23 @@ impl Broker {
             .await?;
         let ticket = result.map_err(Failed::Recorded)?;
         tracing::info!(exchange = "renew", node = %body.node, entry = receipt.index, "done");
-        Ok(Answer::done(Verb::Renew, &LoginAnswer { ticket, receipt }))
+        let answer = RenewAnswer {
+            ticket,
+            receipt,
+            launch: self.launch_of(&body.node).await?,
+        };
+        Ok(Answer::done(Verb::Renew, &answer))
+    }
+
+    /// The statement of the launch that a node logged in with: whose login's answer was lost has it
+    /// from the next renewal.
+    async fn launch_of(&self, node: &NodeId) -> Result<Vec<u8>, Refused> {
+        // rule: REN-6
+        let gone = || Refused::stranger(Refusal::Internal, "a node's launch is gone");
+        let node = self.directory.get::<NodeRecord>(&keys::node(node)).await?;
+        let launch = keys::launch(node.ok_or_else(gone)?.claim.launch);
+        let launch = self.directory.get::<LaunchRecord>(&launch).await?;
+        Ok(launch.ok_or_else(gone)?.statement)
     }
 
     pub(super) async fn issue(
@@ -147,7 +179,15 @@ impl Broker {
         };
         let weighed = match issue::weigh(&held, &view, caller, now) {
             Ok(weighed) => weighed,
-            Err(refused) => return Err(self.refuse(entry, refused).await),
+            Err(mut unmet) => {
+                let (entry, decided) = unmet.complete(&held, entry);
+                let pairs = decided.then(|| self.keep_pairs(&held));
+                let failed = self.refuse(entry, unmet.refused).await;
+                if let Some(pairs) = pairs {
+                    pairs.wait(PAIRS_WITHIN).await;
+                }
+                return Err(failed);
+            }
         };
         let record = weighed.record();
         let cap = record.max_budget.saturating_mul(self.limits.budget_tickets);
@@ -164,7 +204,11 @@ impl Broker {
             return Err(self.refuse(entry, refused).await);
         };
         let granted = issue::grant(&weighed, budget, entry, &self.realm, now, &mut self.rng());
-        let receipt = match self.audit.append(&granted.entry).await {
+        // rule: ISS-7, AUD-5
+        let pairs = self.keep_pairs(&held);
+        let appended = self.audit.append(&granted.entry).await;
+        pairs.wait(PAIRS_WITHIN).await;
+        let receipt = match appended {
             Ok(receipt) => receipt,
             Err(error) => {
                 self.budgets.release(held.node(), record.dataset, budget);
@@ -188,8 +232,21 @@ impl Broker {
                 ticket: granted.ticket,
                 receipt,
                 record,
+                // rule: ISS-6
+                admin_sets: self.realm.admins.after(held.body().admin_set, ADMIN_SETS),
             },
         ))
+    }
+
+    /// Keeps the pairs that a policy decides on beside the log.
+    fn keep_pairs(&self, held: &issue::Held) -> Written {
+        let required = &held.body().required;
+        let hash = pairs_hash(required).0;
+        let records = match self.audit.side().missing([&hash]).as_slice() {
+            [] => Vec::new(),
+            _ => vec![(hash, SideRecord::of_pairs(required).to_cbor())],
+        };
+        self.audit.side().put_all(records)
     }
 
     async fn still_allowed(
