@@ -5,10 +5,10 @@ mod selector;
 mod set;
 
 pub use selector::{EmptySelector, Members, Selector};
-pub use set::{DenialSet, Hit, TicketFacts, TooMany};
+pub use set::{DenialSet, Hit, Loader, TicketFacts, TooMany};
 
 use crate::cbor::{Decode, DecodeError, Writer};
-use crate::ids::{ChainDigest, DenialHash, StatementDigest};
+use crate::ids::{ChainDigest, DenialDigest, StatementDigest};
 use crate::messages::feed::{DENIAL, Event};
 use crate::messages::shape::{Text, closed_map, item};
 use crate::time::Timestamp;
@@ -81,7 +81,7 @@ pub const CHAIN_START: ChainDigest = ChainDigest([0; 32]);
 pub fn chain_next(previous: ChainDigest, forget: Timestamp, record: &[u8]) -> ChainDigest {
     Link {
         forget,
-        record: DenialHash::of(record),
+        record: DenialDigest::of(record),
     }
     .after(previous)
 }
@@ -92,7 +92,7 @@ pub struct Link {
     /// When the denial may be forgotten; of a lifting the last time there is.
     pub forget: Timestamp,
     /// SHA-256 of the denial or the lifting.
-    pub record: DenialHash,
+    pub record: DenialDigest,
 }
 
 impl Link {
@@ -118,11 +118,11 @@ impl Link {
         Ok(match event {
             Event::Denial(bytes) => Self {
                 forget: Denial::from_cbor(bytes, DENIAL)?.forget,
-                record: DenialHash::of(bytes),
+                record: DenialDigest::of(bytes),
             },
             Event::Lifting(statement) => Self {
                 forget: Timestamp::LAST,
-                record: DenialHash::of(statement),
+                record: DenialDigest::of(statement),
             },
             Event::Gone { forget, denial } => Self {
                 forget: *forget,

@@ -1,18 +1,27 @@
 //! The denials in force, as a broker or key server asks them before every answer.
 //!
-//! A question costs one hash for each *kind* of denial in force (which members it names; there are
-//! at most 128, in practice a handful), however many denials there are.
+//! A question hashes each member of the ticket once and then reads one word of a filter for each
+//! *kind* of denial in force (which members it names; there are at most 128, in practice a handful),
+//! however many denials there are, and without allocation. What passes the filter is looked up.
+//!
+//! The denials lie in shards of a tree with two levels, each behind an `Arc`: a clone costs nothing,
+//! and a change of a clone copies one shard and the two branches above it. A denial takes 32 bytes
+//! there, a quarter more at most for the slack of its shard, and 4 to 8 bytes of the filter: a
+//! million take some 40 MB.
 
-use std::collections::HashMap;
+mod entry;
+mod filter;
+mod hash;
+mod tree;
 
-use sha2::{Digest, Sha256};
-
-use crate::cbor::{Encode, Writer};
 use crate::ids::{DatasetId, LaunchId, NodeId, TicketId};
 use crate::time::Timestamp;
 
 use super::Denial;
-use super::selector::Members;
+use entry::Entry;
+use filter::Filter;
+use hash::{DATASET, Hasher, Kind, TICKET};
+use tree::Tree;
 
 /// What a denial may be about, of one ticket or of a node that asks for one.
 #[derive(Clone, Copy, Debug)]
@@ -40,37 +49,28 @@ pub struct Hit {
     pub epoch: u64,
 }
 
-/// Which members a selector names, one bit for each. `issued_before` is not among them: it is
-/// compared, not looked up.
-type Kind = u8;
+/// An epoch beyond what a set can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an epoch from 2^45 on cannot be held in memory")]
+pub struct TooMany;
 
-/// SHA-256 of the selector's members, cut to 128 bits. Equal members give equal keys, so no denied
-/// ticket is missed. Two different selectors with one key would deny somebody innocent: for a
-/// million denials and any one ticket the odds are 2^-108. Who searches for two that collide
-/// (2^64 work) only wins a denial of his own.
-type Key = [u32; 4];
-
-/// In 24 bytes, what a denial says beyond its key. Kept apart from the map, so that the map that
-/// misses are looked up in stays small: 21 bytes for each slot.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    /// `u64::MAX`: whenever it was issued.
-    issued_before: u64,
-    epoch: u64,
-    forget: Timestamp,
-}
-
-/// The denials in force. One million take some 70 MiB at most.
+/// The denials in force. Cloning is cheap, and so is a change of a clone.
 #[derive(Clone, Debug, Default)]
 pub struct DenialSet {
-    kinds: HashMap<Kind, HashMap<Key, u32>>,
-    terms: Vec<Terms>,
+    hasher: Hasher,
+    /// The kinds in force, and how many denials each has.
+    kinds: Vec<(Kind, usize)>,
+    filter: Filter,
+    tree: Tree,
 }
 
-/// More denials than an index of 32 bits counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than four thousand million denials are in force: prune them")]
-pub struct TooMany;
+/// Many denials on their way into a set. One at a time they would each be put into a shard of their
+/// own somewhere in memory; together they are sorted once.
+#[derive(Debug)]
+pub struct Loader {
+    hasher: Hasher,
+    entries: Vec<Entry>,
+}
 
 impl DenialSet {
     /// An empty set.
@@ -79,146 +79,159 @@ impl DenialSet {
         Self::default()
     }
 
-    /// How many different selectors there are, not counting their times.
+    /// An empty set whose hashes nobody can foretell who does not know the seed: a server draws one
+    /// when it starts.
+    #[must_use]
+    pub fn seeded(seed: &[u8; 16]) -> Self {
+        Self {
+            hasher: Hasher::new(seed),
+            ..Self::default()
+        }
+    }
+
+    /// How many denials there are. Two of one selector are two.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.terms.len()
+        self.kinds.iter().map(|(_, count)| count).sum()
     }
 
     /// Whether nothing is denied.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.terms.is_empty()
+        self.kinds.is_empty()
     }
 
-    /// Adds a denial. One for the same selector is merged: the later time wins, and what was denied
-    /// stays denied until both may be forgotten.
+    /// Adds a denial under its epoch. A second time it changes nothing.
     ///
     /// # Errors
     /// [`TooMany`]; the set is unchanged.
     pub fn insert(&mut self, denial: &Denial, epoch: u64) -> Result<(), TooMany> {
-        let members = denial.selector.members();
-        let issued_before = members.issued_before.map_or(u64::MAX, Timestamp::seconds);
-        let terms = Terms {
-            issued_before,
-            epoch,
-            forget: denial.forget,
-        };
-        let next = u32::try_from(self.terms.len()).map_err(|_| TooMany)?;
-        let index = *self
-            .kinds
-            .entry(kind(members))
-            .or_default()
-            .entry(key(members))
-            .or_insert(next);
-        match self.terms.get_mut(index as usize) {
-            None => self.terms.push(terms),
-            Some(old) => {
-                if terms.issued_before > old.issued_before {
-                    (old.issued_before, old.epoch) = (terms.issued_before, terms.epoch);
-                }
-                old.forget = old.forget.max(terms.forget);
+        let entry = entry(&self.hasher, denial, epoch)?;
+        if self.tree.insert(entry) {
+            self.count(entry.kind());
+            if self.filter.is_full() {
+                self.refilter();
+            } else {
+                self.filter.add(entry.key());
             }
         }
         Ok(())
     }
 
-    /// The denial that these facts meet, if any.
+    fn count(&mut self, kind: Kind) {
+        match self.kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => self.kinds.push((kind, 1)),
+        }
+    }
+
+    fn refilter(&mut self) {
+        let keys = self.tree.entries().map(Entry::key);
+        self.filter = Filter::of(self.len(), keys);
+    }
+
+    /// The denial that these facts meet, if any: of several by one selector the widest.
     #[must_use]
     pub fn check(&self, facts: &TicketFacts<'_>) -> Option<Hit> {
         // rule: DEN-2
-        self.kinds.iter().find_map(|(kind, denials)| {
-            // A node ticket's id hits the dataset tickets that were issued on it.
-            let tickets = [facts.ticket, facts.parent];
-            let candidates = if kind & TICKET == 0 {
-                &[None][..]
-            } else {
-                &tickets[..]
-            };
-            candidates.iter().find_map(|ticket| {
-                let members = project(*kind, facts, *ticket)?;
-                let terms = self.terms.get(*denials.get(&key(&members))? as usize)?;
-                (facts.issued.seconds() < terms.issued_before).then_some(Hit { epoch: terms.epoch })
+        let wanted = self.kinds.iter().fold(0, |all, (kind, _)| all | kind);
+        let hashes = self.hasher.facts(facts, wanted);
+        let probe = |key| {
+            if !self.filter.may_have(key) {
+                return None;
+            }
+            let entry = self.tree.widest(key)?;
+            let hit = entry.hits(facts.issued);
+            hit.then_some(Hit {
+                epoch: entry.epoch(),
             })
+        };
+        self.kinds.iter().find_map(|(kind, _)| {
+            if kind & DATASET != 0 && facts.dataset.is_none() {
+                return None;
+            }
+            let rest = hashes.without_ticket(*kind);
+            if kind & TICKET == 0 {
+                return probe(rest);
+            }
+            // A node ticket's id hits the dataset tickets that were issued on it.
+            let of = |ticket: Option<u128>| ticket.and_then(|ticket| probe(rest ^ ticket));
+            of(hashes.ticket).or_else(|| of(hashes.parent))
         })
     }
 
-    /// Forgets what can hit no ticket any more (DEN-7).
+    /// Removes exactly the denials of these epochs (DEN-9); others with equal selectors stay. Epochs
+    /// that the set does not have are passed over. It reads the whole set once.
+    pub fn lift(&mut self, epochs: &[u64]) {
+        // rule: DEN-9
+        let mut epochs = epochs.to_vec();
+        epochs.sort_unstable();
+        if epochs.is_empty() {
+            return;
+        }
+        let gone = self
+            .tree
+            .remove(None, |entry| epochs.binary_search(&entry.epoch()).is_ok());
+        self.forget(&gone);
+    }
+
+    /// Forgets what can hit no ticket any more (DEN-7). Where nothing is due it costs nothing, and
+    /// else a look at the shards where something is.
     pub fn prune(&mut self, now: Timestamp) {
         // rule: DEN-7
-        let mut kept = Vec::with_capacity(self.terms.len());
-        for denials in self.kinds.values_mut() {
-            denials.retain(|_, index| match self.terms.get(*index as usize) {
-                Some(terms) if terms.forget > now => {
-                    // Not more than before, and those had indices of 32 bits.
-                    *index = kept.len() as u32;
-                    kept.push(*terms);
-                    true
-                }
-                _ => false,
-            });
-            denials.shrink_to_fit();
+        let gone = self.tree.remove(Some(now), |entry| entry.is_over(now));
+        self.forget(&gone);
+    }
+
+    fn forget(&mut self, gone: &[Kind]) {
+        for kind in gone {
+            if let Some((_, count)) = self.kinds.iter_mut().find(|(known, _)| known == kind) {
+                *count = count.saturating_sub(1);
+            }
         }
-        self.kinds.retain(|_, denials| !denials.is_empty());
-        kept.shrink_to_fit();
-        self.terms = kept;
+        self.kinds.retain(|(_, count)| *count > 0);
     }
 }
 
-const TICKET: Kind = 1;
-const NODE: Kind = 2;
-const LAUNCH: Kind = 4;
-const ACCOUNT: Kind = 8;
-const REGION: Kind = 16;
-const IMAGE: Kind = 32;
-const DATASET: Kind = 64;
+impl Loader {
+    /// A loader of a set with this seed; see [`DenialSet::seeded`].
+    #[must_use]
+    pub fn new(seed: &[u8; 16]) -> Self {
+        Self {
+            hasher: Hasher::new(seed),
+            entries: Vec::new(),
+        }
+    }
 
-fn kind(members: &Members) -> Kind {
-    let bit = |present: bool, bit: Kind| if present { bit } else { 0 };
-    bit(members.ticket.is_some(), TICKET)
-        | bit(members.node.is_some(), NODE)
-        | bit(members.launch.is_some(), LAUNCH)
-        | bit(members.account.is_some(), ACCOUNT)
-        | bit(members.region.is_some(), REGION)
-        | bit(members.image.is_some(), IMAGE)
-        | bit(members.dataset.is_some(), DATASET)
+    /// Adds a denial under its epoch.
+    ///
+    /// # Errors
+    /// [`TooMany`]; what was added before stays.
+    pub fn insert(&mut self, denial: &Denial, epoch: u64) -> Result<(), TooMany> {
+        self.entries.push(entry(&self.hasher, denial, epoch)?);
+        Ok(())
+    }
+
+    /// The set of all of them.
+    #[must_use]
+    pub fn finish(self) -> DenialSet {
+        let mut set = DenialSet {
+            hasher: self.hasher,
+            tree: Tree::of(self.entries),
+            ..DenialSet::default()
+        };
+        let tree = set.tree.clone();
+        tree.entries().for_each(|entry| set.count(entry.kind()));
+        set.refilter();
+        set
+    }
 }
 
-/// The selector of this kind that these facts meet; none when they lack a member.
-fn project(kind: Kind, facts: &TicketFacts<'_>, ticket: Option<TicketId>) -> Option<Members> {
-    let mut members = Members::default();
-    if kind & TICKET != 0 {
-        members.ticket = Some(ticket?);
-    }
-    if kind & NODE != 0 {
-        members.node = Some(facts.node.clone());
-    }
-    if kind & LAUNCH != 0 {
-        members.launch = Some(facts.launch);
-    }
-    if kind & ACCOUNT != 0 {
-        members.account = Some(facts.node.account().to_owned());
-    }
-    if kind & REGION != 0 {
-        members.region = Some(facts.node.region().to_owned());
-    }
-    if kind & IMAGE != 0 {
-        members.image = Some(facts.image.to_owned());
-    }
-    if kind & DATASET != 0 {
-        members.dataset = Some(facts.dataset?);
-    }
-    Some(members)
+fn entry(hasher: &Hasher, denial: &Denial, epoch: u64) -> Result<Entry, TooMany> {
+    let members = denial.selector.members();
+    let (kind, key) = hasher.selector(members);
+    Entry::new(key, kind, members.issued_before, epoch, denial.forget)
 }
 
-fn key(members: &Members) -> Key {
-    let mut members = members.clone();
-    members.issued_before = None;
-    let mut writer = Writer::with_capacity(256);
-    members.encode(&mut writer);
-    let digest = Sha256::digest(writer.into_bytes());
-    std::array::from_fn(|word| {
-        let at = word * 4;
-        u32::from_be_bytes([digest[at], digest[at + 1], digest[at + 2], digest[at + 3]])
-    })
-}
+#[cfg(test)]
+mod tests;
