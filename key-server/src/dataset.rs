@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use policy::{Policy, PolicyError};
@@ -289,6 +290,16 @@ impl Datasets {
             .cloned()
     }
 
+    /// The shortest lease of them all: for so long at most the broker may be unheard before something is
+    /// refused. Five seconds, as is usual, when there is none.
+    #[must_use]
+    pub fn shortest_lease(&self) -> Duration {
+        const USUAL: u64 = 5;
+        let all = self.0.load();
+        let leases = all.values().map(|dataset| dataset.state.lease);
+        Duration::from_secs(leases.min().unwrap_or(USUAL).max(1))
+    }
+
     /// Puts a dataset in, unless a newer record of it is there already.
     pub fn put(&self, dataset: Arc<Dataset>) {
         self.0.rcu(|all| {
@@ -316,6 +327,14 @@ impl Datasets {
         let more = rows.len() > most;
         rows.truncate(most);
         (rows, more)
+    }
+
+    /// The keys of all producers.
+    #[must_use]
+    pub fn producers(&self) -> Vec<[u8; 32]> {
+        let all = self.0.load();
+        let producers = all.values().flat_map(|dataset| &dataset.state.producers);
+        producers.map(|producer| producer.to_bytes()).collect()
     }
 
     /// How many there are.

@@ -14,6 +14,8 @@ use transport::{ClientLimits, Connection, ExporterUse};
 use crate::feed::{self, FeedFault};
 use crate::service::{ApplyError, Service};
 
+/// Longest hold that is asked for.
+const HOLD: Duration = Duration::from_millis(limits::FEED_HOLD_MS);
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Time that an answer may take beyond the hold.
@@ -60,6 +62,8 @@ pub async fn run(service: Arc<Service>, broker: Broker) {
         alarmed: None,
         said: String::new(),
         clocks_apart: false,
+        silent: false,
+        newer_admins: 0,
     };
     let mut turn = 0;
     loop {
@@ -89,6 +93,10 @@ struct Follower {
     alarmed: Option<(FeedFault, Instant)>,
     said: String,
     clocks_apart: bool,
+    /// The last request told of alarms and failed: the next one does not.
+    silent: bool,
+    /// The newest admin set at the broker of which it was said that it is not here.
+    newer_admins: u64,
 }
 
 impl Follower {
@@ -105,21 +113,50 @@ impl Follower {
         // The first answer comes at once: without it there is no lease.
         let mut hold = Duration::ZERO;
         loop {
-            let asked = self.service.ask();
+            let mut asked = self.service.ask();
+            if self.silent {
+                asked.reports.clear();
+            }
+            let telling = !asked.reports.is_empty();
+            if telling {
+                hold = Duration::ZERO;
+            }
             // rule: DEN-6 — the lease runs from here.
             let sent = self.service.clock().monotonic();
             let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
             let request = feed::request(&channel, &self.service.state.signing, &asked, hold_ms);
-            let answer = connection.exchange_within(&request, hold + SLACK).await?;
-            let news = feed::accept(&channel, &self.broker.feed_key, &asked, &answer)?;
+            let answer = tokio::select! {
+                answer = connection.exchange_within(&request, hold + SLACK) => answer,
+                // rule: DEN-11 — the open request is given up; the one that tells follows at once.
+                () = self.service.something_to_tell(), if !telling => continue,
+            };
+            let now = self.service.clock().now();
+            let accepted = answer.map_err(Interrupted::from).and_then(|answer| {
+                Ok(feed::accept(
+                    &channel,
+                    &self.broker.feed_key,
+                    &asked,
+                    &answer,
+                    now,
+                )?)
+            });
+            // Reports that cannot be taken must not cost the lease.
+            self.silent = telling && accepted.is_err();
+            let news = accepted?;
             self.compare_clocks(news.now);
+            let admin_set = news.admin_set;
             self.service.apply(news, sent).await?;
+            self.service
+                .told(&asked.reports)
+                .await
+                .map_err(ApplyError::from)?;
             self.pause = PAUSE.0;
             if !self.said.is_empty() {
                 self.said.clear();
                 tracing::info!(exchange = "feed", broker = %connection.address(), "following the broker again");
             }
-            hold = self.service.state.lease.length() / 3;
+            self.compare_admin_sets(admin_set);
+            hold = HOLD.min(self.service.state.datasets.shortest_lease() / 3);
         }
     }
 
@@ -131,6 +168,20 @@ impl Follower {
             tracing::warn!(exchange = "feed", %ours, %broker, "the broker's clock and ours differ by more than a minute");
         }
         self.clocks_apart = apart;
+    }
+
+    /// An older admin set here verifies by the admins of before, and lifts nothing that the new ones lift.
+    fn compare_admin_sets(&mut self, broker: u64) {
+        let ours = self.service.admin_set();
+        if broker > ours.max(self.newer_admins) {
+            tracing::warn!(
+                exchange = "feed",
+                ours,
+                broker,
+                "the broker has a newer admin set: send its statement to this key server too"
+            );
+            self.newer_admins = broker;
+        }
     }
 
     async fn connect(&self, turn: usize) -> Result<Connection, Interrupted> {

@@ -165,14 +165,12 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
         ticket_key: setup.broker.ticket_key,
         admins: setup.config.admins.clone(),
     };
-    let lease = Duration::from_secs(setup.config.lease_seconds.get());
     let parts = Parts {
         identity: identity_parts,
         root,
         store: Arc::new(store),
         log,
         clock: Arc::new(SystemClock),
-        lease,
     };
     let service = Service::start(parts).await.map_err(|error| match &error {
         StartError::Clock(_) => {
@@ -268,7 +266,7 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
         let service = Arc::clone(&service);
         async move {
             let permit = service.state.gate.permit();
-            let lease = service.state.lease.left(service.clock().monotonic());
+            let lease = service.state.lease_left(service.clock().monotonic());
             Json(serde_json::json!({
                 "v": 1,
                 "lease_ms": u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),

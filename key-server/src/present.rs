@@ -3,6 +3,7 @@
 //! parse and verify ([`identify`]) -> check and decide ([`decide`]) -> record it -> keep and answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy::PairsRead;
 use rand_core::CryptoRng;
@@ -229,12 +230,14 @@ pub fn usable(
     permit: &Permit,
 ) -> Result<Arc<Dataset>, Refused> {
     // rule: PRE-1, RED-2
-    state.lease.check(moment.monotonic)?;
     let claims = ticket.claims();
     if let Some(hit) = permit.check(&facts(claims)) {
         return Err(Refused::Denied(hit.epoch));
     }
     let dataset = state.datasets.get(claims.dataset).ok_or(Refused::Dataset)?;
+    // rule: DEN-6
+    let lease = Duration::from_secs(dataset.state.lease);
+    state.lease.check(moment.monotonic, lease)?;
     // The broker's word alone opens nothing: the record's longest life holds here too.
     if claims.common.issued.plus(dataset.state.max_life) <= moment.now {
         return Err(Refused::Overlong);

@@ -11,6 +11,7 @@ use ticket_format::limits;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::time::Timestamp;
 
+use crate::admins::Admins;
 use crate::budget::Budgets;
 use crate::clock::Latest;
 use crate::dataset::Datasets;
@@ -31,6 +32,8 @@ pub struct State {
     pub ticket_key: TicketKey,
     /// Signs encapsulations and acknowledgements.
     pub signing: ServerSecret,
+    /// The admin sets.
+    pub admins: Admins,
     /// Datasets.
     pub datasets: Datasets,
     /// KEKs.
@@ -43,6 +46,14 @@ pub struct State {
     pub budgets: Budgets,
     /// The latest time seen.
     pub latest: Latest,
+}
+
+impl State {
+    /// What is left of the shortest lease of the datasets here (DEN-6).
+    #[must_use]
+    pub fn lease_left(&self, monotonic: std::time::Duration) -> std::time::Duration {
+        self.lease.left(monotonic, self.datasets.shortest_lease())
+    }
 }
 
 /// The two clocks, read once for one step of a request.

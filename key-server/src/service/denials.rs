@@ -1,27 +1,42 @@
 //! Denials as they reach this server: persisted, applied, waited out, acknowledged (DEN-5).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use store::{Error, Outcome, Transaction};
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
-use ticket_format::denial::{Denial, DenialSet};
+use ticket_format::denial::{Denial, DenialSet, Selector};
 use ticket_format::entry::{Alarm, Entry, Kind};
+use ticket_format::ids::{DenialDigest, NodeId};
 use ticket_format::limits;
 use ticket_format::messages::feed::DENIAL;
+use ticket_format::statement::{Audience, ReceivedStatement, StatementRefusal, Undeny};
 use ticket_format::time::Timestamp;
 
 use super::Service;
-use crate::feed::{Asked, FeedFault, News};
+use crate::feed::{Asked, FeedFault, Happened, News};
 use crate::records::{self, FeedHead};
 use crate::refused::Refused;
 
-/// Writes in one transaction, with room for the head and the outbox.
-const WRITES: usize = 100;
+/// Writes in one transaction, and their bytes, with room for the head and the outbox.
+const WRITES: (usize, usize) = (110, 900 * 1024);
+
+/// Most liftings that did not verify and are looked at again. A broker that invents more has raised its
+/// alarms; what it invents is not to fill the store.
+const LIFTINGS: usize = 64;
 
 /// Why news could not be applied. What was applied before stays in force, and the lease runs out.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
+    /// They do not continue what is in force: another answer was faster.
+    #[error("the news continue epoch {after}, but {applied} is applied")]
+    Elsewhere {
+        /// The epoch that they continue.
+        after: u64,
+        /// What is applied.
+        applied: u64,
+    },
     /// The store.
     #[error("denials could not be persisted: {0}")]
     Store(#[from] Error),
@@ -33,8 +48,34 @@ pub enum ApplyError {
     Record(Refused),
 }
 
+/// Why a lifting lifts nothing here.
+#[derive(Debug, thiserror::Error)]
+enum NotLifted {
+    #[error(transparent)]
+    Statement(#[from] StatementRefusal),
+    #[error("it is not for everyone")]
+    Audience,
+    #[error("it names epoch {0}, which is not before it")]
+    Later(u64),
+    #[error("it names another denial than the one of epoch {0}")]
+    Another(u64),
+}
+
+/// What an answer changes here.
+struct Plan {
+    set: DenialSet,
+    /// Denials that are new.
+    puts: BTreeMap<u64, Vec<u8>>,
+    /// Epochs of denials in the store that are lifted.
+    lifted: Vec<u64>,
+    /// Liftings that did not verify.
+    rejected: Vec<(u64, Vec<u8>)>,
+    /// Nodes that the broker denies now.
+    nodes: Vec<NodeId>,
+}
+
 impl Service {
-    /// What the next feed request acknowledges.
+    /// What the next feed request says and acknowledges.
     #[must_use]
     pub fn ask(&self) -> Asked {
         let mut nonce = [0; 32];
@@ -44,6 +85,7 @@ impl Service {
             nonce,
             epoch: permit.epoch().number(),
             chain: permit.epoch().chain(),
+            reports: self.reports.waiting(),
         }
     }
 
@@ -53,70 +95,240 @@ impl Service {
     /// # Errors
     /// [`ApplyError`]: nothing must be acknowledged.
     pub async fn apply(&self, news: News, sent: Duration) -> Result<(), ApplyError> {
-        let applied = self.state.gate.permit().epoch().number();
-        if news.epoch == applied && news.denials.is_empty() && !news.snapshot {
-            self.state.lease.extend(sent);
+        let _turn = self.applying.lock().await;
+        let now = self.clock.now();
+        let (set, here) = {
+            let permit = self.state.gate.permit();
+            let epoch = permit.epoch();
+            if (epoch.number(), epoch.chain()) != news.after {
+                return Err(ApplyError::Elsewhere {
+                    after: news.after.0,
+                    applied: epoch.number(),
+                });
+            }
+            (epoch.denials().clone(), epoch.here().clone())
+        };
+        if news.epochs.is_empty() {
+            self.state.lease.heard(sent);
             return Ok(());
         }
-        let now = self.clock.now();
-        let mut set = if news.snapshot {
-            DenialSet::new()
-        } else {
-            self.state.gate.permit().epoch().denials().clone()
-        };
-        for received in &news.denials {
-            set.insert(&received.denial, received.epoch)?;
+        let mut plan = self.plan(&news, set, now).await?;
+        plan.nodes.retain(|node| here.contains(node));
+        plan.set.prune(now);
+        let mut entries = vec![
+            Entry::new(self.act(), Kind::Denial, now)
+                .epoch(news.epoch)
+                .count(news.epochs.len() as u64),
+        ];
+        if let Some((epoch, _)) = plan.rejected.first() {
+            // rule: DEN-9
+            entries.push(
+                Entry::alarm(self.act(), Alarm::FeedRollback, now)
+                    .refused(Refusal::StatementSignature)
+                    .epoch(*epoch)
+                    .count(plan.rejected.len() as u64),
+            );
         }
-        set.prune(now);
-        let entry = Entry::new(self.act(), Kind::Denial, now)
-            .epoch(news.epoch)
-            .count(news.denials.len() as u64);
         // rule: DEN-5 — persist, then apply, then wait for what was decided before.
-        self.persist(&news, &entry).await?;
-        self.state.gate.apply(set, news.epoch, news.chain).await;
+        self.persist(&news, &plan, &entries).await?;
+        self.state
+            .gate
+            .apply(plan.set, news.epoch, news.chain)
+            .await;
+        // rule: DEN-11
+        self.state.gate.leave_to_broker(&plan.nodes);
         // rule: DEN-6 — a full answer is not all the news: the lease waits for the rest.
-        if news.denials.len() < limits::DENIALS {
-            self.state.lease.extend(sent);
+        if news.whole {
+            self.state.lease.heard(sent);
         }
-        tracing::info!(act = %entry.act, exchange = "feed", epoch = news.epoch, denials = news.denials.len(), "denials applied");
-        self.drain(entry.act, entry.to_cbor())
-            .await
-            .map_err(ApplyError::Record)?;
+        tracing::info!(
+            exchange = "feed",
+            epoch = news.epoch,
+            epochs = news.epochs.len(),
+            lifted = plan.lifted.len(),
+            "denials applied"
+        );
+        for entry in entries {
+            self.drain(&entry)
+                .await
+                .map_err(ApplyError::Record)?;
+        }
         Ok(())
     }
 
-    /// Denials first, the head last: after a crash between them more is denied than the head says, and
-    /// the broker sends it again. What a snapshot no longer holds goes when the head stands.
-    async fn persist(&self, news: &News, entry: &Entry) -> Result<(), Error> {
-        for chunk in news.denials.chunks(WRITES) {
-            let put = |transaction: Transaction, received: &crate::feed::Received| {
-                transaction.put(records::denial(received.epoch), received.bytes.as_slice())
+    /// What the epochs come to, in order.
+    async fn plan(&self, news: &News, set: DenialSet, now: Timestamp) -> Result<Plan, ApplyError> {
+        let mut plan = Plan {
+            set,
+            puts: BTreeMap::new(),
+            lifted: Vec::new(),
+            rejected: Vec::new(),
+            nodes: Vec::new(),
+        };
+        for received in &news.epochs {
+            match &received.happened {
+                Happened::Gone => {}
+                Happened::Denied { denial, bytes } => {
+                    plan.set.insert(denial, received.epoch)?;
+                    plan.puts.insert(received.epoch, bytes.clone());
+                    if let Some(node) = &denial.selector.members().node
+                        && denial.selector == Selector::node(node.clone())
+                    {
+                        plan.nodes.push(node.clone());
+                    }
+                }
+                Happened::Lifted(statement) => {
+                    match self
+                        .lifting(received.epoch, statement, &plan.puts, now)
+                        .await?
+                    {
+                        Ok(epochs) => {
+                            plan.set.lift(&epochs);
+                            for epoch in epochs {
+                                if plan.puts.remove(&epoch).is_none() {
+                                    plan.lifted.push(epoch);
+                                }
+                            }
+                        }
+                        Err(why) => {
+                            tracing::error!(alarm = Alarm::FeedRollback.name(), epoch = received.epoch, %why, "the broker says that denials are lifted, and nothing proves it: they stay in force");
+                            plan.rejected.push((received.epoch, statement.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The epochs of the denials here that a statement lifts: signed by as many admins as the set in
+    /// force at this server demands, and each denial is the very one that is named. A denial that is
+    /// forgotten or lifted already needs no lifting.
+    async fn lifting(
+        &self,
+        epoch: u64,
+        statement: &[u8],
+        fresh: &BTreeMap<u64, Vec<u8>>,
+        now: Timestamp,
+    ) -> Result<Result<Vec<u64>, NotLifted>, Error> {
+        let body = match self.undeny(statement, now) {
+            Ok(body) => body,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut lifted = Vec::new();
+        for (named, digest) in body.denials {
+            if named >= epoch {
+                return Ok(Err(NotLifted::Later(named)));
+            }
+            let denial = match fresh.get(&named) {
+                Some(bytes) => Some(bytes.clone()),
+                None => {
+                    let key = records::denial(named);
+                    let stored = self.store.get(key.as_bytes()).await?;
+                    stored.map(|stored| stored.value)
+                }
             };
-            self.store
-                .commit(chunk.iter().fold(Transaction::new(), put))
-                .await?;
+            match denial {
+                Some(bytes) if DenialDigest::of(&bytes) == digest => lifted.push(named),
+                Some(_) => return Ok(Err(NotLifted::Another(named))),
+                None => {}
+            }
+        }
+        Ok(Ok(lifted))
+    }
+
+    fn undeny(&self, statement: &[u8], now: Timestamp) -> Result<Undeny, NotLifted> {
+        // rule: DEN-9
+        let received = ReceivedStatement::parse(statement)?;
+        let set = self.state.admins.current();
+        // It never expires; one that begins within the skew was in force at the broker already.
+        let now = now.plus(limits::SKEW);
+        let verified = received.verify(&set, &self.state.realm, None, now)?;
+        if verified.audience() != Audience::Everyone {
+            return Err(NotLifted::Audience);
+        }
+        Ok(verified.body::<Undeny>()?)
+    }
+
+    /// In one commit where that is possible; else the head comes with the last one. After a crash between
+    /// them more is denied than the head says, or less by what admins have lifted, and the broker sends
+    /// it all again.
+    async fn persist(&self, news: &News, plan: &Plan, entries: &[Entry]) -> Result<(), Error> {
+        let mut batches = Batches::default();
+        for (epoch, bytes) in &plan.puts {
+            batches.put(records::denial(*epoch), bytes);
+        }
+        for epoch in &plan.lifted {
+            batches.delete(records::denial(*epoch));
+        }
+        if !plan.rejected.is_empty() {
+            let kept = records::all(&*self.store, records::LIFTINGS).await?.len();
+            let room = LIFTINGS.saturating_sub(kept);
+            for (epoch, statement) in plan.rejected.iter().take(room) {
+                batches.put(records::lifting(*epoch), statement);
+            }
+        }
+        for node in &plan.nodes {
+            batches.delete(records::denied_here(node));
         }
         let head = FeedHead {
             epoch: news.epoch,
             chain: news.chain,
         };
-        let commit = Transaction::new()
+        let mut last = batches
+            .last
             .put(records::FEED_HEAD, head.to_cbor())
-            .put(records::TIME, self.state.latest.get().to_cbor())
-            .put(records::outbox(entry.act), entry.to_cbor());
-        self.store.commit(commit).await?;
-        if news.snapshot {
-            let kept = |epoch| {
-                news.denials
-                    .binary_search_by_key(&epoch, |received| received.epoch)
-                    .is_ok()
+            .put(records::TIME, self.state.latest.get().to_cbor());
+        for entry in entries {
+            last = last.put(records::outbox(entry.act), entry.to_cbor());
+        }
+        for full in batches.full {
+            self.store.commit(full).await?;
+        }
+        self.store.commit(last).await.map(drop)
+    }
+
+    /// Looks again at liftings that did not verify when they came: an admin set that came later may say
+    /// otherwise. To be called when one is put in force.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn reconsider(&self) -> Result<(), Error> {
+        let waiting = records::all(&*self.store, records::LIFTINGS).await?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.applying.lock().await;
+        let now = self.clock.now();
+        for (key, entry) in waiting {
+            let Some(epoch) = records::lifting_epoch(&key) else {
+                continue;
             };
-            let all = records::all(&*self.store, records::DENIALS).await?;
-            let gone = all
-                .into_iter()
-                .map(|(key, _)| key)
-                .filter(|key| !records::epoch_of(key).is_some_and(kept));
-            self.delete(gone.collect()).await?;
+            let lifting = self
+                .lifting(epoch, &entry.value, &BTreeMap::new(), now)
+                .await?;
+            let Ok(lifted) = lifting else { continue };
+            let (mut set, number, chain) = {
+                let permit = self.state.gate.permit();
+                let current = permit.epoch();
+                (current.denials().clone(), current.number(), current.chain())
+            };
+            // rule: DEN-9
+            set.lift(&lifted);
+            let entry = Entry::new(self.act(), Kind::Denial, now).epoch(epoch);
+            let transaction = lifted
+                .iter()
+                .fold(Transaction::new(), |all, epoch| {
+                    all.delete(records::denial(*epoch))
+                })
+                .delete(key.as_slice())
+                .put(records::outbox(entry.act), entry.to_cbor());
+            self.store.commit(transaction).await?;
+            self.state.gate.apply(set, number, chain).await;
+            tracing::info!(act = %entry.act, epoch, lifted = lifted.len(), "denials lifted that an older admin set did not let go");
+            if let Err(error) = self.drain(&entry).await {
+                tracing::warn!(%error, "a lifting waits in the outbox for its record");
+            }
         }
         Ok(())
     }
@@ -137,33 +349,24 @@ impl Service {
     pub(super) async fn forget(&self, now: Timestamp) -> Result<(), Error> {
         // rule: DEN-7
         let over = |value: &[u8]| {
-            Denial::from_cbor(value, DENIAL).is_ok_and(|denial| denial.forget <= now)
+            Denial::from_cbor(value, DENIAL)
+                .is_ok_and(|denial| denial.forget < Timestamp::LAST && denial.forget <= now)
         };
-        let denials = records::all(&*self.store, records::DENIALS).await?;
-        self.delete(
-            denials
-                .into_iter()
-                .filter(|(_, entry)| over(&entry.value))
-                .map(|(key, _)| key)
-                .collect(),
-        )
-        .await?;
+        self.forget_under(records::DENIALS, over).await?;
         let over = |value: &[u8]| {
             Timestamp::from_cbor(value, 16).is_ok_and(|expires| expires.plus(limits::SKEW) <= now)
         };
-        let statements = records::all(&*self.store, records::STATEMENTS).await?;
-        self.delete(
-            statements
-                .into_iter()
-                .filter(|(_, entry)| over(&entry.value))
-                .map(|(key, _)| key)
-                .collect(),
-        )
-        .await
+        self.forget_under(records::STATEMENTS, over).await
+    }
+
+    async fn forget_under(&self, prefix: &str, over: impl Fn(&[u8]) -> bool) -> Result<(), Error> {
+        let all = records::all(&*self.store, prefix).await?;
+        let gone = all.into_iter().filter(|(_, entry)| over(&entry.value));
+        self.delete(gone.map(|(key, _)| key).collect()).await
     }
 
     async fn delete(&self, keys: Vec<Vec<u8>>) -> Result<(), Error> {
-        for chunk in keys.chunks(WRITES) {
+        for chunk in keys.chunks(WRITES.0) {
             let transaction = chunk.iter().fold(Transaction::new(), |transaction, key| {
                 transaction.delete(key.as_slice())
             });
@@ -172,5 +375,34 @@ impl Service {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes in as few transactions as hold them.
+#[derive(Default)]
+struct Batches {
+    full: Vec<Transaction>,
+    last: Transaction,
+    bytes: usize,
+}
+
+impl Batches {
+    fn room(&mut self, bytes: usize) -> Transaction {
+        self.bytes += bytes;
+        if self.last.write.len() >= WRITES.0 || self.bytes > WRITES.1 {
+            self.full.push(std::mem::take(&mut self.last));
+            self.bytes = bytes;
+        }
+        std::mem::take(&mut self.last)
+    }
+
+    fn put(&mut self, key: String, value: &[u8]) {
+        let transaction = self.room(key.len() + value.len());
+        self.last = transaction.put(key, value);
+    }
+
+    fn delete(&mut self, key: String) {
+        let transaction = self.room(key.len());
+        self.last = transaction.delete(key);
     }
 }
