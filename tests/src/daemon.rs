@@ -241,6 +241,27 @@ impl Daemon {
         self.signal(Signal::KILL);
     }
 
+    /// Stops it where it stands; its clocks go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pause(&self) {
+        self.tell(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn resume(&self) {
+        self.tell(Signal::CONT);
+    }
+
+    fn tell(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("a process");
+    }
+
     fn signal(&mut self, signal: Signal) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         let pid = Pid::from_child(&child);

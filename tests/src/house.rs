@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +16,12 @@ use store::sealed::RootKey;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::Decode;
 use ticket_format::entry::{Alarm, Entry};
-use ticket_format::keys::{AdminSecret, FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
+use ticket_format::keys::{FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
 
+use crate::admins::Admins;
 use crate::bend::bytes_of;
 pub use crate::daemon::{Daemon, Said, command, ended, program};
-use crate::wire::rng;
 
 /// The realm of every house.
 pub const REALM: &str = "test-realm";
@@ -88,8 +89,8 @@ pub struct House {
     pub broker: Daemon,
     /// The key server.
     pub key_server: Daemon,
-    /// An admin whose key the test holds; the other one is `postern-admin`'s.
-    pub admin: AdminSecret,
+    /// The admins.
+    pub admins: Admins,
     /// Everything on disk.
     pub dir: tempfile::TempDir,
     launches: std::cell::Cell<usize>,
@@ -147,17 +148,8 @@ impl House {
         private(&root.join("passphrase"), PASSPHRASE.as_bytes());
         let at = |name: &str| root.join(name);
         let (broker_dir, server_dir) = (at("broker"), at("key-server"));
-        let mut init = command("postern-admin");
-        init.args(["init", "--realm", REALM, "--out"])
-            .arg(at("admin"));
-        init.arg("--broker")
-            .arg(broker_dir.join("broker-keys.toml"));
-        init.arg("--key-server")
-            .arg(server_dir.join("server-keys.toml"));
-        init.arg("--passphrase-file").arg(at("passphrase"));
-        let cli_admin = ended(init).ok().trim().to_owned();
-        let admin = AdminSecret::generate(&mut rng());
-        let admins = [cli_admin, admin.public().to_string()];
+        let admins = Admins::fresh();
+        admins.move_in(root);
 
         let mut init = command("postern-broker");
         init.args([
@@ -171,7 +163,7 @@ impl House {
             "--dir",
         ])
         .arg(&broker_dir);
-        init.args(admins.iter().flat_map(|admin| ["--admin", admin.as_str()]));
+        init.arg("--admin-set").arg(at("admin-set.cose"));
         init.arg("--new-root-credential").arg(at("broker-root"));
         ended(init).ok();
         let mut broker = Daemon::new("postern-broker", &broker_dir, "broker.toml");
@@ -199,7 +191,7 @@ impl House {
             "--dir",
         ])
         .arg(&server_dir);
-        init.args(admins.iter().flat_map(|admin| ["--admin", admin.as_str()]));
+        init.arg("--admin-set").arg(at("admin-set.cose"));
         init.arg("--broker-keys")
             .arg(broker_dir.join("broker-keys.toml"));
         init.arg("--new-root-credential").arg(at("key-server-root"));
@@ -219,7 +211,7 @@ impl House {
         Self {
             broker,
             key_server,
-            admin,
+            admins,
             dir,
             launches: std::cell::Cell::new(0),
         }
@@ -247,15 +239,62 @@ impl House {
         path
     }
 
-    /// Runs `postern-admin` to its end.
-    pub fn admin_does(&self, arguments: &[&str]) -> Said {
+    /// Runs `postern-admin` to its end, as one of the admins by name.
+    pub fn as_admin(&self, name: &str, arguments: &[&str]) -> Said {
         let mut admin = command("postern-admin");
         admin
             .args(arguments)
             .arg("--config")
-            .arg(self.path("admin/admin.toml"));
+            .arg(self.path(&format!("admin-{name}/admin.toml")));
         admin.arg("--passphrase-file").arg(self.path("passphrase"));
         ended(admin)
+    }
+
+    /// Runs `postern-admin` as an admin whose act it is; what needs two is approved by the second.
+    pub fn admin_does(&self, arguments: &[&str]) -> Said {
+        let managed = matches!(
+            arguments,
+            ["dataset" | "policy" | "undeny" | "admin-set", ..] | ["node", "unfreeze", ..]
+        );
+        if !managed {
+            return self.as_admin("operator", arguments);
+        }
+        let said = self.as_admin("owner-1", arguments);
+        let proposed = said.text();
+        let Some(id) = proposed.lines().find_map(|line| {
+            let rest = line.strip_prefix("proposed ")?;
+            rest.split(':').next()
+        }) else {
+            return said;
+        };
+        // Where the record goes: the file that the proposer named.
+        let out = arguments.iter().position(|argument| *argument == "--out");
+        let out = out.and_then(|at| arguments.get(at..at + 2));
+        let approve = [&["approve", id, "--yes"][..], out.unwrap_or_default()].concat();
+        self.as_admin("owner-2", &approve)
+    }
+
+    /// Where the broker listens.
+    ///
+    /// # Panics
+    /// When its public file does not say.
+    #[must_use]
+    pub fn broker_address(&self) -> SocketAddr {
+        let address = &self.broker_server().addresses[0];
+        address.parse().expect("an address")
+    }
+
+    /// Restarts the key server so that it reaches the broker by another address.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn key_server_hears_by(&mut self, address: SocketAddr) {
+        let keys = self.path("key-server/broker-keys.toml");
+        fs::copy(self.path("broker/broker-keys.toml"), &keys).expect("a copy");
+        set(&keys, "addresses", &format!("[\"{address}\"]"));
+        let config = self.path("key-server/key-server.toml");
+        set(&config, "broker-keys", "\"broker-keys.toml\"");
+        self.key_server.restart();
     }
 
     /// The broker, as callers know it.

@@ -1,5 +1,6 @@
 //! End-to-end, attack and fault tests.
 
+pub mod admins;
 pub mod bend;
 pub mod daemon;
 pub mod foreign;

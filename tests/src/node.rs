@@ -187,6 +187,7 @@ impl Node {
                     secrets,
                     receipt: answer.receipt,
                     record: answer.record,
+                    evidence: None,
                 })
             }
             other => Err(other),

@@ -12,10 +12,9 @@ use rand_core::UnwrapErr;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::ids::{
-    ChainDigest, EvidenceHash, LoginId, NodeId, ProofHash, RequestHash, RequestId, StatementId,
-    TicketHash,
+    ChainDigest, EvidenceHash, LoginId, NodeId, ProofHash, RequestHash, RequestId, TicketHash,
 };
-use ticket_format::keys::{AdminSecret, NodeSecret, ServerSecret};
+use ticket_format::keys::{NodeSecret, ServerSecret};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody};
 use ticket_format::messages::feed::FeedBody;
@@ -26,11 +25,13 @@ use ticket_format::messages::renew::RenewBody;
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Request, Verb, Verdict};
 use ticket_format::seal::{self, AnswerId, Kem, Session};
 use ticket_format::sign::{ALG_EDDSA, Channel, Exporter, Proof};
-use ticket_format::statement::{ActBody, Payload};
+use ticket_format::statement::ActBody;
 use ticket_format::ticket::{self, Action, Actions, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
 use ticket_format::{Context, Refusal, labels, limits};
 use transport::{ClientLimits, Connection, ExchangeError, ExporterUse};
+
+use crate::admins::{self, Admins};
 
 /// How long a test waits for one connection or answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -162,12 +163,12 @@ impl Wire {
         self.raw(&message.on(&self.channel)).await
     }
 
-    /// An admin's act; its result or the refusal.
+    /// An act by as many admins as it needs; its result or the refusal.
     ///
     /// # Errors
     /// The server's reply, when it is not done.
-    pub async fn act<B: ActBody>(&self, admin: &AdminSecret, body: &B) -> Result<B::Result, Reply> {
-        let message = statement(admin, &self.channel, body);
+    pub async fn act<B: ActBody>(&self, admins: &Admins, body: &B) -> Result<B::Result, Reply> {
+        let message = statement(admins, &self.channel, body);
         match self.send(&message).await {
             Reply::Done { body, .. } => Ok(result_of::<B>(&body)),
             other => Err(other),
@@ -323,25 +324,20 @@ pub fn result_of<B: ActBody>(answer: &[u8]) -> B::Result {
     result.expect("the act's result")
 }
 
-/// An act for the server of a connection.
+/// An act for the server of a connection, by as many admins as it needs.
 ///
 /// # Panics
 /// When it cannot be signed.
-pub fn statement<B: ActBody>(admin: &AdminSecret, channel: &Channel, body: &B) -> Message {
-    let id = StatementId::random(&mut rng());
-    let payload = Payload::act(id, &channel.realm, channel.server, now(), 300, body);
-    let signed = payload.sign(&[admin]).expect("a statement");
-    Message::new(Verb::Administer, signed, |_, _| Vec::new())
+pub fn statement<B: ActBody>(admins: &Admins, channel: &Channel, body: &B) -> Message {
+    admins::statement_by(&admins.for_act(B::ACT), channel, body)
 }
 
-/// A record for everyone.
+/// A record for everyone, by as many admins as it needs.
 ///
 /// # Panics
 /// When it cannot be signed.
-pub fn record<B: ActBody>(admin: &AdminSecret, realm: &str, body: &B) -> Message {
-    let payload = Payload::record(StatementId::random(&mut rng()), realm, now(), body);
-    let signed = payload.sign(&[admin]).expect("a statement");
-    Message::new(Verb::Administer, signed, |_, _| Vec::new())
+pub fn record<B: ActBody>(admins: &Admins, realm: &str, body: &B) -> Message {
+    admins::record_by(&admins.for_act(B::ACT), realm, body)
 }
 
 fn placeholder() -> Proof {
@@ -467,6 +463,7 @@ pub fn issue(
         budget: 1_000,
         expires: now().plus(life),
         evidence: placeholder(),
+        admin_set: 1,
     };
     body.evidence = body
         .evidence(chain)
@@ -488,6 +485,7 @@ pub fn present(session: &DatasetSession) -> Message {
     let body = PresentBody {
         ticket: session.ticket.clone(),
         receipt: Some(session.receipt.clone()),
+        evidence: None,
     };
     let hash = TicketHash::of(&session.ticket);
     let proof = proof_again(&session.secrets);
@@ -505,6 +503,7 @@ pub fn feed(signing: ServerSecret) -> Message {
         epoch: 0,
         chain: ChainDigest([0; 32]),
         hold_ms: 0,
+        reports: Vec::new(),
     };
     Message::new(Verb::Feed, body.to_cbor(), move |channel, body| {
         vec![channel.sign_with(&signing, labels::FEED_REQUEST, None, body)]

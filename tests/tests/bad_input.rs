@@ -17,20 +17,23 @@ use std::collections::BTreeMap;
 use ciborium::Value;
 use ed25519_dalek::{Signer, SigningKey};
 use rand_core::Rng;
+use tests::admins::Admins;
 use tests::bend::{Bent, bytes_of, damaged, every_bend, value_of};
 use tests::house::House;
 use tests::node::{Iid, Node};
 use tests::wire::{self, Message, Presented, Reply, Wire, now, rng, secrets, statement};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Members, Selector};
-use ticket_format::ids::{LaunchId, NodeId, StatementId};
-use ticket_format::keys::{AdminSecret, LaunchSecret, NodeSecret, ProducerSecret};
+use ticket_format::ids::{DekId, LaunchId, NodeId, StatementId};
+use ticket_format::keys::{AdminKey, AdminSecret, LaunchSecret, NodeSecret, ProducerSecret};
 use ticket_format::messages::batch::{GenerateBody, RedeemBody, RewrapBody};
 use ticket_format::messages::{BatchAnswer, Clear, Request, Verb, Verdict};
 use ticket_format::statement::{
-    ActBody, Audience, DatasetCreate, DatasetPolicySet, DatasetShow, DenyBody, DenyList,
-    LaunchClose, LaunchCreate, LaunchShow, NodeShow, NodeUnfreeze, Payload, PolicySet, ProducerAdd,
-    StatusShow, TicketShow,
+    ActBody, AdminSetShow, Audience, Canary, CanarySet, DatasetCreate, DatasetOwnersSet,
+    DatasetPolicySet, DatasetSet, DatasetShow, DenyBody, DenyList, EntryShow, ExposureShow,
+    FeedShow, LaunchClose, LaunchCreate, LaunchShow, NodeShow, NodeUnfreeze, Payload, PolicySet,
+    ProducerAdd, ProposalShow, ProposalWithdraw, Propose, StatusShow, TicketShow, WhatIf,
+    policy_digest,
 };
 use ticket_format::{Context, Refusal, limits};
 use transport::{Code, ExchangeError};
@@ -55,6 +58,11 @@ fn refuses_an_item(body: &[u8]) -> bool {
     let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).expect("its shape");
     let refused = |verdict: &Verdict| verdict.refusal().is_some();
     clear.verdicts.iter().any(refused)
+}
+
+/// No bend is as good as the honest one.
+fn never(_: &str) -> bool {
+    false
 }
 
 /// Sends every bend of a message: once under proofs made over the bent body, once under the honest
@@ -140,28 +148,28 @@ async fn hold_envelope(wire: &Wire, message: &Message) -> usize {
     bends.len()
 }
 
-/// A statement whose payload is any bytes, signed by an admin all the same.
-fn signed_statement(admin: &AdminSecret, good: &[u8], payload: &[u8]) -> Vec<u8> {
+/// A statement whose payload is any bytes, signed by those who signed the good one all the same.
+fn signed_statement(admins: &[&AdminSecret], good: &[u8], payload: &[u8]) -> Vec<u8> {
     let Value::Tag(98, inner) = value_of(good) else {
         panic!("a COSE_Sign")
     };
     let mut parts = inner.into_array().expect("four parts");
     let body_header = parts[0].clone();
-    let mut signature = parts[3].as_array().expect("signatures")[0]
-        .clone()
-        .into_array()
-        .expect("three parts");
-    let to_sign = Value::Array(vec![
-        Value::Text("Signature".into()),
-        body_header,
-        signature[0].clone(),
-        Value::Bytes(Vec::new()),
-        Value::Bytes(payload.to_vec()),
-    ]);
-    let key = SigningKey::from_bytes(&admin.seed());
-    signature[2] = Value::Bytes(key.sign(&bytes_of(&to_sign)).to_bytes().to_vec());
+    let signatures = parts[3].as_array_mut().expect("signatures");
+    assert_eq!(signatures.len(), admins.len());
+    for (signature, admin) in signatures.iter_mut().zip(admins) {
+        let signature = signature.as_array_mut().expect("three parts");
+        let to_sign = Value::Array(vec![
+            Value::Text("Signature".into()),
+            body_header.clone(),
+            signature[0].clone(),
+            Value::Bytes(Vec::new()),
+            Value::Bytes(payload.to_vec()),
+        ]);
+        let key = SigningKey::from_bytes(&admin.seed());
+        signature[2] = Value::Bytes(key.sign(&bytes_of(&to_sign)).to_bytes().to_vec());
+    }
     parts[2] = Value::Bytes(payload.to_vec());
-    parts[3] = Value::Array(vec![Value::Array(signature)]);
     bytes_of(&Value::Tag(98, Box::new(Value::Array(parts))))
 }
 
@@ -173,7 +181,8 @@ async fn hold_act<B: ActBody>(
     still_good: impl Fn(&str) -> bool,
 ) -> usize {
     let name = B::ACT.name();
-    let admin = &house.admin;
+    let admins = &house.admins;
+    let signers = admins.for_act(B::ACT);
     let payload = |id, body| Payload {
         id,
         not_before: now(),
@@ -183,14 +192,14 @@ async fn hold_act<B: ActBody>(
         act: B::ACT,
         body,
     };
-    let good = statement(admin, &wire.channel, body).body;
+    let good = statement(admins, &wire.channel, body).body;
     let mut wrong = Vec::new();
     let mut sent = 0;
     let honest = payload(StatementId::random(&mut rng()), body.to_cbor()).to_cbor();
     for Bent { what, bytes } in every_bend(&honest) {
         let request = Request::encode_parts(
             Verb::Administer,
-            &signed_statement(admin, &good, &bytes),
+            &signed_statement(&signers, &good, &bytes),
             &[],
         );
         wrong.extend(judge(&format!("{name} payload{what}"), &wire.raw(&request).await).err());
@@ -200,7 +209,7 @@ async fn hold_act<B: ActBody>(
         let payload = payload(StatementId::random(&mut rng()), bytes);
         let request = Request::encode_parts(
             Verb::Administer,
-            &signed_statement(admin, &good, &payload.to_cbor()),
+            &signed_statement(&signers, &good, &payload.to_cbor()),
             &[],
         );
         match wire.raw(&request).await {
@@ -290,7 +299,6 @@ async fn every_member_of_every_exchange_is_held_to_its_shape() {
     let mut node = Node::new(&iid, &house.launch(&iid.account));
     let broker = house.to_broker().await;
     let watch = Watch::begin(&house);
-    let never = |_: &str| false;
     let mut sent = 0;
 
     let login_secrets = secrets();
@@ -389,7 +397,6 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     let mut house = House::start();
     let (broker, server) = (house.to_broker().await, house.to_key_server().await);
     let watch = Watch::begin(&house);
-    let never = |_: &str| false;
     let mut sent = 0;
     let launch = LaunchCreate {
         launch: LaunchId::random(&mut rng()),
@@ -421,7 +428,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
         ..launch
     };
     broker
-        .act(&house.admin, &launch)
+        .act(&house.admins, &launch)
         .await
         .expect("the honest launch");
     sent += hold_act(
@@ -454,8 +461,10 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     })
     .await;
     sent += hold_act(&house, &broker, &DenyList { after: 0, rows: 10 }, never).await;
+    let standing = policy_digest(tests::house::OPEN_POLICY);
     let policy = PolicySet {
         text: tests::house::OPEN_POLICY.into(),
+        replaces: Some(standing),
     };
     sent += hold_act(&house, &broker, &policy, never).await;
     sent += hold_act(&house, &broker, &NodeShow { node: node.clone() }, never).await;
@@ -481,6 +490,13 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     .await;
     sent += hold_act(&house, &broker, &StatusShow {}, never).await;
 
+    let mut owners: Vec<_> = house
+        .admins
+        .owners
+        .iter()
+        .map(AdminSecret::public)
+        .collect();
+    owners.sort_by_key(|owner| owner.to_bytes());
     let dataset = DatasetCreate {
         name: "other".into(),
         tags: BTreeMap::from([("k".into(), "v".into())]),
@@ -489,6 +505,10 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
         kems: vec![ticket_format::seal::Kem::XWing],
         max_budget: 1,
         max_life: 60,
+        owners: owners.clone(),
+        lease: 5,
+        evidence: false,
+        canary: Canary::No,
     };
     let free = |what: &str| {
         matches!(
@@ -509,6 +529,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     let set = DatasetPolicySet {
         name: tests::house::DATASET.into(),
         text: tests::house::OPEN_POLICY.into(),
+        replaces: standing,
     };
     sent += hold_act(&house, &server, &set, never).await;
     let add = ProducerAdd {
@@ -516,11 +537,12 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
         producer: ProducerSecret::generate(&mut rng()).public(),
     };
     sent += hold_act(&house, &server, &add, never).await;
+    sent += newer_acts(&house, &broker, &server, &owners).await;
 
     // The statement itself, bent: nobody's signature is over that.
     for (wire, honest) in [
-        (&broker, statement(&house.admin, &broker.channel, &policy)),
-        (&server, statement(&house.admin, &server.channel, &set)),
+        (&broker, statement(&house.admins, &broker.channel, &policy)),
+        (&server, statement(&house.admins, &server.channel, &set)),
     ] {
         sent += hold(wire, &honest, never).await;
         for Bent { what, bytes } in damaged(&honest.body, 300) {
@@ -537,17 +559,91 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
         );
     }
     // rule: ADM-2 — an unknown signer, and the statement of another server.
-    let stranger = AdminSecret::generate(&mut rng());
+    let stranger = Admins::fresh();
     let reply = broker
         .send(&statement(&stranger, &broker.channel, &policy))
         .await;
     assert_eq!(reply.refusal(), Some(Refusal::StatementSignature));
     let reply = broker
-        .send(&statement(&house.admin, &server.channel, &policy))
+        .send(&statement(&house.admins, &server.channel, &policy))
         .await;
     assert_eq!(reply.refusal(), Some(Refusal::StatementAudience));
     watch.end(&mut house);
     println!("{sent} bent statements");
+}
+
+/// What came with admin sets: their own acts, the inbox, the feed's, and what is read from the log.
+async fn newer_acts(house: &House, broker: &Wire, server: &Wire, owners: &[AdminKey]) -> usize {
+    let (name, text) = (tests::house::DATASET, tests::house::OPEN_POLICY);
+    let mut sent = 0;
+    let options = DatasetSet {
+        name: name.into(),
+        max_budget: 1_000,
+        max_life: 600,
+        kems: vec![ticket_format::seal::Kem::XWing],
+        lease: 5,
+        evidence: false,
+        canary: Canary::No,
+    };
+    sent += hold_act(house, server, &options, never).await;
+    let replaced = DatasetOwnersSet {
+        name: name.into(),
+        owners: owners.to_vec(),
+    };
+    // One owner less is as good a list, if that one is enough for what it is needed for: it is not.
+    sent += hold_act(house, server, &replaced, never).await;
+    let canary = CanarySet {
+        name: name.into(),
+        dek: DekId([3; 16]),
+        canary: Canary::Alarm,
+    };
+    sent += hold_act(house, server, &canary, never).await;
+    let node = NodeId::new("123456789012", "eu-west-1", "i-0123456789abcdef1").expect("a node");
+    let exposure = ExposureShow {
+        selector: Selector::node(node),
+        since: now(),
+        from: 0,
+        rows: 10,
+    };
+    sent += hold_act(house, server, &exposure, never).await;
+    sent += hold_act(house, server, &EntryShow { index: 0 }, never).await;
+    for wire in [broker, server] {
+        sent += hold_act(house, wire, &AdminSetShow { after: 0 }, never).await;
+    }
+    let show = FeedShow {
+        epoch: 0,
+        hold_ms: 0,
+    };
+    sent += hold_act(house, broker, &show, never).await;
+    let draft = WhatIf {
+        draft: text.into(),
+        dataset: None,
+        since: now(),
+        from: 0,
+    };
+    sent += hold_act(house, broker, &draft, never).await;
+    let absent = StatementId([9; 16]);
+    sent += hold_act(house, broker, &ProposalShow { id: absent }, never).await;
+    sent += hold_act(house, broker, &ProposalWithdraw { id: absent }, never).await;
+    // A proposal: a policy that one of two has signed.
+    let id = StatementId::random(&mut rng());
+    let policy = PolicySet {
+        text: text.into(),
+        replaces: Some(policy_digest(text)),
+    };
+    let payload = Payload::act(
+        id,
+        &broker.channel.realm,
+        broker.channel.server,
+        now(),
+        300,
+        &policy,
+    );
+    let signed = payload
+        .sign(&[&house.admins.owners[0]])
+        .expect("a statement");
+    let propose = Propose { statement: signed };
+    sent + hold_act(house, broker, &propose, never).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -578,6 +674,7 @@ async fn damaged_tickets_proofs_wraps_and_noise_are_refused() {
             secrets: copy(&ticket.secrets),
             receipt: ticket.receipt.clone(),
             record: ticket.record.clone(),
+            evidence: None,
         };
         wrong.extend(
             judge(

@@ -87,9 +87,9 @@ fn a_configuration_that_does_not_hold_is_told_with_file_line_and_what_was_expect
                 &["realm"],
             ),
             (
-                "not an admin",
-                good.replacen("admins = [", "admins = [\"zz\", ", 1),
-                &["64 hexadecimal digits"],
+                "no admin set",
+                good.replace("admin-set.cose", "admin-set.none"),
+                &["admin-set.none"],
             ),
             ("empty", String::new(), &[]),
         ];
@@ -113,7 +113,7 @@ fn a_configuration_that_does_not_hold_is_told_with_file_line_and_what_was_expect
         // And once mended it holds.
         ended(server(&house, program, dir, config, "check-config")).ok();
     }
-    let bad_admin = house.path("admin/admin.toml");
+    let bad_admin = house.path("admin-operator/admin.toml");
     let good = fs::read_to_string(&bad_admin).expect("a configuration");
     fs::write(&bad_admin, good.replace("realm =", "relam =")).expect("written");
     fails(
@@ -233,12 +233,14 @@ fn a_clock_before_the_last_persisted_time_stops_the_start() {
 fn init_replaces_nothing_and_leaves_nothing_half_made() {
     let house = House::bare();
     let before = files_below(house.dir.path());
-    let admin = house.admin.public().to_string();
+    let set = house.path("admin-set.cose");
     let dir = house.path("broker");
     let mut again = command("postern-broker");
     again
-        .args(["init", "--realm", REALM, "--admin", &admin, "--dir"])
-        .arg(&dir);
+        .args(["init", "--realm", REALM, "--dir"])
+        .arg(&dir)
+        .arg("--admin-set")
+        .arg(&set);
     again
         .arg("--root-credential")
         .arg(house.path("broker-root"));
@@ -249,15 +251,15 @@ fn init_replaces_nothing_and_leaves_nothing_half_made() {
             "init",
             "--realm",
             REALM,
-            "--admin",
-            &admin,
             "--listen",
             "127.0.0.1:0",
             "--address",
             "a:1",
             "--dir",
         ])
-        .arg(house.path("key-server"));
+        .arg(house.path("key-server"))
+        .arg("--admin-set")
+        .arg(&set);
     again
         .arg("--broker-keys")
         .arg(dir.join("broker-keys.toml"))
@@ -266,8 +268,8 @@ fn init_replaces_nothing_and_leaves_nothing_half_made() {
     fails("key server", &ended(again), 7, &["exists"]);
     let mut again = command("postern-admin");
     again
-        .args(["init", "--realm", REALM, "--out"])
-        .arg(house.path("admin"))
+        .args(["init", "--realm", REALM, "--name", "operator", "--out"])
+        .arg(house.path("admin-operator"))
         .arg("--passphrase-file")
         .arg(house.path("passphrase"));
     fails("admin", &ended(again), 7, &["exists"]);

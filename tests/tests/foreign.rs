@@ -437,7 +437,7 @@ async fn live_messages_are_what_the_cddl_says() {
         selector: Selector::node(other),
         reason: "test".into(),
     };
-    let deny = statement(&house.admin, &broker.channel, &deny);
+    let deny = statement(&house.admins, &broker.channel, &deny);
     exchange(
         &mut items,
         &broker,
@@ -447,7 +447,7 @@ async fn live_messages_are_what_the_cddl_says() {
     )
     .await;
     for wire in [&broker, &server] {
-        let status = statement(&house.admin, &wire.channel, &StatusShow {});
+        let status = statement(&house.admins, &wire.channel, &StatusShow {});
         exchange(
             &mut items,
             wire,

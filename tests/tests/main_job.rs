@@ -83,30 +83,21 @@ async fn the_main_job(kind: &str, small: usize) {
     let public = made["key"].as_str().expect("a key");
     let record = house.record();
     house
-        .admin_does(&[
-            "dataset",
-            "add-producer",
-            DATASET,
-            public,
-            "--out",
-            record.to_str().expect("text"),
-        ])
+        .admin_does(&["dataset", "add-producer", DATASET, public])
+        .ok();
+    let out = record.to_str().expect("text");
+    house
+        .admin_does(&["dataset", "record", DATASET, "--out", out])
         .ok();
 
-    // The producer: offline, with nothing but the record and the admin's public key.
+    // The producer: offline, with nothing but the record and the admin set.
     let iid = Iid::real(0);
     let user_data = house.user_data(&iid.account, &[]);
     let mut node = Home::new(&house, "node", &iid, &user_data);
     node.s3 = Some(server.url.clone());
     let plain = house.path("plain");
     data(&plain, small);
-    let admins = fs::read_to_string(house.path("admin/admin-key")).expect("a key file");
-    let admin = admins
-        .lines()
-        .find_map(|line| line.strip_prefix("public-key = "))
-        .expect("a public key")
-        .trim_matches('"')
-        .to_owned();
+    let admins = house.path("admin-set.cose");
     let place = format!("s3://{BUCKET}/objects/");
     let from = format!("{}/", plain.display());
     house.broker.kill();
@@ -117,8 +108,8 @@ async fn the_main_job(kind: &str, small: usize) {
         &place,
         "--record",
         record.to_str().expect("text"),
-        "--admin",
-        &admin,
+        "--admin-set",
+        admins.to_str().expect("text"),
         "--producer",
         producer_key.to_str().expect("text"),
     ];

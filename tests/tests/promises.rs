@@ -679,7 +679,7 @@ async fn promise_8_a_denial_reaches_every_key_server_at_once_and_who_applied_it_
             reason: "stolen".into(),
         };
         let asked = Instant::now();
-        broker.act(&house.admin, &deny).await.expect("denied");
+        broker.act(&house.admins, &deny).await.expect("denied");
         let item = named("a");
         loop {
             match server.redeem(&presented, &[(&wrap, &item)]).await {
@@ -755,7 +755,7 @@ async fn promise_10_a_killed_broker_loses_no_acknowledged_act() {
     let broker = house.to_broker().await;
     let view = broker
         .act(
-            &house.admin,
+            &house.admins,
             &LaunchShow {
                 launch: launch.launch,
             },
@@ -801,14 +801,14 @@ async fn promise_10_a_killed_broker_loses_no_acknowledged_act() {
             selector: Selector::ticket(ticket),
             reason: "crash".into(),
         };
-        let at = wire.act(&house.admin, &deny).await.expect("denied");
+        let at = wire.act(&house.admins, &deny).await.expect("denied");
         house.broker.restart();
         denied.push(at.epoch);
     }
     let broker = house.to_broker().await;
     let page = broker
         .act(
-            &house.admin,
+            &house.admins,
             &DenyList {
                 after: 0,
                 rows: 100,
@@ -891,7 +891,7 @@ async fn promise_10_a_killed_key_server_forgets_no_denial_and_no_budget() {
     let status = house
         .to_key_server()
         .await
-        .act(&house.admin, &StatusShow {})
+        .act(&house.admins, &StatusShow {})
         .await
         .expect("a status");
     assert!(status.epoch >= 1, "{status:?}");
@@ -928,7 +928,7 @@ async fn a_fork_of_the_node_key_freezes_the_node_until_an_admin_decides() {
         node_key: current.public(),
     };
     let view = broker
-        .act(&house.admin, &unfreeze)
+        .act(&house.admins, &unfreeze)
         .await
         .expect("an admin decided");
     assert_eq!(view.state, NodeState::Live);
@@ -1021,7 +1021,8 @@ async fn promise_12_secrets_are_never_printed() {
         ("wallet key".into(), state.wallet_key.to_vec()),
         ("DEK".into(), dek),
         ("passphrase".into(), PASSPHRASE.as_bytes().to_vec()),
-        ("admin key".into(), house.admin.seed().to_vec()),
+        ("admin key".into(), house.admins.operator.seed().to_vec()),
+        ("owner's key".into(), house.admins.owners[0].seed().to_vec()),
     ]);
     for (server, names) in [
         ("broker", &["tls", "ticket", "feed"][..]),

@@ -3,8 +3,9 @@
 
 use coset::{CoseSign, CoseSign1, Header, ProtectedHeader, TaggedCborSerializable};
 use ed25519_dalek::{Signer, SigningKey};
+use tests::admins::Admins;
 use ticket_format::ids::StatementId;
-use ticket_format::keys::{AdminSecret, TicketKey, TicketSecret, TlsSecret};
+use ticket_format::keys::{TicketKey, TicketSecret, TlsSecret};
 use ticket_format::statement::{Payload, ReceivedStatement, StatementRefusal, StatusShow};
 use ticket_format::ticket::{self, DatasetClaims, NodeClaims, TicketError};
 use ticket_format::time::Timestamp;
@@ -150,7 +151,8 @@ fn a_statement_with_a_critical_header_is_refused_whatever_else_is_right() {
     // rule: ADM-1
     let critical: Example = read("cose/RFC8152/Appendix_C_1_4.json");
     let critical = CoseSign::from_tagged_slice(&critical.output.cbor).expect("a COSE_Sign");
-    let admin = AdminSecret::from_seed(&[1; 32]);
+    let admins = Admins::fresh();
+    let admin = &admins.operator;
     let server = TlsSecret::from_seed(&[2; 32]).public();
     let now = Timestamp::from_seconds(1_800_000_000);
     let statement = Payload::act(
@@ -161,7 +163,7 @@ fn a_statement_with_a_critical_header_is_refused_whatever_else_is_right() {
         60,
         &StatusShow {},
     );
-    let statement = statement.sign(&[&admin]).expect("it would be accepted");
+    let statement = statement.sign(&[admin]).expect("it would be accepted");
 
     // Signs again what was changed, so that nothing else is wrong with it.
     let parse = |change: &dyn Fn(&mut Header)| {
@@ -174,7 +176,7 @@ fn a_statement_with_a_critical_header_is_refused_whatever_else_is_right() {
         ReceivedStatement::parse(&changed.to_tagged_vec().expect("it was one"))
     };
     let good = parse(&|_| {}).expect("unchanged");
-    let verified = good.verify(&[admin.public()], "realm", Some(&server), now);
+    let verified = good.verify(&admins.first_set(), "realm", Some(&server), now);
     assert!(verified.is_ok());
 
     // The header of the example, added to the one that a statement has.
