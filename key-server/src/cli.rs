@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ticket_format::keys::AdminKey;
 use ticket_format::report::{Report, exit};
 
+use crate::clock::Clock as _;
 use crate::config::{Setup, SetupError};
 use crate::init::{self, Root, Wanted};
 use crate::net;
@@ -86,9 +86,9 @@ struct Init {
     /// Where to serve /metrics and /healthz (loopback)
     #[arg(long)]
     metrics_listen: Option<SocketAddr>,
-    /// An admin's public key, 64 hexadecimal digits; may be repeated
-    #[arg(long = "admin", required = true, value_parser = admin_key)]
-    admins: Vec<AdminKey>,
+    /// The admin set, as its admins signed it
+    #[arg(long)]
+    admin_set: PathBuf,
     /// The broker's broker-keys.toml
     #[arg(long)]
     broker_keys: PathBuf,
@@ -108,11 +108,6 @@ struct RootArgs {
     /// Use the passphrase in this file
     #[arg(long)]
     root_passphrase_file: Option<PathBuf>,
-}
-
-fn admin_key(text: &str) -> Result<AdminKey, String> {
-    text.parse()
-        .map_err(|_| "expected an Ed25519 public key: 64 hexadecimal digits".to_owned())
 }
 
 impl From<SetupError> for Report {
@@ -175,6 +170,7 @@ impl Cli {
 fn check(path: &Path) -> Result<Setup, Report> {
     let setup = Setup::read(path)?;
     setup.secrets(&setup.root_key()?)?;
+    setup.admin_set(net::SystemClock.now())?;
     Ok(setup)
 }
 
@@ -185,7 +181,7 @@ fn make(wanted: Init) -> Result<(), Report> {
         listen,
         addresses,
         metrics_listen,
-        admins,
+        admin_set,
         broker_keys,
         root,
     } = wanted;
@@ -204,16 +200,17 @@ fn make(wanted: Init) -> Result<(), Report> {
         } => Root::Passphrase(path),
         _ => return Err(Report::new(exit::USAGE, "no root key is named")),
     };
-    let made = init::init(&Wanted {
+    let wanted = Wanted {
         dir,
         realm,
         listen,
         addresses,
         metrics_listen,
-        admins,
+        admin_set,
         broker_keys,
         root,
-    })?;
+    };
+    let made = init::init(&wanted, net::SystemClock.now())?;
     // What was made must hold.
     check(&made.config)?;
     say(&format!("configuration  {}", made.config.display()));

@@ -9,8 +9,13 @@ use serde::{Deserialize, Deserializer};
 use store::config::{self, ConfigError};
 use store::files::{self, FileError};
 use store::sealed::{RootKey, SALT_BYTES, SealedError};
-use ticket_format::keys::{AdminKey, FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
+use ticket_format::keys::{FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
+use ticket_format::limits;
+use ticket_format::time::Timestamp;
 use zeroize::Zeroizing;
+
+use crate::admins;
+use crate::habit::BurstLimits;
 
 /// Longest root key credential or passphrase file, in bytes.
 const CREDENTIAL: u64 = 2_048;
@@ -33,26 +38,54 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Written when the server listens: its address, one line.
     pub ready_file: Option<PathBuf>,
-    /// Admins' public keys.
-    #[serde(deserialize_with = "keys")]
-    pub admins: Vec<AdminKey>,
+    /// The statement of an admin set, the first or a later one, which this configuration vouches for.
+    pub admin_set: PathBuf,
     /// The broker's public keys, as its `init` writes them.
     pub broker_keys: Option<PathBuf>,
     /// The same, written out.
     pub broker: Option<BrokerKeys>,
-    /// How long the broker's silence is survived.
-    #[serde(default = "five")]
-    pub lease_seconds: NonZeroU64,
     /// Opens the keys at rest.
     pub root_key: RootKeySource,
     /// Stricter limits than the defaults.
     #[serde(default)]
     pub limits: Limits,
+    /// When an alarm is raised.
+    #[serde(default)]
+    pub alarms: Alarms,
+    /// Programs that are told.
+    #[serde(default)]
+    pub hooks: Hooks,
 }
 
-fn five() -> NonZeroU64 {
-    const FIVE: NonZeroU64 = NonZeroU64::new(5).unwrap();
-    FIVE
+/// When a burst is one (EXP-3).
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Alarms {
+    /// By how much a node's minute must pass its habit.
+    pub burst_factor: Option<NonZeroU64>,
+    /// Below this many DEKs a minute is never a burst.
+    pub burst_least: Option<NonZeroU64>,
+}
+
+impl Alarms {
+    /// With the defaults for what is not said.
+    #[must_use]
+    pub fn bursts(&self) -> BurstLimits {
+        let default = BurstLimits::default();
+        BurstLimits {
+            factor: self.burst_factor.map_or(default.factor, NonZeroU64::get),
+            least: self.burst_least.map_or(default.least, NonZeroU64::get),
+        }
+    }
+}
+
+/// Programs that are told, each by its absolute path and its arguments (EXP-4).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Hooks {
+    /// Told of every alarm, one JSON line on its standard input.
+    #[serde(default)]
+    pub alarm: Vec<String>,
 }
 
 /// Where the root key comes from: one of the two.
@@ -151,11 +184,6 @@ impl Setup {
         if config.realm.is_empty() || config.realm.len() > ticket_format::limits::NAME {
             return Err(wrong("realm must have 1 to 128 bytes"));
         }
-        if config.admins.is_empty() {
-            return Err(wrong(
-                "admins must name at least one admin's public key, or nobody can make a dataset",
-            ));
-        }
         if config.addresses.is_empty() || config.addresses.len() > 8 {
             return Err(wrong("addresses must name 1 to 8 addresses, host:port"));
         }
@@ -167,11 +195,7 @@ impl Setup {
                 "metrics-listen must be a loopback address: it has no access control",
             ));
         }
-        if config.lease_seconds.get() > 600 {
-            return Err(wrong(
-                "lease-seconds must be at most 600: for so long denials may stay unheard",
-            ));
-        }
+        store::hooks::check(&config.hooks.alarm).map_err(|error| wrong(&error.to_string()))?;
         if config.root_key.credential.is_some() == config.root_key.passphrase_file.is_some() {
             return Err(wrong(
                 "[root-key] needs either credential or passphrase-file",
@@ -222,6 +246,18 @@ impl Setup {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.resolve(&self.config.data_dir)
+    }
+
+    /// The statement of the configured admin set.
+    ///
+    /// # Errors
+    /// Its file is missing or too large, or it is no admin set of this realm that holds.
+    pub fn admin_set(&self, now: Timestamp) -> Result<Vec<u8>, SetupError> {
+        admin_set(
+            &self.resolve(&self.config.admin_set),
+            &self.config.realm,
+            now,
+        )
     }
 
     /// The root key.
@@ -285,6 +321,21 @@ pub fn sealed_name(name: &str) -> String {
     format!("keys/{name}.sealed")
 }
 
+/// Reads the statement of an admin set that the operator vouches for.
+///
+/// # Errors
+/// [`SetupError`].
+pub fn admin_set(path: &Path, realm: &str, now: Timestamp) -> Result<Vec<u8>, SetupError> {
+    let statement = files::read_bounded(path, limits::RECORD as u64)?;
+    match admins::trusted(&statement, realm, now) {
+        Ok(_) => Ok(statement),
+        Err(error) => Err(SetupError::Wrong {
+            path: path.to_owned(),
+            message: format!("no admin set that can be believed: {error}"),
+        }),
+    }
+}
+
 /// Reads a root key credential.
 ///
 /// # Errors
@@ -323,13 +374,6 @@ fn beside(file: &Path, named: &Path) -> PathBuf {
 fn key<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<K, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse(&text)
-}
-
-fn keys<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<Vec<K>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?
-        .iter()
-        .map(|text| parse(text))
-        .collect()
 }
 
 fn parse<K: FromStr, E: serde::de::Error>(text: &str) -> Result<K, E> {

@@ -7,7 +7,8 @@ use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use store::files::{self, FileError};
 use store::sealed::{RootKey, SALT_BYTES};
-use ticket_format::keys::{AdminKey, ServerSecret, TlsSecret};
+use ticket_format::keys::{ServerSecret, TlsSecret};
+use ticket_format::time::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::config::{self, BrokerKeys, SIGNING, SetupError, TLS};
@@ -36,8 +37,8 @@ pub struct Wanted {
     pub addresses: Vec<String>,
     /// Where to serve metrics.
     pub metrics_listen: Option<SocketAddr>,
-    /// Admins' public keys.
-    pub admins: Vec<AdminKey>,
+    /// The statement of the admin set.
+    pub admin_set: PathBuf,
     /// The broker's public keys.
     pub broker_keys: PathBuf,
     /// The root key.
@@ -57,21 +58,22 @@ pub struct Made {
 ///
 /// # Errors
 /// [`SetupError`]; what exists already is left as it is.
-pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
+pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     let Wanted {
         dir,
         realm,
         listen,
         addresses,
         metrics_listen,
-        admins,
+        admin_set,
         broker_keys,
         root,
     } = wanted;
-    let (data, config_path, server_keys) = (
+    let (data, config_path, server_keys, kept_set) = (
         dir.join("data"),
         dir.join("key-server.toml"),
         dir.join("server-keys.toml"),
+        dir.join("admin-set.cose"),
     );
     for path in [
         &config_path,
@@ -85,6 +87,8 @@ pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
     }
     // Read before anything is made: a wrong file is the operator's most likely mistake.
     let _: BrokerKeys = store::config::read(broker_keys)?;
+    // rule: SET-3
+    let set = config::admin_set(admin_set, realm, now)?;
     files::private_dir(dir)?;
     files::private_dir(&data)?;
     files::private_dir(&data.join("keys"))?;
@@ -102,6 +106,9 @@ pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
     if absolute(broker_keys) != absolute(&kept) {
         files::write_private(&kept, &files::read_bounded(broker_keys, 64 * 1024)?)?;
     }
+    if absolute(admin_set) != absolute(&kept_set) {
+        files::write_private(&kept_set, &set)?;
+    }
     let public = format!(
         "# Public keys of a key server of realm {realm}. Nothing here is secret; give it to admins.\n\
          realm = {realm:?}\naddresses = {addresses:?}\ntls-key = \"{}\"\nsigning-key = \"{}\"\n",
@@ -109,7 +116,6 @@ pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
         signing.public()
     );
     files::create_private(&server_keys, public.as_bytes())?;
-    let admins: Vec<String> = admins.iter().map(ToString::to_string).collect();
     let metrics = match metrics_listen {
         Some(address) => format!("metrics-listen = \"{address}\""),
         None => "# metrics-listen = \"127.0.0.1:9465\"".to_owned(),
@@ -127,16 +133,23 @@ pub fn init(wanted: &Wanted) -> Result<Made, SetupError> {
          {metrics}\n\
          # Written when the server listens: its address.\n\
          # ready-file = \"ready\"\n\
-         # Public keys of the admins whose statements count.\n\
-         admins = {admins:?}\n\
+         # The admin set whose statements count, as its admins signed it; later ones come by statement.\n\
+         admin-set = \"admin-set.cose\"\n\
          # The broker's public keys and addresses.\n\
          broker-keys = \"broker-keys.toml\"\n\
-         # For so long the broker's silence is survived; denials reach this server within it or nothing is released.\n\
-         lease-seconds = 5\n\
          \n\
          # Opens the keys at rest; never stored here.\n\
          [root-key]\n\
-         {root_line}\n"
+         {root_line}\n\
+         \n\
+         # A burst: a node's minute of released DEKs passes its habit by a factor, and a least number.\n\
+         [alarms]\n\
+         burst-factor = 10\n\
+         burst-least = 10000\n\
+         \n\
+         # A program that is told of each alarm, as one JSON line on its standard input.\n\
+         [hooks]\n\
+         # alarm = [\"/usr/local/bin/tell\", \"security\"]\n"
     );
     files::create_private(&config_path, text.as_bytes())?;
     Ok(Made {

@@ -5,6 +5,7 @@
 //! the only room that can reach a KEK. Around it, with feature `net`: `service` records and persists,
 //! `follower` listens to the broker, `net` and `main` hold sockets, files and the command line.
 
+pub mod admins;
 pub mod batch;
 pub mod budget;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod dataset;
 pub mod feed;
 pub mod gate;
 pub mod generate;
+pub mod habit;
 pub mod items;
 pub mod lease;
 pub mod present;

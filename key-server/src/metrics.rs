@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Arc, Weak};
 use ticket_format::Refusal;
-use ticket_format::entry::Kind;
+use ticket_format::entry::{Alarm, Kind};
 use ticket_format::messages::Verb;
 
 use crate::service::Service;
@@ -28,12 +28,18 @@ struct ExchangeName {
     exchange: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlarmName {
+    alarm: &'static str,
+}
+
 /// What happens in exchanges.
 #[derive(Debug)]
 pub struct Metrics {
     exchanges: Family<Exchange, Counter>,
     duration: Family<ExchangeName, Histogram>,
     deks: Family<ExchangeName, Counter>,
+    alarms: Family<AlarmName, Counter>,
 }
 
 impl Default for Metrics {
@@ -48,6 +54,7 @@ impl Default for Metrics {
             exchanges: Family::default(),
             duration: Family::new_with_constructor(buckets),
             deks: Family::default(),
+            alarms: Family::default(),
         }
     }
 }
@@ -74,6 +81,19 @@ impl Metrics {
             .inc_by(deks as u64);
     }
 
+    /// An alarm was raised.
+    pub fn alarm(&self, alarm: Alarm) {
+        let alarm = alarm.name();
+        self.alarms.get_or_create(&AlarmName { alarm }).inc();
+    }
+
+    /// How many alarms of this kind were raised.
+    #[must_use]
+    pub fn alarms(&self, alarm: Alarm) -> u64 {
+        let alarm = alarm.name();
+        self.alarms.get_or_create(&AlarmName { alarm }).get()
+    }
+
     /// Makes them readable, with what the service and the transport know themselves.
     pub fn register(service: &Arc<Service>, transport: Arc<transport::Metrics>) -> Registry {
         let mut registry = Registry::with_prefix("postern");
@@ -94,6 +114,7 @@ impl Metrics {
             "DEKs released, made or wrapped anew",
             metrics.deks.clone(),
         );
+        registry.register("alarms", "Alarms raised", metrics.alarms.clone());
         registry.register_collector(Box::new(Views {
             service: Arc::downgrade(service),
             transport,
@@ -135,10 +156,10 @@ impl Collector for Views {
                 "Denials in force",
                 permit.epoch().denials().len() as f64,
             )?;
-            let left = service.state.lease.left(service.clock().monotonic());
+            let left = service.state.lease_left(service.clock().monotonic());
             gauge(
                 "feed_lease_seconds",
-                "What is left of the lease",
+                "What is left of the shortest lease of the datasets here",
                 left.as_secs_f64(),
             )?;
             gauge(
@@ -147,12 +168,43 @@ impl Collector for Views {
                 service.entries() as f64,
             )?;
             gauge("datasets", "Datasets", service.state.datasets.len() as f64)?;
+            let set = service.state.admins.current();
+            gauge(
+                "admin_set_version",
+                "Version of the admin set in force",
+                set.version() as f64,
+            )?;
         }
         gauge(
             "connections",
             "Connections open",
             self.transport.connections() as f64,
         )?;
+        if let Some(service) = self.service.upgrade() {
+            let lost = ConstCounter::new(service.contexts_lost());
+            lost.encode(encoder.encode_descriptor(
+                "side_records_lost",
+                "Contexts that the side file could not take",
+                None,
+                MetricType::Counter,
+            )?)?;
+            let mut hooks = encoder.encode_descriptor(
+                "hook_lines",
+                "Alarms by what became of them at the hook",
+                None,
+                MetricType::Counter,
+            )?;
+            let counts = service.hook_counts();
+            let results = [
+                ("run", counts.run),
+                ("failed", counts.failed),
+                ("dropped", counts.dropped),
+            ];
+            for (result, count) in results {
+                let counter = ConstCounter::new(count);
+                counter.encode(hooks.encode_family(&[("result", result)])?)?;
+            }
+        }
         let mut limited = encoder.encode_descriptor(
             "limited",
             "How often a limit said no",

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile, SideOptions};
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use store::files;
+use store::hooks::{Hook, HookLimits};
 use ticket_format::Refusal;
 use ticket_format::messages::{Answer, RefusalNotice};
 use ticket_format::report::{Report, exit};
@@ -146,6 +147,8 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
     let seed = tls.seed();
     let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&seed))
         .map_err(|e| configuration(&e))?;
+    let admin_set = setup.admin_set(SystemClock.now());
+    let admin_set = admin_set.map_err(|e| configuration(&e))?;
     let data = setup.data_dir();
     files::private_dir(&data).map_err(|e| configuration(&e))?;
     let opened = tokio::task::spawn_blocking(move || {
@@ -153,24 +156,31 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
             .map_err(|e| e.to_string())?;
         let (log, _) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default())
             .map_err(|e| e.to_string())?;
-        Ok::<_, String>((store, log))
+        let (side, _) = SideFile::open(data.join("audit.side"), &SideOptions::default())
+            .map_err(|e| e.to_string())?;
+        Ok::<_, String>((store, log, side))
     });
     let opened = opened.await.map_err(|e| configuration(&e))?;
-    let (store, log) = opened
+    let (store, log, side) = opened
         .map_err(|e| configuration(&e).next("stop the other process, or look after the file"))?;
+    let hook = Hook::new(setup.config.hooks.alarm.clone(), HookLimits::default())
+        .map_err(|e| configuration(&e))?;
     let identity_parts = Identity {
         realm: setup.config.realm.clone(),
         tls_key: tls.public(),
         signing,
         ticket_key: setup.broker.ticket_key,
-        admins: setup.config.admins.clone(),
+        admin_set,
     };
     let parts = Parts {
         identity: identity_parts,
         root,
         store: Arc::new(store),
         log,
+        side,
         clock: Arc::new(SystemClock),
+        hook,
+        bursts: setup.config.alarms.bursts(),
     };
     let service = Service::start(parts).await.map_err(|error| match &error {
         StartError::Clock(_) => {

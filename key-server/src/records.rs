@@ -2,7 +2,7 @@
 
 use store::{Entry, Error, KeyRange, MAX_PAGE_ENTRIES, Store, Transaction};
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
-use ticket_format::ids::{ActId, ChainDigest, DatasetId, StatementId};
+use ticket_format::ids::{ActId, ChainDigest, DatasetId, DekId, NodeId, StatementId};
 use ticket_format::time::Timestamp;
 
 /// The latest time seen.
@@ -15,10 +15,21 @@ pub const DATASETS: &str = "dataset/";
 pub const KEKS: &str = "kek/";
 /// Denials.
 pub const DENIALS: &str = "denial/";
+/// Liftings that did not verify yet.
+pub const LIFTINGS: &str = "lifting/";
+/// Nodes that this server denies by itself, until the broker does.
+pub const HERE: &str = "denied-here/";
+/// Reports that the broker has not taken yet.
+pub const REPORTS: &str = "report/";
 /// Entries on their way to the audit log.
 pub const OUTBOX: &str = "outbox/";
 /// Statements.
 pub const STATEMENTS: &str = "statement/";
+
+/// Admin sets, each the statement that brought it.
+pub const ADMIN_SETS: &str = "admin-set/";
+/// DEKs that are canaries.
+pub const CANARY_DEKS: &str = "canary-dek/";
 
 /// Bytes of a statement in one value; a statement may take two.
 const CHUNK: usize = 60 * 1024;
@@ -33,6 +44,33 @@ pub fn dataset(id: DatasetId) -> String {
 #[must_use]
 pub fn policy(id: DatasetId) -> String {
     format!("policy/{id}")
+}
+
+/// An admin set.
+#[must_use]
+pub fn admin_set(version: u64) -> String {
+    format!("{ADMIN_SETS}{version:016x}")
+}
+
+/// The version of an admin set's key.
+#[must_use]
+pub fn version_of(key: &[u8]) -> Option<u64> {
+    let hex = std::str::from_utf8(key).ok()?.strip_prefix(ADMIN_SETS)?;
+    u64::from_str_radix(hex, 16).ok()
+}
+
+/// A DEK that is a canary.
+#[must_use]
+pub fn canary_dek(dataset: DatasetId, dek: DekId) -> String {
+    format!("{CANARY_DEKS}{dataset}/{dek}")
+}
+
+/// The dataset and DEK of a canary's key.
+#[must_use]
+pub fn canary_of(key: &[u8]) -> Option<(DatasetId, DekId)> {
+    let named = std::str::from_utf8(key).ok()?.strip_prefix(CANARY_DEKS)?;
+    let (dataset, dek) = named.split_once('/')?;
+    Some((dataset.parse().ok()?, dek.parse().ok()?))
 }
 
 /// Which dataset has a name.
@@ -52,6 +90,31 @@ pub fn denial(epoch: u64) -> String {
 pub fn epoch_of(key: &[u8]) -> Option<u64> {
     let hex = std::str::from_utf8(key).ok()?.strip_prefix(DENIALS)?;
     u64::from_str_radix(hex, 16).ok()
+}
+
+/// A lifting that did not verify yet.
+#[must_use]
+pub fn lifting(epoch: u64) -> String {
+    format!("{LIFTINGS}{epoch:016x}")
+}
+
+/// The epoch of such a lifting's key.
+#[must_use]
+pub fn lifting_epoch(key: &[u8]) -> Option<u64> {
+    let hex = std::str::from_utf8(key).ok()?.strip_prefix(LIFTINGS)?;
+    u64::from_str_radix(hex, 16).ok()
+}
+
+/// A node that this server denies by itself.
+#[must_use]
+pub fn denied_here(node: &NodeId) -> String {
+    format!("{HERE}{node}")
+}
+
+/// A report that the broker has not taken yet.
+#[must_use]
+pub fn report(act: ActId) -> String {
+    format!("{REPORTS}{act}")
 }
 
 /// An entry on its way to the audit log.

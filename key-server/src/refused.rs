@@ -88,6 +88,23 @@ pub enum Refused {
     /// There is none.
     #[error("there is no dataset of this name")]
     NotFound,
+    /// There is no such entry.
+    #[error("the audit log has no such entry")]
+    NoEntry,
+    /// An admin set.
+    #[error("{1}")]
+    AdminSet(Refusal, String),
+    /// Another admin set was put in force while this was decided by the one before.
+    #[error("the admin set was replaced at the same time: make the statement anew")]
+    OtherSet,
+    /// An admin's key in another role.
+    #[error("a key in it has another role: the key of an admin signs statements and nothing else")]
+    AdminsKey,
+    /// Another policy stands.
+    #[error(
+        "another policy stands than the one that the statement replaces: look at it and sign anew"
+    )]
+    StalePolicy,
     /// The act's content.
     #[error("{0}")]
     Invalid(String),
@@ -136,7 +153,10 @@ impl Refused {
             Self::Replayed => Refusal::StatementReplayed,
             Self::Act => Refusal::StatementMalformed,
             Self::Exists => Refusal::Exists,
-            Self::NotFound => Refusal::NotFound,
+            Self::NotFound | Self::NoEntry => Refusal::NotFound,
+            Self::AdminSet(refusal, _) => *refusal,
+            Self::OtherSet | Self::StalePolicy => Refusal::Stale,
+            Self::AdminsKey => Refusal::KeyReused,
             Self::Invalid(_) => Refusal::Invalid,
             Self::Raced | Self::Changed | Self::Busy(_) => Refusal::Busy,
             Self::Committed(error) => error.refusal(),

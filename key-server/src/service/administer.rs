@@ -1,7 +1,7 @@
 //! Administer: acts are admins' statements (spec/protocol.md, section 9).
 //!
-//! verify the statement -> plan the act -> commit it with the statement's use and the record in the
-//! outbox -> drain -> take it into memory -> answer.
+//! verify the statement by the set in force -> plan the act -> commit it with the statement's use and
+//! the record in the outbox, if the same set is in force still -> drain -> take it into memory -> answer.
 
 use std::sync::Arc;
 
@@ -11,26 +11,24 @@ use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, DatasetId};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, RequestView, Verb};
-use ticket_format::statement::datasets::{DatasetList, ProducerAdded, policy_digest};
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    Act, DatasetCreate, DatasetCreated, DatasetPage, DatasetPolicySet, DatasetShow, DatasetView,
-    PolicyTextSet, ProducerAdd, ReceivedStatement, Role, Status, VerifiedStatement,
+    Act, Admin, AdminSet, ReceivedStatement, Role, StatementRefusal, Status, VerifiedStatement,
 };
 
 use super::{Failed, Service};
-use crate::dataset::{Dataset, DatasetError, DatasetState};
+use crate::dataset::{CanaryDeks, Dataset, DatasetState};
 use crate::records;
 use crate::refused::Refused;
 use crate::state::Connection;
 use crate::vault::Pending;
 
 /// What an act will do, once it is committed.
-struct Plan {
-    transaction: Transaction,
+pub(super) struct Plan {
+    pub(super) transaction: Transaction,
     /// The answer's result, of the act's own shape.
-    result: Vec<u8>,
-    change: Change,
+    pub(super) result: Vec<u8>,
+    pub(super) change: Change,
 }
 
 /// Why an act is not answered as done.
@@ -48,7 +46,7 @@ impl From<Refused> for NotDone {
 }
 
 /// What changes in memory.
-enum Change {
+pub(super) enum Change {
     Nothing,
     Created {
         id: DatasetId,
@@ -60,11 +58,16 @@ enum Change {
         id: DatasetId,
         state: DatasetState,
         policy: String,
+        canary_deks: Arc<CanaryDeks>,
+    },
+    Admins {
+        set: Arc<AdminSet>,
+        statement: Vec<u8>,
     },
 }
 
 impl Plan {
-    fn reading(result: &impl Encode) -> Self {
+    pub(super) fn reading(result: &impl Encode) -> Self {
         Self {
             transaction: Transaction::new(),
             result: result.to_cbor(),
@@ -74,21 +77,17 @@ impl Plan {
 
     fn dataset(&self) -> Option<DatasetId> {
         match &self.change {
-            Change::Nothing => None,
+            Change::Nothing | Change::Admins { .. } => None,
             Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
         }
     }
 }
 
-impl From<DatasetError> for Refused {
-    fn from(error: DatasetError) -> Self {
-        match error {
-            DatasetError::ProducerTwice => {
-                Self::Invalid("the producer is registered already".to_owned())
-            }
-            other => Self::Invalid(other.to_string()),
-        }
-    }
+/// A verified statement, with the set that it was verified by.
+pub(super) struct Asked<'a> {
+    pub(super) statement: &'a VerifiedStatement,
+    pub(super) set: &'a AdminSet,
+    pub(super) bytes: &'a [u8],
 }
 
 impl Service {
@@ -102,25 +101,31 @@ impl Service {
         }
         let now = self.clock.now();
         let entry = self.statement_entry(connection, request.body);
+        // rule: SET-2 — read once: everything about this statement is judged by the same set.
+        let set = self.state.admins.current();
         // rule: ADM-1, ADM-2, REF-2 — a statement that is not for this server now says nothing of who
         // brings it: statements may be public, and are kept by others.
-        let verified = ReceivedStatement::parse(request.body).and_then(|statement| {
-            statement.verify(
-                &self.admins,
-                &self.state.realm,
-                Some(&self.state.tls_key),
-                now,
-            )
-        });
-        let statement = verified.map_err(Failed::stranger)?;
-        let entry = match statement.signers().first() {
-            Some(signer) => entry.subject(signer),
-            None => entry,
+        let received = ReceivedStatement::parse(request.body).map_err(Failed::stranger)?;
+        let signers = received.signed_by(&set).map_err(Failed::stranger)?;
+        let entry = signed_by(entry, &signers);
+        let verified = received.verify(&set, &self.state.realm, Some(&self.state.tls_key), now);
+        let statement = match verified {
+            Ok(statement) => statement,
+            // Admins tried alone what they may only do together: that is worth a line of its own.
+            Err(refused @ (StatementRefusal::Quorum { .. } | StatementRefusal::NoQuorum(_))) => {
+                return Err(Failed::known(refused, entry));
+            }
+            Err(refused) => return Err(Failed::stranger(refused)),
         };
         if let Err(error) = self.state.latest.see(now) {
             return Err(Failed::known(error, entry));
         }
-        match self.act_on(&statement, request.body, entry.clone()).await {
+        let asked = Asked {
+            statement: &statement,
+            set: &set,
+            bytes: request.body,
+        };
+        match self.act_on(&asked, entry.clone()).await {
             Ok(answer) => Ok(Answer::done(Verb::Administer, &answer)),
             // A statement for everyone, of an act of another server's, is public.
             Err(NotDone::Refused(Refused::Act)) => Err(Failed::stranger(Refused::Act)),
@@ -146,34 +151,44 @@ impl Service {
         }
     }
 
-    async fn act_on(
-        &self,
-        statement: &VerifiedStatement,
-        bytes: &[u8],
-        entry: Entry,
-    ) -> Result<AdministerAnswer, NotDone> {
+    async fn act_on(&self, asked: &Asked<'_>, entry: Entry) -> Result<AdministerAnswer, NotDone> {
+        let Asked {
+            statement,
+            set,
+            bytes,
+        } = *asked;
         // rule: ADM-2 — asked here so that a replay is told as one; the commit holds it.
         let used = records::statement(statement.id());
         let known = self.store.get(used.as_bytes()).await;
         if known.map_err(Refused::from)?.is_some() {
             return Err(Refused::Replayed.into());
         }
-        let plan = self.plan(statement)?;
+        let plan = self.plan_act(asked).await?;
         let entry = match plan.dataset() {
             Some(dataset) => entry.dataset(dataset),
             None => entry,
         };
         let act = entry.act;
+        let alarm = self.alarm_of(&plan.change, &entry);
         // rule: ADM-2, ADM-3, AUD-2
         let kept = (!statement.act().only_reads()).then_some(bytes);
-        let transaction =
-            records::put_statement(plan.transaction, statement.id(), statement.expires(), kept)
+        // rule: SET-2 — a signature of an admin that is removed meanwhile counts nowhere any more.
+        let next_set = records::admin_set(set.version().saturating_add(1));
+        let transaction = plan.transaction.absent(next_set.as_str());
+        let mut transaction =
+            records::put_statement(transaction, statement.id(), statement.expires(), kept)
                 .put(records::outbox(act), entry.to_cbor())
                 .put(records::TIME, self.state.latest.get().to_cbor());
+        if let Some(alarm) = &alarm {
+            transaction = transaction.put(records::outbox(alarm.act), alarm.to_cbor());
+        }
         let revision = match self.store.commit(transaction).await {
             Ok(Outcome::Committed(revision)) => revision,
             Ok(Outcome::Conflict { key }) if key == used.as_bytes() => {
                 return Err(Refused::Replayed.into());
+            }
+            Ok(Outcome::Conflict { key }) if key == next_set.as_bytes() => {
+                return Err(Refused::OtherSet.into());
             }
             Ok(Outcome::Conflict { key }) if key.starts_with(b"dataset-name/") => {
                 return Err(Refused::Exists.into());
@@ -187,10 +202,13 @@ impl Service {
         // From here on the act is done, and its entry in the outbox is the only one.
         self.take_over(plan.change, revision)
             .map_err(NotDone::Committed)?;
-        let receipt = self
-            .drain(act, entry.to_cbor())
-            .await
-            .map_err(NotDone::Committed)?;
+        let drained = self.drain(&entry).await;
+        let receipt = drained.map_err(NotDone::Committed)?;
+        if let Some(alarm) = alarm
+            && let Err(error) = self.drain(&alarm).await
+        {
+            tracing::error!(%act, %error, "an alarm waits in the outbox");
+        }
         let subject = entry.subject.as_deref().unwrap_or_default();
         tracing::info!(%act, exchange = "administer", admin = subject, statement = statement.act().name(), "done");
         Ok(AdministerAnswer {
@@ -216,23 +234,21 @@ impl Service {
         }
     }
 
-    fn plan(&self, statement: &VerifiedStatement) -> Result<Plan, Refused> {
+    async fn plan_act(&self, asked: &Asked<'_>) -> Result<Plan, Refused> {
+        let statement = asked.statement;
         match statement.act() {
-            Act::DatasetCreate => self.create(statement),
-            Act::DatasetPolicySet => self.set_policy(&statement.body()?),
-            Act::ProducerAdd => self.add_producer(&statement.body()?),
-            Act::DatasetList => {
-                let DatasetList { after, rows } = statement.body()?;
-                let (rows, more) = self
-                    .state
-                    .datasets
-                    .page(&after, usize::try_from(rows).unwrap_or(1));
-                Ok(Plan::reading(&DatasetPage {
-                    rows: rows.iter().map(|dataset| dataset.row()).collect(),
-                    more,
-                }))
-            }
+            Act::DatasetCreate => self.create(asked),
+            Act::DatasetPolicySet => self.set_policy(asked),
+            Act::ProducerAdd => self.add_producer(asked),
+            Act::DatasetSet => self.set_options(asked),
+            Act::DatasetOwnersSet => self.set_owners(asked),
+            Act::CanarySet => self.set_canary(asked),
+            Act::DatasetList => self.list(&statement.body()?),
             Act::DatasetShow => self.show(&statement.body()?),
+            Act::AdminSet => self.set_admins(asked),
+            Act::AdminSetShow => self.show_admins(&statement.body()?),
+            Act::Exposure => self.exposure(statement.body()?).await,
+            Act::EntryShow => self.show_entry(statement.body()?).await,
             Act::Status => {
                 let StatusShow {} = statement.body()?;
                 Ok(Plan::reading(&self.status()))
@@ -243,112 +259,26 @@ impl Service {
             | Act::LaunchClose
             | Act::PolicySet
             | Act::PolicyShow
+            | Act::WhatIf
             | Act::DatasetRecord
             | Act::NodeList
             | Act::NodeShow
             | Act::NodeUnfreeze
             | Act::Deny
             | Act::DenyList
-            | Act::TicketShow => Err(Refused::Act),
+            | Act::Undeny
+            | Act::FeedShow
+            | Act::TicketShow
+            | Act::Propose
+            | Act::ProposalList
+            | Act::ProposalShow
+            | Act::ProposalWithdraw => Err(Refused::Act),
         }
-    }
-
-    fn create(&self, statement: &VerifiedStatement) -> Result<Plan, Refused> {
-        let body: DatasetCreate = statement.body()?;
-        let rng = &mut super::rng();
-        let (id, state) = (
-            DatasetId::random(rng),
-            DatasetState::new(&body, statement.id())?,
-        );
-        // Parsed here so that a faulty policy is refused with its place, before anything is made.
-        Dataset::new(id, state.clone(), &body.policy, Revision::ZERO)?;
-        if self.state.datasets.named(&state.name).is_some() {
-            return Err(Refused::Exists);
-        }
-        let kek = self.state.vault.create_kek(id, 1, rng);
-        let info = kek.info();
-        let name = records::dataset_name(&state.name);
-        let transaction = Transaction::new()
-            .absent(name.as_str())
-            .absent(records::dataset(id))
-            .put(name, id.to_cbor())
-            .put(records::dataset(id), state.to_cbor())
-            .put(records::policy(id), body.policy.as_bytes())
-            .put(kek.path.as_str(), kek.record.as_slice());
-        let created = DatasetCreated {
-            dataset: id,
-            kek: info.id,
-            kek_version: info.version,
-            public_key: info.public,
-            server_key: self.state.signing.public(),
-        };
-        Ok(Plan {
-            transaction,
-            result: created.to_cbor(),
-            change: Change::Created {
-                id,
-                state,
-                policy: body.policy,
-                kek,
-            },
-        })
-    }
-
-    fn set_policy(&self, body: &DatasetPolicySet) -> Result<Plan, Refused> {
-        let known = self
-            .state
-            .datasets
-            .named(&body.name)
-            .ok_or(Refused::NotFound)?;
-        Dataset::new(known.id, known.state.clone(), &body.text, Revision::ZERO)?;
-        let set = PolicyTextSet {
-            digest: policy_digest(&body.text),
-        };
-        Ok(change(&known, known.state.clone(), body.text.clone(), &set))
-    }
-
-    fn add_producer(&self, body: &ProducerAdd) -> Result<Plan, Refused> {
-        let known = self
-            .state
-            .datasets
-            .named(&body.name)
-            .ok_or(Refused::NotFound)?;
-        let state = known.state.clone().with_producer(body.producer)?;
-        let added = ProducerAdded {
-            producer: body.producer.id(),
-        };
-        Ok(change(
-            &known,
-            state,
-            known.policy.text().to_owned(),
-            &added,
-        ))
-    }
-
-    fn show(&self, body: &DatasetShow) -> Result<Plan, Refused> {
-        let dataset = self
-            .state
-            .datasets
-            .named(&body.name)
-            .ok_or(Refused::NotFound)?;
-        let kek = self.state.vault.current(dataset.id)?;
-        Ok(Plan::reading(&DatasetView {
-            row: dataset.row(),
-            kek: kek.id,
-            kek_version: kek.version,
-            public_key: kek.public,
-            producers: dataset.state.producers.clone(),
-            kems: dataset.state.kems.clone(),
-            max_budget: dataset.state.max_budget,
-            max_life: dataset.state.max_life,
-            policy: Some(dataset.policy.text().to_owned()),
-            record: None,
-        }))
     }
 
     fn status(&self) -> Status {
         let permit = self.state.gate.permit();
-        let left = self.state.lease.left(self.clock.monotonic());
+        let left = self.state.lease_left(self.clock.monotonic());
         Status {
             role: Role::KeyServer,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -364,8 +294,12 @@ impl Service {
     }
 
     fn take_over(&self, change: Change, revision: Revision) -> Result<(), Refused> {
-        let (id, state, policy) = match change {
+        let (id, state, policy, canary_deks) = match change {
             Change::Nothing => return Ok(()),
+            Change::Admins { set, statement } => {
+                self.state.admins.put(set, statement);
+                return Ok(());
+            }
             Change::Created {
                 id,
                 state,
@@ -373,30 +307,27 @@ impl Service {
                 kek,
             } => {
                 self.state.vault.install(kek);
-                (id, state, policy)
+                (id, state, policy, Arc::default())
             }
-            Change::Changed { id, state, policy } => (id, state, policy),
+            Change::Changed {
+                id,
+                state,
+                policy,
+                canary_deks,
+            } => (id, state, policy, canary_deks),
         };
         // It was parsed before the commit, so this does not fail.
-        let dataset = Dataset::new(id, state, &policy, revision)?;
+        let dataset = Dataset::new(id, state, &policy, revision)?.with_canary_deks(canary_deks);
         self.state.datasets.put(Arc::new(dataset));
         Ok(())
     }
 }
 
-/// A change of a dataset, if nobody else changes it meanwhile.
-fn change(known: &Dataset, state: DatasetState, policy: String, result: &impl Encode) -> Plan {
-    let transaction = Transaction::new()
-        .at(records::dataset(known.id), known.revision)
-        .put(records::dataset(known.id), state.to_cbor())
-        .put(records::policy(known.id), policy.as_bytes());
-    Plan {
-        transaction,
-        result: result.to_cbor(),
-        change: Change::Changed {
-            id: known.id,
-            state,
-            policy,
-        },
-    }
+/// Says who signed: the subject is the first of them.
+fn signed_by(entry: Entry, signers: &[Admin]) -> Entry {
+    let entry = match signers.first() {
+        Some(admin) => entry.subject(&admin.name),
+        None => entry,
+    };
+    entry.signers(signers.iter().map(|admin| admin.name.clone()))
 }

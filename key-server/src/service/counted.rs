@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use dashmap::{DashMap, DashSet};
 use ticket_format::Refusal;
-use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, StatementId};
+use ticket_format::entry::{Alarm, Entry, Kind};
+use ticket_format::ids::{ActId, DatasetId, StatementId};
 use ticket_format::time::Timestamp;
 
 /// Sources, and known callers, that are told apart in one minute; the others share one count.
@@ -15,6 +15,9 @@ const SOURCES: usize = 4_096;
 
 /// Statements whose replay raises an alarm of its own in one minute; the others are counted only.
 const REPLAYS: usize = 1_024;
+
+/// Alarms told apart in one minute; the others are not raised.
+const ALARMS: usize = 4_096;
 
 /// What one source was refused in this minute.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,7 @@ pub(super) struct Counted {
     /// How often beyond the first time, which left an entry of its own.
     known: DashMap<Known, u64>,
     replayed: DashSet<StatementId>,
+    alarmed: DashSet<(Option<Alarm>, Option<String>, Option<DatasetId>)>,
 }
 
 impl Counted {
@@ -74,9 +78,18 @@ impl Counted {
         self.replayed.len() < REPLAYS && self.replayed.insert(statement)
     }
 
+    /// Whether this alarm is the first in this minute about its subject and dataset: a node that goes on
+    /// must not fill the log.
+    pub(super) fn first_alarm(&self, alarm: &Entry) -> bool {
+        // rule: EXP-2, EXP-3
+        let key = (alarm.alarm, alarm.subject.clone(), alarm.dataset);
+        self.alarmed.len() < ALARMS && self.alarmed.insert(key)
+    }
+
     /// One entry for each source and each caller, and the counts begin anew.
     pub(super) fn drain(&self, now: Timestamp, mut act: impl FnMut() -> ActId) -> Vec<Entry> {
         self.replayed.clear();
+        self.alarmed.clear();
         let mut entries = Vec::new();
         let mut entry = |count, last| {
             let entry = Entry::new(act(), Kind::RefusalsCounted, now);

@@ -149,9 +149,7 @@ impl Service {
             "denials applied"
         );
         for entry in entries {
-            self.drain(&entry)
-                .await
-                .map_err(ApplyError::Record)?;
+            self.drain(&entry).await.map_err(ApplyError::Record)?;
         }
         Ok(())
     }

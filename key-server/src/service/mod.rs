@@ -1,23 +1,29 @@
 //! The service: exchanges from bytes to bytes. It reads the clocks, asks the core, makes records
 //! durable, persists what statements and denials change. It knows no socket.
 
+mod admin_sets;
 mod administer;
+mod alarms;
 mod counted;
+mod datasets;
 mod denials;
+mod exposure;
 mod record;
+mod reports;
 mod start;
 mod watching;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile, Written};
 use bytes::Bytes;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use store::hooks::{Hook, HookCounts};
 use store::{Store, Transaction};
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::keys::AdminKey;
 use ticket_format::messages::{Answer, RefusalNotice, RequestView, Verb};
 use ticket_format::sign::Exporter;
 use ticket_format::time::Timestamp;
@@ -29,6 +35,7 @@ pub use start::{Identity, Parts, StartError};
 use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;
 use crate::gate::Permit;
+use crate::habit::Habits;
 use crate::metrics::Metrics;
 use crate::present;
 use crate::records;
@@ -39,6 +46,9 @@ use counted::Counted;
 /// Requests above this many bytes are decided on a thread of their own: a batch of public wraps can
 /// take tenths of a second, and other connections' packets must not wait for it.
 const HEAVY: usize = 16 * 1024;
+/// How long an answer waits for its contexts to be written, while its record becomes durable. They
+/// are in memory by then as a rule; a side file that hangs costs this once for each answer, and no more.
+const SIDE: Duration = Duration::from_millis(250);
 
 /// A running key server, but for its sockets.
 pub struct Service {
@@ -49,11 +59,18 @@ pub struct Service {
     store: Arc<dyn Store>,
     log: AuditLog,
     clock: Arc<dyn Clock>,
-    admins: Vec<AdminKey>,
+    side: SideFile,
+    hook: Hook,
+    habits: Habits,
     counted: Counted,
     started: Timestamp,
     heavy: Arc<Semaphore>,
+    /// Who reads the log back: one at a time.
+    reading: Semaphore,
     watching: watching::Watching,
+    /// One change of the denials at a time.
+    applying: tokio::sync::Mutex<()>,
+    reports: reports::Reports,
 }
 
 /// An answer, and the permit that it was released under: kept until the answer is returned.
@@ -318,7 +335,7 @@ impl Service {
             let request = RequestView::parse(&message).map_err(Failed::stranger)?;
             batch::prove(connection, &request).map_err(Failed::stranger)?
         };
-        let (decided, entry) = if message.len() < HEAVY {
+        let (decided, entry, written) = if message.len() < HEAVY {
             self.decide(connection, &message, proven)?
         } else {
             // No more of them at a time than there are cores; the others wait here, not on a thread.
@@ -342,6 +359,13 @@ impl Service {
                 return Err(Failed::known(error, batch::nothing_done(entry)));
             }
         };
+        // rule: AUD-5 — what could not be written is counted, and holds up nothing.
+        let _ = written.wait(SIDE).await;
+        // rule: EXP-2 — the keys of a canary leave only when its alarm is durable, and after the denial
+        // that it may bring.
+        if let Err(refused) = self.raise(&decided, &entry).await {
+            return Err(self.withheld(&entry, refused));
+        }
         let count = decided.count();
         let node = entry.subject.as_deref().unwrap_or_default();
         let items = entry.items.as_ref().map_or(0, Vec::len);
@@ -366,7 +390,7 @@ impl Service {
         connection: &Connection,
         message: &[u8],
         proven: Proven,
-    ) -> Result<(Decided, Entry), Failed> {
+    ) -> Result<(Decided, Entry, Written), Failed> {
         let request = RequestView::parse(message).map_err(Failed::stranger)?;
         let (act, moment) = (self.act(), self.moment());
         let identified = proven.identify(&request).map_err(Failed::stranger)?;
@@ -382,7 +406,9 @@ impl Service {
         ) {
             Ok(decided) => {
                 let entry = decided.complete(entry);
-                Ok((decided, entry))
+                // Handed over before the record is, so that it is written while that becomes durable.
+                let contexts = decided.contexts(&identified, |digests| self.side.missing(digests));
+                Ok((decided, entry, self.side.put_all(contexts)))
             }
             Err(refused) => Err(Failed::known(refused, entry)),
         }
@@ -396,6 +422,7 @@ impl Service {
         entry.subject.clone_from(&recorded.subject);
         (entry.dataset, entry.ticket, entry.ticket_hash) =
             (recorded.dataset, recorded.ticket, recorded.ticket_hash);
+        entry.launch = recorded.launch;
         entry.epoch = Some(self.state.gate.permit().epoch().number());
         Failed::known(refused, entry)
     }
@@ -425,15 +452,33 @@ impl Service {
             tracing::error!(%error, "the time could not be persisted");
         }
         self.state.budgets.sweep(now);
+        self.habits.sweep(now);
         if let Err(error) = self.forget(now).await {
             tracing::error!(%error, "expired denials and statements could not be forgotten");
+        }
+        if let Err(error) = self.reconsider().await {
+            tracing::error!(%error, "liftings could not be looked at again");
         }
     }
 
     /// Finishes what is under way in store and log, and closes them.
     pub async fn close(&self) {
+        self.hook.shutdown().await;
+        self.side.close().await;
         self.log.close().await;
         self.store.close().await;
+    }
+
+    /// What became of the alarms that the hook was told of.
+    #[must_use]
+    pub fn hook_counts(&self) -> HookCounts {
+        self.hook.counts()
+    }
+
+    /// Contexts that the side file lost.
+    #[must_use]
+    pub fn contexts_lost(&self) -> u64 {
+        self.side.lost()
     }
 
     /// Entries in the audit log.

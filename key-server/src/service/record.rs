@@ -19,17 +19,23 @@ impl Service {
         ActId::random(&mut super::rng())
     }
 
-    /// Appends an entry and waits until it is durable.
+    /// Appends an entry and waits until it is durable. One place for alarms: each is told of here or in
+    /// [`Service::drain`], even where it cannot be recorded.
     pub(super) async fn append(&self, entry: &Entry) -> Result<(Appended, Vec<u8>), AppendError> {
         let bytes = entry.to_cbor();
-        let appended = self.log.append(bytes.clone()).await?;
-        Ok((appended, bytes))
+        let appended = self.log.append(bytes.clone()).await;
+        self.raised(appended.as_ref().ok().map(|appended| appended.index), entry);
+        Ok((appended?, bytes))
     }
 
     /// Appends an entry that a commit left in the outbox, once, and takes it out of there.
-    pub(super) async fn drain(&self, act: ActId, entry: Vec<u8>) -> Result<Receipt, Refused> {
+    pub(super) async fn drain(&self, entry: &Entry) -> Result<Receipt, Refused> {
         // rule: AUD-2
-        let appended = self.log.append_once(act.0, entry.clone()).await?;
+        let (act, bytes) = (entry.act, entry.to_cbor());
+        let appended = self.log.append_once(act.0, bytes.clone()).await?;
+        if !appended.repeated {
+            self.raised(Some(appended.index), entry);
+        }
         // The entry stands in the log; one that stays in the outbox is drained again at start, to no effect.
         if let Err(error) = self
             .store
@@ -41,7 +47,7 @@ impl Service {
         Ok(Receipt {
             index: appended.index,
             chain: appended.chain,
-            entry,
+            entry: bytes,
         })
     }
 
@@ -51,9 +57,7 @@ impl Service {
         for (key, value) in records::all(&*self.store, records::OUTBOX).await? {
             let entry = Entry::from_cbor(&value.value, limits::ENTRY)
                 .map_err(|_| StartError::Record(lossy(&key)))?;
-            self.drain(entry.act, value.value)
-                .await
-                .map_err(StartError::Outbox)?;
+            self.drain(&entry).await.map_err(StartError::Outbox)?;
         }
         Ok(())
     }

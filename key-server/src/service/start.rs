@@ -1,28 +1,34 @@
 //! Start: everything is read, opened and checked before anything is served.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use audit_log::{AuditLog, ReadError};
-use store::Store;
+use audit_log::{AuditLog, ReadError, SideFile};
+use store::hooks::Hook;
 use store::sealed::RootKey;
+use store::{Outcome, Store, Transaction};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{CHAIN_START, Denial, DenialSet};
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::DatasetId;
-use ticket_format::keys::{AdminKey, ServerSecret, TicketKey, TlsKey};
+use ticket_format::ids::{DatasetId, NodeId};
+use ticket_format::keys::{ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
-use ticket_format::messages::feed::DENIAL;
+use ticket_format::messages::feed::{DENIAL, Report};
+use ticket_format::statement::Canary;
 use ticket_format::time::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::Service;
+use super::admin_sets::no_key_of_ours;
 use super::counted::Counted;
 use super::record::lossy;
+use super::reports::Reports;
+use crate::admins::{Admins, HistoryError};
 use crate::budget::Budgets;
 use crate::clock::{Clock, Latest, WentBack};
-use crate::dataset::{Dataset, DatasetError, DatasetState, Datasets};
+use crate::dataset::{CanaryDeks, Dataset, DatasetError, DatasetState, Datasets};
 use crate::gate::Gate;
+use crate::habit::{BurstLimits, Habits};
 use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::records::{self, FeedHead};
@@ -41,8 +47,8 @@ pub struct Identity {
     pub signing: ServerSecret,
     /// The broker's ticket-signing key.
     pub ticket_key: TicketKey,
-    /// The admins.
-    pub admins: Vec<AdminKey>,
+    /// The statement of an admin set, which the operator vouches for (SET-3).
+    pub admin_set: Vec<u8>,
 }
 
 /// What a service is made of.
@@ -55,10 +61,14 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The audit log, open.
     pub log: AuditLog,
+    /// What stands behind the log's hashes, open (AUD-5).
+    pub side: SideFile,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// How long one good answer of the broker is worth (DEN-6).
-    pub lease: Duration,
+    /// Told of alarms (EXP-4).
+    pub hook: Hook,
+    /// When a burst is one (EXP-3).
+    pub bursts: BurstLimits,
 }
 
 /// Why the server does not start.
@@ -90,6 +100,12 @@ pub enum StartError {
         /// Why.
         error: DatasetError,
     },
+    /// The admin set, or its history.
+    #[error(transparent)]
+    Admins(#[from] HistoryError),
+    /// An admin's key in another role.
+    #[error("the admin set cannot be used: {0}")]
+    AdminsKey(Refused),
     /// A KEK.
     #[error(transparent)]
     Kek(#[from] LoadError),
@@ -122,15 +138,17 @@ impl Service {
             root,
             store,
             log,
+            side,
             clock,
-            lease,
+            hook,
+            bursts,
         } = parts;
         let Identity {
             realm,
             tls_key,
             signing,
             ticket_key,
-            admins,
+            admin_set,
         } = identity;
         let now = clock.now();
         let remembered = remember(log.clone(), now).await?;
@@ -140,19 +158,23 @@ impl Service {
         latest.see(now)?;
         let vault = vault(&*store, &realm, root).await?;
         let datasets = datasets(&*store).await?;
+        let admins = admins(&*store, &admin_set, &realm, now).await?;
         let gate = gate(&*store, now).await?;
+        let reports = reports(&*store).await?;
         let state = State {
             realm,
             tls_key,
             ticket_key,
             signing,
+            admins,
             datasets,
             vault,
             gate,
-            lease: Lease::new(lease),
+            lease: Lease::new(),
             budgets: remembered.budgets,
             latest,
         };
+        no_key_of_ours(&state.admins.current(), &state).map_err(StartError::AdminsKey)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let service = Arc::new(Self {
             state,
@@ -160,11 +182,16 @@ impl Service {
             store,
             log,
             clock,
-            admins,
+            side,
+            hook,
+            habits: Habits::new(bursts),
             counted: Counted::default(),
             started: now,
             heavy: Arc::new(Semaphore::new(cores)),
+            reading: Semaphore::new(1),
             watching: super::watching::Watching::default(),
+            applying: tokio::sync::Mutex::default(),
+            reports,
         });
         service.drain_outbox().await?;
         service.notice_rollback(remembered.epoch, now).await?;
@@ -238,8 +265,48 @@ async fn vault(store: &dyn Store, realm: &str, root: RootKey) -> Result<Vault, S
     Ok(Vault::open(realm, root, named?)?)
 }
 
+/// The history of admin sets; a new store begins with the configured one.
+async fn admins(
+    store: &dyn Store,
+    configured: &[u8],
+    realm: &str,
+    now: Timestamp,
+) -> Result<Admins, StartError> {
+    // rule: SET-3
+    let mut stored = BTreeMap::new();
+    for (key, entry) in records::all(store, records::ADMIN_SETS).await? {
+        let version = records::version_of(&key);
+        let version = version.ok_or_else(|| StartError::Record(lossy(&key)))?;
+        stored.insert(version, entry.value);
+    }
+    let new = stored.is_empty();
+    let admins = Admins::open(configured, stored, realm, now)?;
+    if new {
+        let (version, statement) = admins.head();
+        let key = records::admin_set(version);
+        let begin = Transaction::new().absent(key.as_str()).put(key, statement);
+        match store.commit(begin).await? {
+            Outcome::Committed(_) => {}
+            Outcome::Conflict { key } => return Err(StartError::Record(lossy(&key))),
+        }
+    }
+    Ok(admins)
+}
+
+async fn canary_deks(store: &dyn Store) -> Result<HashMap<DatasetId, CanaryDeks>, StartError> {
+    let mut all = HashMap::<DatasetId, CanaryDeks>::new();
+    for (key, entry) in records::all(store, records::CANARY_DEKS).await? {
+        let damaged = || StartError::Record(lossy(&key));
+        let (dataset, dek) = records::canary_of(&key).ok_or_else(damaged)?;
+        let canary = Canary::from_cbor(&entry.value, 16).map_err(|_| damaged())?;
+        all.entry(dataset).or_default().insert(dek, canary);
+    }
+    Ok(all)
+}
+
 async fn datasets(store: &dyn Store) -> Result<Datasets, StartError> {
     let datasets = Datasets::default();
+    let mut canaries = canary_deks(store).await?;
     for (key, entry) in records::all(store, records::DATASETS).await? {
         let damaged = || StartError::Record(lossy(&key));
         let id = text(&key)?
@@ -254,9 +321,9 @@ async fn datasets(store: &dyn Store) -> Result<Datasets, StartError> {
             .ok_or_else(damaged)?;
         let policy = String::from_utf8(policy.value).map_err(|_| damaged())?;
         let dataset = Dataset::new(id, state, &policy, entry.revision);
-        datasets.put(Arc::new(
-            dataset.map_err(|error| StartError::Dataset { id, error })?,
-        ));
+        let dataset = dataset.map_err(|error| StartError::Dataset { id, error })?;
+        let canary_deks = Arc::new(canaries.remove(&id).unwrap_or_default());
+        datasets.put(Arc::new(dataset.with_canary_deks(canary_deks)));
     }
     Ok(datasets)
 }
@@ -270,7 +337,9 @@ async fn gate(store: &dyn Store, now: Timestamp) -> Result<Gate, StartError> {
             chain: CHAIN_START,
         },
     };
-    let mut set = DenialSet::new();
+    let mut seed = [0; 16];
+    rand_core::Rng::fill_bytes(&mut super::rng(), &mut seed);
+    let mut set = DenialSet::seeded(&seed);
     for (key, entry) in records::all(store, records::DENIALS).await? {
         let damaged = || StartError::Record(lossy(&key));
         let epoch = records::epoch_of(&key).ok_or_else(damaged)?;
@@ -278,7 +347,22 @@ async fn gate(store: &dyn Store, now: Timestamp) -> Result<Gate, StartError> {
         set.insert(&denial, epoch)?;
     }
     set.prune(now);
-    Ok(Gate::new(set, head.epoch, head.chain))
+    let mut here = BTreeSet::new();
+    for (key, _) in records::all(store, records::HERE).await? {
+        let node = text(&key)?.strip_prefix(records::HERE);
+        let node = node.and_then(|node| node.parse::<NodeId>().ok());
+        here.insert(node.ok_or_else(|| StartError::Record(lossy(&key)))?);
+    }
+    Ok(Gate::new(set, here, head.epoch, head.chain))
+}
+
+async fn reports(store: &dyn Store) -> Result<Reports, StartError> {
+    let mut waiting = Vec::new();
+    for (key, entry) in records::all(store, records::REPORTS).await? {
+        let report = Report::from_cbor(&entry.value, limits::SMALL_MESSAGE);
+        waiting.push(report.map_err(|_| StartError::Record(lossy(&key)))?);
+    }
+    Ok(Reports::new(waiting))
 }
 
 fn text(key: &[u8]) -> Result<&str, StartError> {
