@@ -61,11 +61,7 @@ pub enum HistoryError {
 ///
 /// # Errors
 /// [`AdminSetRefusal`].
-pub fn trusted(
-    statement: &[u8],
-    realm: &str,
-    now: Timestamp,
-) -> Result<AdminSet, AdminSetRefusal> {
+pub fn trusted(statement: &[u8], realm: &str, now: Timestamp) -> Result<AdminSet, AdminSetRefusal> {
     // rule: SET-3
     let received = ReceivedStatement::parse(statement)?;
     let payload = received.payload();
@@ -177,7 +173,11 @@ impl Admins {
 pub fn no_other_role(set: &AdminSet, others: &[[u8; 32]]) -> Result<(), Refusal> {
     // rule: SET-4, SIG-5
     let reused = |key: [u8; 32]| others.contains(&key);
-    if set.admins().iter().any(|admin| reused(admin.key.to_bytes())) {
+    if set
+        .admins()
+        .iter()
+        .any(|admin| reused(admin.key.to_bytes()))
+    {
         Err(Refusal::KeyReused)
     } else {
         Ok(())

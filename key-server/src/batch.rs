@@ -12,9 +12,7 @@ use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ActId, DekId, ItemDigest, KekId, RequestHash};
-use ticket_format::messages::batch::{
-    BatchHead, GenerateBody, RawContext, RedeemBody, RewrapBody,
-};
+use ticket_format::messages::batch::{BatchHead, GenerateBody, RawContext, RedeemBody, RewrapBody};
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RequestView, Verb};
 use ticket_format::seal::AnswerId;
 use ticket_format::side::SideRecord;
@@ -328,7 +326,10 @@ impl Decided {
         if missing.is_empty() {
             return Vec::new();
         }
-        let wanted = self.done.done().filter(|(_, item, _)| missing.contains(&item.0));
+        let wanted = self
+            .done
+            .done()
+            .filter(|(_, item, _)| missing.contains(&item.0));
         let record = |(place, item, dek): (usize, ItemDigest, DekId)| {
             let context = identified.body.context(place)?;
             Some((item.0, SideRecord::of_item(item, dek, context.bytes())))

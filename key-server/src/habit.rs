@@ -131,7 +131,11 @@ mod tests {
         // rule: EXP-3
         let habits = Habits::new(LIMITS);
         for minute in 0..60 {
-            assert_eq!(habits.count("n", D, 90, at(minute)), None, "below the least");
+            assert_eq!(
+                habits.count("n", D, 90, at(minute)),
+                None,
+                "below the least"
+            );
         }
         assert_eq!(habits.count("n", D, 600, at(60)), None, "within the factor");
         for minute in 61..120 {
@@ -140,7 +144,11 @@ mod tests {
         assert_eq!(habits.count("n", D, 600, at(120)), None);
         assert_eq!(habits.count("n", D, 600, at(120)), Some(1_200));
         assert_eq!(habits.count("n", D, 600, at(120)), None, "told once");
-        assert_eq!(habits.count("other", D, 100, at(120)), Some(100), "no habit");
+        assert_eq!(
+            habits.count("other", D, 100, at(120)),
+            Some(100),
+            "no habit"
+        );
         assert_eq!(habits.count("other", DatasetId([2; 16]), 99, at(120)), None);
     }
 

@@ -346,7 +346,10 @@ mod tests {
         assert_eq!(*done.deks, [[0xa0; 32], [0xa3; 32]].concat());
         assert_eq!(done.verdicts[2], Verdict::Refused(Refusal::Budget));
         assert_eq!(done.verdicts[1], Verdict::Refused(Refusal::Context));
-        assert_eq!(done.done().map(|(place, ..)| place).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(
+            done.done().map(|(place, ..)| place).collect::<Vec<_>>(),
+            [0, 3]
+        );
         let wraps = vec![Some(vec![0]), None, None, Some(vec![3])];
         assert_eq!(done.wraps, Some(wraps));
     }
