@@ -108,6 +108,7 @@ async fn opened_elsewhere(house: &House, node: &Node, kem: Kem) -> serde_json::V
         secrets: job,
         receipt: answer.receipt,
         record: answer.record,
+        evidence: None,
     };
     let presented = server.present_when_leased(&ticket).await;
     let body = GenerateBody::encode(&presented.head(), &[&named("a"), &named("b")], true);

@@ -205,6 +205,7 @@ fn again(session: &DatasetSession) -> DatasetSession {
         },
         receipt: session.receipt.clone(),
         record: session.record.clone(),
+        evidence: None,
     }
 }
 
