@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use store::{Error, Outcome, Transaction};
+use store::{Error, KeyRange, Outcome, Transaction};
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, DenialSet, Selector};
@@ -21,6 +21,9 @@ use crate::refused::Refused;
 
 /// Writes in one transaction, and their bytes, with room for the head and the outbox.
 const WRITES: (usize, usize) = (110, 900 * 1024);
+
+/// Records that are looked through at a time for what is over: a millisecond's work.
+const PAGE: usize = 1_000;
 
 /// Most liftings that did not verify and are looked at again. A broker that invents more has raised its
 /// alarms; what it invents is not to fill the store.
@@ -358,9 +361,22 @@ impl Service {
     }
 
     async fn forget_under(&self, prefix: &str, over: impl Fn(&[u8]) -> bool) -> Result<(), Error> {
-        let all = records::all(&*self.store, prefix).await?;
-        let gone = all.into_iter().filter(|(_, entry)| over(&entry.value));
-        self.delete(gone.map(|(key, _)| key).collect()).await
+        let mut range = KeyRange::prefix(prefix);
+        loop {
+            // A page at a time: there may be a million, and others wait for this thread.
+            let page = self.store.range(range.clone(), PAGE).await?;
+            let next = match page.entries.last() {
+                Some((last, _)) if page.more => Some(range.after(last)),
+                _ => None,
+            };
+            let gone = page
+                .entries
+                .into_iter()
+                .filter(|(_, entry)| over(&entry.value));
+            self.delete(gone.map(|(key, _)| key).collect()).await?;
+            let Some(next) = next else { return Ok(()) };
+            range = next;
+        }
     }
 
     async fn delete(&self, keys: Vec<Vec<u8>>) -> Result<(), Error> {

@@ -8,6 +8,7 @@ mod counted;
 mod datasets;
 mod denials;
 mod exposure;
+pub mod load;
 mod record;
 mod reports;
 mod start;

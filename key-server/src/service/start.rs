@@ -8,12 +8,12 @@ use store::hooks::Hook;
 use store::sealed::RootKey;
 use store::{Outcome, Store, Transaction};
 use ticket_format::cbor::{Decode, Encode};
-use ticket_format::denial::{CHAIN_START, Denial, DenialSet};
+use ticket_format::denial::CHAIN_START;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{DatasetId, NodeId};
 use ticket_format::keys::{ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
-use ticket_format::messages::feed::{DENIAL, Report};
+use ticket_format::messages::feed::Report;
 use ticket_format::statement::Canary;
 use ticket_format::time::Timestamp;
 use tokio::sync::Semaphore;
@@ -109,9 +109,9 @@ pub enum StartError {
     /// A KEK.
     #[error(transparent)]
     Kek(#[from] LoadError),
-    /// More denials than can be held.
+    /// The denials.
     #[error(transparent)]
-    TooMany(#[from] ticket_format::denial::TooMany),
+    Denials(#[from] super::load::LoadDenialsError),
     /// The clock.
     #[error(transparent)]
     Clock(#[from] WentBack),
@@ -339,13 +339,7 @@ async fn gate(store: &dyn Store, now: Timestamp) -> Result<Gate, StartError> {
     };
     let mut seed = [0; 16];
     rand_core::Rng::fill_bytes(&mut super::rng(), &mut seed);
-    let mut set = DenialSet::seeded(&seed);
-    for (key, entry) in records::all(store, records::DENIALS).await? {
-        let damaged = || StartError::Record(lossy(&key));
-        let epoch = records::epoch_of(&key).ok_or_else(damaged)?;
-        let denial = Denial::from_cbor(&entry.value, DENIAL).map_err(|_| damaged())?;
-        set.insert(&denial, epoch)?;
-    }
+    let mut set = super::load::denials(store, &seed).await?;
     set.prune(now);
     let mut here = BTreeSet::new();
     for (key, _) in records::all(store, records::HERE).await? {
