@@ -67,6 +67,7 @@ impl Rig {
         let body = PresentBody {
             ticket: job.ticket.clone(),
             receipt: None,
+            evidence: None,
         }
         .to_cbor();
         let hash = TicketHash::of(&job.ticket);

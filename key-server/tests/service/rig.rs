@@ -6,26 +6,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, SideFile, SideOptions};
 use bytes::Bytes;
 use getrandom::SysRng;
 use key_server::clock::Clock;
-use key_server::feed::{News, Received};
+use key_server::feed::{Happened, News, Received};
+use key_server::habit::BurstLimits;
 use key_server::service::{Identity, Parts, Service, StartError};
 use key_server::state::Connection;
 use rand_core::UnwrapErr;
+use store::hooks::{Hook, HookLimits};
 use store::sealed::RootKey;
 use store::{Options, RedbStore};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, Selector, chain_next};
 use ticket_format::entry::Entry;
-use ticket_format::ids::{StatementDigest, StatementId};
-use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
+use ticket_format::ids::{AdminSetDigest, StatementDigest, StatementId};
+use ticket_format::keys::{AdminKey, AdminSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, Request, Verb};
 use ticket_format::seal::Kem;
 use ticket_format::sign::{Channel, Exporter};
-use ticket_format::statement::{ActBody, DatasetCreate, DatasetCreated, Payload};
+use ticket_format::statement::{
+    ActBody, Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Canary, DatasetCreate,
+    DatasetCreated, Payload,
+};
 use ticket_format::time::Timestamp;
 use ticket_format::{Context, Refusal, limits};
 
@@ -43,15 +48,15 @@ pub(crate) fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
 }
 
-type Hook = (u64, Box<dyn FnOnce() + Send>);
+type Due = (u64, Box<dyn FnOnce() + Send>);
 
 /// Stands still unless told otherwise; can do something between two readings.
 #[derive(Default)]
 pub(crate) struct TestClock {
     seconds: AtomicU64,
     millis: AtomicU64,
-    hook: Mutex<Option<Hook>>,
-    monotonic_hook: Mutex<Option<Hook>>,
+    hook: Mutex<Option<Due>>,
+    monotonic_hook: Mutex<Option<Due>>,
     held: AtomicBool,
     waiting: AtomicUsize,
 }
@@ -89,7 +94,7 @@ impl TestClock {
 }
 
 /// Counts a reading, and does what is due before it.
-fn read(hook: &Mutex<Option<Hook>>) {
+fn read(hook: &Mutex<Option<Due>>) {
     let due = {
         let mut hook = hook.lock().unwrap();
         match &mut *hook {
@@ -130,8 +135,12 @@ pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) broker: TicketSecret,
-    pub(crate) admin: AdminSecret,
     tls: TlsSecret,
+    /// The admin set that the operator configured.
+    pub(crate) admin_set: Vec<u8>,
+    /// The program that is told of alarms.
+    pub(crate) hook: Vec<String>,
+    pub(crate) bursts: BurstLimits,
     /// What the next commit answers, though it is kept.
     pub(crate) cut_off: CutOff,
     pub(crate) signing: ServerSecret,
@@ -147,7 +156,9 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             clock,
             broker: TicketSecret::generate(rng),
-            admin: AdminSecret::generate(rng),
+            admin_set: first_set(),
+            hook: Vec::new(),
+            bursts: BurstLimits::default(),
             tls: TlsSecret::generate(rng),
             cut_off: CutOff::default(),
             signing: ServerSecret::generate(rng),
@@ -168,24 +179,28 @@ impl World {
             tls_key: self.tls.public(),
             signing: ServerSecret::from_seed(&self.signing.seed()),
             ticket_key: self.broker.public(),
-            admins: vec![self.admin.public()],
+            admin_set: self.admin_set.clone(),
         };
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
         let root = RootKey::from_credential(&[7; 32]).unwrap();
-        let lease = Duration::from_secs(5);
+        let (side, _) = SideFile::open(path.join("audit.side"), &SideOptions::default()).unwrap();
+        let hook = Hook::new(self.hook.clone(), HookLimits::default()).unwrap();
         let parts = Parts {
             identity,
             root,
             store: Arc::new(CutOffStore(store.clone(), self.cut_off.clone())),
             log: log.clone(),
+            side: side.clone(),
             clock,
-            lease,
+            hook,
+            bursts: self.bursts,
         };
         let started = Service::start(parts).await;
         if started.is_err() {
             // What is not closed keeps its lock for a while.
             store::Store::close(&store).await;
             log.close().await;
+            side.close().await;
         }
         Ok((started?, log))
     }
@@ -193,7 +208,7 @@ impl World {
     /// Starts, with a lease.
     pub(crate) async fn start(self) -> Rig {
         let (service, log) = self.try_start().await.unwrap();
-        service.state.lease.extend(self.clock.monotonic());
+        service.state.lease.heard(self.clock.monotonic());
         Rig {
             world: self,
             service,
@@ -220,7 +235,77 @@ pub(crate) fn wanted(name: &str) -> DatasetCreate {
         kems: vec![Kem::XWing],
         max_budget: 10_000,
         max_life: 7_200,
+        owners: owners(&[0, 1]),
+        lease: 5,
+        evidence: false,
+        canary: Canary::No,
     }
+}
+
+/// Lets in nodes, and manages nothing.
+pub(crate) fn operator() -> AdminSecret {
+    AdminSecret::from_seed(&[0x4f; 32])
+}
+
+/// Managers 0, 1 and 2 are dataset-owners and security; the test's datasets belong to 0 and 1.
+pub(crate) fn manager(n: u8) -> AdminSecret {
+    AdminSecret::from_seed(&[0x40 + n; 32])
+}
+
+/// The keys of these managers, ascending.
+pub(crate) fn owners(managers: &[u8]) -> Vec<AdminKey> {
+    let mut keys: Vec<_> = managers.iter().map(|n| manager(*n).public()).collect();
+    keys.sort();
+    keys
+}
+
+pub(crate) const MANAGES: [AdminRole; 2] = [AdminRole::DatasetOwner, AdminRole::Security];
+
+pub(crate) fn admin(name: &str, key: AdminKey, roles: &[AdminRole]) -> Admin {
+    Admin {
+        name: name.into(),
+        kind: AdminKeyKind::File,
+        key,
+        roles: roles.to_vec(),
+        application: None,
+    }
+}
+
+/// A set of the operator and these managers; two must sign where a quorum is asked for.
+pub(crate) fn set_of(version: u64, follows: AdminSetDigest, managers: &[u8]) -> AdminSetBody {
+    let mut admins = vec![admin(
+        "operator",
+        operator().public(),
+        &[AdminRole::Operator],
+    )];
+    let named = |n: &u8| admin(&format!("manager-{n}"), manager(*n).public(), &MANAGES);
+    admins.extend(managers.iter().map(named));
+    admins.sort_by_key(|admin| admin.key);
+    AdminSetBody {
+        version,
+        follows,
+        admins,
+        quorums: AdminSetBody::usual_quorums(2),
+    }
+}
+
+/// The statement that brings a set.
+pub(crate) fn set_statement(body: &AdminSetBody, signers: &[&AdminSecret]) -> Vec<u8> {
+    let (id, now) = (StatementId::random(&mut rng()), Timestamp::from_seconds(1));
+    Payload::record(id, REALM, now, body).sign(signers).unwrap()
+}
+
+/// The first set: the operator and the three managers.
+pub(crate) fn first_set() -> Vec<u8> {
+    let body = set_of(1, AdminSetBody::NOTHING, &[0, 1, 2]);
+    let signers = [operator(), manager(0), manager(1), manager(2)];
+    set_statement(&body, &signers.each_ref())
+}
+
+/// What the first set is followed by.
+pub(crate) fn first_digest() -> AdminSetDigest {
+    let body = set_of(1, AdminSetBody::NOTHING, &[0, 1, 2]);
+    AdminSet::new(body).unwrap().digest()
 }
 
 /// A server with one dataset, `faces`.
@@ -264,11 +349,27 @@ impl Rig {
         .unwrap()
     }
 
+    /// A statement that two managers sign, the owners of the test's datasets.
     pub(crate) fn statement<B: ActBody>(&self, body: &B) -> Vec<u8> {
+        self.statement_by(body, &[&manager(0), &manager(1)])
+    }
+
+    pub(crate) fn statement_by<B: ActBody>(&self, body: &B, signers: &[&AdminSecret]) -> Vec<u8> {
         let id = StatementId::random(&mut rng());
         Payload::act(id, REALM, self.world.server(), self.now(), 600, body)
-            .sign(&[&self.world.admin])
+            .sign(signers)
             .unwrap()
+    }
+
+    pub(crate) async fn administer_by<B: ActBody>(
+        &self,
+        body: &B,
+        signers: &[&AdminSecret],
+    ) -> Result<B::Result, RefusalNotice> {
+        let (result, _) = self
+            .send_statement(&self.statement_by(body, signers))
+            .await?;
+        Ok(B::Result::from_cbor(&result, limits::MESSAGE).unwrap())
     }
 
     pub(crate) async fn send_statement(
@@ -304,27 +405,27 @@ impl Rig {
 
     pub(crate) fn news(&self, selector: Selector) -> News {
         let permit = self.service.state.gate.permit();
+        let (number, chain) = (permit.epoch().number(), permit.epoch().chain());
         let denial = Denial::new(
             selector,
             "test".into(),
             StatementDigest([0; 32]),
             self.now(),
+            "test".into(),
         );
         let bytes = denial.to_cbor();
-        let (epoch, chain) = (
-            permit.epoch().number() + 1,
-            chain_next(permit.epoch().chain(), &bytes),
-        );
+        let epoch = number + 1;
         News {
+            after: (number, chain),
             epoch,
-            chain,
-            snapshot: false,
-            denials: vec![Received {
+            chain: chain_next(chain, denial.forget, &bytes),
+            epochs: vec![Received {
                 epoch,
-                denial,
-                bytes,
+                happened: Happened::Denied { denial, bytes },
             }],
             now: self.now(),
+            admin_set: 1,
+            whole: true,
         }
     }
 
