@@ -47,7 +47,8 @@ impl Broker {
         self.follow_up(&opened, now).await?;
         if opened.act() == Act::FeedShow {
             // Recorded first: it may be held for long.
-            result = self.feed_show(&opened.body()?, gone).await?.to_cbor();
+            let shown = self.feed_show(&opened.body()?, gone).await;
+            result = shown.map_err(Failed::Recorded)?.to_cbor();
         }
         tracing::info!(exchange = "administer", what = opened.act().name(), admin = %opened.admin(), entry = receipt.index, "done");
         Ok(Answer::done(
