@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use store::sealed::{RootKey, SALT_BYTES};
 use ticket_format::ids::{AdminSetDigest, StatementId};
-use ticket_format::keys::AdminSecret;
+use ticket_format::keys::{AdminKey, AdminSecret};
 use ticket_format::messages::Verb;
 use ticket_format::sign::Channel;
 use ticket_format::statement::{
@@ -33,7 +33,7 @@ pub const MANAGERS: [AdminRole; 2] = [AdminRole::DatasetOwner, AdminRole::Securi
 
 /// An admin with a key in a file.
 #[must_use]
-pub fn admin(name: &str, key: ticket_format::keys::AdminKey, roles: &[AdminRole]) -> Admin {
+pub fn admin(name: &str, key: AdminKey, roles: &[AdminRole]) -> Admin {
     Admin {
         name: name.to_owned(),
         kind: AdminKeyKind::File,
@@ -76,6 +76,14 @@ impl Admins {
     pub fn all(&self) -> [&AdminSecret; 3] {
         let [first, second] = &self.owners;
         [&self.operator, first, second]
+    }
+
+    /// The owners' public keys, ascending.
+    #[must_use]
+    pub fn owner_keys(&self) -> Vec<AdminKey> {
+        let mut keys: Vec<_> = self.owners.iter().map(AdminSecret::public).collect();
+        keys.sort_by_key(|key| key.to_bytes());
+        keys
     }
 
     /// As many as an act needs.

@@ -4,6 +4,7 @@
 //! stand in the configuration, so that a restarted server is found where tickets and records say.
 //! Everything ends with the house.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -18,10 +19,13 @@ use ticket_format::cbor::Decode;
 use ticket_format::entry::{Alarm, Entry};
 use ticket_format::keys::{FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
+use ticket_format::seal::Kem;
+use ticket_format::statement::{Canary, DatasetCreate, DatasetRecord, PolicySet};
 
 use crate::admins::Admins;
 use crate::bend::bytes_of;
 pub use crate::daemon::{Daemon, Said, command, ended, program};
+use crate::wire::{self, Wire};
 
 /// The realm of every house.
 pub const REALM: &str = "test-realm";
@@ -97,39 +101,50 @@ pub struct House {
 }
 
 impl House {
-    /// Starts both servers, and makes policy and dataset through `postern-admin`.
+    /// Starts both servers, and makes policy and dataset.
     ///
     /// # Panics
     /// When anything of it fails.
     #[must_use]
     pub fn start() -> Self {
-        Self::with(&[])
+        Self::with(|_| {})
     }
 
-    /// As [`House::start`], with further arguments for `dataset create`.
+    /// As [`House::start`], with something changed of the dataset.
     ///
     /// # Panics
     /// When anything of it fails.
     #[must_use]
-    pub fn with(dataset: &[&str]) -> Self {
+    pub fn with(change: impl FnOnce(&mut DatasetCreate)) -> Self {
         let house = Self::bare();
-        house
-            .admin_does(&[
-                "policy",
-                "set",
-                house.policy_file(OPEN_POLICY).to_str().expect("text"),
-            ])
-            .ok();
-        let policy = house.policy_file(OPEN_POLICY);
-        let record = house.record();
-        let mut create = vec!["dataset", "create", DATASET, "--policy"];
-        create.extend([
-            policy.to_str().expect("text"),
-            "--out",
-            record.to_str().expect("text"),
-        ]);
-        create.extend(dataset);
-        house.admin_does(&create).ok();
+        let mut wanted = DatasetCreate {
+            name: DATASET.to_owned(),
+            tags: BTreeMap::new(),
+            policy: OPEN_POLICY.to_owned(),
+            producers: Vec::new(),
+            kems: vec![Kem::XWing],
+            max_budget: 1_000_000,
+            max_life: 3_600,
+            owners: house.admins.owner_keys(),
+            lease: 5,
+            evidence: false,
+            canary: Canary::No,
+        };
+        change(&mut wanted);
+        let (broker, key_server) = (house.broker_server(), house.key_server_server());
+        let admins = &house.admins;
+        // Callers may be in a runtime of their own.
+        let record = std::thread::scope(|scope| {
+            let furnish = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let work = furnish(admins, &broker, &key_server, wanted);
+                runtime.expect("a runtime").block_on(work)
+            });
+            furnish.join().expect("a furnished house")
+        });
+        fs::write(house.record(), record).expect("written");
         house
     }
 
@@ -450,6 +465,45 @@ impl House {
             );
         }
     }
+}
+
+/// Sets the broker's policy, and makes a dataset; gives its record.
+async fn furnish(
+    admins: &Admins,
+    broker: &Server,
+    key_server: &Server,
+    wanted: DatasetCreate,
+) -> Vec<u8> {
+    let broker = Wire::connect(broker).await;
+    let server = Wire::connect(key_server).await;
+    let policy = PolicySet {
+        text: OPEN_POLICY.to_owned(),
+        replaces: None,
+    };
+    broker.act(admins, &policy).await.expect("a policy");
+    let created = server.act(admins, &wanted).await.expect("a dataset");
+    let record = DatasetRecord {
+        dataset: created.dataset,
+        name: wanted.name,
+        tags: wanted.tags,
+        tls_key: key_server.tls_key,
+        server_key: created.server_key,
+        addresses: key_server.addresses.clone(),
+        kek: created.kek,
+        kek_version: created.kek_version,
+        public_key: created.public_key,
+        producers: wanted.producers,
+        kems: wanted.kems,
+        max_budget: wanted.max_budget,
+        max_life: wanted.max_life,
+        owners: wanted.owners,
+        lease: wanted.lease,
+        evidence: wanted.evidence,
+    };
+    let statement = wire::record(admins, REALM, &record);
+    let signed = statement.body.clone();
+    let _ = broker.send(&statement).await.done();
+    signed
 }
 
 fn key<K: std::str::FromStr>(path: &Path, name: &str) -> K {

@@ -490,13 +490,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     .await;
     sent += hold_act(&house, &broker, &StatusShow {}, never).await;
 
-    let mut owners: Vec<_> = house
-        .admins
-        .owners
-        .iter()
-        .map(AdminSecret::public)
-        .collect();
-    owners.sort_by_key(|owner| owner.to_bytes());
+    let owners = house.admins.owner_keys();
     let dataset = DatasetCreate {
         name: "other".into(),
         tags: BTreeMap::from([("k".into(), "v".into())]),

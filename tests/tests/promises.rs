@@ -836,7 +836,7 @@ async fn promise_10_a_killed_broker_loses_no_acknowledged_act() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_10_a_killed_key_server_forgets_no_denial_and_no_budget() {
-    let mut house = House::with(&["--max-budget", "3"]);
+    let mut house = House::with(|dataset| dataset.max_budget = 3);
     let node = house.node(0).await;
     let broker = house.to_broker().await;
     let ticket = node.issue(&broker, DATASET).await.expect("a ticket");

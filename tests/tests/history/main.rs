@@ -428,7 +428,7 @@ async fn no_fault_releases_what_is_denied_or_unheard_of() {
     let rounds = number("POSTERN_HISTORY_ROUNDS", ROUNDS as u64) as usize;
     println!("seed {seed}");
 
-    let mut house = House::with(&["--lease", "1s"]);
+    let mut house = House::with(|dataset| dataset.lease = LEASE.as_secs());
     let relay = Relay::to(house.broker_address()).await;
     house.key_server_hears_by(relay.address());
     let node = house.node(0).await;
