@@ -18,14 +18,7 @@ use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::*;
 
 fn payload<B: ActBody>(world: &World, body: &B) -> Payload {
-    Payload::act(
-        StatementId::random(&mut rng()),
-        REALM,
-        world.tls.public(),
-        world.now(),
-        3_600,
-        body,
-    )
+    world.payload(body)
 }
 
 #[tokio::test]
@@ -33,7 +26,9 @@ async fn a_statement_counts_once_for_its_server_in_its_time_by_its_admin() {
     // rule: ADM-1, ADM-2
     let mut world = World::new().await;
     let status = StatusShow {};
-    let good = payload(&world, &status).sign(&[&world.admin]).unwrap();
+    let good = payload(&world, &status)
+        .sign(&[&world.admins.operator])
+        .unwrap();
     world.send_statement::<StatusShow>(&good).await.unwrap();
     for _ in 0..2 {
         assert_eq!(
@@ -67,16 +62,16 @@ async fn a_statement_counts_once_for_its_server_in_its_time_by_its_admin() {
         ),
         (
             payload(&world, &status)
-                .sign(&[&world.admin, &stranger])
+                .sign(&[&world.admins.operator, &stranger])
                 .unwrap(),
             Refusal::StatementSignature,
         ),
         (
-            realm.sign(&[&world.admin]).unwrap(),
+            realm.sign(&[&world.admins.operator]).unwrap(),
             Refusal::StatementAudience,
         ),
         (
-            server.sign(&[&world.admin]).unwrap(),
+            server.sign(&[&world.admins.operator]).unwrap(),
             Refusal::StatementAudience,
         ),
         (vec![0xa0], Refusal::StatementMalformed),
@@ -87,13 +82,17 @@ async fn a_statement_counts_once_for_its_server_in_its_time_by_its_admin() {
             expected
         );
     }
-    let late = payload(&world, &status).sign(&[&world.admin]).unwrap();
+    let late = payload(&world, &status)
+        .sign(&[&world.admins.operator])
+        .unwrap();
     world.clock.advance(3_600);
     assert_eq!(
         refusal(world.send_statement::<StatusShow>(&late).await),
         Refusal::StatementExpired
     );
-    let body = payload(&world, &status).sign(&[&world.admin]).unwrap();
+    let body = payload(&world, &status)
+        .sign(&[&world.admins.operator])
+        .unwrap();
     let mut changed = body.clone();
     *changed.last_mut().unwrap() ^= 1;
     assert_eq!(
@@ -107,7 +106,7 @@ async fn a_used_id_is_remembered_until_its_statement_expires() {
     // rule: ADM-2
     let world = World::new().await;
     let payload = payload(&world, &StatusShow {});
-    let statement = payload.sign(&[&world.admin]).unwrap();
+    let statement = payload.sign(&[&world.admins.operator]).unwrap();
     world
         .send_statement::<StatusShow>(&statement)
         .await
@@ -142,7 +141,9 @@ async fn of_parallel_copies_of_a_statement_one_is_done() {
         selector: Selector::ticket(TicketId([1; 16])),
         reason: String::new(),
     };
-    let statement = payload(&world, &body).sign(&[&world.admin]).unwrap();
+    let statement = payload(&world, &body)
+        .sign(&[&world.admins.operator])
+        .unwrap();
     let copies: Vec<_> = (0..20)
         .map(|_| {
             let (world, statement) = (world.clone(), statement.clone());
@@ -303,11 +304,8 @@ async fn lists_come_in_pages() {
 async fn a_policy_is_validated_before_it_is_accepted_and_kept_over_a_restart() {
     let mut world = World::new().await;
     let bad = world
-        .act(&PolicySet {
-            text: "@id(\"x\")\npermit (principal, action, resorce);".to_owned(),
-        })
+        .set_policy("@id(\"x\")\npermit (principal, action, resorce);")
         .await
-        .map(drop)
         .unwrap_err();
     assert_eq!(bad.refusal, Refusal::Invalid);
     assert!(bad.detail.unwrap().contains("line 2, column"));
@@ -315,15 +313,10 @@ async fn a_policy_is_validated_before_it_is_accepted_and_kept_over_a_restart() {
     // As long as a policy may be: its statement takes two records.
     let rule = "@id(\"all\") permit (principal, action, resource);";
     let text = format!("{rule}\n//{}", "x".repeat(limits::POLICY - rule.len() - 3));
-    let set = world.act(&PolicySet { text: text.clone() }).await.unwrap();
-    let short = world
-        .act(&PolicySet {
-            text: rule.to_owned(),
-        })
-        .await
-        .unwrap();
+    let set = world.set_policy(&text).await.unwrap();
+    let short = world.set_policy(rule).await.unwrap();
     assert_ne!(set.digest, short.digest);
-    world.act(&PolicySet { text: text.clone() }).await.unwrap();
+    world.set_policy(&text).await.unwrap();
     for _ in 0..2 {
         let shown = world.act(&PolicyShow {}).await.unwrap();
         assert_eq!((shown.text == text, shown.digest), (true, set.digest));
@@ -449,6 +442,7 @@ async fn an_act_for_a_key_server_is_none_for_a_broker() {
     let body = DatasetPolicySet {
         name: "faces".to_owned(),
         text: "x".to_owned(),
+        replaces: policy_digest(""),
     };
     assert_eq!(refusal(world.act(&body).await), Refusal::StatementMalformed);
 }
@@ -480,7 +474,7 @@ async fn every_act_leaves_its_entry_and_the_answer_brings_it() {
     // rule: AUD-1
     let world = World::new().await;
     let statement = payload(&world, &StatusShow {})
-        .sign(&[&world.admin])
+        .sign(&[&world.admins.operator])
         .unwrap();
     let (answer, _) = world
         .connect()
@@ -493,10 +487,7 @@ async fn every_act_leaves_its_entry_and_the_answer_brings_it() {
     assert_eq!(entry.to_cbor(), answer.receipt.entry);
     assert_eq!(
         (entry.kind, entry.subject.as_deref()),
-        (
-            Kind::Statement,
-            Some(world.admin.public().to_string().as_str())
-        )
+        (Kind::Statement, Some("operator"))
     );
     assert_eq!(entries[0].kind, Kind::Start);
 }

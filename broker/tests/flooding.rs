@@ -39,7 +39,7 @@ async fn who_replays_a_public_record_does_not_fill_the_log() {
     let record = world.dataset_record();
     let payload = Payload::record(StatementId::random(&mut rng()), REALM, world.now(), &record);
     // Every node is handed these bytes with each dataset ticket.
-    let bytes = payload.sign(&[&world.admin]).unwrap();
+    let bytes = payload.sign(&world.admins.of(payload.act)).unwrap();
     world
         .send_statement::<ticket_format::statement::DatasetRecord>(&bytes)
         .await
@@ -60,7 +60,9 @@ async fn who_sends_what_an_admin_signed_for_others_is_a_stranger() {
     // rule: ADM-2, AUD-1, REF-2
     let world = World::new().await;
     let status = StatusShow {};
-    let used = payload(&world, &status).sign(&[&world.admin]).unwrap();
+    let used = payload(&world, &status)
+        .sign(&[&world.admins.operator])
+        .unwrap();
     world.send_statement::<StatusShow>(&used).await.unwrap();
     let late = payload(&world, &status);
     let elsewhere = Payload {
@@ -71,6 +73,7 @@ async fn who_sends_what_an_admin_signed_for_others_is_a_stranger() {
     let id = StatementId::random(&mut rng());
     let other = Payload::act(id, REALM, server, world.now(), 7_200, &status);
     let create = DatasetPolicySet {
+        replaces: policy_digest(""),
         name: "faces".to_owned(),
         text: String::new(),
     };
@@ -86,12 +89,13 @@ async fn who_sends_what_an_admin_signed_for_others_is_a_stranger() {
         (&other, Refusal::StatementAudience),
         (&act, Refusal::StatementMalformed),
     ] {
-        send(&payload.sign(&[&world.admin]).unwrap(), expected).await;
+        let by = world.admins.of(payload.act);
+        send(&payload.sign(&by).unwrap(), expected).await;
     }
     send(&used, Refusal::StatementReplayed).await;
     world.clock.advance(3_600);
     send(
-        &late.sign(&[&world.admin]).unwrap(),
+        &late.sign(&[&world.admins.operator]).unwrap(),
         Refusal::StatementExpired,
     )
     .await;
@@ -110,7 +114,7 @@ async fn a_replay_raises_one_alarm_a_minute() {
     // rule: ADM-2
     let world = World::new().await;
     let statement = payload(&world, &StatusShow {});
-    let statement = statement.sign(&[&world.admin]).unwrap();
+    let statement = statement.sign(&[&world.admins.operator]).unwrap();
     let replay = async || world.send_statement::<StatusShow>(&statement).await;
     replay().await.unwrap();
     for minute in 1..=2 {

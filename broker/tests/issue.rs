@@ -16,7 +16,7 @@ use ticket_format::keys::{NodeSecret, ProofSecret};
 use ticket_format::messages::{Request, RequestView, Verb};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::sign::Proof;
-use ticket_format::statement::{PolicySet, TicketShow};
+use ticket_format::statement::TicketShow;
 use ticket_format::ticket::{self, Action, Actions, Audience};
 use ticket_format::{Context, Refusal, labels};
 
@@ -74,7 +74,7 @@ async fn a_dataset_ticket_says_what_was_asked_and_allowed() {
     // The record is an admin's statement that anyone can verify.
     let record = ticket_format::statement::ReceivedStatement::parse(&answer.record).unwrap();
     record
-        .verify(&[world.admin.public()], REALM, None, world.now())
+        .verify(&world.admins.set(), REALM, None, world.now())
         .unwrap();
 }
 
@@ -242,12 +242,7 @@ async fn the_policy_decides_on_the_pairs_that_the_ticket_will_require() {
     let Ready { world, node, held } = ready().await;
     let text = r#"@id("one-study") permit (principal, action, resource)
         when { context.pairs.hasTag("study") && context.pairs.getTag("study") == "a" };"#;
-    world
-        .act(&PolicySet {
-            text: text.to_owned(),
-        })
-        .await
-        .unwrap();
+    world.set_policy(text).await.unwrap();
     assert_eq!(
         refusal(node.issue(&world, &held, |_| {}).await),
         Refusal::Policy
@@ -444,7 +439,13 @@ async fn what_is_denied_while_the_entry_is_written_does_not_leave() {
     let granted = issue::grant(&weighed, 1, entry, realm, now, &mut rng());
     let record: NodeRecord = world.stored(&keys::node(&node.name)).await;
     let check = |denied: Selector| {
-        let denial = Denial::new(denied, String::new(), StatementDigest([0; 32]), now);
+        let denial = Denial::new(
+            denied,
+            String::new(),
+            StatementDigest([0; 32]),
+            now,
+            String::new(),
+        );
         let mut set = DenialSet::new();
         set.insert(&denial, 1).unwrap();
         let denied = |facts: &TicketFacts<'_>| set.check(facts).map(|_| "denied".to_owned());

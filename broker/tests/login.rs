@@ -278,7 +278,7 @@ async fn one_key_in_two_roles_is_refused() {
     );
     // An admin's key as node key.
     let mut thief = Node::boot(&SYDNEY);
-    thief.key = NodeSecret::from_seed(&world.admin.seed());
+    thief.key = NodeSecret::from_seed(&world.admins.operator.seed());
     assert_eq!(
         refusal(thief.login(&world, &launch).await),
         Refusal::KeyReused
@@ -460,7 +460,7 @@ async fn the_same_node_with_another_key_freezes_the_record_and_denies_its_ticket
     )
     .await
     .unwrap();
-    assert_eq!(answer.denials.len(), 1, "key servers hear of it");
+    assert_eq!(answer.epochs.len(), 1, "key servers hear of it");
 }
 
 #[tokio::test]
@@ -639,7 +639,7 @@ async fn a_registered_key_is_no_proof_key() {
     let launch = world.launch(&SYDNEY, |_| {}).await;
     let node = Node::boot(&SYDNEY);
     let connection = world.connect();
-    let taken = ProofSecret::from_seed(&world.admin.seed());
+    let taken = ProofSecret::from_seed(&world.admins.operator.seed());
     let body = node
         .login_body(&launch, &taken, &world.tls.public())
         .0
@@ -756,7 +756,7 @@ async fn a_retry_brings_no_registered_proof_key() {
         connection.send(Verb::Login, &body, &proofs).await
     };
     assert_eq!(
-        refusal(retry(&world.admin.seed()).await),
+        refusal(retry(&world.admins.operator.seed()).await),
         Refusal::KeyReused
     );
     retry(&[7; 32]).await.unwrap();

@@ -5,7 +5,16 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const ADMIN: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+#[path = "support/admins.rs"]
+mod admins;
+
+/// What [`admins`] builds its set from.
+const REALM: &str = "test";
+const NOW: u64 = 1_771_300_000;
+
+fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
+    rand_core::UnwrapErr(getrandom::SysRng)
+}
 
 fn broker(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-broker"));
@@ -15,6 +24,8 @@ fn broker(arguments: &[&str]) -> Command {
 
 fn init(dir: &Path, root: &[&str]) -> Output {
     let target = dir.join("broker");
+    let set = dir.join("admin-set.cose");
+    std::fs::write(&set, admins::Admins::new().first).unwrap();
     let arguments = [
         "init",
         "--dir",
@@ -23,8 +34,8 @@ fn init(dir: &Path, root: &[&str]) -> Output {
         "test",
         "--listen",
         "127.0.0.1:0",
-        "--admin",
-        ADMIN,
+        "--admin-set",
+        set.to_str().unwrap(),
     ];
     broker(&[&arguments[..], root].concat()).output().unwrap()
 }
@@ -153,7 +164,10 @@ fn a_fault_in_the_configuration_is_one_clear_message() {
             "line 4: unknown key \"lisen\", did you mean \"listen\"?",
         ),
         ("127.0.0.1:0", "nowhere", "line 4: "),
-        (ADMIN, "00", "is no Ed25519 public key"),
+        ("admin-set.cose", "broker.toml", "admin-set: "),
+        ("admin-set.cose", "none.cose", "none.cose"),
+        ("realm = \"test\"", "realm = \"other\"", "of another realm"),
+        ("[hooks]", "[hooks]\nalarm = [\"tell\"]", "[hooks] alarm: "),
         (
             "# metrics-listen = \"127.0.0.1:9464\"",
             "metrics-listen = \"0.0.0.0:9464\"",

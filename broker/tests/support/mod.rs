@@ -28,7 +28,7 @@ use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::feed::{FeedAnswer, FeedBody};
 use ticket_format::messages::issue::{IssueAnswer, IssueBody};
 use ticket_format::messages::login::{LoginAnswer, LoginBody};
-use ticket_format::messages::renew::RenewBody;
+use ticket_format::messages::renew::{RenewAnswer, RenewBody};
 use ticket_format::messages::{Answer, RefusalNotice, Request, Verb};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::sign::{Channel, Exporter, Proof};
@@ -143,8 +143,8 @@ impl World {
             RedbStore::open(self.path("store.redb"), store::Options::default()).expect("a store");
         let (log, _) =
             AuditLog::open(self.path("audit.log"), &audit_log::Options::default()).expect("a log");
-        let (side, _) = SideFile::open(self.path("audit.side"), &SideOptions::default())
-            .expect("a side file");
+        let (side, _) =
+            SideFile::open(self.path("audit.side"), &SideOptions::default()).expect("a side file");
         let realm = Realm {
             name: REALM.to_owned(),
             tls: self.tls.public(),
@@ -500,7 +500,7 @@ impl Node {
             iid_proof: ProofHash(hash),
             node_key: self.key.public(),
             proof_key: proof_key.public(),
-            sealing_key: &sealing_key,
+            sealing_key: sealing_key.hash(),
         };
         let signature = evidence.sign(&launch.secret, REALM, server);
         let chain = evidence.link(None, &signature);
@@ -562,7 +562,7 @@ impl Node {
             old_key: old.public(),
             new_key: new.public(),
             proof_key: proof_key.public(),
-            sealing_key: &sealing_key,
+            sealing_key: sealing_key.hash(),
             chain: self.chain,
         };
         let signature = evidence.sign(old, REALM, &world.tls.public());
@@ -589,7 +589,7 @@ impl Node {
                 .sign_with(&proof_key, labels::RENEW_REQUEST, None, &body),
         ];
         let (answer, _) = connection.send(Verb::Renew, &body, &proofs).await?;
-        let answer = LoginAnswer::from_cbor(&answer, limits::MESSAGE).expect("a renew answer");
+        let answer = RenewAnswer::from_cbor(&answer, limits::MESSAGE).expect("a renew answer");
         Ok((
             Held {
                 bytes: answer.ticket.clone(),
@@ -652,6 +652,7 @@ impl Node {
                 alg: -8,
                 value: vec![0; 64],
             },
+            admin_set: 1,
         };
         change(&mut body);
         let evidence = IssueEvidence {
@@ -659,7 +660,8 @@ impl Node {
             actions: body.actions,
             required: &body.required,
             proof_key: body.proof_key,
-            sealing_key: &body.sealing_key,
+            kem: body.sealing_key.kem(),
+            sealing_key: body.sealing_key.hash(),
             expires: body.expires,
             chain: self.chain,
         };
@@ -690,6 +692,7 @@ pub async fn feed(
         epoch,
         chain,
         hold_ms,
+        reports: Vec::new(),
     }
     .to_cbor();
     let proof = connection
