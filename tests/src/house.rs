@@ -15,17 +15,20 @@ use ciborium::Value;
 use client::link::Server;
 use store::sealed::RootKey;
 use ticket_format::bootstrap::Bootstrap;
-use ticket_format::cbor::Decode;
+use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::{Alarm, Entry};
+use ticket_format::ids::{LaunchId, StatementDigest};
 use ticket_format::keys::{FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
 use ticket_format::seal::Kem;
-use ticket_format::statement::{Canary, DatasetCreate, DatasetRecord, PolicySet};
+use ticket_format::secret::BootstrapSecret;
+use ticket_format::statement::{Canary, DatasetCreate, DatasetRecord, LaunchCreate, PolicySet};
+use ticket_format::time::Timestamp;
 
 use crate::admins::Admins;
 use crate::bend::bytes_of;
 pub use crate::daemon::{Daemon, Said, command, ended, program};
-use crate::wire::{self, Wire};
+use crate::wire::{self, Wire, now, rng};
 
 /// The realm of every house.
 pub const REALM: &str = "test-realm";
@@ -133,17 +136,7 @@ impl House {
         change(&mut wanted);
         let (broker, key_server) = (house.broker_server(), house.key_server_server());
         let admins = &house.admins;
-        // Callers may be in a runtime of their own.
-        let record = std::thread::scope(|scope| {
-            let furnish = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                let work = furnish(admins, &broker, &key_server, wanted);
-                runtime.expect("a runtime").block_on(work)
-            });
-            furnish.join().expect("a furnished house")
-        });
+        let record = apart(furnish(admins, &broker, &key_server, wanted));
         fs::write(house.record(), record).expect("written");
         house
     }
@@ -374,12 +367,43 @@ impl House {
         text
     }
 
-    /// As [`House::user_data`], read.
+    /// A launch of the same terms, made over the wire.
     ///
     /// # Panics
     /// When it is refused.
     pub fn launch(&self, account: &str) -> Bootstrap {
-        Bootstrap::find(self.user_data(account, &[]).as_bytes()).expect("a bootstrap")
+        let (admins, server) = (&self.admins, self.broker_server());
+        let mut bootstrap = Bootstrap {
+            realm: REALM.to_owned(),
+            launch: LaunchId::random(&mut rng()),
+            secret: BootstrapSecret::random(&mut rng()),
+            brokers: server.addresses.clone(),
+            broker_key: server.tls_key,
+            admin_set: admins.first_set().body().to_cbor(),
+            launch_digest: StatementDigest([0; 32]),
+            ticket_key: self.ticket_key(),
+        };
+        let terms = LaunchCreate {
+            launch: bootstrap.launch,
+            key: bootstrap.launch_secret().public(),
+            accounts: vec![account.to_owned()],
+            regions: Vec::new(),
+            images: Vec::new(),
+            uses: 1,
+            group: false,
+            from: Timestamp::from_seconds(1_420_070_400),
+            until: now().plus(86_400),
+            max_age: 20_000 * 86_400,
+            node_life: 86_400,
+            comment: String::new(),
+        };
+        let message = wire::record(admins, REALM, &terms);
+        bootstrap.launch_digest = StatementDigest::of(&message.body);
+        apart(async move {
+            let wire = Wire::connect(&server).await;
+            let _ = wire.send(&message).await.done();
+        });
+        bootstrap
     }
 
     /// The key server's signing key itself: what somebody with disk and root credential would have.
@@ -465,6 +489,19 @@ impl House {
             );
         }
     }
+}
+
+/// Does something over the wire in a runtime of its own: callers may be in one of theirs.
+fn apart<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(work)
+        });
+        thread.join().expect("it is done")
+    })
 }
 
 /// Sets the broker's policy, and makes a dataset; gives its record.
