@@ -253,7 +253,13 @@ fn check(
     // rule: RED-2
     state.latest.see(moment.now)?;
     presented.ticket.still_live(moment.now)?;
-    present::usable(state, &presented.ticket, moment, permit)
+    let dataset = present::usable(state, &presented.ticket, moment, permit)?;
+    // What was presented before the dataset wanted evidence, or by an admin set that has been replaced
+    // since, is presented again.
+    if !present::borne_out(state, &dataset, presented.proven) {
+        return Err(Refused::Handle);
+    }
+    Ok(dataset)
 }
 
 /// Takes the items that are done from the ticket's budget; those beyond it are refused. Says whether

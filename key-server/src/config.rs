@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use store::config::{self, ConfigError};
 use store::files::{self, FileError};
 use store::sealed::{RootKey, SALT_BYTES, SealedError};
+use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
 use ticket_format::limits;
 use ticket_format::time::Timestamp;
@@ -19,6 +20,8 @@ use crate::habit::BurstLimits;
 
 /// Longest root key credential or passphrase file, in bytes.
 const CREDENTIAL: u64 = 2_048;
+/// Longest certificate of a region, in bytes.
+const PEM: u64 = 64 * 1024;
 /// Longest sealed key, in bytes.
 const SEALED_KEY: u64 = 512;
 
@@ -40,6 +43,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// The statement of an admin set, the first or a later one, which this configuration vouches for.
     pub admin_set: PathBuf,
+    /// A directory of `<region>.pem` in place of the built-in keys of AWS's regions, for evidence.
+    pub region_keys_dir: Option<PathBuf>,
     /// The broker's public keys, as its `init` writes them.
     pub broker_keys: Option<PathBuf>,
     /// The same, written out.
@@ -260,6 +265,18 @@ impl Setup {
         )
     }
 
+    /// AWS's keys by region: those of a directory, or built in.
+    ///
+    /// # Errors
+    /// A file cannot be read or holds no usable certificate.
+    pub fn regions(&self) -> Result<RegionKeys, SetupError> {
+        // rule: IID-5
+        match &self.config.region_keys_dir {
+            Some(dir) => region_keys(&self.resolve(dir)),
+            None => Ok(RegionKeys::built_in()),
+        }
+    }
+
     /// The root key.
     ///
     /// # Errors
@@ -334,6 +351,29 @@ pub fn admin_set(path: &Path, realm: &str, now: Timestamp) -> Result<Vec<u8>, Se
             message: format!("no admin set that can be believed: {error}"),
         }),
     }
+}
+
+/// Reads every `<region>.pem` of a directory.
+fn region_keys(dir: &Path) -> Result<RegionKeys, SetupError> {
+    let unreadable = |source| FileError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    let wrong = |path: &Path, message: String| SetupError::Wrong {
+        path: path.to_owned(),
+        message,
+    };
+    let mut pems = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            let text = String::from_utf8(files::read_bounded(&path, PEM)?)
+                .map_err(|_| wrong(&path, "a certificate in PEM is text".to_owned()))?;
+            let region = path.file_stem().unwrap_or_default().to_string_lossy();
+            pems.push((region.into_owned(), text));
+        }
+    }
+    RegionKeys::from_pems(pems).map_err(|error| wrong(dir, error.to_string()))
 }
 
 /// Reads a root key credential.

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod budget;
 pub mod clock;
 pub mod dataset;
+pub mod evidence;
 pub mod feed;
 pub mod gate;
 pub mod generate;

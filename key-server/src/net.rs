@@ -170,6 +170,8 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
         tls_key: tls.public(),
         signing,
         ticket_key: setup.broker.ticket_key,
+        broker: setup.broker.tls_key,
+        regions: setup.regions().map_err(|e| configuration(&e))?,
         admin_set,
     };
     let parts = Parts {

@@ -1,6 +1,7 @@
 //! Present: opens a dataset ticket on one connection (spec/protocol.md, section 7).
 //!
-//! parse and verify ([`identify`]) -> check and decide ([`decide`]) -> record it -> keep and answer.
+//! parse and verify ([`identify`]) -> check the evidence ([`Identified::prove`]) -> check and decide
+//! ([`decide`]) -> record it -> keep and answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::TicketFacts;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ActId, RequestHash, SealingKeyHash, TicketHash};
-use ticket_format::messages::present::{PresentAnswer, PresentBody};
+use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::seal::{self, Session};
 use ticket_format::ticket::{self, Action, Attributes, Audience, DatasetClaims, Live};
@@ -19,6 +20,7 @@ use ticket_format::{labels, limits};
 
 use crate::budget::Budget;
 use crate::dataset::Dataset;
+use crate::evidence::ProvenUnder;
 use crate::gate::Permit;
 use crate::refused::Refused;
 use crate::state::{Connection, Moment, State};
@@ -36,6 +38,8 @@ pub struct Presented {
     pub node: policy::Node,
     /// The node as records name it.
     pub subject: String,
+    /// Whether its evidence was checked, and by which admin set.
+    pub proven: Option<ProvenUnder>,
 }
 
 /// A ticket whose signature, audience, life and possession were checked: from here on the caller is
@@ -44,6 +48,7 @@ pub struct Presented {
 pub struct Identified {
     ticket: Live<DatasetClaims>,
     request: RequestHash,
+    evidence: Option<Box<Evidence>>,
 }
 
 /// Checks the ticket and that the caller holds its proof key, on this connection.
@@ -56,7 +61,7 @@ pub fn identify(
     request: &RequestView<'_>,
     moment: Moment,
 ) -> Result<Identified, Refused> {
-    let body = PresentBody::from_cbor(request.body, limits::SMALL_MESSAGE)?;
+    let body = PresentBody::from_cbor(request.body, limits::PRESENT)?;
     // rule: PRE-1
     let audience = Audience::KeyServer(state.tls_key);
     let ticket =
@@ -80,6 +85,7 @@ pub fn identify(
     Ok(Identified {
         ticket,
         request: RequestHash::of(request.body),
+        evidence: body.evidence.map(Box::new),
     })
 }
 
@@ -113,6 +119,28 @@ impl Identified {
         );
         entry.request(self.request).epoch(permit.epoch().number())
     }
+
+    /// Checks the evidence, where the dataset wants it: nothing else that the broker says in the ticket
+    /// is believed before. It takes milliseconds where the node has renewed often: no permit is held.
+    ///
+    /// # Errors
+    /// [`Refused::NoEvidence`] or [`Refused::Evidence`].
+    pub fn prove(&self, state: &State, moment: Moment) -> Result<Option<ProvenUnder>, Refused> {
+        // rule: EVD-1
+        let dataset = state.datasets.get(self.ticket.claims().dataset);
+        let Some(dataset) = dataset.filter(|dataset| dataset.state.evidence) else {
+            return Ok(None);
+        };
+        let proven = state.evidence.check(
+            &self.ticket,
+            self.evidence.as_deref(),
+            &dataset.state.name,
+            &state.realm,
+            &state.admins.current(),
+            moment.now,
+        );
+        proven.map(Some)
+    }
 }
 
 /// Checks all that PRE-1 and PRE-3 demand, and encapsulates to the ticket's sealing key.
@@ -123,6 +151,7 @@ pub fn decide(
     state: &State,
     connection: &Connection,
     identified: Identified,
+    proven: Option<ProvenUnder>,
     moment: Moment,
     permit: &Permit,
     rng: &mut impl CryptoRng,
@@ -130,6 +159,9 @@ pub fn decide(
     state.latest.see(moment.now)?;
     let ticket = identified.ticket;
     let dataset = usable(state, &ticket, moment, permit)?;
+    if !borne_out(state, &dataset, proven) {
+        return Err(Refused::Changed);
+    }
     let claims = ticket.claims();
     let sealing_key = &claims.common.sealing_key;
     // rule: SEAL-5
@@ -155,6 +187,7 @@ pub fn decide(
         subject: claims.common.node().to_string(),
         node,
         ticket,
+        proven,
     };
     Ok(Opened {
         presented,
@@ -193,6 +226,9 @@ impl Opened {
         presented.ticket.still_live(moment.now)?;
         let now = usable(state, &presented.ticket, moment, permit)?;
         unchanged(&dataset, &now)?;
+        if !borne_out(state, &now, presented.proven) {
+            return Err(Refused::Changed);
+        }
         let dataset = dataset.id;
         let ticket = presented.ticket.hash();
         let handle = connection.keep(Arc::new(presented), moment.now)?;
@@ -256,6 +292,15 @@ pub fn unchanged(decided_by: &Dataset, now: &Dataset) -> Result<(), Refused> {
     } else {
         Err(Refused::Changed)
     }
+}
+
+/// Whether a ticket may be used as far as evidence goes: the dataset wants none, or it was checked by
+/// the admin set in force.
+#[must_use]
+pub fn borne_out(state: &State, dataset: &Dataset, proven: Option<ProvenUnder>) -> bool {
+    // rule: EVD-1
+    !dataset.state.evidence
+        || proven.is_some_and(|proven| proven.is(state.admins.current().version()))
 }
 
 /// What denials may be about (DEN-2).

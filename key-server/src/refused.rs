@@ -2,6 +2,7 @@
 
 use ticket_format::Refusal;
 use ticket_format::cbor::DecodeError;
+use ticket_format::evidence::EvidenceError;
 use ticket_format::messages::RequestError;
 use ticket_format::statement::StatementRefusal;
 use ticket_format::ticket::{Action, TicketError};
@@ -58,6 +59,12 @@ pub enum Refused {
     /// The ticket's sealing key.
     #[error("nothing can be sealed to the ticket's sealing key")]
     SealingKey,
+    /// The dataset wants evidence and none was brought.
+    #[error("the dataset wants evidence beside the ticket, and there is none")]
+    NoEvidence,
+    /// The evidence does not bear out the ticket.
+    #[error("the evidence does not prove what the ticket says: {0}")]
+    Evidence(Box<EvidenceError>),
     /// The ticket does not carry the action.
     #[error("the ticket does not carry {0}")]
     Action(Action),
@@ -142,6 +149,7 @@ impl Refused {
             Self::Lease(_) => Refusal::Lease,
             Self::Clock(_) => Refusal::Clock,
             Self::Dataset => Refusal::DatasetUnknown,
+            Self::NoEvidence | Self::Evidence(_) => Refusal::Evidence,
             Self::Kem => Refusal::Kem,
             Self::SealingKey => Refusal::TicketMalformed,
             Self::Action(_) => Refusal::Action,

@@ -15,6 +15,7 @@ use crate::admins::Admins;
 use crate::budget::Budgets;
 use crate::clock::Latest;
 use crate::dataset::Datasets;
+use crate::evidence::Checker;
 use crate::gate::Gate;
 use crate::lease::Lease;
 use crate::present::Presented;
@@ -36,6 +37,8 @@ pub struct State {
     pub admins: Admins,
     /// Datasets.
     pub datasets: Datasets,
+    /// Checks evidence, where a dataset wants it.
+    pub evidence: Checker,
     /// KEKs.
     pub vault: Vault,
     /// Denials.

@@ -99,6 +99,23 @@ impl Service {
         }
     }
 
+    /// The broker signed a ticket that the evidence beside it does not bear out, or somebody brings
+    /// evidence that is none. The broker is told too: where it lies, that is no news to it.
+    pub(super) async fn raise_evidence(&self, refused: &Entry) {
+        // rule: EVD-1
+        let mut alarm = self.about(Alarm::Evidence, refused);
+        // Of the refusal only the first in a minute is listed, so that there may be nothing to follow.
+        alarm.follows = None;
+        alarm.evidence = refused.evidence;
+        if !self.counted.first_alarm(&alarm) {
+            return;
+        }
+        match self.append(&alarm).await {
+            Ok(_) => self.report_alarm(&alarm, false).await,
+            Err(error) => tracing::error!(%error, "an alarm could not be recorded"),
+        }
+    }
+
     /// An alarm about what an entry records.
     fn about(&self, alarm: Alarm, recorded: &Entry) -> Entry {
         let mut entry = Entry::alarm(self.act(), alarm, recorded.time).follows(recorded.act);

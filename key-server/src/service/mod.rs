@@ -35,6 +35,7 @@ pub use start::{Identity, Parts, StartError};
 
 use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;
+use crate::evidence::ProvenUnder;
 use crate::gate::Permit;
 use crate::habit::Habits;
 use crate::metrics::Metrics;
@@ -279,24 +280,29 @@ impl Service {
     }
 
     async fn present(
-        &self,
+        self: &Arc<Self>,
         connection: &Connection,
         request: &RequestView<'_>,
     ) -> Result<Released, Failed> {
-        let (act, moment) = (self.act(), self.moment());
-        let identified = present::identify(&self.state, connection, request, moment)
+        let act = self.act();
+        let identified = present::identify(&self.state, connection, request, self.moment())
             .map_err(Failed::stranger)?;
+        let (identified, proven) = self.prove(identified, request.body.len()).await?;
+        let moment = self.moment();
         let (entry, opened) = {
             let permit = self.state.gate.permit();
             let entry = identified.entry(&self.state, connection, act, moment, &permit);
-            let opened = present::decide(
-                &self.state,
-                connection,
-                identified,
-                moment,
-                &permit,
-                &mut rng(),
-            );
+            let opened = proven.and_then(|proven| {
+                present::decide(
+                    &self.state,
+                    connection,
+                    identified,
+                    proven,
+                    moment,
+                    &permit,
+                    &mut rng(),
+                )
+            });
             (entry, opened)
         };
         let (opened, entry) = match opened {
@@ -304,7 +310,12 @@ impl Service {
                 let entry = opened.complete(entry);
                 (opened, entry)
             }
-            Err(refused) => return Err(Failed::known(refused, entry)),
+            Err(refused) => {
+                if matches!(refused, Refused::Evidence(_)) {
+                    self.raise_evidence(&entry).await;
+                }
+                return Err(Failed::known(refused, entry));
+            }
         };
         // rule: AUD-1
         if let Err(error) = self.append(&entry).await {
@@ -324,6 +335,27 @@ impl Service {
             }),
             Err(refused) => Err(self.withheld(&entry, refused)),
         }
+    }
+
+    /// Checks the evidence of a ticket, with its `size` bytes: of a long chain on a thread of its own.
+    async fn prove(
+        self: &Arc<Self>,
+        identified: present::Identified,
+        size: usize,
+    ) -> Result<(present::Identified, Result<Option<ProvenUnder>, Refused>), Failed> {
+        if size < HEAVY {
+            let proven = identified.prove(&self.state, self.moment());
+            return Ok((identified, proven));
+        }
+        let turn = Arc::clone(&self.heavy).acquire_owned().await;
+        let service = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let proven = identified.prove(&service.state, service.moment());
+            (identified, proven)
+        });
+        task.await
+            .map_err(|_| Failed::stranger(Refused::Internal("a check did not finish")))
     }
 
     async fn batch(

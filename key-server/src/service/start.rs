@@ -10,6 +10,7 @@ use store::{Outcome, Store, Transaction};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::CHAIN_START;
 use ticket_format::entry::{Alarm, Entry, Kind};
+use ticket_format::iid::RegionKeys;
 use ticket_format::ids::{DatasetId, NodeId};
 use ticket_format::keys::{ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
@@ -27,6 +28,7 @@ use crate::admins::{Admins, HistoryError};
 use crate::budget::Budgets;
 use crate::clock::{Clock, Latest, WentBack};
 use crate::dataset::{CanaryDeks, Dataset, DatasetError, DatasetState, Datasets};
+use crate::evidence::Checker;
 use crate::gate::Gate;
 use crate::habit::{BurstLimits, Habits};
 use crate::lease::Lease;
@@ -47,6 +49,10 @@ pub struct Identity {
     pub signing: ServerSecret,
     /// The broker's ticket-signing key.
     pub ticket_key: TicketKey,
+    /// The broker's TLS key, which evidence names (EVD-1).
+    pub broker: TlsKey,
+    /// Whose identity documents count as evidence.
+    pub regions: RegionKeys,
     /// The statement of an admin set, which the operator vouches for (SET-3).
     pub admin_set: Vec<u8>,
 }
@@ -148,6 +154,8 @@ impl Service {
             tls_key,
             signing,
             ticket_key,
+            broker,
+            regions,
             admin_set,
         } = identity;
         let now = clock.now();
@@ -168,6 +176,7 @@ impl Service {
             signing,
             admins,
             datasets,
+            evidence: Checker::new(broker, regions),
             vault,
             gate,
             lease: Lease::new(),

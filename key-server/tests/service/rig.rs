@@ -21,6 +21,7 @@ use store::{Options, RedbStore};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, Selector, chain_next};
 use ticket_format::entry::Entry;
+use ticket_format::iid::RegionKeys;
 use ticket_format::ids::{AdminSetDigest, StatementDigest, StatementId};
 use ticket_format::keys::{AdminKey, AdminSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
@@ -179,6 +180,8 @@ impl World {
             tls_key: self.tls.public(),
             signing: ServerSecret::from_seed(&self.signing.seed()),
             ticket_key: self.broker.public(),
+            broker: broker_identity(),
+            regions: RegionKeys::built_in(),
             admin_set: self.admin_set.clone(),
         };
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
@@ -223,6 +226,11 @@ pub(crate) struct Rig {
     pub(crate) service: Arc<Service>,
     pub(crate) log: AuditLog,
     pub(crate) dataset: Option<DatasetCreated>,
+}
+
+/// The broker's TLS key, which evidence names.
+pub(crate) fn broker_identity() -> TlsKey {
+    TlsSecret::from_seed(&[0x42; 32]).public()
 }
 
 /// What an admin wants of the test's dataset.
