@@ -52,7 +52,7 @@ pub enum Happened {
     /// A denial.
     Denied {
         /// What it says.
-        denial: Denial,
+        denial: Box<Denial>,
         /// Its bytes, over which the chain runs.
         bytes: Vec<u8>,
         /// The epoch that lifted it.
@@ -86,7 +86,7 @@ impl StoredEpoch {
     pub fn denial(head: FeedHead, denial: Denial) -> Self {
         let bytes = denial.to_cbor();
         let happened = Happened::Denied {
-            denial,
+            denial: Box::new(denial),
             bytes,
             lifted: None,
         };
@@ -247,7 +247,7 @@ impl Decode for StoredEpoch {
             (1, 5) => {
                 let bytes = reader.bytes(1..=DENIAL)?.to_vec();
                 Happened::Denied {
-                    denial: Denial::from_cbor(&bytes, DENIAL)?,
+                    denial: Box::new(Denial::from_cbor(&bytes, DENIAL)?),
                     bytes,
                     lifted: reader.optional(Reader::uint)?,
                 }
