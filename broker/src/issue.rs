@@ -22,12 +22,11 @@ use ticket_format::messages::issue::IssueBody;
 use ticket_format::side::pairs_hash;
 use ticket_format::sign::Proof;
 use ticket_format::statement::DatasetRecord;
-use ticket_format::ticket::{
-    self, Action, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError,
-};
+use ticket_format::ticket::{self, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError};
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
+use crate::question::question;
 use crate::realm::{Caller, Realm, distinct};
 use crate::state::{DatasetEntry, KeyUse, NodeRecord};
 
@@ -336,7 +335,15 @@ pub fn weigh<'a>(
     };
     let mut deciding = Vec::new();
     for action in body.actions.iter() {
-        let explained = policy.explain(&question(held, record, action, caller, now));
+        let explained = policy.explain(&question(
+            &common.attributes,
+            common.launch,
+            record,
+            action,
+            Some(caller.address),
+            now,
+            body.required.pairs(),
+        ));
         if !explained.decision.allowed {
             return Err(Unmet {
                 refused: proven(Refusal::Policy, explained.reason),
@@ -372,42 +379,6 @@ pub fn weigh<'a>(
         policy: PolicyDigest(policy.digest()),
         deciding,
     })
-}
-
-fn question(
-    held: &Held,
-    record: &DatasetRecord,
-    action: Action,
-    caller: &Caller,
-    now: Timestamp,
-) -> policy::Request {
-    let common = &held.ticket.claims().common;
-    let attributes = &common.attributes;
-    policy::Request {
-        node: policy::Node {
-            account: common.node().account().to_owned(),
-            region: common.node().region().to_owned(),
-            availability_zone: attributes.availability_zone.clone(),
-            image: attributes.image.clone(),
-            instance_type: attributes.instance_type.clone(),
-            instance: common.node().instance().to_owned(),
-            launch: common.launch.to_string(),
-            launched_at_unix: attributes.launched_at.seconds(),
-        },
-        action: match action {
-            Action::Decrypt => policy::Action::Decrypt,
-            Action::Encrypt => policy::Action::Encrypt,
-            Action::Rewrap => policy::Action::Rewrap,
-        },
-        dataset: policy::Dataset {
-            id: record.dataset.to_string(),
-            name: record.name.clone(),
-            tags: record.tags.clone(),
-        },
-        time_unix: now.seconds(),
-        source: Some(caller.address),
-        pairs: held.body.required.pairs().clone(),
-    }
 }
 
 /// A dataset ticket with its audit entry.

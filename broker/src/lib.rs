@@ -19,6 +19,7 @@ pub mod state;
 pub mod watch;
 
 mod freeze;
+mod question;
 mod refused;
 
 pub use refused::Refused;

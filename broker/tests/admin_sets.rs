@@ -328,6 +328,35 @@ async fn an_act_that_races_with_its_signers_removal_is_done_before_or_not_at_all
 }
 
 #[tokio::test]
+async fn the_set_in_the_store_decides_and_not_the_one_in_memory() {
+    // rule: SET-2
+    let world = World::new().await;
+    let [one, two] = &world.admins.managers;
+    let third = AdminSecret::generate(&mut rng());
+    let mut admins = world.admins.all();
+    admins.retain(|admin| admin.name != "manager-1");
+    admins.push(admin("manager-3", &third, &MANAGES));
+    let body = second(&world, admins);
+    let set = statement(&world, &body, &[one, two]);
+    // As a moment after a commit that memory has not heard of.
+    let head = broker::state::AdminSetHead {
+        version: 2,
+        digest: AdminSet::new(body).unwrap().digest(),
+    };
+    let keys = (
+        broker::state::keys::admin_set(2),
+        broker::state::keys::ADMIN_SET_HEAD,
+    );
+    world.put_raw(&keys.0, set).await;
+    world.put(keys.1, &head).await;
+    assert_eq!(
+        refusal(world.act_by(&StatusShow {}, &[one]).await),
+        Refusal::StatementSignature
+    );
+    world.act_by(&StatusShow {}, &[&third]).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_admins_key_is_for_statements_only() {
     // rule: SET-4, SIG-5
     let world = World::new().await;

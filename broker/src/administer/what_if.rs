@@ -17,6 +17,8 @@ use ticket_format::statement::{Changed, DatasetRecord, WhatIfPage};
 use ticket_format::ticket::{Action, Actions, Attributes};
 use ticket_format::time::Timestamp;
 
+use crate::question::question;
+
 /// Entries that one page looks at, at most: it must not hold the broker.
 pub const ENTRIES: usize = 50_000;
 /// Decisions that one page decides anew, at most.
@@ -72,44 +74,6 @@ impl Decided {
             allowed,
             policies: entry.policies.unwrap_or_default(),
         })
-    }
-}
-
-/// The question to a policy that an issue is.
-#[must_use]
-pub fn question(
-    node: &Attributes,
-    launch: LaunchId,
-    record: &DatasetRecord,
-    action: Action,
-    source: Option<IpAddr>,
-    at: Timestamp,
-    pairs: &BTreeMap<String, String>,
-) -> policy::Request {
-    policy::Request {
-        node: policy::Node {
-            account: node.node.account().to_owned(),
-            region: node.node.region().to_owned(),
-            availability_zone: node.availability_zone.clone(),
-            image: node.image.clone(),
-            instance_type: node.instance_type.clone(),
-            instance: node.node.instance().to_owned(),
-            launch: launch.to_string(),
-            launched_at_unix: node.launched_at.seconds(),
-        },
-        action: match action {
-            Action::Decrypt => policy::Action::Decrypt,
-            Action::Encrypt => policy::Action::Encrypt,
-            Action::Rewrap => policy::Action::Rewrap,
-        },
-        dataset: policy::Dataset {
-            id: record.dataset.to_string(),
-            name: record.name.clone(),
-            tags: record.tags.clone(),
-        },
-        time_unix: at.seconds(),
-        source,
-        pairs: pairs.clone(),
     }
 }
 

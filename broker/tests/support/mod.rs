@@ -210,7 +210,11 @@ impl World {
     }
 
     pub async fn put(&self, key: &str, record: &impl Encode) {
-        let put = store::Transaction::new().put(key.as_bytes(), record.to_cbor());
+        self.put_raw(key, record.to_cbor()).await;
+    }
+
+    pub async fn put_raw(&self, key: &str, value: Vec<u8>) {
+        let put = store::Transaction::new().put(key.as_bytes(), value);
         let store = self.store.as_ref().expect("a store");
         store.commit(put).await.expect("a commit");
     }
