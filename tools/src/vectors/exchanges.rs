@@ -1,28 +1,64 @@
-//! Login, renew and issue with the evidence that they leave, and the feed.
+//! Login, renew and issue with the evidence that they leave, and that evidence beside a ticket.
 
 use ticket_format::cbor::Encode;
-use ticket_format::denial::{CHAIN_START, Denial, Selector, chain_next};
 use ticket_format::entry::Kind;
-use ticket_format::evidence::{IssueEvidence, LoginEvidence, RenewEvidence};
-use ticket_format::ids::{EvidenceHash, StatementDigest};
+use ticket_format::evidence::{self, IssueEvidence, LoginEvidence, RenewEvidence, Trust};
+use ticket_format::ids::EvidenceHash;
+use ticket_format::iid::RegionKeys;
 use ticket_format::labels;
-use ticket_format::messages::feed::{FeedAnswer, FeedBody, Numbered};
 use ticket_format::messages::issue::{IssueAnswer, IssueBody};
 use ticket_format::messages::login::{LoginAnswer, LoginBody};
-use ticket_format::messages::renew::RenewBody;
+use ticket_format::messages::present::{Evidence, Link, PresentBody};
+use ticket_format::messages::renew::{RenewAnswer, RenewBody};
 use ticket_format::messages::{Answer, Request, Verb};
 use ticket_format::sign::{ALG_EDDSA, Proof};
-use ticket_format::ticket;
+use ticket_format::ticket::{self, DatasetClaims};
 
+use super::admins;
 use super::case::Case;
 use super::world::{
-    AUTHENTICATOR, IID_PROOF, LAUNCH, LOGIN, World, at, ed25519, identity, signed_input,
+    AUTHENTICATOR, IID_PROOF, LAUNCH, LOGIN, REALM, World, at, ed25519, identity, signed_input,
 };
 
 pub(super) fn cases(world: &World) -> Vec<Case> {
-    let (login, first) = login(world);
-    let (renew, second) = renew(world, first);
-    vec![login, renew, issue(world, second), feed(world), refusal()]
+    let (login, first, _) = login(world);
+    let (renew, second, _) = renew(world, first);
+    let (issue, _, _) = issue(world, second);
+    vec![login, renew, issue, beside(world), refusal()]
+}
+
+/// The chain of these exchanges, and its end.
+pub(super) fn evidence(world: &World) -> (Evidence, EvidenceHash) {
+    let (_, first, login) = login(world);
+    let (_, second, renewal) = renew(world, first);
+    let (_, third, issued) = issue(world, second);
+    let evidence = Evidence {
+        launch: world.launch_statement(),
+        iid_proof: IID_PROOF.as_bytes().to_vec(),
+        login,
+        renewals: vec![renewal],
+        issue: (at(3_600), issued),
+    };
+    (evidence, third)
+}
+
+/// Checks evidence as the key server of the vectors does.
+pub(super) fn check_evidence(
+    world: &World,
+    evidence: &Evidence,
+    claims: &DatasetClaims,
+) -> Result<(), String> {
+    let (regions, admins) = (RegionKeys::built_in(), admins::set());
+    let trust = Trust {
+        realm: REALM,
+        broker: world.broker_tls.public(),
+        admins: &admins,
+        regions: &regions,
+        now: at(0),
+    };
+    evidence::verify(evidence, claims, "faces", &trust)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
 }
 
 /// Signs for the connection to the broker, and holds the code's signature against plain Ed25519 over
@@ -52,7 +88,7 @@ macro_rules! proof {
 macro_rules! evidence {
     ($world:ident, $evidence:expr, $key:expr, $label:expr) => {{
         let (evidence, broker) = ($evidence, $world.broker_tls.public());
-        let proof = evidence.sign($key, super::world::REALM, &broker);
+        let proof = evidence.sign($key, REALM, &broker);
         let input = signed_input($label, &identity(broker), None, None, &evidence.to_cbor());
         assert_eq!(proof.value, ed25519(&$key.seed(), &input));
         (evidence.to_cbor(), input, proof)
@@ -76,7 +112,7 @@ fn answer(case: Case, verb: Verb, rule: &'static str, body: &impl Encode) -> Cas
         .gives_item("answer", "answer", Answer::done(verb, body).to_bytes())
 }
 
-fn login(world: &World) -> (Case, EvidenceHash) {
+fn login(world: &World) -> (Case, EvidenceHash, Link) {
     let sealing_key = world.node_sealing.public();
     let evidence = LoginEvidence {
         launch: LAUNCH,
@@ -133,18 +169,21 @@ fn login(world: &World) -> (Case, EvidenceHash) {
             .evidence(link)
             .ticket_hash(ticket::hash(&ticket)),
     );
-    (
-        answer(
-            case,
-            Verb::Login,
-            "login-answer",
-            &LoginAnswer { ticket, receipt },
-        ),
-        link,
-    )
+    let body = LoginAnswer {
+        ticket,
+        receipt,
+        launch: world.launch_statement(),
+    };
+    let made = Link {
+        node_key: world.node.public(),
+        proof_key: world.node_proof.public(),
+        sealing_key: sealing_key.hash(),
+        proof: evidence_proof,
+    };
+    (answer(case, Verb::Login, "login-answer", &body), link, made)
 }
 
-fn renew(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash) {
+fn renew(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Link) {
     let sealing_key = world.node_sealing.public();
     let evidence = RenewEvidence {
         node: &world.attributes.node,
@@ -193,18 +232,21 @@ fn renew(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash) {
             .evidence(link)
             .ticket_hash(ticket::hash(&ticket)),
     );
-    (
-        answer(
-            case,
-            Verb::Renew,
-            "renew-answer",
-            &LoginAnswer { ticket, receipt },
-        ),
-        link,
-    )
+    let body = RenewAnswer {
+        ticket,
+        receipt,
+        launch: world.launch_statement(),
+    };
+    let made = Link {
+        node_key: world.next_node.public(),
+        proof_key: world.node_proof.public(),
+        sealing_key: sealing_key.hash(),
+        proof: evidence_proof,
+    };
+    (answer(case, Verb::Renew, "renew-answer", &body), link, made)
 }
 
-fn issue(world: &World, chain: EvidenceHash) -> Case {
+fn issue(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Proof) {
     let mut claims = world.node_claims(chain);
     claims.node_key = world.next_node.public();
     let node_ticket = ticket::sign(&claims, &world.ticket);
@@ -233,6 +275,7 @@ fn issue(world: &World, chain: EvidenceHash) -> Case {
         budget: 1_000,
         expires: at(3_600),
         evidence: evidence_proof.clone(),
+        admin_set: 1,
     }
     .to_cbor();
     let (label, hash) = (labels::ISSUE_REQUEST, ticket::hash(&node_ticket));
@@ -279,60 +322,41 @@ fn issue(world: &World, chain: EvidenceHash) -> Case {
             .evidence(link)
             .ticket_hash(ticket::hash(&ticket)),
     );
-    answer(
-        case,
-        Verb::Issue,
-        "issue-answer",
-        &IssueAnswer {
-            ticket,
-            receipt,
-            record: world.record_statement(),
-        },
-    )
+    let body = IssueAnswer {
+        ticket,
+        receipt,
+        record: world.record_statement(),
+        admin_sets: vec![admins::signed(&admins::next_payload(), admins::SECURITY)],
+    };
+    let case = answer(case, Verb::Issue, "issue-answer", &body);
+    (case, link, evidence_proof)
 }
 
-fn feed(world: &World) -> Case {
-    let denial = Denial::new(
-        Selector::launch(LAUNCH),
-        "fork".to_owned(),
-        StatementDigest([0; 32]),
-        at(0),
-    )
-    .to_cbor();
-    let body = FeedBody {
-        subscriber: world.server.public(),
-        nonce: [0x61; 32],
-        epoch: 0,
-        chain: CHAIN_START,
-        hold_ms: 30_000,
+/// The chain of these exchanges, beside the ticket that names its end (EVD-1).
+fn beside(world: &World) -> Case {
+    let (evidence, end) = evidence(world);
+    let claims = world.dataset_claims(end, &world.job_sealing);
+    assert_eq!(check_evidence(world, &evidence, &claims), Ok(()));
+    let ticket = ticket::sign(&claims, &world.ticket);
+    let body = PresentBody {
+        ticket: ticket.clone(),
+        receipt: None,
+        evidence: Some(evidence.clone()),
     }
     .to_cbor();
-    let proof = proof!(world, &world.server, labels::FEED_REQUEST, &body);
+    let (hash, label) = (ticket::hash(&ticket), labels::PRESENT_REQUEST);
+    let proof = world
+        .to_server()
+        .sign_with(&world.job_proof, label, Some(hash), &body);
     let case = Case::new(
-        "exchange/feed",
-        "DEN-3, DEN-4: a key server asks for news and gets one denial, signed by the feed key.",
+        "exchange/present-evidence",
+        "EVD-1: a ticket presented with the chain of login, renewal and issue that its evidence hash ends.",
     )
     .input("keys", "world.json")
-    .given("nonce", [0x61; 32])
-    .given("denial", &denial);
-    let case = exchange(case, Verb::Feed, "feed-body", &body, vec![proof]);
-    let answer = FeedAnswer {
-        nonce: [0x61; 32],
-        epoch: 1,
-        chain: chain_next(CHAIN_START, &denial),
-        now: at(0),
-        snapshot: false,
-        denials: vec![Numbered { epoch: 1, denial }],
-    }
-    .to_cbor();
-    let proof = proof!(world, &world.feed, labels::FEED_ANSWER, &answer);
-    let whole = Answer::Done {
-        verb: Verb::Feed,
-        body: answer.clone(),
-        proof: Some(proof),
-    };
-    case.gives_item("answer_body", "feed-answer", &answer)
-        .gives_item("answer", "answer", whole.to_bytes())
+    .given("ticket", &ticket)
+    .given("evidence_hash", end.0)
+    .gives_item("evidence", "evidence", evidence.to_cbor());
+    exchange(case, Verb::Present, "present-body", &body, vec![proof])
 }
 
 fn refusal() -> Case {

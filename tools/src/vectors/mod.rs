@@ -1,11 +1,15 @@
 //! The specification's test vectors (`spec/vectors`): made here, and held to be exactly what is made.
 
+mod admins;
 mod case;
 mod exchanges;
+mod feed;
 mod refused;
 mod rng;
 mod session;
+mod statements;
 mod tickets;
+mod watch;
 mod world;
 mod wraps;
 
@@ -32,7 +36,10 @@ pub fn all() -> Vec<Case> {
     let world = World::new();
     let mut all = vec![world::case(&world)];
     all.extend(tickets::cases(&world));
+    all.extend(statements::cases(&world));
     all.extend(exchanges::cases(&world));
+    all.extend(feed::cases(&world));
+    all.extend(watch::cases(&world));
     all.extend(session::cases(&world));
     all.extend(wraps::cases(&world));
     all.extend(refused::cases(&world));

@@ -86,6 +86,7 @@ fn present(world: &World, secret: &SealingSecret, path: &str, about: &str) -> Pr
     let body = PresentBody {
         ticket: ticket.clone(),
         receipt: Some(receipt),
+        evidence: None,
     }
     .to_cbor();
     let server = world.server_tls.public();

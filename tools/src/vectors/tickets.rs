@@ -1,18 +1,19 @@
-//! Tickets, bootstrap and launch key, statements, denials, entries.
+//! Tickets, bootstrap and launch key, denials, entries.
 
 use ticket_format::Refusal;
 use ticket_format::bootstrap::launch_secret;
 use ticket_format::cbor::{Encode, Writer};
-use ticket_format::denial::{CHAIN_START, Denial, Members, Selector, chain_next};
+use ticket_format::denial::{CHAIN_START, Denial, Link, Members, Selector, chain_next};
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::{EvidenceHash, ItemDigest, RequestHash, StatementDigest, StatementId};
+use ticket_format::ids::{EvidenceHash, ItemDigest, PairsHash, RequestHash, StatementDigest};
 use ticket_format::keys::TicketKey;
-use ticket_format::messages::Request;
-use ticket_format::messages::Verb;
-use ticket_format::statement::{DenyBody, Payload, StatusShow};
+use ticket_format::messages::feed::Event;
 use ticket_format::ticket::{self, Claims};
+use ticket_format::time::Timestamp;
 
+use super::admins;
 use super::case::Case;
+use super::statements::{denial, deny_body, undeny_payload};
 use super::world::{ACT, LAUNCH, POLICY, REALM, World, at, bootstrap_secret, ed25519};
 
 pub(super) const EVIDENCE: EvidenceHash = EvidenceHash([0x41; 32]);
@@ -42,9 +43,6 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         ),
         launch_key(),
         bootstrap(world),
-        launch_statement(world),
-        record_statement(world),
-        act(world),
         denials(world),
         entry(world),
     ]
@@ -139,76 +137,12 @@ fn bootstrap(world: &World) -> Case {
     .given("secret", bootstrap_secret().expose())
     .input("brokers", bootstrap.brokers.clone())
     .given("broker_tls", world.broker_tls.public().to_bytes())
-    .given("admin", world.admin.public().to_bytes())
+    .gives_item("admin_set", "admin-set", &bootstrap.admin_set)
     .given("launch_digest", world.launch_digest().0)
     .given("ticket", world.ticket.public().to_bytes())
     .gives_item("bootstrap", "bootstrap", bootstrap.to_cbor())
     .expect("line", bootstrap.to_user_data_line().as_str())
     .expect("cloud_config", bootstrap.to_cloud_config().as_str())
-}
-
-fn statement(case: Case, rule: &'static str, payload: &Payload, bytes: &[u8]) -> Case {
-    case.input("keys", "world.json")
-        .given("id", payload.id.0)
-        .input("not_before", payload.not_before.seconds())
-        .input("expires", payload.expires.seconds())
-        .gives_item("body", rule, &payload.body)
-        .gives_item("payload", "statement-payload", payload.to_cbor())
-        .gives_item("statement", "statement", bytes)
-        .gives("digest", StatementDigest::of(bytes).0)
-}
-
-fn launch_statement(world: &World) -> Case {
-    let payload = Payload::record(
-        super::world::STATEMENT,
-        REALM,
-        at(0),
-        &world.launch_create(),
-    );
-    let case = Case::new(
-        "statement/launch-create",
-        "ADM-3: a launch's record, a statement for everyone.",
-    );
-    statement(case, "launch-create", &payload, &world.launch_statement())
-}
-
-fn record_statement(world: &World) -> Case {
-    let payload = Payload::record(StatementId([0x2b; 16]), REALM, at(0), &world.record());
-    let case = Case::new(
-        "statement/dataset-record",
-        "ADM-3: a dataset's record, a statement for everyone.",
-    );
-    statement(case, "dataset-record", &payload, &world.record_statement())
-}
-
-fn deny_body(world: &World) -> DenyBody {
-    DenyBody {
-        selector: Selector::node(world.attributes.node.clone()),
-        reason: "disk cloned".to_owned(),
-    }
-}
-
-fn act(world: &World) -> Case {
-    let payload = Payload::act(
-        StatementId([0x2c; 16]),
-        REALM,
-        world.broker_tls.public(),
-        at(0),
-        300,
-        &deny_body(world),
-    );
-    let bytes = world.signed(&payload);
-    let request = Request {
-        verb: Verb::Administer,
-        body: bytes.clone(),
-        proofs: Vec::new(),
-    }
-    .to_bytes();
-    let case = Case::new(
-        "statement/deny",
-        "ADM-1: an act for one server, and the request that carries it.",
-    );
-    statement(case, "deny-body", &payload, &bytes).gives_item("request", "request", request)
 }
 
 fn denials(world: &World) -> Case {
@@ -223,42 +157,45 @@ fn denials(world: &World) -> Case {
         dataset: Some(super::world::DATASET),
         issued_before: Some(at(60)),
     };
-    let all = [
-        Denial::new(
-            deny_body(world).selector,
-            "disk cloned".to_owned(),
-            by_admin,
-            at(0),
-        ),
-        // One member at least is there, so it is a selector.
-        Denial::new(
-            Selector::new(everything).unwrap_or(deny_body(world).selector),
-            String::new(),
-            by_admin,
-            at(1),
-        ),
-        Denial::new(
-            Selector::launch(LAUNCH).issued_before(at(2)),
-            "fork".to_owned(),
-            StatementDigest([0; 32]),
-            at(2),
-        ),
-    ];
+    // One member at least is there, so it is a selector.
+    let everything = Selector::new(everything).unwrap_or(deny_body(world).selector);
+    let whole = Denial::new(
+        everything,
+        String::new(),
+        by_admin,
+        at(1),
+        "operator".to_owned(),
+    );
+    let by_broker = Denial::new(
+        Selector::launch(LAUNCH).issued_before(at(2)),
+        "fork".to_owned(),
+        StatementDigest([0; 32]),
+        at(2),
+        String::new(),
+    );
+    let lifting = admins::signed(&undeny_payload(world), admins::SECURITY);
     let mut case = Case::new(
         "denial/chain",
-        "DEN-1: three denials and the chain digest after each.",
+        "DEN-1, DEN-9: three denials, the lifting of the first, and the chain digest after each.",
     )
     .given("chain_0", CHAIN_START.0)
     .input("keys", "world.json");
     let mut chain = CHAIN_START;
-    for (denial, epoch) in all.iter().zip(1..) {
-        let bytes = denial.to_cbor();
-        chain = chain_next(chain, &bytes);
+    let denials = [denial(world), whole.to_cbor(), by_broker.to_cbor()];
+    for (bytes, epoch) in denials.iter().zip(1u64..) {
+        // What was just written is read again.
+        let forget = Link::of(&Event::Denial(bytes.clone())).map(|link| link.forget);
+        let forget = forget.unwrap_or_default();
+        chain = chain_next(chain, forget, bytes);
         case = case
-            .gives_item(&format!("denial_{epoch}"), "denial", &bytes)
+            .gives_item(&format!("denial_{epoch}"), "denial", bytes)
+            .expect(&format!("forget_{epoch}"), forget.seconds())
             .gives(&format!("chain_{epoch}"), chain.0);
     }
-    case
+    chain = chain_next(chain, Timestamp::LAST, &lifting);
+    case.gives_item("lifting_4", "statement", &lifting)
+        .expect("forget_4", Timestamp::LAST.seconds())
+        .gives("chain_4", chain.0)
 }
 
 fn entry(world: &World) -> Case {
@@ -281,24 +218,22 @@ fn entry(world: &World) -> Case {
     let alarm = Entry::alarm(ACT, Alarm::Fork, at(0))
         .subject(&world.attributes.node)
         .follows(ACT);
+    let statement = world
+        .entry(Kind::Statement)
+        .proof(world.launch_digest().0)
+        .signers(["operator".to_owned()]);
+    let issue = world
+        .entry(Kind::Issue)
+        .actions(World::actions())
+        .pairs(PairsHash::of(&World::required().to_cbor()));
     Case::new(
         "audit/entry",
-        "AUD-3: an entry of a redeem of two items, an alarm, and a receipt.",
+        "AUD-3: an entry of a redeem of two items, an alarm, a statement, an issue, and a receipt.",
     )
     .given("act", ACT.0)
     .gives_item("entry", "entry", entry.to_cbor())
     .gives_item("alarm", "entry", alarm.to_cbor())
+    .gives_item("statement", "entry", statement.to_cbor())
+    .gives_item("issue", "entry", issue.to_cbor())
     .gives_item("receipt", "receipt", World::receipt(&entry).to_cbor())
-}
-
-/// Reading acts are statements too (ADM-4).
-pub(super) fn status_statement(world: &World, id: u8) -> Payload {
-    Payload::act(
-        StatementId([id; 16]),
-        REALM,
-        world.broker_tls.public(),
-        at(0),
-        300,
-        &StatusShow {},
-    )
 }

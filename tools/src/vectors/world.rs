@@ -13,7 +13,7 @@ use ticket_format::ids::{
 };
 use ticket_format::iid::{self, RegionKeys};
 use ticket_format::keys::{
-    AdminSecret, FeedSecret, LaunchSecret, NodeSecret, ProducerSecret, ProofSecret, ServerSecret,
+    AdminKey, FeedSecret, LaunchSecret, NodeSecret, ProducerSecret, ProofSecret, ServerSecret,
     TicketSecret, TlsKey, TlsSecret,
 };
 use ticket_format::messages::Receipt;
@@ -26,6 +26,7 @@ use ticket_format::ticket::{
 };
 use ticket_format::time::Timestamp;
 
+use super::admins;
 use super::case::{Case, hex};
 
 /// A real proof, as AWS signed it and the metadata service serves it.
@@ -61,7 +62,6 @@ pub(super) struct World {
     pub(super) ticket: TicketSecret,
     pub(super) feed: FeedSecret,
     pub(super) server: ServerSecret,
-    pub(super) admin: AdminSecret,
     pub(super) launch: LaunchSecret,
     pub(super) node: NodeSecret,
     pub(super) next_node: NodeSecret,
@@ -104,7 +104,6 @@ impl World {
             ticket: TicketSecret::from_seed(&[3; 32]),
             feed: FeedSecret::from_seed(&[4; 32]),
             server: ServerSecret::from_seed(&[5; 32]),
-            admin: AdminSecret::from_seed(&[6; 32]),
             launch: launch_secret(&bootstrap_secret(), LAUNCH),
             node: NodeSecret::from_seed(&[7; 32]),
             next_node: NodeSecret::from_seed(&[8; 32]),
@@ -255,32 +254,36 @@ impl World {
             kems: vec![Kem::X25519, Kem::XWing],
             max_budget: 100_000,
             max_life: 3_600,
+            owners: self.owners(),
+            lease: 5,
+            evidence: true,
         }
     }
 
+    /// The dataset's owners, ascending.
+    fn owners(&self) -> Vec<AdminKey> {
+        let mut owners: Vec<AdminKey> = admins::OWNERS
+            .iter()
+            .map(|name| admins::named(name).admin.key)
+            .collect();
+        owners.sort();
+        owners
+    }
+
+    pub(super) fn launch_payload(&self) -> Payload {
+        Payload::record(STATEMENT, REALM, at(0), &self.launch_create())
+    }
+
     pub(super) fn launch_statement(&self) -> Vec<u8> {
-        self.signed(&Payload::record(
-            STATEMENT,
-            REALM,
-            at(0),
-            &self.launch_create(),
-        ))
+        admins::signed(&self.launch_payload(), &[admins::OPERATOR])
+    }
+
+    pub(super) fn record_payload(&self) -> Payload {
+        Payload::record(StatementId([0x2b; 16]), REALM, at(0), &self.record())
     }
 
     pub(super) fn record_statement(&self) -> Vec<u8> {
-        self.signed(&Payload::record(
-            StatementId([0x2b; 16]),
-            REALM,
-            at(0),
-            &self.record(),
-        ))
-    }
-
-    pub(super) fn signed(&self, payload: &Payload) -> Vec<u8> {
-        #[allow(clippy::expect_used)]
-        payload
-            .sign(&[&self.admin])
-            .expect("a statement of constants")
+        admins::signed(&self.record_payload(), admins::OWNERS)
     }
 
     pub(super) fn bootstrap(&self) -> Bootstrap {
@@ -290,7 +293,7 @@ impl World {
             secret: bootstrap_secret(),
             brokers: vec!["broker.example:7878".to_owned()],
             broker_key: self.broker_tls.public(),
-            admins: vec![self.admin.public()],
+            admin_set: admins::first_body().to_cbor(),
             launch_digest: self.launch_digest(),
             ticket_key: self.ticket.public(),
         }
@@ -365,9 +368,21 @@ pub(super) fn case(world: &World) -> Case {
         .given("exporter_authenticator", AUTHENTICATOR.0)
         .given("exporter_hpke", HPKE.0);
     let case = keys!(case, "broker_tls" broker_tls, "server_tls" server_tls, "ticket" ticket, "feed" feed, "server_signing" server,
-        "admin" admin, "launch" launch, "node" node, "next_node" next_node, "node_proof" node_proof, "job_proof" job_proof, "producer" producer);
+        "launch" launch, "node" node, "next_node" next_node, "node_proof" node_proof, "job_proof" job_proof, "producer" producer);
     let case = sealing_keys!(case, "node_sealing" node_sealing, "job_sealing" job_sealing, "job_sealing_x25519" job_x25519, "dataset" dataset);
-    case.given("kek", world.kek.expose())
+    let admins: serde_json::Map<String, serde_json::Value> = admins::admins()
+        .iter()
+        .map(|keys| {
+            let (seed, admin) = (keys.secret.seed(), &keys.admin);
+            let said = json!({
+                "seed": hex(seed.as_slice()), "public": hex(admin.key.to_bytes()), "kind": admin.kind.name(),
+                "role": admin.roles.first().map(|role| role.name()), "application": admin.application,
+            });
+            (admin.name.clone(), said)
+        })
+        .collect();
+    case.input("admins", admins)
+        .given("kek", world.kek.expose())
         .given("bootstrap_secret", bootstrap_secret().expose())
         .given("launch_id", LAUNCH.0)
         .given("login_id", LOGIN.0)

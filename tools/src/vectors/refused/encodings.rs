@@ -18,6 +18,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         epoch: 0,
         chain,
         hold_ms: 0,
+        reports: Vec::new(),
     }
     .to_cbor();
     let check = |path: &str, about: &str, bytes: &[u8]| {
@@ -27,8 +28,11 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         refused(path, "feed-body", about, Refusal::Malformed, got).given("body", bytes)
     };
     let edit = |edit: Edit| edited(&body, edit);
-    // The body's last member is `5: 0`: the bytes 05 00.
-    let last = |value: &[u8]| [body.get(..body.len() - 1).unwrap_or_default(), value].concat();
+    // The body ends in `5: 0, 6: []`: the bytes 05 00 06 80.
+    let last = |value: &[u8]| {
+        let before = body.get(..body.len() - 3).unwrap_or_default();
+        [before, value, &[0x06, 0x80]].concat()
+    };
     let indefinite = [&[0xbf][..], body.get(1..).unwrap_or_default(), &[0xff]].concat();
     let mut all = vec![
         check(
@@ -48,7 +52,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         ),
         check(
             "cbor-doubled",
-            "ENC-1: member 5 stands there twice.",
+            "ENC-1: member 6 stands there twice.",
             &edit(Box::new(|members| {
                 if let Some(last) = members.last().cloned() {
                     members.push(last);
@@ -57,14 +61,14 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         ),
         check(
             "cbor-unknown",
-            "ENC-3: a member 6 that is not of the shape.",
+            "ENC-3: a member 7 that is not of the shape.",
             &edit(Box::new(|members| {
-                members.push((Value::from(6), Value::from(0)))
+                members.push((Value::from(7), Value::from(0)))
             })),
         ),
         check(
             "cbor-missing",
-            "ENC-3: member 5 is missing.",
+            "ENC-3: member 6 is missing.",
             &edit(Box::new(|members| {
                 members.pop();
             })),
@@ -103,7 +107,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         check(
             "cbor-length-lies",
             "ENC-2: a byte string that says it has 2^32 bytes.",
-            &[0xa5, 0x01, 0x5a, 0xff, 0xff, 0xff, 0xff],
+            &[0xa6, 0x01, 0x5a, 0xff, 0xff, 0xff, 0xff],
         ),
     ];
     all.extend(envelopes());

@@ -1,6 +1,7 @@
 //! Malformed and forged inputs, one fault per file, each with the refusal that it must meet.
 
 mod encodings;
+mod evidence;
 mod others;
 mod proofs;
 mod sealing;
@@ -28,6 +29,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
     all.extend(sealing::cases(world));
     all.extend(statements::cases(world));
     all.extend(others::cases(world));
+    all.extend(evidence::cases(world));
     all
 }
 

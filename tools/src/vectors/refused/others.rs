@@ -34,7 +34,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
     let empty = {
         let mut writer = Writer::new();
         writer
-            .map(5)
+            .map(6)
             .int(1)
             .map(0)
             .int(2)
@@ -44,7 +44,9 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
             .int(4)
             .uint(NOW)
             .int(5)
-            .uint(NOW + 1);
+            .uint(NOW + 1)
+            .int(6)
+            .text("");
         writer.into_bytes()
     };
     let denial = Denial::from_cbor(&empty, 2_048)
