@@ -331,7 +331,7 @@ impl Driver {
 
     fn weather(&mut self) -> &'static str {
         let cut = self.relay.cut_since();
-        let next = match self.lots.below(5) {
+        let next = match self.lots.below(7) {
             0 => Weather::Cut,
             1 => Weather::Deaf,
             2 => Weather::Slow(self.lots.up_to(Duration::from_millis(300))),
