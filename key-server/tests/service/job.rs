@@ -12,7 +12,7 @@ use ticket_format::ids::{
 };
 use ticket_format::keys::ProofSecret;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
-use ticket_format::messages::present::{PresentAnswer, PresentBody};
+use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
 use ticket_format::messages::{Answer, BatchAnswer, Clear, RefusalNotice, Request, Verb};
 use ticket_format::seal::{AnswerId, Kem, SealingKey, SealingSecret, Session, session_info};
 use ticket_format::sign::{Channel, Proof};
@@ -64,10 +64,34 @@ impl Rig {
         proof: &ProofSecret,
         channel: &Channel,
     ) -> Result<Opened, RefusalNotice> {
+        self.present_beside(connection, job, proof, channel, None)
+            .await
+    }
+
+    /// Presents with evidence.
+    pub(crate) async fn present_showing(
+        &self,
+        connection: &Arc<Connection>,
+        job: &Job,
+        evidence: &Evidence,
+    ) -> Result<Opened, RefusalNotice> {
+        let evidence = Some(evidence.clone());
+        self.present_beside(connection, job, &job.proof, &connection.channel, evidence)
+            .await
+    }
+
+    async fn present_beside(
+        &self,
+        connection: &Arc<Connection>,
+        job: &Job,
+        proof: &ProofSecret,
+        channel: &Channel,
+        evidence: Option<Evidence>,
+    ) -> Result<Opened, RefusalNotice> {
         let body = PresentBody {
             ticket: job.ticket.clone(),
             receipt: None,
-            evidence: None,
+            evidence,
         }
         .to_cbor();
         let hash = TicketHash::of(&job.ticket);

@@ -1,10 +1,15 @@
 //! The whole key server in one process, attacked: each test is one rule and goes red without it.
 
+mod admin_sets;
 mod administer;
+mod alarms;
 mod batch;
 mod budget;
 mod cut_off;
 mod denials;
+mod evidence;
+mod exposure;
+mod feed;
 mod follower;
 mod hostile;
 mod job;

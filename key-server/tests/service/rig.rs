@@ -21,8 +21,8 @@ use store::{Options, RedbStore};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, Selector, chain_next};
 use ticket_format::entry::Entry;
-use ticket_format::iid::RegionKeys;
 use ticket_format::ids::{AdminSetDigest, StatementDigest, StatementId};
+use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{AdminKey, AdminSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, Request, Verb};
@@ -131,6 +131,23 @@ impl Clock for TestClock {
     }
 }
 
+/// Opens a file. A hook of another test that is being started has copies of all open files for a moment,
+/// with their locks.
+async fn patiently<T, E: std::fmt::Debug>(open: impl Fn() -> Result<T, E>) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        match open() {
+            Err(error)
+                if format!("{error:?}").starts_with("InUse")
+                    && begun.elapsed() < Duration::from_secs(10) =>
+            {
+                tokio::task::yield_now().await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// What outlives a restart.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
@@ -172,9 +189,10 @@ impl World {
 
     pub(crate) async fn try_start(&self) -> Result<(Arc<Service>, AuditLog), StartError> {
         let path = self.dir.path();
-        let store = RedbStore::open(path.join("store.redb"), Options::default()).unwrap();
-        let (log, _) =
-            AuditLog::open(path.join("audit.log"), &audit_log::Options::default()).unwrap();
+        let store =
+            patiently(|| RedbStore::open(path.join("store.redb"), Options::default())).await;
+        let open = || AuditLog::open(path.join("audit.log"), &audit_log::Options::default());
+        let (log, _) = patiently(open).await;
         let identity = Identity {
             realm: REALM.into(),
             tls_key: self.tls.public(),
@@ -186,7 +204,8 @@ impl World {
         };
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
         let root = RootKey::from_credential(&[7; 32]).unwrap();
-        let (side, _) = SideFile::open(path.join("audit.side"), &SideOptions::default()).unwrap();
+        let open = || SideFile::open(path.join("audit.side"), &SideOptions::default());
+        let (side, _) = patiently(open).await;
         let hook = Hook::new(self.hook.clone(), HookLimits::default()).unwrap();
         let parts = Parts {
             identity,
@@ -230,7 +249,7 @@ pub(crate) struct Rig {
 
 /// The broker's TLS key, which evidence names.
 pub(crate) fn broker_identity() -> TlsKey {
-    TlsSecret::from_seed(&[0x42; 32]).public()
+    TlsSecret::from_seed(&[0x62; 32]).public()
 }
 
 /// What an admin wants of the test's dataset.
