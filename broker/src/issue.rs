@@ -206,7 +206,7 @@ pub struct View<'a> {
 pub struct Unmet {
     /// Why.
     pub refused: Refused,
-    decided: Option<Decided>,
+    decided: Option<Box<Decided>>,
 }
 
 #[derive(Debug)]
@@ -347,11 +347,11 @@ pub fn weigh<'a>(
         if !explained.decision.allowed {
             return Err(Unmet {
                 refused: proven(Refusal::Policy, explained.reason),
-                decided: Some(Decided {
+                decided: Some(Box::new(Decided {
                     dataset: record.dataset,
                     policy: PolicyDigest(policy.digest()),
                     deciding: explained.decision.deciding,
-                }),
+                })),
             });
         }
         deciding.extend(explained.decision.deciding);

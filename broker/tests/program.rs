@@ -5,16 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-#[path = "support/admins.rs"]
-mod admins;
+mod support;
 
-/// What [`admins`] builds its set from.
-const REALM: &str = "test";
-const NOW: u64 = 1_771_300_000;
-
-fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
-    rand_core::UnwrapErr(getrandom::SysRng)
-}
+use support::admins;
 
 fn broker(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-broker"));

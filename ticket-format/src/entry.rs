@@ -139,7 +139,7 @@ closed_map! {
         14 expires: Option<Timestamp> = Maybe(item());
         /// The launch.
         15 launch: Option<LaunchId> = Maybe(item());
-        /// Budget granted, or how many refusals were counted.
+        /// Budget granted, how many refusals were counted, or the admin set's version.
         16 count: Option<u64> = Maybe(UINT);
         /// Hash of the statement or of the decoded IID proof.
         17 proof: Option<[u8; 32]> = Maybe(Fixed::<32>);

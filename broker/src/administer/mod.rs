@@ -16,7 +16,7 @@ use rand_core::CryptoRng;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::{ActId, RequestHash};
+use ticket_format::ids::{ActId, RequestHash, StatementDigest};
 use ticket_format::keys::AdminKey;
 use ticket_format::messages::RequestView;
 use ticket_format::statement::{
@@ -77,6 +77,25 @@ fn too_few(bytes: &[u8], set: &AdminSet, error: StatementRefusal) -> Refused {
         Ok([first, ..]) => Refused::proven(Refusal::Quorum, error).of(&first.name),
         _ => Refused::stranger(Refusal::Quorum, error),
     }
+}
+
+/// The entry of a statement that a known admin signed, and too few others.
+#[must_use]
+pub fn unopened(
+    request: &RequestView<'_>,
+    refused: &Refused,
+    act: ActId,
+    caller: &Caller,
+    now: Timestamp,
+) -> Entry {
+    let entry = Entry::new(act, Kind::Statement, now)
+        .request(RequestHash::of(request.body))
+        .proof(StatementDigest::of(request.body).0)
+        .source(caller.address);
+    refused
+        .subject
+        .iter()
+        .fold(entry, |entry, subject| entry.subject(subject))
 }
 
 impl Opened {

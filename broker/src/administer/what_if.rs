@@ -177,3 +177,115 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ticket_format::ids::{ActId, KekId};
+    use ticket_format::keys::{ServerKey, TlsKey};
+    use ticket_format::seal::{Kem, SealingSecret};
+
+    const NOTHING: &str = r#"@id("none") forbid (principal, action, resource);"#;
+
+    fn decided(number: usize, allowed: bool) -> Decided {
+        Decided {
+            node: NodeId::new("123456789012", "eu-west-1", &format!("i-{number:017x}")).unwrap(),
+            launch: LaunchId([1; 16]),
+            dataset: DatasetId([2; 16]),
+            actions: Actions::new(&Action::ALL).unwrap(),
+            pairs: PairsHash([3; 32]),
+            source: None,
+            at: Timestamp::from_seconds(1_000),
+            allowed,
+            policies: vec!["all".to_owned()],
+        }
+    }
+
+    fn attributes(node: &NodeId) -> Attributes {
+        Attributes {
+            node: node.clone(),
+            availability_zone: "eu-west-1a".to_owned(),
+            image: "ami-0".to_owned(),
+            instance_type: "m7i.large".to_owned(),
+            launched_at: Timestamp::from_seconds(900),
+        }
+    }
+
+    fn record() -> DatasetRecord {
+        let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+        let key = ticket_format::keys::TlsSecret::generate(rng).public();
+        DatasetRecord {
+            dataset: DatasetId([2; 16]),
+            name: "faces".to_owned(),
+            tags: BTreeMap::new(),
+            tls_key: TlsKey::from_bytes(&key.to_bytes()).unwrap(),
+            server_key: ServerKey::from_bytes(&key.to_bytes()).unwrap(),
+            addresses: vec!["127.0.0.1:1".to_owned()],
+            kek: KekId([4; 16]),
+            kek_version: 1,
+            public_key: SealingSecret::generate(Kem::XWing, rng).public(),
+            producers: Vec::new(),
+            kems: vec![Kem::XWing],
+            max_budget: 1,
+            max_life: 1,
+            owners: Vec::new(),
+            lease: 5,
+            evidence: false,
+        }
+    }
+
+    #[test]
+    fn a_page_is_full_before_a_row_could_be_lost() {
+        // rule: ISS-7
+        let mut tally = Tally::new(Policy::parse(NOTHING).unwrap(), true);
+        let (record, pairs) = (record(), BTreeMap::new());
+        let mut looked = 0;
+        while !tally.full() {
+            let decided = decided(looked, true);
+            tally.weigh(&decided, &attributes(&decided.node), &record, &pairs);
+            looked += 1;
+        }
+        let page = tally.page(Some(7));
+        assert_eq!(looked as u64, page.decisions);
+        assert_eq!(page.changed.len(), looked * Action::ALL.len());
+        assert!(page.changed.len() <= CHANGED && page.changed.len() + Action::ALL.len() > CHANGED);
+        assert_eq!(page.next, Some(7));
+        assert!(page.changed.iter().all(|row| !row.gains && row.times == 1));
+    }
+
+    #[test]
+    fn what_is_decided_as_before_changes_nothing() {
+        // rule: ISS-7
+        let (record, pairs) = (record(), BTreeMap::new());
+        let mut tally = Tally::new(Policy::parse(NOTHING).unwrap(), true);
+        let refused = decided(1, false);
+        tally.weigh(&refused, &attributes(&refused.node), &record, &pairs);
+        let page = tally.page(None);
+        assert_eq!((page.decisions, page.changed), (1, Vec::new()));
+    }
+
+    #[test]
+    fn only_what_the_policy_decided_is_a_decision() {
+        // rule: ISS-7
+        let entry = |kind| {
+            Entry::new(ActId([1; 16]), kind, Timestamp::from_seconds(1_000))
+                .subject("ec2/123456789012/eu-west-1/i-00000000000000001")
+                .launch(LaunchId([1; 16]))
+                .dataset(DatasetId([2; 16]))
+                .actions(Actions::new(&Action::ALL).unwrap())
+                .pairs(PairsHash([3; 32]))
+                .source("192.0.2.7")
+                .policies(["all".to_owned()])
+        };
+        let expected = Decided {
+            source: Some("192.0.2.7".parse().unwrap()),
+            ..decided(1, true)
+        };
+        assert_eq!(Decided::from_entry(entry(Kind::Issue)), Some(expected));
+        let refused = Decided::from_entry(entry(Kind::Issue).refused(Refusal::Policy));
+        assert!(!refused.unwrap().allowed);
+        let over = entry(Kind::Issue).refused(Refusal::Budget);
+        assert_eq!(Decided::from_entry(over), None);
+        assert_eq!(Decided::from_entry(entry(Kind::Present)), None);
+    }
+}

@@ -37,7 +37,15 @@ impl Broker {
         let (receipt, (mut result, opened)) = self
             .settle(|| async {
                 let (mut reads, set) = self.reads_by_admins().await?;
-                let opened = administer::open(request, &self.realm, set, now)?;
+                let opened = match administer::open(request, &self.realm, set, now) {
+                    Ok(opened) => opened,
+                    Err(refused) if refused.proven => {
+                        let act = ActId::random(&mut self.rng());
+                        let entry = administer::unopened(request, &refused, act, caller, now);
+                        return Err(self.refuse(entry, refused).await);
+                    }
+                    Err(refused) => return Err(refused.into()),
+                };
                 match self.act(&opened, caller, &mut reads, now).await {
                     Ok(done) => Ok((reads.seen(), done.changes, (done.result, opened))),
                     Err(refused) => Err(self.refuse_act(&opened, refused, caller, now).await),
