@@ -7,11 +7,11 @@ use ticket_format::ids::{StatementDigest, StatementId};
 use ticket_format::keys::{AdminSecret, ProducerSecret, TlsSecret};
 use ticket_format::limits;
 use ticket_format::seal::Kem;
-use ticket_format::statement::datasets::{DatasetList, DatasetRecord};
+use ticket_format::statement::datasets::{DatasetList, DatasetRecord, policy_digest};
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{DatasetPolicySet, DatasetShow, Payload, ProducerAdd, Role};
 
-use crate::rig::{REALM, Rig, named, refusal, rig, rng, wanted};
+use crate::rig::{POLICY, REALM, Rig, manager, named, owners, refusal, rig, rng, wanted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dataset_is_made_shown_and_listed() {
@@ -67,7 +67,10 @@ async fn an_act_is_recorded_before_it_is_answered() {
     let entry = Entry::from_cbor(&receipt.entry, limits::ENTRY).unwrap();
     assert_eq!((entry.kind, entry.outcome), (Kind::Statement, Ok(())));
     assert_eq!(entry.proof, Some(StatementDigest::of(&statement).0));
-    assert_eq!(entry.subject, Some(rig.world.admin.public().to_string()));
+    let mut signers = entry.signers.clone().unwrap();
+    assert_eq!(entry.subject, signers.first().cloned());
+    signers.sort();
+    assert_eq!(signers, ["manager-0", "manager-1"]);
     assert_eq!(rig.entries().pop(), Some(entry));
 }
 
@@ -138,7 +141,7 @@ async fn a_statement_that_is_not_for_this_server_now_by_an_admin_is_refused() {
         .sign(&[admin])
         .unwrap()
     };
-    let (server, now, admin) = (rig.world.server(), rig.now(), &rig.world.admin);
+    let (server, now, admin) = (rig.world.server(), rig.now(), &manager(0));
     let stranger = AdminSecret::generate(&mut rng());
     let other = TlsSecret::generate(&mut rng()).public();
     let record = DatasetRecord {
@@ -155,10 +158,13 @@ async fn a_statement_that_is_not_for_this_server_now_by_an_admin_is_refused() {
         max_life: 3_600,
         max_budget: 100,
         kems: vec![Kem::XWing],
+        owners: owners(&[0, 1]),
+        lease: 5,
+        evidence: false,
     };
     let id = StatementId::random(&mut rng());
     let record = Payload::record(id, REALM, now, &record)
-        .sign(&[admin])
+        .sign(&[admin, &manager(1)])
         .unwrap();
     let before = rig.entries().len();
     let all = [
@@ -236,6 +242,7 @@ async fn a_new_policy_decides_the_next_request() {
     rig.administer(&DatasetPolicySet {
         name: "faces".into(),
         text,
+        replaces: policy_digest(POLICY),
     })
     .await
     .unwrap();
@@ -291,5 +298,5 @@ async fn the_same_refusal_of_an_admin_again_is_counted() {
         (counted.kind, counted.count),
         (Kind::RefusalsCounted, Some(19))
     );
-    assert_eq!(counted.subject, Some(rig.world.admin.public().to_string()));
+    assert!(counted.subject.unwrap().starts_with("manager-"));
 }

@@ -16,6 +16,21 @@ use crate::rig::{rig, wanted};
 pub(crate) struct CutOff {
     next: Arc<Mutex<Option<Error>>>,
     broken: Arc<AtomicBool>,
+    /// So many commits are kept still; none after them.
+    left: Arc<Mutex<Option<u64>>>,
+    meanwhile: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+}
+
+impl CutOff {
+    /// The machine dies after so many commits more; none: it lives on.
+    pub(crate) fn die_after(&self, commits: Option<u64>) {
+        *self.left.lock().unwrap() = commits;
+    }
+
+    /// Does this while the next reader waits for the store.
+    pub(crate) fn meanwhile(&self, what: impl Future<Output = ()> + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::pin(what));
+    }
 }
 
 /// The real store, but for that.
@@ -31,7 +46,13 @@ impl Store for CutOffStore {
         if self.1.broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(must_reopen()) });
         }
-        self.0.get(key)
+        let (meanwhile, key) = (self.1.meanwhile.lock().unwrap().take(), key.to_vec());
+        Box::pin(async move {
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+            self.0.get(&key).await
+        })
     }
 
     fn range(&self, range: KeyRange, limit: usize) -> BoxFuture<'_, Result<Page, Error>> {
@@ -39,6 +60,12 @@ impl Store for CutOffStore {
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Outcome, Error>> {
+        if let Some(left) = &mut *self.1.left.lock().unwrap() {
+            let Some(fewer) = left.checked_sub(1) else {
+                return Box::pin(async { Err(must_reopen()) });
+            };
+            *left = fewer;
+        }
         Box::pin(async move {
             let outcome = self.0.commit(transaction).await;
             match self.1.next.lock().unwrap().take() {

@@ -66,7 +66,7 @@ async fn a_restart_un_denies_nobody() {
 async fn denials_are_forgotten_when_every_ticket_they_could_hit_has_expired() {
     // rule: DEN-7
     let rig = rig().await;
-    rig.deny(Selector::launch(ticket_format::ids::LaunchId([3; 16])))
+    rig.deny(Selector::ticket(ticket_format::ids::TicketId([3; 16])))
         .await;
     rig.world.clock.set(24 * 3_600 + 59);
     rig.service.each_minute().await;
@@ -77,25 +77,6 @@ async fn denials_are_forgotten_when_every_ticket_they_could_hit_has_expired() {
     let rig = rig.restart().await;
     assert!(rig.service.state.gate.permit().epoch().denials().is_empty());
     assert_eq!(rig.service.ask().epoch, 1, "the epoch is kept");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_replaces_the_set_also_after_a_restart() {
-    // rule: DEN-4
-    let rig = rig().await;
-    let job = rig.job(|_| {});
-    rig.deny(Selector::node(job.claims.common.node().clone()))
-        .await;
-    let mut news = rig.news(Selector::launch(ticket_format::ids::LaunchId([8; 16])));
-    news.snapshot = true;
-    rig.service
-        .apply(news, std::time::Duration::from_secs(10))
-        .await
-        .unwrap();
-    assert!(rig.present(&rig.connect(1), &job).await.is_ok());
-    let rig = rig.restart().await;
-    assert_eq!(rig.service.state.gate.permit().epoch().denials().len(), 1);
-    assert!(rig.present(&rig.connect(1), &job).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
