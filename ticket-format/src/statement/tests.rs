@@ -1,3 +1,4 @@
+mod acknowledgements;
 mod admin_sets;
 mod house;
 mod shapes;

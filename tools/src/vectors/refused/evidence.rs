@@ -4,6 +4,7 @@ use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::CHAIN_START;
 use ticket_format::ids::{DenialDigest, LaunchId};
+use ticket_format::keys::LaunchSecret;
 use ticket_format::limits;
 use ticket_format::messages::feed::{Epoch, Event, FeedAnswer};
 use ticket_format::messages::present::Evidence;
@@ -98,10 +99,15 @@ fn chains(world: &World) -> Vec<Case> {
         check(
             world,
             (
-                "evidence-signature",
-                "EVD-1: one bit of the launch key's signature.",
+                "evidence-invented",
+                "EVD-1: a whole chain that begins with a signature by another key than the launch's.",
             ),
-            |evidence, _| evidence.login.proof.value[0] ^= 1,
+            |evidence, claims| {
+                let mut evil = World::new();
+                evil.launch = LaunchSecret::from_seed(&[0x64; 32]);
+                (*evidence, claims.common.evidence) = exchanges::evidence(&evil);
+                evidence.launch = world.launch_statement();
+            },
         ),
         check(
             world,
