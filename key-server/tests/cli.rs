@@ -6,7 +6,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use ticket_format::ids::StatementId;
 use ticket_format::keys::{AdminSecret, FeedSecret, TicketSecret, TlsSecret};
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Payload};
+use ticket_format::time::Timestamp;
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-key-server"));
@@ -18,7 +21,33 @@ fn program() -> Command {
 
 struct Place {
     dir: tempfile::TempDir,
-    admin: String,
+}
+
+/// The first set of three admins, signed by so many of them.
+fn admin_set(realm: &str, signed: usize) -> Vec<u8> {
+    let rng = &mut UnwrapErr(SysRng);
+    let mut keys: Vec<_> = (0..3).map(|_| AdminSecret::generate(rng)).collect();
+    keys.sort_by_key(AdminSecret::public);
+    let manages = vec![AdminRole::DatasetOwner, AdminRole::Security];
+    let roles = [vec![AdminRole::Operator], manages.clone(), manages];
+    let admins = keys.iter().zip(roles).map(|(key, roles)| Admin {
+        name: key.public().to_string()[..8].to_owned(),
+        kind: AdminKeyKind::File,
+        key: key.public(),
+        roles,
+        application: None,
+    });
+    let body = AdminSetBody {
+        version: 1,
+        follows: AdminSetBody::NOTHING,
+        admins: admins.collect(),
+        quorums: AdminSetBody::usual_quorums(2),
+    };
+    let (id, made) = (StatementId::random(rng), Timestamp::from_seconds(1));
+    let signers: Vec<_> = keys.iter().take(signed).collect();
+    Payload::record(id, realm, made, &body)
+        .sign(&signers)
+        .unwrap()
 }
 
 impl Place {
@@ -31,10 +60,8 @@ impl Place {
             FeedSecret::generate(rng).public(),
         );
         std::fs::write(dir.path().join("broker-keys.toml"), broker).unwrap();
-        Self {
-            dir,
-            admin: AdminSecret::generate(rng).public().to_string(),
-        }
+        std::fs::write(dir.path().join("admin-set"), admin_set("test", 3)).unwrap();
+        Self { dir }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -52,8 +79,8 @@ impl Place {
             "--address",
             "127.0.0.1:7000",
         ]);
-        init.args(["--admin", &self.admin, root])
-            .arg(self.path("root"));
+        init.arg(root).arg(self.path("root"));
+        init.arg("--admin-set").arg(self.path("admin-set"));
         init.arg("--dir")
             .arg(self.path("ks"))
             .arg("--broker-keys")
@@ -169,19 +196,68 @@ fn a_passphrase_opens_the_keys_as_a_credential_does() {
 fn a_mistake_in_the_configuration_is_told_with_its_line() {
     let place = Place::new();
     place.init("--new-root-credential");
-    place.edit("lease-seconds = 5", "lease-second = 5");
+    place.edit("burst-factor = 10", "burst-facto = 10");
     let output = place.with_config("check-config");
     assert_eq!(output.status.code(), Some(10));
-    let expected = "unknown key \"lease-second\", did you mean \"lease-seconds\"?";
+    let expected = "unknown key \"burst-facto\", did you mean \"burst-factor\"?";
     assert!(
         told(&output).contains(expected) && told(&output).contains(", line "),
         "{}",
         told(&output)
     );
-    place.edit("lease-second = 5", "lease-seconds = 0");
+    place.edit("burst-facto = 10", "burst-factor = 0");
     assert_eq!(place.with_config("run").status.code(), Some(10));
-    place.edit("lease-seconds = 0", "metrics-listen = \"0.0.0.0:9\"");
+    place.edit("burst-factor = 0", "burst-factor = 10");
+    place.edit(
+        "# metrics-listen = \"127.0.0.1:9465\"",
+        "metrics-listen = \"0.0.0.0:9\"",
+    );
     assert!(told(&place.with_config("run")).contains("loopback"));
+}
+
+#[test]
+fn an_admin_set_that_does_not_hold_is_refused_before_anything_is_made() {
+    // rule: SET-3
+    let place = Place::new();
+    for (set, why) in [
+        (admin_set("test", 2), "2 of its 3 admins"),
+        (admin_set("other", 3), "another realm"),
+        (b"nothing".to_vec(), "not a statement"),
+    ] {
+        std::fs::write(place.path("admin-set"), set).unwrap();
+        let refused = place.init("--new-root-credential");
+        assert_eq!(refused.status.code(), Some(10));
+        assert!(told(&refused).contains(why), "{}", told(&refused));
+        assert!(!place.path("ks").exists());
+    }
+}
+
+#[test]
+fn a_set_that_is_none_of_the_servers_history_refuses_the_start_with_one_line() {
+    // rule: SET-3
+    let place = Place::new();
+    place.init("--new-root-credential");
+    assert_eq!(place.run().stop(), Some(0));
+    std::fs::write(place.path("ks/admin-set.cose"), admin_set("test", 3)).unwrap();
+    let refused = place.with_config("run");
+    assert_eq!(refused.status.code(), Some(10));
+    let said = told(&refused);
+    assert!(said.contains("none of this server's history"), "{said}");
+}
+
+#[test]
+fn a_hook_that_cannot_be_started_is_told_beforehand() {
+    // rule: EXP-4
+    let place = Place::new();
+    place.init("--new-root-credential");
+    place.edit("[hooks]\n", "[hooks]\nalarm = [\"tell\"]\n");
+    let refused = place.with_config("check-config");
+    assert_eq!(refused.status.code(), Some(10));
+    assert!(
+        told(&refused).contains("absolute path"),
+        "{}",
+        told(&refused)
+    );
 }
 
 #[test]
