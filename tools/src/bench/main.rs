@@ -5,6 +5,7 @@
 //! is measured several times, in turn with the others, and beside its floor: what its unavoidable
 //! primitives cost in the same run on the same machine.
 
+mod admins;
 mod args;
 mod documents;
 mod drive;

@@ -1,25 +1,26 @@
-//! A realm to measure in: an admin, a policy, a dataset, launches, nodes.
+//! A realm to measure in: admins, a policy, datasets, launches, nodes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::link::Link;
+use client::link::{Link, Server};
 use client::login::{self, Evidence};
-use client::state::NodeState;
+use client::state::{NodeState, Pins};
 use client::wallet::{DatasetSession, NodeSession};
 use ticket_format::Refusal;
 use ticket_format::bootstrap::{Bootstrap, launch_secret};
 use ticket_format::ids::LaunchId;
-use ticket_format::keys::{AdminKey, AdminSecret};
 use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
 use ticket_format::secret::BootstrapSecret;
-use ticket_format::statement::{DatasetCreate, DatasetRecord, LaunchCreate, PolicySet};
+use ticket_format::statement::{
+    ActBody, Canary, DatasetCreate, DatasetRecord, LaunchCreate, PolicySet,
+};
 use ticket_format::ticket::{Action, Actions};
-use tools::admin::remote::{Admin, Remote, Sent};
 pub(crate) use tools::admin::{now, rng};
 
+use crate::admins::{self, Admins};
 use crate::documents::{self, ACCOUNT};
 use crate::servers::{REALM, Servers};
 
@@ -32,6 +33,8 @@ when { principal.account == "123456789012" };"#;
 const BUDGET: u64 = 10_000_000;
 /// The longest life of a dataset ticket, in seconds.
 const LIFE: u64 = 3_600;
+/// A dataset's lease, in seconds: the default.
+const LEASE: u64 = 5;
 /// Patience with a server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,8 +42,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Realm {
     /// The processes.
     pub(crate) servers: Servers,
-    admin: Admin,
-    admin_key: AdminKey,
+    /// The admins.
+    pub(crate) admins: Admins,
     instances: std::sync::atomic::AtomicU64,
     nodes: tempfile::TempDir,
 }
@@ -54,8 +57,10 @@ pub(crate) struct Newcomer {
 
 /// A node with a ticket.
 pub(crate) struct Node {
-    /// Its state.
-    pub(crate) state: NodeState,
+    /// What it trusts.
+    pins: Pins,
+    /// Its state, which an issue may bring forward; each node is asked by one task at a time.
+    state: tokio::sync::Mutex<NodeState>,
     /// Its ticket.
     pub(crate) session: NodeSession,
 }
@@ -63,42 +68,45 @@ pub(crate) struct Node {
 impl Realm {
     /// Starts the servers and sets them up.
     pub(crate) async fn start(binaries: &Path) -> Result<Self, Report> {
-        let secret = AdminSecret::generate(&mut rng());
-        let admin_key = secret.public();
-        let servers = Servers::start(binaries, admin_key).await?;
-        let admin = Admin::new(REALM.to_owned(), secret, TIMEOUT);
+        let admins = Admins::new()?;
+        let servers = Servers::start(binaries, admins.first()).await?;
         let realm = Self {
             nodes: memory_dir()?,
             instances: 0.into(),
             servers,
-            admin,
-            admin_key,
+            admins,
         };
-        realm.set_up().await?;
+        let policy = PolicySet {
+            text: POLICY.to_owned(),
+            replaces: None,
+        };
+        realm.act(&realm.servers.broker, &policy).await?;
+        let key_server = realm.servers.key_server.clone();
+        realm.dataset(&key_server, DATASET).await?;
         Ok(realm)
     }
 
-    async fn set_up(&self) -> Result<(), Report> {
-        let Servers {
-            broker, key_server, ..
-        } = &self.servers;
-        let mut at_broker = self.admin.at(broker.clone());
-        let mut at_key_server = self.admin.at(key_server.clone());
-        let policy = PolicySet {
-            text: POLICY.to_owned(),
-        };
-        done(at_broker.act(&policy).await?)?;
+    /// Makes a dataset at a key server and makes it known to the broker.
+    pub(crate) async fn dataset(
+        &self,
+        key_server: &Server,
+        name: &str,
+    ) -> Result<DatasetRecord, Report> {
         let kems = vec![Kem::X25519, Kem::XWing];
         let create = DatasetCreate {
-            name: DATASET.to_owned(),
+            name: name.to_owned(),
             tags: Default::default(),
             policy: POLICY.to_owned(),
             producers: Vec::new(),
             kems: kems.clone(),
             max_budget: BUDGET,
             max_life: LIFE,
+            owners: self.admins.owners(),
+            lease: LEASE,
+            evidence: false,
+            canary: Canary::No,
         };
-        let created = done(at_key_server.act(&create).await?)?;
+        let created = self.act(key_server, &create).await?;
         let record = DatasetRecord {
             dataset: created.dataset,
             name: create.name,
@@ -113,20 +121,30 @@ impl Realm {
             kems,
             max_budget: BUDGET,
             max_life: LIFE,
+            owners: create.owners,
+            lease: LEASE,
+            evidence: false,
         };
-        self.record(&mut at_broker, &record).await?;
-        at_broker.close().await;
-        at_key_server.close().await;
-        Ok(())
+        let statement = self.admins.record(&record)?;
+        let link = self.admin_link(&self.servers.broker).await?;
+        admins::send::<DatasetRecord>(&link, &statement).await?;
+        link.close().await;
+        Ok(record)
     }
 
-    async fn record<B>(&self, remote: &mut Remote<'_>, body: &B) -> Result<Vec<u8>, Report>
-    where
-        B: ticket_format::statement::ActBody,
-    {
-        let statement = self.admin.record(body)?;
-        done(remote.send::<B>(&statement).await?)?;
-        Ok(statement)
+    /// One act, over a connection of its own.
+    async fn act<B: ActBody>(&self, server: &Server, body: &B) -> Result<B::Result, Report> {
+        let statement = self.admins.act(server, body)?;
+        let link = self.admin_link(server).await?;
+        let result = admins::send::<B>(&link, &statement).await;
+        link.close().await;
+        result
+    }
+
+    /// A connection for statements.
+    pub(crate) async fn admin_link(&self, server: &Server) -> Result<Link, Report> {
+        let link = Link::connect(server, TIMEOUT).await;
+        link.map_err(|error| error.report())
     }
 
     /// Registers a launch for as many nodes as there can be, and gives its bootstrap.
@@ -149,16 +167,17 @@ impl Realm {
             node_life: 24 * LIFE,
             comment: String::new(),
         };
-        let mut remote = self.admin.at(self.servers.broker.clone());
-        let statement = self.record(&mut remote, &body).await?;
-        remote.close().await;
+        let statement = self.admins.record(&body)?;
+        let link = self.admin_link(&self.servers.broker).await?;
+        admins::send::<LaunchCreate>(&link, &statement).await?;
+        link.close().await;
         Ok(Bootstrap {
             realm: REALM.to_owned(),
             launch,
             secret,
             brokers: self.servers.broker.addresses.clone(),
             broker_key: self.servers.broker.tls_key,
-            admins: vec![self.admin_key],
+            admin_set: self.admins.pinned(),
             launch_digest: ticket_format::ids::StatementDigest::of(&statement),
             ticket_key: self.servers.ticket_key,
         })
@@ -213,6 +232,14 @@ impl Realm {
         link(&self.servers.broker, from).await
     }
 
+    /// A new connection to the broker, bare.
+    pub(crate) async fn broker_connection(
+        &self,
+        from: &transport::ClientEndpoint,
+    ) -> Result<transport::Connection, Report> {
+        connection(&self.servers.broker, from).await
+    }
+
     /// A new connection to the key server.
     pub(crate) async fn key_server(
         &self,
@@ -229,7 +256,8 @@ impl Newcomer {
             login::login(link, &self.dir, &mut self.state, &self.evidence, &mut rng()).await;
         let session = session.map_err(|error| error.report())?;
         Ok(Node {
-            state: self.state,
+            pins: self.state.pins.clone(),
+            state: self.state.into(),
             session,
         })
     }
@@ -247,9 +275,9 @@ impl Node {
             budget,
             kem: Kem::XWing,
         };
+        let state = &mut *self.state.lock().await;
         let session =
-            client::issue::issue(link, &self.state, &self.session, &wanted, now(), &mut rng())
-                .await;
+            client::issue::issue(link, state, &self.session, &wanted, now(), &mut rng()).await;
         session.map_err(|error| error.report())
     }
 
@@ -262,7 +290,7 @@ impl Node {
     ) -> Result<client::redeem::Presented, Report> {
         let asked = Instant::now();
         loop {
-            let opened = client::issue::Opened::check(session, &self.state.pins, now());
+            let opened = client::issue::Opened::check(session, &self.pins, now());
             let opened = opened.map_err(|error| error.report())?;
             match client::redeem::Presented::present(link.clone(), session, opened).await {
                 Ok(presented) => return Ok(presented),
@@ -277,27 +305,21 @@ impl Node {
     }
 }
 
-async fn link(
-    server: &client::link::Server,
+async fn link(server: &Server, from: &transport::ClientEndpoint) -> Result<Link, Report> {
+    let connection = connection(server, from).await?;
+    Link::over(server, connection).map_err(|error| error.report())
+}
+
+async fn connection(
+    server: &Server,
     from: &transport::ClientEndpoint,
-) -> Result<Link, Report> {
+) -> Result<transport::Connection, Report> {
     let address = server
         .addresses
         .first()
         .and_then(|address| address.parse().ok());
     let address = address.ok_or_else(|| Report::new(exit::LOCAL, "a server has no address"))?;
-    let connection = crate::floor::connect(from, address, server.tls_key.to_bytes()).await?;
-    Link::over(server, connection).map_err(|error| error.report())
-}
-
-fn done<R>(sent: Sent<R>) -> Result<R, Report> {
-    match sent {
-        Sent::Done(result) => Ok(result),
-        Sent::Before => Err(Report::new(
-            exit::RETRY,
-            "an answer was lost while the realm was set up",
-        )),
-    }
+    crate::floor::connect(from, address, server.tls_key.to_bytes()).await
 }
 
 /// A directory in memory if there is one: every node of a fleet has a disk of its own, and here a

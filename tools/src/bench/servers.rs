@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use client::link::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use ticket_format::keys::{AdminKey, TicketKey, TlsKey};
+use ticket_format::keys::{FeedKey, TicketKey, TlsKey};
 use ticket_format::report::{Report, exit};
 
 use crate::documents;
@@ -26,12 +26,23 @@ pub(crate) struct Servers {
     pub(crate) broker: Server,
     /// Its ticket-signing key.
     pub(crate) ticket_key: TicketKey,
+    /// Its feed-signing key.
+    pub(crate) feed_key: FeedKey,
     /// The key server.
     pub(crate) key_server: Server,
     // Stopped in this order, before the directory goes.
     _key_server: Process,
     _broker: Process,
+    binaries: PathBuf,
+    admin_set: PathBuf,
+    broker_keys: PathBuf,
     dir: tempfile::TempDir,
+}
+
+/// One more key server, which can be stopped and started. It is stopped when this is dropped.
+pub(crate) struct KeyServer {
+    program: Program,
+    process: Option<Process>,
 }
 
 /// What a server's file of public keys says, as far as it is needed here.
@@ -40,11 +51,12 @@ pub(crate) struct Servers {
 struct PublicKeys {
     tls_key: String,
     ticket_key: Option<String>,
+    feed_key: Option<String>,
 }
 
 impl Servers {
-    /// Makes and starts both, with this admin.
-    pub(crate) async fn start(binaries: &Path, admin: AdminKey) -> Result<Self, Report> {
+    /// Makes and starts both, with this admin set.
+    pub(crate) async fn start(binaries: &Path, admin_set: &[u8]) -> Result<Self, Report> {
         let dir = tempfile::Builder::new().prefix("postern-bench.").tempdir();
         let dir =
             dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))?;
@@ -53,9 +65,12 @@ impl Servers {
         fs::create_dir(&regions)
             .and_then(|()| fs::write(&pem, documents::certificate()))
             .map_err(|error| Report::new(exit::LOCAL, "cannot write a certificate").why(error))?;
-        let program = Program::new(binaries, "postern-broker", dir.path(), admin)?;
+        let set = dir.path().join("admin-set.cose");
+        fs::write(&set, admin_set)
+            .map_err(|error| Report::new(exit::LOCAL, "cannot write the admin set").why(error))?;
+        let program = Program::new(binaries, "postern-broker", dir.path().join("broker"), &set)?;
         program.init(&[])?;
-        set(
+        put(
             &program.dir.join("broker.toml"),
             "region-keys-dir",
             text(&regions),
@@ -64,21 +79,51 @@ impl Servers {
         let keys_file = program.dir.join("broker-keys.toml");
         let keys = public_keys(&keys_file)?;
         let ticket_key = parsed(keys.ticket_key.as_deref().unwrap_or_default(), &keys_file)?;
+        let feed_key = parsed(keys.feed_key.as_deref().unwrap_or_default(), &keys_file)?;
         let broker = server("broker", &keys, &keys_file, address)?;
         // The port that the system chose.
-        set(&keys_file, "addresses", vec![address.to_string()])?;
-        let program = Program::new(binaries, "postern-key-server", dir.path(), admin)?;
+        put(&keys_file, "addresses", vec![address.to_string()])?;
+        let program = Program::new(
+            binaries,
+            "postern-key-server",
+            dir.path().join("key-server"),
+            &set,
+        )?;
         program.init(&["--broker-keys", &text(&keys_file)])?;
         let (key_process, address) = program.run("key-server.toml").await?;
-        let keys_file = program.dir.join("server-keys.toml");
-        let key_server = server("key server", &public_keys(&keys_file)?, &keys_file, address)?;
+        let key_server = program.key_server(address)?;
         Ok(Self {
             broker,
             ticket_key,
+            feed_key,
             key_server,
             _key_server: key_process,
             _broker: broker_process,
+            binaries: binaries.to_owned(),
+            admin_set: set,
+            broker_keys: keys_file,
             dir,
+        })
+    }
+
+    /// Makes one more key server of this name, not yet running, that follows the broker or nobody.
+    pub(crate) fn another(&self, name: &str, follows: bool) -> Result<KeyServer, Report> {
+        let dir = self.dir.path().join(name);
+        let program = Program::new(&self.binaries, "postern-key-server", dir, &self.admin_set)?;
+        let keys = if follows {
+            self.broker_keys.clone()
+        } else {
+            let keys = self.dir.path().join(format!("{name}-broker-keys.toml"));
+            fs::copy(&self.broker_keys, &keys)
+                .map_err(|error| Report::new(exit::LOCAL, "cannot copy a file").why(error))?;
+            // The discard port: nothing answers there.
+            put(&keys, "addresses", vec!["127.0.0.1:9".to_owned()])?;
+            keys
+        };
+        program.init(&["--broker-keys", &text(&keys)])?;
+        Ok(KeyServer {
+            program,
+            process: None,
         })
     }
 
@@ -88,23 +133,65 @@ impl Servers {
     }
 }
 
+impl KeyServer {
+    /// Starts it; gives how long it took until it served, and where.
+    pub(crate) async fn start(&mut self) -> Result<(Duration, Server), Report> {
+        self.stop();
+        let started = Instant::now();
+        let (process, address) = self.program.run("key-server.toml").await?;
+        let took = started.elapsed();
+        self.process = Some(process);
+        Ok((took, self.program.key_server(address)?))
+    }
+
+    /// Stops it.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Its store's file.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.program.dir.join("data/store.redb")
+    }
+
+    /// Bytes of memory that its process holds, as the kernel counts them; none when it does not run.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let process = self.process.as_ref()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", process.0.id())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kilobytes * 1_024)
+    }
+}
+
 /// One server's program and directory.
 struct Program {
     path: PathBuf,
     dir: PathBuf,
-    admin: AdminKey,
+    admin_set: PathBuf,
 }
 
 impl Program {
-    fn new(binaries: &Path, name: &str, parent: &Path, admin: AdminKey) -> Result<Self, Report> {
+    fn new(binaries: &Path, name: &str, dir: PathBuf, admin_set: &Path) -> Result<Self, Report> {
         let path = binaries.join(name);
         if !path.is_file() {
             let report = Report::new(exit::NOT_FOUND, format!("{} is not there", path.display()));
             return Err(report
                 .next("run tools/bench, which builds it, or name its directory with --binaries"));
         }
-        let dir = parent.join(name);
-        Ok(Self { path, dir, admin })
+        Ok(Self {
+            path,
+            dir,
+            admin_set: admin_set.to_owned(),
+        })
+    }
+
+    /// A key server, as others know it.
+    fn key_server(&self, address: SocketAddr) -> Result<Server, Report> {
+        let keys_file = self.dir.join("server-keys.toml");
+        server("key server", &public_keys(&keys_file)?, &keys_file, address)
     }
 
     fn init(&self, more: &[&str]) -> Result<(), Report> {
@@ -119,7 +206,7 @@ impl Program {
             "--address",
             "127.0.0.1:0",
         ]);
-        command.arg("--admin").arg(self.admin.to_string());
+        command.arg("--admin-set").arg(&self.admin_set);
         command.arg("--new-root-credential").arg(root).args(more);
         let output = command.stdin(Stdio::null()).output();
         let output = output.map_err(|error| self.failed("cannot be run", error))?;
@@ -135,6 +222,8 @@ impl Program {
     /// Runs the server and waits until it listens.
     async fn run(&self, config: &str) -> Result<(Process, SocketAddr), Report> {
         let (ready, log) = (self.dir.join("ready"), self.dir.join("log"));
+        // Of a run before this one.
+        let _ = fs::remove_file(&ready);
         let file =
             File::create(&log).map_err(|error| self.failed("cannot write its log", error))?;
         let mut command = Command::new(&self.path);
@@ -164,7 +253,7 @@ impl Program {
             if ended.is_some() || started.elapsed() > PATIENCE {
                 return Err(self.failed("did not start", last_lines(&log)));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -237,7 +326,7 @@ fn server(
 }
 
 /// Sets one top-level value of a server's TOML file.
-fn set(path: &Path, name: &str, value: impl Into<toml::Value>) -> Result<(), Report> {
+pub(crate) fn put(path: &Path, name: &str, value: impl Into<toml::Value>) -> Result<(), Report> {
     let failed = |error: &dyn std::fmt::Display| {
         Report::new(exit::LOCAL, format!("cannot rewrite {}", path.display())).why(error)
     };
