@@ -3,17 +3,18 @@
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::CHAIN_START;
-use ticket_format::ids::{DenialDigest, LaunchId};
+use ticket_format::evidence::{IssueEvidence, LoginEvidence};
+use ticket_format::ids::{DenialDigest, EvidenceHash, LaunchId};
 use ticket_format::keys::LaunchSecret;
 use ticket_format::limits;
 use ticket_format::messages::feed::{Epoch, Event, FeedAnswer};
-use ticket_format::messages::present::Evidence;
+use ticket_format::messages::present::{Evidence, Link};
 use ticket_format::ticket::{self, DatasetClaims};
 
 use super::super::admins;
 use super::super::case::Case;
 use super::super::exchanges;
-use super::super::world::{IID_PROOF, NOW, World, at};
+use super::super::world::{IID_PROOF, LAUNCH, NOW, REALM, World, at};
 use super::{malformed, refused};
 
 pub(super) fn cases(world: &World) -> Vec<Case> {
@@ -103,10 +104,7 @@ fn chains(world: &World) -> Vec<Case> {
                 "EVD-1: a whole chain that begins with a signature by another key than the launch's.",
             ),
             |evidence, claims| {
-                let mut evil = World::new();
-                evil.launch = LaunchSecret::from_seed(&[0x64; 32]);
-                (*evidence, claims.common.evidence) = exchanges::evidence(&evil);
-                evidence.launch = world.launch_statement();
+                (*evidence, claims.common.evidence) = invented(world);
             },
         ),
         check(
@@ -130,6 +128,52 @@ fn chains(world: &World) -> Vec<Case> {
             },
         ),
     ]
+}
+
+/// What a broker makes that lets in a node of its own: a launch that admins signed, a real identity
+/// document, and everything else by keys of its own.
+fn invented(world: &World) -> (Evidence, EvidenceHash) {
+    let (broker, sealing_key) = (
+        world.broker_tls.public(),
+        world.node_sealing.public().hash(),
+    );
+    let login = LoginEvidence {
+        launch: LAUNCH,
+        launch_digest: world.launch_digest(),
+        iid_proof: world.proof_hash,
+        node_key: world.node.public(),
+        proof_key: world.node_proof.public(),
+        sealing_key,
+    };
+    let other = LaunchSecret::from_seed(&[0x64; 32]);
+    let proof = login.sign(&other, REALM, &broker);
+    let chain = login.link(None, &proof);
+    let required = World::required();
+    let issue = IssueEvidence {
+        dataset: "faces",
+        actions: World::actions(),
+        required: &required,
+        proof_key: world.job_proof.public(),
+        kem: world.job_sealing.kem(),
+        sealing_key: world.job_sealing.public().hash(),
+        expires: at(3_600),
+        chain,
+    };
+    let issued = issue.sign(&world.node, REALM, &broker);
+    let end = issue.link(Some(chain), &issued);
+    let evidence = Evidence {
+        launch: world.launch_statement(),
+        iid_proof: IID_PROOF.as_bytes().to_vec(),
+        login: Link {
+            node_key: world.node.public(),
+            proof_key: world.node_proof.public(),
+            sealing_key,
+            proof,
+        },
+        renewals: Vec::new(),
+        issue: (at(3_600), issued),
+    };
+    (evidence, end)
 }
 
 /// Feed answers whose epochs have a gap or stand there twice.
