@@ -17,7 +17,9 @@ use crate::error::Error;
 use crate::issue::Opened;
 use crate::link::Link;
 use crate::object::ObjectContext;
-use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapItem};
+use crate::object::keys::{
+    KeySource, NewItem, NewKey, NewWrap, OpenedKey, Verdicts, WrapItem, WrapSource,
+};
 use crate::object::metadata;
 use crate::redeem::{Generated, Presented, Released, raw_context};
 use crate::wallet::DatasetSession;
@@ -257,6 +259,30 @@ impl DatasetKeys {
             wrapped.header(),
             &raw,
         )))
+    }
+}
+
+impl WrapSource for DatasetKeys {
+    async fn wrap_anew(&self, items: Vec<WrapItem>) -> Verdicts<NewWrap, KeyError> {
+        let contexts = contexts(items.iter().map(|item| item.context.clone()));
+        let good: Vec<(&[u8], &Context, Option<&Context>)> = items
+            .iter()
+            .zip(&contexts)
+            .filter_map(|(item, context)| Some((&item.wrapped[..], context.as_ref().ok()?, None)))
+            .collect();
+        let answers = if good.is_empty() {
+            Vec::new()
+        } else {
+            self.rewrap(&good).await?
+        };
+        Ok(spread(contexts, answers, |_, answer| {
+            let wrapped = answer?;
+            let kek_version = Wrapped::parse(&wrapped)?.header().kek_version;
+            Ok(NewWrap {
+                wrapped,
+                kek_version,
+            })
+        }))
     }
 }
 

@@ -93,6 +93,11 @@ pub enum Command {
     Cat(Cat),
     /// List the encrypted objects under s3://bucket/prefix
     Ls(Ls),
+    /// Write the objects of an exposure plan anew: under fresh data keys, or with new wraps
+    ///
+    /// Only over the versions that the plan means: what has changed since is skipped. Older versions
+    /// that a bucket keeps are not touched; delete them where the old data keys must open nothing.
+    Rewrap(Rewrap),
     /// Check everything that this machine needs, one line each
     Doctor(Doctor),
     /// Show the settings in force
@@ -406,6 +411,32 @@ pub struct Ls {
     pub s3: Option<String>,
 }
 
+/// `postern rewrap`.
+#[derive(Debug, Args)]
+pub struct Rewrap {
+    /// The plan that `postern-admin exposure --plan` wrote; what is done stands in FILE.done
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub plan: PathBuf,
+    /// Only objects of this dataset; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Vec<String>,
+    /// Only look at the objects, and say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accept objects that nobody signed for (public-unsigned)
+    #[arg(long)]
+    pub accept_unsigned: bool,
+    /// URL of the S3 server [env: POSTERN_S3, AWS_ENDPOINT_URL_S3]
+    #[arg(long, value_name = "URL")]
+    pub s3: Option<String>,
+    /// Objects that move at one time [env: POSTERN_PARALLEL; default: 4]
+    #[arg(long, value_name = "N")]
+    pub parallel: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 /// `postern doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
@@ -450,6 +481,14 @@ impl Cli {
             | Command::Cp(Cp { copy, .. }) => {
                 s3.clone_from(&copy.s3);
                 parallel.clone_from(&copy.parallel);
+            }
+            Command::Rewrap(Rewrap {
+                s3: url,
+                parallel: number,
+                ..
+            }) => {
+                s3.clone_from(url);
+                parallel.clone_from(number);
             }
             Command::Cat(Cat { s3: url, .. }) | Command::Ls(Ls { s3: url, .. }) => {
                 s3.clone_from(url)

@@ -142,7 +142,11 @@ fn need<'a>(
     }
 }
 
-fn options(app: &App) -> Result<Options, Report> {
+/// How objects are copied, as set.
+///
+/// # Errors
+/// A setting cannot be read.
+pub fn options(app: &App) -> Result<Options, Report> {
     let read = |text: &str| match text.parse() {
         Ok(number @ 1..=64) => Ok(number),
         _ => Err(format!("expected a number from 1 to 64, not {text:?}")),

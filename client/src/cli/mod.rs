@@ -13,6 +13,7 @@ pub mod plan;
 pub mod producer;
 pub mod progress;
 pub mod read;
+pub mod rewrap;
 pub mod settings;
 pub mod tickets;
 pub mod watch;
@@ -146,6 +147,7 @@ async fn dispatch(app: &App, command: &Command) -> Ended {
         Command::Cp(args) => copy::cp(app, args).await,
         Command::Cat(args) => read::cat(app, args).await,
         Command::Ls(args) => read::ls(app, args).await,
+        Command::Rewrap(args) => rewrap::rewrap(app, args).await,
         Command::Doctor(_) => doctor::doctor(app).await,
         Command::Config(args::Config::Show { origin }) => help::config(app, *origin),
         Command::Completions { shell } => help::completions(*shell),

@@ -82,6 +82,25 @@ pub trait KeySource: Sync {
     ) -> impl Future<Output = Verdicts<NewKey, Self::Error>> + Send;
 }
 
+/// A wrap of the same data key under the current KEK version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewWrap {
+    /// The wrapped data key to store.
+    pub wrapped: Vec<u8>,
+    /// Version of the KEK that wraps it.
+    pub kek_version: u64,
+}
+
+/// Wraps data keys anew, without anybody seeing them.
+pub trait WrapSource: KeySource {
+    /// Wraps at most [`BATCH`] data keys anew, with the same contexts; one verdict each, in the order
+    /// of `items`.
+    fn wrap_anew(
+        &self,
+        items: Vec<WrapItem>,
+    ) -> impl Future<Output = Verdicts<NewWrap, Self::Error>> + Send;
+}
+
 /// One verdict per item, or the failure of the whole exchange.
 pub type Verdicts<T, E> = Result<Vec<Result<T, E>>, E>;
 

@@ -26,6 +26,8 @@ const FORMAT: &str = "postern-format";
 const DEK: &str = "postern-dek";
 const KEK: &str = "postern-kek";
 const CONTEXT: &str = "postern-context";
+/// What every name of ours begins with.
+const OURS: &str = "postern-";
 /// The only format so far.
 const FORMAT_1: &str = "1";
 
@@ -134,7 +136,7 @@ impl ObjectMetadata {
                 DEK => (DEK, &mut dek),
                 KEK => (KEK, &mut kek),
                 CONTEXT => (CONTEXT, &mut context),
-                other if other.starts_with("postern-") => return Err(MetadataError::UnknownName),
+                other if is_ours(other) => return Err(MetadataError::UnknownName),
                 _ => continue,
             };
             if value.len() > MAX_USER_METADATA {
@@ -201,6 +203,14 @@ pub struct NameMismatch {
     pub stored: String,
     /// The name that the caller expects.
     pub asked: String,
+}
+
+/// Whether a name of user metadata is this format's, whether it knows it or not.
+// rule: OBJ-10
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let prefix = name.get(..OURS.len());
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(OURS))
 }
 
 pub(super) fn check_wrapped(wrapped: &[u8]) -> Result<(), MetadataError> {

@@ -19,6 +19,7 @@ use super::error::StoreError;
 use super::location::{Location, object_path};
 use super::source::BodyStream;
 use super::upload::{PartPool, Upload};
+use crate::object::metadata::is_ours;
 
 /// Reaches every bucket with one set of credentials and one endpoint.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub struct Head {
     pub etag: String,
     /// User metadata: names without their prefix, and values.
     pub metadata: Vec<(String, String)>,
+    /// What else the store keeps of it: content type and the like.
+    others: Attributes,
 }
 
 /// One object of a listing.
@@ -136,10 +139,16 @@ impl Stores {
                 _ => None,
             })
             .collect();
+        let others = answer.attributes.iter();
+        let others = others
+            .filter(|(name, _)| !matches!(name, Attribute::Metadata(_)))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         Ok(Head {
             size: answer.meta.size,
             etag,
             metadata,
+            others,
         })
     }
 
@@ -209,6 +218,39 @@ impl Stores {
                 "application/octet-stream".to_owned(),
             )])
             .collect();
+        self.start(bucket, key, attributes)
+    }
+
+    /// Starts an upload that takes the place of the version that `head` described, and of no other.
+    /// What is not ours of its metadata is kept.
+    ///
+    /// # Errors
+    /// As [`Stores::upload`].
+    // rule: OBJ-16
+    pub(super) fn replacement(
+        &self,
+        bucket: &str,
+        key: &str,
+        head: &Head,
+        metadata: Vec<(&'static str, String)>,
+    ) -> Result<Upload, StoreError> {
+        let mut attributes = head.others.clone();
+        for (name, value) in &head.metadata {
+            if !is_ours(name) {
+                attributes.insert(
+                    Attribute::Metadata(name.clone().into()),
+                    value.clone().into(),
+                );
+            }
+        }
+        for (name, value) in metadata {
+            attributes.insert(Attribute::Metadata(name.into()), value.into());
+        }
+        let upload = self.start(bucket, key, attributes)?;
+        Ok(upload.over(head.etag.clone()))
+    }
+
+    fn start(&self, bucket: &str, key: &str, attributes: Attributes) -> Result<Upload, StoreError> {
         let store = self.bucket(bucket)?;
         let path = object_path(key)?;
         let parts = Arc::clone(&self.parts);

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::bucket::{Head, Stores};
 use super::error::StoreError;
 use super::location::Location;
+use super::sink::Sink;
 use crate::object::container;
 use crate::object::metadata::ObjectMetadata;
 
@@ -137,6 +138,30 @@ impl ObjectSource {
             } => Ok(part(file, path, offset, len)),
             Body::Stream(stream) => Ok(pieces(stream, "standard input".into())),
         }
+    }
+
+    /// Begins to write the object anew at its place, under other metadata: nothing is to be seen of
+    /// it before it is whole, and then only if the object is still this version.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where that cannot be, metadata over a bound, and those of the place.
+    // rule: OBJ-16
+    pub fn replacement(
+        &self,
+        stores: &Stores,
+        metadata: &ObjectMetadata,
+    ) -> Result<Sink, StoreError> {
+        let Body::S3 { bucket, key, head } = &self.body else {
+            return Err(StoreError::Unsupported(
+                "only objects in S3 are written anew at their place",
+            ));
+        };
+        let encoded = metadata.encode().map_err(|source| StoreError::Metadata {
+            place: self.location.to_string(),
+            source,
+        })?;
+        let upload = stores.replacement(bucket, key, head, encoded)?;
+        Ok(Sink::Upload(upload))
     }
 
     /// Some bytes of the body, counted from its first.

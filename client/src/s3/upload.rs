@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{
-    Attributes, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    Attributes, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -81,6 +82,8 @@ pub struct Upload {
     filling: BytesMut,
     multipart: Option<Box<dyn MultipartUpload>>,
     started: usize,
+    /// The version that the object must still have when this takes its place.
+    over: Option<String>,
     parts: JoinSet<object_store::Result<()>>,
 }
 
@@ -101,8 +104,16 @@ impl Upload {
             filling: BytesMut::new(),
             multipart: None,
             started: 0,
+            over: None,
             parts: JoinSet::new(),
         }
+    }
+
+    /// Takes the place of this version of an object alone; [`finish`](Self::finish) fails when it is
+    /// another one by then.
+    pub(super) fn over(mut self, etag: String) -> Self {
+        self.over = Some(etag);
+        self
     }
 
     /// Takes the next bytes of the object; waits while too many parts are on their way.
@@ -161,11 +172,19 @@ impl Upload {
     /// Completes the object; only now it is visible.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store; [`StoreError::Changed`].
     pub async fn finish(mut self) -> Result<(), StoreError> {
         let last = std::mem::take(&mut self.filling);
         if self.multipart.is_none() {
-            let options = PutOptions::from(std::mem::take(&mut self.attributes));
+            self.check_version().await?;
+            let mut options = PutOptions::from(std::mem::take(&mut self.attributes));
+            if let Some(etag) = self.over.take() {
+                // rule: OBJ-16
+                options.mode = PutMode::Update(UpdateVersion {
+                    e_tag: Some(etag),
+                    version: None,
+                });
+            }
             let payload = PutPayload::from(last.freeze());
             let put = self.store.put_opts(&self.path, payload, options).await;
             return put.map(drop).map_err(|error| self.failed(error));
@@ -176,12 +195,27 @@ impl Upload {
         while let Some(done) = self.parts.join_next().await {
             self.part_done(done)?;
         }
+        self.check_version().await?;
         if let Some(upload) = &mut self.multipart {
             let completed = upload.complete().await;
             completed.map_err(|error| StoreError::s3(&self.place, error))?;
         }
         self.multipart = None;
         Ok(())
+    }
+
+    /// A store may not know conditional requests, and completes no multipart upload under a
+    /// condition: so the version is looked at once more, just before.
+    async fn check_version(&mut self) -> Result<(), StoreError> {
+        // rule: OBJ-16
+        let Some(etag) = &self.over else {
+            return Ok(());
+        };
+        match self.store.head(&self.path).await {
+            Ok(now) if now.e_tag.as_ref() == Some(etag) => Ok(()),
+            Ok(_) => Err(StoreError::Changed(self.place.clone())),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// Gives the upload up and waits until the store has forgotten it.

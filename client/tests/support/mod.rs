@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use client::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapItem};
+use client::object::keys::{
+    KeySource, NewItem, NewKey, NewWrap, OpenedKey, Verdicts, WrapItem, WrapSource,
+};
 use client::object::metadata::Context;
 use client::object::{BodyHeader, ObjectContext};
 use zeroize::Zeroizing;
@@ -26,6 +28,7 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+#[derive(Clone)]
 struct Entry {
     dek: [u8; 32],
     context: Context,
@@ -119,5 +122,25 @@ impl KeySource for TestKeys {
             })
         };
         Ok(self.shorten(items.into_iter().map(&mut make).collect()))
+    }
+}
+
+impl WrapSource for TestKeys {
+    async fn wrap_anew(&self, items: Vec<WrapItem>) -> Verdicts<NewWrap, Refused> {
+        self.exchange(items.len())?;
+        let mut table = self.table.lock().unwrap();
+        let mut wrap = |item: WrapItem| {
+            let entry = table.get(&item.wrapped).ok_or(Refused::Wrap)?.clone();
+            if entry.context != item.context {
+                return Err(Refused::Authentication);
+            }
+            let wrapped = random::<120>().to_vec();
+            table.insert(wrapped.clone(), entry);
+            Ok(NewWrap {
+                wrapped,
+                kek_version: 2,
+            })
+        };
+        Ok(self.shorten(items.into_iter().map(&mut wrap).collect()))
     }
 }

@@ -11,7 +11,7 @@ use crate::object::{BodyHeader, Decryptor, HEADER_LEN, plaintext_len};
 use crate::s3::{ObjectSource, Sink, StoreError, Stores};
 
 /// Metadata of this many objects is read at one time.
-const HEADS_IN_FLIGHT: usize = 16;
+pub(super) const HEADS_IN_FLIGHT: usize = 16;
 
 /// Decrypts each job's `from` to its `to`, a file or standard output. A file appears only when its
 /// object has been authenticated to the end. One refused object does not stop the others.

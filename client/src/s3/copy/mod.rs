@@ -6,11 +6,13 @@
 mod download;
 mod error;
 mod range;
+mod rewrite;
 mod upload;
 
 pub use download::download_many;
 pub use error::CopyError;
 pub use range::{ByteRange, cat_range};
+pub use rewrite::{Known, Look, Skipped, Wanted, look, reencrypt_many, rewrap_many};
 pub use upload::upload_many;
 
 use std::sync::Arc;
