@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use key_server::dataset::Dataset;
-use key_server::feed::{FeedFault, News, Received};
+use key_server::feed::{FeedFault, Happened, News, Received};
 use ticket_format::Refusal;
 use ticket_format::denial::Selector;
 use ticket_format::entry::{Alarm, Kind};
@@ -101,7 +101,10 @@ async fn a_denial_applied_while_the_record_is_written_withholds_the_keys() {
     let news = rig.news(Selector::launch(LaunchId([3; 16])));
     rig.world.clock.before_reading(2, move || {
         let mut set = ticket_format::denial::DenialSet::new();
-        set.insert(&news.denials[0].denial, news.epoch).unwrap();
+        let Happened::Denied { denial, .. } = &news.epochs[0].happened else {
+            panic!()
+        };
+        set.insert(denial, news.epoch).unwrap();
         let applying = pin!(service.state.gate.apply(set, news.epoch, news.chain));
         assert!(
             applying
@@ -129,7 +132,7 @@ async fn the_same_holds_for_a_presentation() {
     let clock = Arc::clone(&rig.world.clock);
     rig.world
         .clock
-        .before_reading(2, move || clock.set_monotonic(15_000));
+        .before_reading(4, move || clock.set_monotonic(15_000));
     let connection = rig.connect(1);
     assert_eq!(
         refusal(rig.present(&connection, &job).await.map(drop)),
@@ -139,7 +142,7 @@ async fn the_same_holds_for_a_presentation() {
     assert_eq!(rig.entries().pop().unwrap().kind, Kind::Withheld);
     rig.world.clock.set_monotonic(10_000);
     let clock = Arc::clone(&rig.world.clock);
-    rig.world.clock.before_reading(2, move || clock.set(3_600));
+    rig.world.clock.before_reading(4, move || clock.set(3_600));
     assert_eq!(
         refusal(rig.present(&connection, &job).await.map(drop)),
         Refusal::TicketExpired
@@ -162,13 +165,13 @@ async fn an_epoch_is_not_acknowledged_while_an_older_answer_can_still_leave() {
     // In force for everybody else, persisted, and not done.
     assert!(!applying.is_finished());
     assert_eq!(
-        rig.service.state.lease.left(Duration::from_secs(11)),
+        rig.service.state.lease_left(Duration::from_secs(11)),
         Duration::from_secs(4)
     );
     drop(paused);
     applying.await.unwrap().unwrap();
     assert_eq!(
-        rig.service.state.lease.left(Duration::from_secs(11)),
+        rig.service.state.lease_left(Duration::from_secs(11)),
         Duration::from_secs(5)
     );
 }
@@ -194,7 +197,7 @@ async fn without_a_lease_nothing_is_released_and_with_a_new_one_everything_goes_
         Refusal::Lease
     );
     let nothing = News {
-        denials: Vec::new(),
+        epochs: Vec::new(),
         epoch: 0,
         chain: ticket_format::denial::CHAIN_START,
         ..rig.news(Selector::launch(LaunchId([8; 16])))
@@ -249,24 +252,26 @@ async fn a_full_answer_is_not_all_the_news_and_gives_no_lease() {
     let one = rig.news(Selector::launch(LaunchId([8; 16])));
     let received = |epoch| Received {
         epoch,
-        ..one.denials[0].clone()
+        ..one.epochs[0].clone()
     };
     let full = News {
         epoch: 1_000,
-        denials: (1..=1_000).map(received).collect(),
+        epochs: (1..=1_000).map(received).collect(),
+        whole: false,
         ..one.clone()
     };
     let later = Duration::from_secs(60);
     rig.service.apply(full, later).await.unwrap();
     assert_eq!(rig.service.ask().epoch, 1_000);
-    assert!(rig.service.state.lease.check(later).is_err());
+    assert!(rig.service.state.lease_left(later).is_zero());
     let rest = News {
+        after: (1_000, one.chain),
         epoch: 1_000,
-        denials: Vec::new(),
+        epochs: Vec::new(),
         ..one
     };
     rig.service.apply(rest, later).await.unwrap();
-    assert!(rig.service.state.lease.check(later).is_ok());
+    assert!(!rig.service.state.lease_left(later).is_zero());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,17 +281,18 @@ async fn a_policy_set_while_the_record_is_written_withholds_the_answer() {
     let (job, opened) = rig.opened(|_| {}).await;
     let context = named("a");
     let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
-    let change = || {
+    // A presentation reads the time twice more: for its ticket, and before its evidence is looked at.
+    let change = |reading| {
         let service = Arc::clone(&rig.service);
         let known = service.state.datasets.named("faces").unwrap();
         let text = "@id(\"none\") forbid (principal, action, resource);";
         let revision = known.revision.next();
         let changed = Dataset::new(known.id, known.state.clone(), text, revision).unwrap();
-        rig.world.clock.before_reading(2, move || {
+        rig.world.clock.before_reading(reading, move || {
             service.state.datasets.put(Arc::new(changed));
         });
     };
-    change();
+    change(4);
     let connection = rig.connect(2);
     let mut notices = vec![rig.present(&connection, &job).await.map(drop).unwrap_err()];
     assert!(connection.is_empty());
@@ -296,7 +302,7 @@ async fn a_policy_set_while_the_record_is_written_withholds_the_answer() {
         Dataset::new(known.id, known.state.clone(), POLICY, revision).unwrap()
     };
     rig.service.state.datasets.put(Arc::new(original));
-    change();
+    change(2);
     notices.push(rig.redeem(&opened, &[(&wrap, &context)]).await.unwrap_err());
     for notice in notices {
         assert_eq!(notice.refusal, Refusal::Busy);
@@ -325,12 +331,13 @@ async fn no_epoch_is_applied_between_the_release_of_an_answer_and_its_return() {
     let (job, opened) = rig.opened(|_| {}).await;
     let context = named("a");
     let wrap = rig.wraps(&opened, &context, 1).await.remove(0).0;
-    // An exchange reads monotonic time when it begins, decides, releases, and is about to return.
-    let pending = || {
+    // An exchange reads monotonic time when it begins, decides, releases, and is about to return;
+    // a presentation also for its ticket, and before its evidence is looked at.
+    let pending = |reading| {
         let (service, pending) = (Arc::clone(&rig.service), Arc::new(AtomicBool::new(false)));
         let seen = Arc::clone(&pending);
         let news = rig.news(Selector::launch(LaunchId([8; 16])));
-        rig.world.clock.before_monotonic(4, move || {
+        rig.world.clock.before_monotonic(reading, move || {
             let set = ticket_format::denial::DenialSet::new();
             let applying = pin!(service.state.gate.apply(set, news.epoch, news.chain));
             let poll = applying.poll(&mut Context::from_waker(Waker::noop()));
@@ -338,10 +345,10 @@ async fn no_epoch_is_applied_between_the_release_of_an_answer_and_its_return() {
         });
         pending
     };
-    let seen = pending();
+    let seen = pending(4);
     assert!(rig.redeem(&opened, &[(&wrap, &context)]).await.is_ok());
     assert!(seen.load(Ordering::SeqCst), "the permit is held still");
-    let seen = pending();
+    let seen = pending(6);
     assert!(rig.present(&rig.connect(2), &job).await.is_ok());
     assert!(seen.load(Ordering::SeqCst), "the permit is held still");
     rig.deny(Selector::launch(LaunchId([8; 16]))).await;

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use key_server::follower::{self, Broker};
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
-use ticket_format::denial::{CHAIN_START, Denial, Selector, chain_next};
+use ticket_format::denial::{CHAIN_START, Denial, Link, Selector};
 use ticket_format::entry::Alarm;
-use ticket_format::ids::{ChainDigest, StatementDigest};
+use ticket_format::ids::{ActId, ChainDigest, StatementDigest};
 use ticket_format::keys::{FeedSecret, TlsKey, TlsSecret};
-use ticket_format::messages::feed::{FeedAnswer, FeedBody, Numbered};
+use ticket_format::messages::feed::{Epoch, Event, FeedAnswer, FeedBody, Report};
 use ticket_format::messages::{Answer, RefusalNotice, RequestView, Verb};
 use ticket_format::sign::{Channel, Exporter};
+use ticket_format::time::Timestamp;
 use ticket_format::{labels, limits};
 use tokio::sync::{Mutex, mpsc};
 use transport::{ExporterUse, Handler, Peer, Server, ServerIdentity, ServerLimits};
@@ -25,7 +26,7 @@ enum Says {
     News {
         epoch: u64,
         chain: ChainDigest,
-        denials: Vec<Numbered>,
+        epochs: Vec<Epoch>,
     },
     No(Refusal),
 }
@@ -74,16 +75,16 @@ impl Handler for FakeBroker {
             Says::News {
                 epoch,
                 chain,
-                denials,
+                epochs,
             } => {
-                let now = ticket_format::time::Timestamp::from_seconds(1);
+                let now = Timestamp::from_seconds(1);
                 let body = FeedAnswer {
                     nonce,
                     epoch,
                     chain,
                     now,
-                    snapshot: false,
-                    denials,
+                    epochs,
+                    admin_set: 1,
                 }
                 .to_cbor();
                 let proof = channel.sign_with(&self.feed, labels::FEED_ANSWER, None, &body);
@@ -143,7 +144,22 @@ async fn scene() -> Scene {
     Scene { rig, asked, say }
 }
 
+/// The first epoch: a denial.
+fn denial_of(selector: Selector, made: Timestamp) -> Epoch {
+    let none = StatementDigest([0; 32]);
+    let denial = Denial::new(selector, String::new(), none, made, String::new());
+    Epoch {
+        number: 1,
+        event: Event::Denial(denial.to_cbor()),
+    }
+}
+
 impl Scene {
+    fn left(&self, millis: u64) -> Duration {
+        let monotonic = Duration::from_millis(millis);
+        self.rig.service.state.lease_left(monotonic)
+    }
+
     async fn asked(&mut self) -> FeedBody {
         tokio::time::timeout(Duration::from_secs(20), self.asked.recv())
             .await
@@ -155,7 +171,7 @@ impl Scene {
         let _ = self.say.send(Says::News {
             epoch,
             chain,
-            denials: Vec::new(),
+            epochs: Vec::new(),
         });
     }
 }
@@ -186,18 +202,12 @@ async fn a_lease_comes_with_the_first_answer_and_a_denial_is_acknowledged_by_the
         .await
         .unwrap();
     let selector = Selector::node(job.claims.common.node().clone());
-    let denial = Denial::new(
-        selector,
-        String::new(),
-        StatementDigest([0; 32]),
-        scene.rig.now(),
-    )
-    .to_cbor();
-    let chain = chain_next(CHAIN_START, &denial);
+    let epoch = denial_of(selector, scene.rig.now());
+    let chain = Link::of(&epoch.event).unwrap().after(CHAIN_START);
     let _ = scene.say.send(Says::News {
         epoch: 1,
         chain,
-        denials: vec![Numbered { epoch: 1, denial }],
+        epochs: vec![epoch],
     });
     let third = scene.asked().await;
     assert_eq!((third.epoch, third.chain), (1, chain));
@@ -220,8 +230,7 @@ async fn a_late_answer_is_worth_what_is_left_since_its_nonce_was_sent() {
             .rig
             .service
             .state
-            .lease
-            .left(Duration::from_millis(104_000)),
+            .lease_left(Duration::from_millis(104_000)),
         Duration::from_secs(1)
     );
 }
@@ -241,15 +250,7 @@ async fn a_broker_that_went_back_gets_no_lease_and_an_alarm() {
     assert_eq!(scene.asked().await.epoch, 1);
     scene.nothing_new(0, CHAIN_START);
     scene.asked().await;
-    assert!(
-        scene
-            .rig
-            .service
-            .state
-            .lease
-            .check(Duration::from_millis(200_000))
-            .is_err()
-    );
+    assert!(scene.left(200_000).is_zero());
     let alarms = scene
         .rig
         .entries()
@@ -260,15 +261,7 @@ async fn a_broker_that_went_back_gets_no_lease_and_an_alarm() {
     let head = scene.rig.service.ask();
     scene.nothing_new(head.epoch, head.chain);
     scene.asked().await;
-    assert!(
-        scene
-            .rig
-            .service
-            .state
-            .lease
-            .check(Duration::from_millis(200_000))
-            .is_ok()
-    );
+    assert!(!scene.left(200_000).is_zero());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,13 +275,57 @@ async fn a_key_server_that_is_not_recorded_yet_asks_again() {
     scene.asked().await;
     scene.nothing_new(0, CHAIN_START);
     scene.asked().await;
-    assert!(
-        scene
-            .rig
-            .service
-            .state
-            .lease
-            .check(Duration::from_millis(100_000))
-            .is_ok()
-    );
+    assert!(!scene.left(100_000).is_zero());
+}
+
+fn report(scene: &Scene, deny: bool) -> Report {
+    let job = scene.rig.job(|_| {});
+    Report {
+        act: ActId::random(&mut rng()),
+        alarm: Alarm::Canary,
+        node: job.claims.common.node().clone(),
+        dataset: scene.rig.dataset().dataset,
+        time: scene.rig.now(),
+        deny,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_is_told_at_once_and_again_until_the_broker_takes_it() {
+    // rule: DEN-11
+    let mut scene = scene().await;
+    scene.asked().await;
+    scene.nothing_new(0, CHAIN_START);
+    // This one is held by the broker.
+    assert!(scene.asked().await.reports.is_empty());
+    let told = report(&scene, false);
+    scene.rig.service.report(told.clone()).await;
+    // The held one is given up; what is said to it is heard by nobody.
+    scene.nothing_new(0, CHAIN_START);
+    let telling = scene.asked().await;
+    assert_eq!((telling.reports, telling.hold_ms), (vec![told.clone()], 0));
+    let _ = scene.say.send(Says::No(Refusal::StoreUnavailable));
+    // What cannot be taken must not cost the lease: it is left out once.
+    assert!(scene.asked().await.reports.is_empty());
+    scene.rig.world.clock.set_monotonic(200_000);
+    assert!(scene.left(200_000).is_zero());
+    scene.nothing_new(0, CHAIN_START);
+    let telling = scene.asked().await;
+    assert!(!scene.left(100_000).is_zero());
+    assert_eq!(telling.reports, [told]);
+    scene.nothing_new(0, CHAIN_START);
+    assert!(scene.asked().await.reports.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_knows_less_than_this_server_raises_an_alarm() {
+    // rule: DEN-4
+    let mut scene = scene().await;
+    scene.asked().await;
+    let _ = scene.say.send(Says::No(Refusal::Rollback));
+    scene.asked().await;
+    let alarms = scene.rig.entries().into_iter();
+    let alarms = alarms.filter(|entry| entry.alarm == Some(Alarm::FeedRollback));
+    assert_eq!(alarms.count(), 1);
+    assert!(scene.left(100_000).is_zero());
 }

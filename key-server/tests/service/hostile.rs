@@ -38,6 +38,7 @@ async fn a_bent_presentation_is_refused() {
     let body = PresentBody {
         ticket: job.ticket.clone(),
         receipt: None,
+        evidence: None,
     };
     let (body, hash) = (body.to_cbor(), TicketHash::of(&job.ticket));
     let proof =

@@ -50,6 +50,7 @@ async fn a_stolen_ticket_file_alone_opens_nothing() {
     let body = PresentBody {
         ticket: job.ticket.clone(),
         receipt: None,
+        evidence: None,
     }
     .to_cbor();
     let proof = connection.channel.sign_with(
@@ -128,7 +129,7 @@ async fn a_ticket_outside_its_life_is_refused() {
     rig.service
         .state
         .lease
-        .extend(std::time::Duration::from_secs(10));
+        .heard(std::time::Duration::from_secs(10));
     let notice = rig
         .present(&rig.connect(1), &job)
         .await
