@@ -114,7 +114,7 @@ impl Metrics {
             "DEKs released, made or wrapped anew",
             metrics.deks.clone(),
         );
-        registry.register("alarms", "Alarms raised", metrics.alarms.clone());
+        registry.register("alarms", "Alarms recorded, by alarm", metrics.alarms.clone());
         registry.register_collector(Box::new(Views {
             service: Arc::downgrade(service),
             transport,
@@ -184,13 +184,13 @@ impl Collector for Views {
             let lost = ConstCounter::new(service.contexts_lost());
             lost.encode(encoder.encode_descriptor(
                 "side_records_lost",
-                "Contexts that the side file could not take",
+                "Records that the side file of the audit log could not take",
                 None,
                 MetricType::Counter,
             )?)?;
             let mut hooks = encoder.encode_descriptor(
-                "hook_lines",
-                "Alarms by what became of them at the hook",
+                "hooks",
+                "Lines for the operator's programs, by what became of them",
                 None,
                 MetricType::Counter,
             )?;
@@ -202,7 +202,7 @@ impl Collector for Views {
             ];
             for (result, count) in results {
                 let counter = ConstCounter::new(count);
-                counter.encode(hooks.encode_family(&[("result", result)])?)?;
+                counter.encode(hooks.encode_family(&[("hook", "alarm"), ("result", result)])?)?;
             }
         }
         let mut limited = encoder.encode_descriptor(

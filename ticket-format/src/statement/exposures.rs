@@ -24,7 +24,8 @@ closed_map! {
         1 selector: Selector = item();
         /// From when on.
         2 since: Timestamp = item();
-        /// From which entry on: 0, or where the page before says.
+        /// From which place on: 0, or where the page before says. A place is 1,024 times an entry's index,
+        /// plus an item's place in the entry.
         3 from: u64 = UINT;
         /// Most rows wanted.
         4 rows: u64 = Uint(1..=EXPOSED as u64);
@@ -40,7 +41,7 @@ closed_map! {
         1 rows: Vec<Exposed> = List(0..=EXPOSED, item());
         /// Acts whose keys were withheld after all: their rows, on this page or one before, do not count.
         2 withheld: Vec<ActId> = List(0..=EXPOSED, item());
-        /// Where the next page begins; none when this was the last.
+        /// The place where the next page begins; none when this was the last.
         3 next: Option<u64> = OrNull(UINT);
     }
 }
