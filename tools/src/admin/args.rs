@@ -7,7 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::cli::output::Format;
 
 use super::span::Span;
-use super::{audit, dataset, deny, init, inspect, launch, node, policy};
+use super::{
+    admin_set, approve, audit, dataset, deny, exposure, feed, init, inspect, launch, node, policy,
+    proposal, undeny,
+};
 
 /// Administers a Postern realm: every act is a statement signed with the admin's key.
 #[derive(Debug, Parser)]
@@ -47,6 +50,12 @@ pub struct Global {
     /// The admin's key, as `postern-admin init` wrote it
     #[arg(long, global = true, value_name = "FILE", env = "POSTERN_ADMIN_KEY")]
     pub admin_key: Option<PathBuf>,
+    /// The admin set by which signatures are checked [default: admin-set.cose beside the configuration]
+    #[arg(long, global = true, value_name = "FILE", env = "POSTERN_ADMIN_SET")]
+    pub admin_set: Option<PathBuf>,
+    /// Where an act goes that more admins must sign: a new file, instead of the broker's inbox
+    #[arg(long, global = true, value_name = "FILE")]
+    pub propose: Option<PathBuf>,
     /// File with the passphrase of the admin's key (mode 0600; `-` for stdin); else it is asked for
     #[arg(
         long,
@@ -117,6 +126,20 @@ impl Global {
 pub enum Command {
     /// Make the admin's key and configuration
     Init(init::Init),
+    /// The admin set: who may do what, and how many must sign
+    #[command(subcommand)]
+    AdminSet(admin_set::Command),
+    /// Sign what another admin proposed; carry it out when enough have
+    Approve(approve::Approve),
+    /// List what waits for signatures (as `proposal list`)
+    List {
+        /// What waits for signatures
+        #[arg(long, required = true)]
+        pending: bool,
+    },
+    /// What waits for signatures in the broker's inbox
+    #[command(subcommand)]
+    Proposal(proposal::Command),
     /// Datasets: their KEKs, policies, producers and records
     #[command(subcommand)]
     Dataset(dataset::Command),
@@ -134,6 +157,13 @@ pub enum Command {
     Ticket(node::TicketCommand),
     /// Refuse tickets, nodes, launches and more from now on
     Deny(deny::Deny),
+    /// Lift denials: a quorum signs it
+    Undeny(undeny::Undeny),
+    /// The feed of denials: who has applied what, proven by signatures
+    #[command(subcommand)]
+    Feed(feed::Command),
+    /// What a node, ticket or launch could have read, from the audit records
+    Exposure(exposure::Exposure),
     /// How the broker and the key servers are, and who has applied which denials
     Status,
     /// Say what a file holds, without any server

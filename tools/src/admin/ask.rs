@@ -31,3 +31,12 @@ pub fn confirm(yes: bool, name: &str) -> Result<(), Report> {
             .why(format!("{name} was not typed")),
     )
 }
+
+/// As [`confirm`], while a connection is kept alive.
+///
+/// # Errors
+/// As [`confirm`].
+pub async fn confirm_async(yes: bool, name: String) -> Result<(), Report> {
+    let asked = tokio::task::spawn_blocking(move || confirm(yes, &name)).await;
+    asked.map_err(|error| Report::new(exit::LOCAL, "cannot ask").why(error))?
+}

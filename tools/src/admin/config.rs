@@ -7,9 +7,10 @@ use std::str::FromStr;
 use client::link::Server;
 use serde::{Deserialize, Deserializer};
 use store::config::ConfigError;
-use ticket_format::keys::{AdminKey, FeedKey, ServerKey, TicketKey, TlsKey};
+use ticket_format::keys::{FeedKey, ServerKey, TicketKey, TlsKey};
 use ticket_format::report::{Report, exit};
 
+use super::agent::AgentKey;
 use super::args::Global;
 
 /// What `admin.toml` may say. Relative paths are relative to the file's directory.
@@ -21,19 +22,31 @@ struct File {
     #[serde(default)]
     key_servers: Vec<PathBuf>,
     admin_key: Option<PathBuf>,
-    #[serde(default, deserialize_with = "from_texts")]
-    admins: Vec<AdminKey>,
+    agent_key: Option<String>,
+    admin_set: Option<PathBuf>,
 }
+
+/// Where the admin's key is.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// In a file, sealed by a passphrase.
+    File(PathBuf),
+    /// In an OpenSSH agent.
+    Agent(Box<AgentKey>),
+}
+
+/// The admin set's file, unless the configuration names another.
+pub const ADMIN_SET: &str = "admin-set.cose";
 
 /// The admin's configuration: flag, variable, user file, system file.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The realm that is administered.
     pub realm: String,
-    /// The admin's key file.
-    pub admin_key: PathBuf,
-    /// Other admins, by whom nodes believe dataset records too.
-    pub admins: Vec<AdminKey>,
+    /// The admin's key.
+    pub key: KeySource,
+    /// The admin set: the first of the realm, or a later one that is believed as it stands there.
+    pub admin_set: PathBuf,
     broker: PathBuf,
     key_servers: Vec<PathBuf>,
 }
@@ -131,14 +144,26 @@ impl Config {
                 .clone()
                 .or(file.broker.map(at))
                 .ok_or_else(|| missing("the broker"))?,
-            admin_key: global
-                .admin_key
+            key: match (&global.admin_key, file.admin_key, file.agent_key) {
+                (Some(path), _, _) => KeySource::File(path.clone()),
+                (None, Some(path), None) => KeySource::File(at(path)),
+                (None, None, Some(line)) => KeySource::Agent(Box::new(agent_key(&line)?)),
+                (None, Some(_), Some(_)) => {
+                    return Err(Report::new(
+                        exit::CONFIG,
+                        "where the admin's key is, is said twice",
+                    )
+                    .why("the configuration has both admin-key and agent-key")
+                    .next("keep one of them"));
+                }
+                (None, None, None) => return Err(missing("the admin's key")),
+            },
+            admin_set: global
+                .admin_set
                 .clone()
-                .or(file.admin_key.map(at))
-                .ok_or_else(|| missing("the admin's key"))?,
+                .unwrap_or_else(|| at(file.admin_set.unwrap_or_else(|| ADMIN_SET.into()))),
             realm: file.realm.ok_or_else(|| missing("the realm"))?,
             key_servers: file.key_servers.into_iter().map(at).collect(),
-            admins: file.admins,
         })
     }
 
@@ -180,6 +205,27 @@ impl Config {
             .iter()
             .map(|path| self.key_server(Some(path)))
             .collect()
+    }
+
+    /// The configured server with this TLS key.
+    ///
+    /// # Errors
+    /// None is configured, or a file cannot be used.
+    pub fn server_of(&self, key: &TlsKey) -> Result<Server, Report> {
+        let broker = self.broker()?;
+        if broker.tls_key == *key {
+            return Ok(broker.server());
+        }
+        let servers = self.key_servers()?;
+        let found = servers.iter().find(|keys| keys.tls_key == *key);
+        found.map(ServerKeys::server).ok_or_else(|| {
+            Report::new(
+                exit::CONFIG,
+                "the statement is for a server that is not configured here",
+            )
+            .why(format!("its TLS key is {key}"))
+            .next("name its server-keys.toml in `key-servers` of the configuration")
+        })
     }
 
     fn same_realm(&self, path: &Path, realm: &str) -> Result<(), Report> {
@@ -225,14 +271,17 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
     })
 }
 
-fn from_texts<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let read = |text: String| {
-        text.parse().map_err(|error| {
-            serde::de::Error::custom(format!("{error}: expected 64 hexadecimal digits"))
-        })
-    };
-    texts.into_iter().map(read).collect()
+/// A line of `ssh-add -L`.
+///
+/// # Errors
+/// It is none.
+pub fn agent_key(line: &str) -> Result<AgentKey, Report> {
+    line.parse().map_err(|error: super::agent::NotAnAgentKey| {
+        Report::new(
+            exit::CONFIG,
+            "the agent's key is none that signs statements",
+        )
+        .why(error)
+        .next("give one line of `ssh-add -L`")
+    })
 }

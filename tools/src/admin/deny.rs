@@ -1,23 +1,23 @@
 //! `postern-admin deny`: refuse tickets, nodes, launches and more from now on.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use client::cli::output::Printed;
 use serde_json::{Map, Value, json};
 use ticket_format::cbor::Decode;
 use ticket_format::denial::{Denial, Members, REASON, Selector};
+use ticket_format::ids::DenialDigest;
 use ticket_format::ids::{DatasetId, LaunchId, NodeId, TicketId};
-use ticket_format::messages::feed::DENIAL;
+use ticket_format::messages::feed::{DENIAL, Numbered};
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{DatasetShow, DenyBody, DenyList, NodeView, StatusShow};
+use ticket_format::statement::{DatasetShow, DenyBody, DenyList, NodeView};
 use ticket_format::time::Timestamp;
 
-use super::config::ServerKeys;
-use super::remote::{Admin, Remote, Sent};
+use super::feed::{self, Mark};
+use super::remote::{Change, Remote};
 use super::span::{Span, instant};
 use super::view::{self, object, text};
-use super::{Context, ask, block_on, node, status};
+use super::words::author;
+use super::{Context, ask, block_on, node};
 
 /// Denies. All members that are given must match; what matches is refused from now on.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub struct Deny {
     /// Why, for people: at most 256 bytes
     #[arg(long, value_name = "TEXT", required = true)]
     reason: Option<String>,
-    /// Wait until every configured key server has applied it
+    /// Wait until every key server has proven that it has applied it
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "10s")]
     wait: Option<Span>,
     /// Do not ask
@@ -95,14 +95,7 @@ pub fn run(context: &Context, args: Deny) -> Printed {
     reason_fits(&reason)?;
     shape_fits(&args.whom)?;
     let (config, admin) = context.admin()?;
-    let (broker, servers) = (config.broker()?, config.key_servers()?);
-    if args.wait.is_some() && servers.is_empty() {
-        return Err(Report::new(
-            exit::CONFIG,
-            "there is nothing to wait for: no key server is configured",
-        )
-        .next("name their files in `key-servers` of the configuration"));
-    }
+    let broker = config.broker()?;
     block_on(async {
         let mut remote = admin.at(broker.server());
         let selector = select(&mut remote, &args.whom).await?;
@@ -121,37 +114,32 @@ pub fn run(context: &Context, args: Deny) -> Printed {
             return context.output.object(about);
         }
         let (yes, name) = (args.yes, name_of(&selector));
-        let asked = tokio::task::spawn_blocking(move || ask::confirm(yes, &name)).await;
-        asked.map_err(|error| Report::new(exit::LOCAL, "cannot ask").why(error))??;
-        let epoch = match remote.act(&DenyBody { selector, reason }).await? {
-            Sent::Done(denied) => denied.epoch,
-            Sent::Before => remote.ask(&StatusShow {}).await?.epoch,
-        };
-        remote.close().await;
-        about.insert("epoch".to_owned(), json!(epoch));
-        if let Some(limit) = args.wait {
-            let (applied, late) = wait(&admin, &servers, epoch, limit).await;
-            about.insert("applied_by".to_owned(), json!(applied));
-            about.insert("not_applied_by".to_owned(), json!(late));
-            context.output.object(about)?;
-            if !late.is_empty() {
+        ask::confirm_async(yes, name).await?;
+        let body = DenyBody { selector, reason };
+        let mut change = remote.change(&body).await?;
+        if matches!(change, Change::Before(_)) {
+            // What the first one came to is not known, and so not what it can be proven by.
+            context.talk("The first answer was lost; it is denied once more, to know its epoch");
+            change = remote.change(&body).await?;
+        }
+        let mark = match change {
+            Change::Proposed(proposed) => return proposed.print(context),
+            Change::Done(denied, digest) => Mark::of(&denied, &body, digest)?,
+            Change::Before(_) => {
                 return Err(Report::new(
                     exit::RETRY,
-                    format!(
-                        "the denial stands (epoch {epoch}), but not every key server has applied it"
-                    ),
+                    "it is denied, but no answer came back twice",
                 )
-                .why(format!(
-                    "no word of it within {limit} from {}",
-                    late.join(", ")
-                ))
-                .next(
-                    "see `postern-admin status`; a key server without a lease refuses everything",
-                ));
+                .next("see `postern-admin deny list` and `postern-admin feed status`"));
             }
-            return Ok(());
-        }
-        context.output.object(about)
+        };
+        about.insert("epoch".to_owned(), json!(mark.epoch));
+        let told = match args.wait {
+            Some(limit) => feed::wait(context, &admin, &mut remote, &broker, &mark, limit).await,
+            None => Ok(None),
+        };
+        remote.close().await;
+        feed::print(context, about, mark.epoch, told)
     })
 }
 
@@ -251,7 +239,7 @@ fn hits(selector: &Selector, view: &NodeView) -> bool {
 }
 
 /// In words: `tickets of node ec2/… and issued before …`.
-fn said(selector: &Selector) -> String {
+pub(crate) fn said(selector: &Selector) -> String {
     let parts: Vec<String> = view::selector(selector)
         .into_iter()
         .map(|(name, value)| {
@@ -268,33 +256,6 @@ fn name_of(selector: &Selector) -> String {
     first
         .and_then(|(_, value)| value.as_str().map(str::to_owned))
         .unwrap_or_default()
-}
-
-/// Asks each key server until it has applied the epoch; who did, and who did not in time.
-async fn wait(
-    admin: &Admin,
-    servers: &[ServerKeys],
-    epoch: u64,
-    limit: Span,
-) -> (Vec<String>, Vec<String>) {
-    let until = tokio::time::Instant::now() + Duration::from(limit);
-    let (mut applied, mut late) = (Vec::new(), Vec::new());
-    for keys in servers {
-        let name = keys.addresses.join(",");
-        let asked = async {
-            while !status::of(admin, keys)
-                .await
-                .is_ok_and(|status| status.epoch >= epoch)
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        match tokio::time::timeout_at(until, asked).await {
-            Ok(()) => applied.push(name),
-            Err(_) => late.push(name),
-        }
-    }
-    (applied, late)
 }
 
 fn list(context: &Context) -> Printed {
@@ -320,7 +281,7 @@ fn list(context: &Context) -> Printed {
                     )
                     .why(error)
                 })?;
-                rows.push(row(numbered.epoch, &denial));
+                rows.push(row(numbered, &denial));
             }
             if !answer.more {
                 break;
@@ -329,25 +290,37 @@ fn list(context: &Context) -> Printed {
         remote.close().await;
         context.output.rows(
             "denials",
-            &["epoch", "selector", "made", "forget", "by", "reason"],
+            &[
+                "epoch",
+                "selector",
+                "made",
+                "forget",
+                "by",
+                "reason",
+                "statement",
+                "digest",
+            ],
             rows,
         )
     })
 }
 
-fn row(epoch: u64, denial: &Denial) -> Vec<Value> {
-    let by = if denial.statement.0 == [0; 32] {
-        "broker".to_owned()
-    } else {
-        denial.statement.to_string()
-    };
+fn row(numbered: &Numbered, denial: &Denial) -> Vec<Value> {
     let selector: Map<String, Value> = view::selector(&denial.selector);
+    let statement = (denial.statement.0 != [0; 32]).then(|| text(denial.statement));
     vec![
-        json!(epoch),
+        json!(numbered.epoch),
         json!(selector),
         text(denial.made),
-        text(denial.forget),
-        text(by),
+        // A denial that hits tickets of the future is kept for good.
+        text(if denial.forget == Timestamp::LAST {
+            "never".to_owned()
+        } else {
+            denial.forget.to_string()
+        }),
+        text(author(denial)),
         text(&denial.reason),
+        json!(statement),
+        text(DenialDigest::of(&numbered.denial)),
     ]
 }

@@ -22,6 +22,14 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     ("POSTERN_ADMIN_KEY", "the admin's key (--admin-key)"),
     (
+        "POSTERN_ADMIN_SET",
+        "the admin set by which signatures are checked (--admin-set)",
+    ),
+    (
+        "SSH_AUTH_SOCK",
+        "the OpenSSH agent that signs, where the configuration has agent-key",
+    ),
+    (
         "POSTERN_PASSPHRASE_FILE",
         "file with its passphrase, mode 0600 (--passphrase-file)",
     ),

@@ -1,4 +1,4 @@
-//! `postern-admin init`: the admin's key and configuration.
+//! `postern-admin init`: the admin's key and configuration, and the card that others need of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,32 @@ use client::cli::output::Printed;
 use store::files;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
+use ticket_format::statement::AdminSigner;
 
+use super::agent::{self, AgentKey};
+use super::card::{Card, name_fits};
+use super::config::{ADMIN_SET, agent_key};
 use super::view::{object, text};
 use super::{Context, key, passphrase, rng};
 
-/// Make the admin's key, sealed by a passphrase, and a configuration that names it.
+/// Most bytes of a .pub file that are read.
+const PUBLIC_KEY: u64 = 4_096;
+
+/// Make the admin's key, sealed by a passphrase or in an OpenSSH agent, and a configuration that names it.
 #[derive(Debug, Args)]
 pub struct Init {
     /// The realm to administer
     #[arg(long, value_name = "REALM")]
     realm: String,
+    /// The admin's name, as sets and records have it
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// The key is in an OpenSSH agent (ed25519 or sk-ssh-ed25519); no key file is made
+    #[arg(long)]
+    agent: bool,
+    /// Which of the agent's keys: a line of `ssh-add -L`, or a .pub file [default: its only one]
+    #[arg(long, value_name = "KEY", requires = "agent")]
+    agent_key: Option<String>,
     /// Directory for admin-key and admin.toml; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -38,6 +54,10 @@ pub fn run(context: &Context, args: &Init) -> Printed {
         return Err(Report::new(exit::USAGE, "that cannot be a realm's name")
             .why("it has 1 to 128 bytes and no control characters"));
     }
+    if !name_fits(&args.name) {
+        return Err(Report::new(exit::USAGE, "that cannot be an admin's name")
+            .why("it has 1 to 64 bytes, no control characters, and none of : = ,"));
+    }
     let (key_file, config_file) = (args.out.join("admin-key"), args.out.join("admin.toml"));
     // Looked at before anybody types a passphrase; creating them looks again.
     for file in [&key_file, &config_file] {
@@ -54,8 +74,15 @@ pub fn run(context: &Context, args: &Init) -> Printed {
         .broker
         .as_deref()
         .unwrap_or(Path::new("broker-keys.toml"));
-    let config = configuration(args, broker)?;
-    let passphrase = passphrase::read(context.global.passphrase_file.as_deref(), true)?;
+    let agent = args.agent.then(|| chosen(args)).transpose()?;
+    let config = configuration(args, broker, agent.as_ref())?;
+    let passphrase = match &agent {
+        Some(_) => None,
+        None => Some(passphrase::read(
+            context.global.passphrase_file.as_deref(),
+            true,
+        )?),
+    };
     files::private_dir(&args.out).map_err(|error| {
         Report::new(
             exit::LOCAL,
@@ -64,23 +91,61 @@ pub fn run(context: &Context, args: &Init) -> Printed {
         .why(error)
         .next("give a directory of yours with mode 0700, or one that is not there yet")
     })?;
-    let public = key::create(&key_file, &args.realm, &passphrase, &mut rng())?;
+    let signer = match (&agent, &passphrase) {
+        (Some(agent), _) => agent.signer(),
+        (None, passphrase) => {
+            let passphrase = passphrase
+                .as_ref()
+                .map_or(&[][..], |bytes| bytes.as_slice());
+            AdminSigner::file(key::create(&key_file, &args.realm, passphrase, &mut rng())?)
+        }
+    };
+    let public = signer.key;
+    let card = Card {
+        name: args.name.clone(),
+        signer,
+    };
     files::create_private(&config_file, config.as_bytes()).map_err(|error| {
         Report::new(exit::LOCAL, "the configuration was not written").why(error)
     })?;
-    context.talk(format_args!("The broker and the key servers take this key as the admin's; commands find it with --config {}", config_file.display()));
+    context.talk(format_args!(
+        "The next line is this admin's card, nothing secret: `postern-admin admin-set draft` takes one of each admin"
+    ));
+    context.talk(format_args!(
+        "Commands find the key with --config {}",
+        config_file.display()
+    ));
     match context.output.format {
-        client::cli::output::Format::Text => context.output.line(public),
+        client::cli::output::Format::Text => context.output.line(card),
         _ => context.output.object(object! {
+            "card": text(&card),
+            "name": args.name,
             "public_key": text(public),
             "realm": args.realm,
-            "admin_key": text(key_file.display()),
+            "admin_key": agent.is_none().then(|| text(key_file.display())),
             "config": text(config_file.display()),
         }),
     }
 }
 
-fn configuration(args: &Init, broker: &Path) -> Result<String, Report> {
+/// The agent's key that is to be the admin's.
+fn chosen(args: &Init) -> Result<AgentKey, Report> {
+    let Some(given) = &args.agent_key else {
+        return agent::only_key();
+    };
+    if given.starts_with("ssh-") || given.starts_with("sk-ssh-") {
+        return agent_key(given);
+    }
+    let file = Path::new(given);
+    let bytes = files::read_bounded(file, PUBLIC_KEY).map_err(|error| {
+        Report::new(exit::USAGE, "the agent's key cannot be read")
+            .why(error)
+            .next("give one line of `ssh-add -L`, or a .pub file")
+    })?;
+    agent_key(&String::from_utf8_lossy(&bytes))
+}
+
+fn configuration(args: &Init, broker: &Path, agent: Option<&AgentKey>) -> Result<String, Report> {
     // A path that was given is relative to here; one in the file is relative to the file.
     let absolute = |path: &Path| {
         let path = if path == Path::new("broker-keys.toml") {
@@ -98,18 +163,27 @@ fn configuration(args: &Init, broker: &Path) -> Result<String, Report> {
         .map(|path| absolute(path).map(toml::Value::String))
         .collect::<Result<Vec<_>, _>>()?;
     let quoted = |text: &str| toml::Value::String(text.to_owned());
+    let key = match agent {
+        None => "admin-key = \"admin-key\"".to_owned(),
+        Some(agent) => format!(
+            "# In the OpenSSH agent behind SSH_AUTH_SOCK.\nagent-key = {}",
+            quoted(&agent.to_text()?)
+        ),
+    };
     Ok(format!(
-        "# postern-admin; relative paths are relative to this file.\n\
+        "# postern-admin, admin {}; relative paths are relative to this file.\n\
          realm = {}\n\
          # Written by `broker init`.\n\
          broker = {}\n\
          # Written by `key-server init`, one file for each.\n\
          key-servers = {}\n\
-         admin-key = \"admin-key\"\n\
-         # Public keys of other admins, by whom nodes are to believe dataset records too.\n\
-         admins = []\n",
+         {key}\n\
+         # The first admin set of the realm, signed by all its admins; later ones are followed from it.\n\
+         admin-set = {}\n",
+        args.name,
         quoted(&args.realm),
         quoted(&absolute(broker)?),
         toml::Value::Array(servers),
+        quoted(ADMIN_SET),
     ))
 }

@@ -6,16 +6,17 @@ use clap::{Args, Subcommand};
 use client::cli::output::{Format, Printed};
 use serde_json::json;
 use ticket_format::bootstrap::{Bootstrap, launch_secret};
+use ticket_format::cbor::Encode as _;
 use ticket_format::ids::{LaunchId, StatementDigest};
-use ticket_format::keys::AdminKey;
 use ticket_format::report::{Report, exit};
 use ticket_format::secret::BootstrapSecret;
-use ticket_format::statement::{LaunchClose, LaunchCreate, LaunchList, LaunchShow};
+use ticket_format::statement::{Act, AdminSet, LaunchClose, LaunchCreate, LaunchList, LaunchShow};
 use ticket_format::time::Timestamp;
 use zeroize::Zeroizing;
 
 use super::config::{BrokerKeys, Config};
-use super::remote::Sent;
+use super::proposal::needed;
+use super::remote::Change;
 use super::span::{Span, instant};
 use super::view::{self, object, text};
 use super::{Context, ask, block_on, now, rng};
@@ -177,19 +178,32 @@ fn create(context: &Context, args: &Create) -> Printed {
     }
     let (config, admin) = context.admin()?;
     let broker = config.broker()?;
-    let statement = admin.record(&create)?;
-    let digest = StatementDigest::of(&statement);
     block_on(async {
+        let set = admin.set().await?;
+        let need = needed(set, Act::LaunchCreate)?;
+        if need > 1 {
+            // The user-data names the launch's statement with all its signatures, and its secret must
+            // not wait in an inbox for them.
+            return Err(Report::new(exit::REFUSED, "a launch cannot be proposed")
+                .why(format!("the admin set wants {need} signatures for launch-create, and user-data is made by who signs last"))
+                .next("let security set its number to 1: postern-admin admin-set change --rule launch-create=1"));
+        }
         let mut remote = admin.at(broker.server());
-        let view = match remote.send::<LaunchCreate>(&statement).await? {
-            Sent::Done(view) => view,
-            Sent::Before => {
+        let (view, digest) = match remote.change_record(&create).await? {
+            Change::Done(view, digest) => (view, digest),
+            Change::Proposed(_) => {
+                return Err(Report::new(exit::REFUSED, "this admin's signature does not count for a launch")
+                    .why("launch-create wants the role operator; the proposal that was left is of no use")
+                    .next("let an operator create it"));
+            }
+            Change::Before(digest) => {
                 context.talk("The first answer was lost; the launch is registered");
-                remote
+                let shown = remote
                     .ask(&LaunchShow {
                         launch: create.launch,
                     })
-                    .await?
+                    .await?;
+                (shown, digest)
             }
         };
         remote.close().await;
@@ -200,7 +214,7 @@ fn create(context: &Context, args: &Create) -> Printed {
             )
             .next("close it with `postern-admin launch deny`, and find out why"));
         }
-        let bootstrap = bootstrap(&config, &broker, admin.public(), &create, secret, digest);
+        let bootstrap = bootstrap(&config, &broker, set, &create, secret, digest);
         hand_out(context, args, &create, digest, &bootstrap)
     })
 }
@@ -208,24 +222,18 @@ fn create(context: &Context, args: &Create) -> Printed {
 fn bootstrap(
     config: &Config,
     broker: &BrokerKeys,
-    own: AdminKey,
+    set: &AdminSet,
     create: &LaunchCreate,
     secret: BootstrapSecret,
     digest: StatementDigest,
 ) -> Bootstrap {
-    let mut admins = vec![own];
-    for admin in &config.admins {
-        if !admins.contains(admin) && admins.len() < 16 {
-            admins.push(*admin);
-        }
-    }
     Bootstrap {
         realm: config.realm.clone(),
         launch: create.launch,
         secret,
         brokers: broker.addresses.clone(),
         broker_key: broker.tls_key,
-        admins,
+        admin_set: set.body().to_cbor(),
         launch_digest: digest,
         ticket_key: broker.ticket_key,
     }
@@ -378,16 +386,16 @@ fn deny(context: &Context, args: Deny) -> Printed {
             );
         }
         let (yes, name) = (args.yes, args.launch.to_string());
-        let asked = tokio::task::spawn_blocking(move || ask::confirm(yes, &name)).await;
-        asked.map_err(|error| Report::new(exit::LOCAL, "cannot ask").why(error))??;
+        ask::confirm_async(yes, name).await?;
         let body = LaunchClose {
             launch: args.launch,
             deny: !args.keep_nodes,
             reason: args.reason,
         };
-        let epoch = match remote.act(&body).await? {
-            Sent::Done(denied) => json!(denied.epoch),
-            Sent::Before => json!(null),
+        let epoch = match remote.change(&body).await? {
+            Change::Done(denied, _) => json!(denied.epoch),
+            Change::Before(_) => json!(null),
+            Change::Proposed(proposed) => return proposed.print(context),
         };
         remote.close().await;
         context

@@ -1,12 +1,19 @@
 //! The `postern-admin` command: signed statements to broker and key servers, and inspectors that
 //! need neither.
 
+pub mod admin_set;
+pub mod agent;
+pub mod approve;
 pub mod args;
 pub mod ask;
 pub mod audit;
+pub mod card;
 pub mod config;
 pub mod dataset;
 pub mod deny;
+pub mod diff;
+pub mod exposure;
+pub mod feed;
 pub mod help;
 pub mod init;
 pub mod inspect;
@@ -15,10 +22,15 @@ pub mod launch;
 pub mod node;
 pub mod passphrase;
 pub mod policy;
+pub mod proposal;
 pub mod remote;
+pub mod signer;
 pub mod span;
 pub mod status;
+pub mod trust;
+pub mod undeny;
 pub mod view;
+pub mod words;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,8 +43,10 @@ use ticket_format::report::{Report, exit};
 use ticket_format::time::Timestamp;
 
 use args::{Cli, Command, Global};
-use config::Config;
-use remote::Admin;
+use config::{Config, KeySource};
+use remote::{Admin, House};
+use signer::Key;
+use trust::Trust;
 
 /// The operating system's random generator.
 pub type Rng = UnwrapErr<SysRng>;
@@ -74,10 +88,26 @@ impl Context {
     /// Configuration, passphrase or key file.
     pub fn admin(&self) -> Result<(Config, Admin), Report> {
         let config = self.config()?;
-        let passphrase = passphrase::read(self.global.passphrase_file.as_deref(), false)?;
-        let secret = key::open(&config.admin_key, &config.realm, &passphrase)?;
-        let admin = Admin::new(config.realm.clone(), secret, self.global.timeout());
+        let key = self.key(&config)?;
+        // A realm's first set is signed before there is a broker.
+        let broker = config.broker().map(|keys| keys.server());
+        let house = House {
+            trust: Trust::new(config.admin_set.clone(), config.realm.clone()),
+            broker,
+            propose: self.global.propose.clone(),
+        };
+        let admin = Admin::with(config.realm.clone(), key, self.global.timeout(), house);
         Ok((config, admin))
+    }
+
+    fn key(&self, config: &Config) -> Result<Key, Report> {
+        Ok(match &config.key {
+            KeySource::File(path) => {
+                let passphrase = passphrase::read(self.global.passphrase_file.as_deref(), false)?;
+                Key::File(Box::new(key::open(path, &config.realm, &passphrase)?))
+            }
+            KeySource::Agent(key) => Key::Agent(key.clone()),
+        })
     }
 
     /// Says something to the person at the terminal, on stderr. Not in the JSON formats, whose
@@ -111,6 +141,13 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
     let done = |()| exit::DONE;
     match command {
         Command::Init(args) => init::run(context, &args).map(done),
+        Command::AdminSet(command) => admin_set::run(context, command).map(done),
+        Command::Approve(args) => approve::run(context, &args).map(done),
+        Command::List { pending: _ } => proposal::list(context).map(done),
+        Command::Proposal(command) => proposal::run(context, command).map(done),
+        Command::Undeny(args) => undeny::run(context, args).map(done),
+        Command::Feed(command) => feed::run(context, &command).map(done),
+        Command::Exposure(args) => exposure::run(context, args).map(done),
         Command::Dataset(command) => dataset::run(context, command).map(done),
         Command::Launch(command) => launch::run(context, command).map(done),
         Command::Policy(command) => policy::run(context, command),

@@ -8,7 +8,7 @@ use ticket_format::keys::NodeKey;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{NodeList, NodeShow, NodeState, NodeUnfreeze, NodeView, TicketShow};
 
-use super::remote::{Remote, Sent};
+use super::remote::{Change, Remote};
 use super::view::{self, text};
 use super::{Context, ask, block_on};
 
@@ -159,17 +159,15 @@ fn unfreeze(context: &Context, args: Unfreeze) -> Printed {
             return context.output.object(object);
         }
         let (yes, name) = (args.yes, args.node.to_string());
-        let asked = tokio::task::spawn_blocking(move || ask::confirm(yes, &name)).await;
-        asked.map_err(|error| Report::new(exit::LOCAL, "cannot ask").why(error))??;
-        let view = match remote
-            .act(&NodeUnfreeze {
-                node: args.node.clone(),
-                node_key,
-            })
-            .await?
-        {
-            Sent::Done(view) => view,
-            Sent::Before => remote.ask(&NodeShow { node: args.node }).await?,
+        ask::confirm_async(yes, name).await?;
+        let body = NodeUnfreeze {
+            node: args.node.clone(),
+            node_key,
+        };
+        let view = match remote.change(&body).await? {
+            Change::Done(view, _) => view,
+            Change::Before(_) => remote.ask(&NodeShow { node: args.node }).await?,
+            Change::Proposed(proposed) => return proposed.print(context),
         };
         remote.close().await;
         context.output.object(view::node(&view))

@@ -1,5 +1,7 @@
 //! `postern-admin policy`: the broker's policy, and checking any policy without a server.
 
+mod replay;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,16 +11,23 @@ use client::cli::output::{Format, Printed};
 use policy::{Dataset, Node, Policy, Request};
 use serde_json::json;
 use store::files;
+use ticket_format::Refusal;
+use ticket_format::cbor::Decode as _;
+use ticket_format::entry::Entry;
 use ticket_format::ids::{DatasetId, LaunchId, NodeId};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{PolicySet, PolicyShow, policy_digest};
+use ticket_format::statement::{EntryShow, PolicySet, PolicyShow, policy_digest};
 use ticket_format::time::Timestamp;
 
-use super::remote::Sent;
-use super::span::{instant, pair};
-use super::view::{object, text};
+use super::diff::unified;
+use super::remote::Change;
+use super::span::{instant, pair, since};
+use super::view::{self, object, text};
 use super::{Context, block_on, now};
+
+use replay::Replayed;
+use ticket_format::statement::WhatIf as Replay;
 
 /// Policies.
 #[derive(Debug, Subcommand)]
@@ -35,19 +44,42 @@ pub enum Command {
         /// Cedar text
         file: PathBuf,
     },
-    /// Decide a request by a policy file, without any server: exit 0 when allowed, 4 when refused
+    /// Try a draft on what was decided: who would gain, and who would lose
+    WhatIf(WhatIf),
+    /// Name the policies that decide: of a recorded entry (--entry), or of a request by a policy file,
+    /// without any server: exit 0 when allowed, 4 when refused
     Explain(Box<Explain>),
+}
+
+/// Try a draft on what was decided.
+#[derive(Debug, Args)]
+pub struct WhatIf {
+    /// The draft: Cedar text
+    #[arg(long, value_name = "FILE")]
+    draft: PathBuf,
+    /// The dataset whose policy it would be [default: the broker's policy]
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// Decisions from when on: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = since, default_value = "7d")]
+    since: Timestamp,
 }
 
 /// A request to be decided.
 #[derive(Debug, Args)]
 pub struct Explain {
+    /// An entry of a server's audit log, by its index: who decided it
+    #[arg(long, value_name = "INDEX", conflicts_with_all = ["policy", "node", "dataset", "action"])]
+    entry: Option<u64>,
+    /// The key server whose entry it is (its server-keys.toml) [default: the broker's]
+    #[arg(long, value_name = "FILE", requires = "entry")]
+    server: Option<PathBuf>,
     /// The policy: Cedar text
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "entry")]
+    policy: Option<PathBuf>,
     /// The node that asks: ec2/ACCOUNT/REGION/INSTANCE
-    #[arg(long)]
-    node: NodeId,
+    #[arg(long, required_unless_present = "entry")]
+    node: Option<NodeId>,
     /// Its availability zone [default: the region's first]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
@@ -64,8 +96,8 @@ pub struct Explain {
     #[arg(long, value_name = "RFC3339", value_parser = instant)]
     launched_at: Option<Timestamp>,
     /// The dataset's name
-    #[arg(long, value_name = "NAME")]
-    dataset: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "entry")]
+    dataset: Option<String>,
     /// The dataset's id
     #[arg(long, value_name = "ID")]
     dataset_id: Option<DatasetId>,
@@ -73,8 +105,8 @@ pub struct Explain {
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
     /// What it asks for: decrypt, encrypt or rewrap
-    #[arg(long)]
-    action: policy::Action,
+    #[arg(long, required_unless_present = "entry")]
+    action: Option<policy::Action>,
     /// Where it connects from [default: unknown]
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
@@ -95,6 +127,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Set { file } => set(context, &file).map(|()| exit::DONE),
         Command::Show => show(context).map(|()| exit::DONE),
         Command::Check { file } => check(context, &file).map(|()| exit::DONE),
+        Command::WhatIf(args) => what_if(context, &args).map(|()| exit::DONE),
         Command::Explain(args) => explain(context, &args),
     }
 }
@@ -161,10 +194,19 @@ fn set(context: &Context, file: &Path) -> Printed {
     let broker = config.broker()?;
     block_on(async {
         let mut remote = admin.at(broker.server());
-        match remote.act(&PolicySet { text: text_of }).await? {
-            Sent::Done(set) if set.digest != digest => return Err(other_digest()),
-            Sent::Done(_) => {}
-            Sent::Before => context.talk("The first answer was lost; the policy is set"),
+        let standing = remote.ask(&PolicyShow {}).await?.text;
+        // rule: ADM-5
+        let replaces = (!standing.is_empty()).then(|| policy_digest(&standing));
+        say_change(context, &standing, &text_of);
+        let body = PolicySet {
+            text: text_of,
+            replaces,
+        };
+        match remote.change(&body).await? {
+            Change::Done(set, _) if set.digest != digest => return Err(other_digest()),
+            Change::Done(..) => {}
+            Change::Before(_) => context.talk("The first answer was lost; the policy is set"),
+            Change::Proposed(proposed) => return proposed.print(context),
         }
         remote.close().await;
         context.output.object(object! { "policy": text(digest) })
@@ -201,25 +243,106 @@ fn show(context: &Context) -> Printed {
     })
 }
 
+/// Shows what is about to change, as who approves it will see it.
+pub(crate) fn say_change(context: &Context, standing: &str, wanted: &str) {
+    for line in unified(standing, wanted) {
+        context.talk(ticket_format::report::Printable(&line));
+    }
+}
+
+fn what_if(context: &Context, args: &WhatIf) -> Printed {
+    let draft = read(&args.draft)?;
+    parse(&args.draft, &draft)?;
+    let (_, admin) = context.admin()?;
+    block_on(async {
+        let mut remote = admin.broker()?;
+        let mut replayed = Replayed::default();
+        let mut from = 0;
+        loop {
+            let page = remote
+                .ask(&Replay {
+                    draft: draft.clone(),
+                    dataset: args.dataset.clone(),
+                    since: args.since,
+                    from,
+                })
+                .await?;
+            replayed.decisions = replayed.decisions.saturating_add(page.decisions);
+            page.changed.into_iter().for_each(|one| replayed.add(one));
+            match page.next {
+                None => break,
+                Some(next) if next > from => from = next,
+                Some(_) => {
+                    return Err(Report::new(
+                        exit::INTEGRITY,
+                        "the server's pages go in a circle",
+                    ));
+                }
+            }
+        }
+        remote.close().await;
+        context.talk(format_args!(
+            "{} decision(s) since {} tried on the draft",
+            replayed.decisions, args.since
+        ));
+        replayed.print(context)
+    })
+}
+
+/// What was recorded of an entry, and the policies that decided it (POL-5).
+fn explain_entry(context: &Context, index: u64, server: Option<&Path>) -> Result<u8, Report> {
+    let (config, admin) = context.admin()?;
+    let server = match server {
+        Some(file) => config.key_server(Some(file))?.server(),
+        None => config.broker()?.server(),
+    };
+    block_on(async {
+        let mut remote = admin.at(server);
+        let shown = remote.ask(&EntryShow { index }).await?;
+        remote.close().await;
+        let entry = Entry::from_cbor(&shown.entry, limits::ENTRY).map_err(|error| {
+            Report::new(exit::INTEGRITY, format!("entry {index} cannot be read")).why(error)
+        })?;
+        let reason = match (&entry.policies, entry.outcome) {
+            (Some(names), _) if !names.is_empty() => format!("decided by {}", names.join(", ")),
+            (_, Err(Refusal::Policy)) => "no policy permits it".to_owned(),
+            _ => "no policy was asked".to_owned(),
+        };
+        let mut object = object! { "index": index, "reason": reason };
+        object.extend(view::entry(&entry));
+        context.output.object(object)
+    })?;
+    Ok(exit::DONE)
+}
+
 fn explain(context: &Context, args: &Explain) -> Result<u8, Report> {
-    let policy = parse(&args.policy, &read(&args.policy)?)?;
+    if let Some(index) = args.entry {
+        return explain_entry(context, index, args.server.as_deref());
+    }
+    let (Some(file), Some(node), Some(dataset), Some(action)) =
+        (&args.policy, &args.node, &args.dataset, args.action)
+    else {
+        return Err(Report::new(exit::USAGE, "which request is not said")
+            .next("give --policy, --node, --dataset and --action, or --entry"));
+    };
+    let policy = parse(file, &read(file)?)?;
     let at = args.at.unwrap_or_else(now);
-    let zone = || format!("{}a", args.node.region());
+    let zone = || format!("{}a", node.region());
     let request = Request {
         node: Node {
-            account: args.node.account().to_owned(),
-            region: args.node.region().to_owned(),
+            account: node.account().to_owned(),
+            region: node.region().to_owned(),
             availability_zone: args.zone.clone().unwrap_or_else(zone),
             image: args.image.clone(),
             instance_type: args.instance_type.clone(),
-            instance: args.node.instance().to_owned(),
+            instance: node.instance().to_owned(),
             launch: args.launch.unwrap_or(LaunchId([0; 16])).to_string(),
             launched_at_unix: args.launched_at.unwrap_or(at).seconds(),
         },
-        action: args.action,
+        action,
         dataset: Dataset {
             id: args.dataset_id.unwrap_or(DatasetId([0; 16])).to_string(),
-            name: args.dataset.clone(),
+            name: dataset.clone(),
             tags: pairs(&args.tags),
         },
         time_unix: at.seconds(),

@@ -1,6 +1,7 @@
 //! Statements to a server: made, signed, sent, and the answer believed only when its receipt names
 //! the statement.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use client::Error;
@@ -14,8 +15,12 @@ use ticket_format::limits;
 use ticket_format::messages::Verb;
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{ActBody, Payload};
+use ticket_format::statement::{Act, ActBody, AdminSet, Payload};
+use tokio::sync::OnceCell;
 
+use super::proposal::{self, Proposed};
+use super::signer::Key;
+use super::trust::{Known, Trust};
 use super::{now, rng};
 
 /// For how long an act is good, in seconds: long enough to be sent again after a lost answer.
@@ -27,8 +32,32 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct Admin {
     realm: String,
-    secret: AdminSecret,
+    key: Key,
     timeout: Duration,
+    house: Option<House>,
+    known: OnceCell<Known>,
+}
+
+/// What an admin needs for acts that others must sign too.
+#[derive(Debug)]
+pub struct House {
+    /// The admin set.
+    pub trust: Trust,
+    /// Whose inbox takes proposals.
+    pub broker: Result<Server, Report>,
+    /// A file that takes them instead.
+    pub propose: Option<PathBuf>,
+}
+
+/// What became of an act that changes something.
+#[derive(Debug)]
+pub enum Change<R> {
+    /// Done now: what it came to, and the digest of the statement that did it.
+    Done(R, StatementDigest),
+    /// Done by an earlier try whose answer was lost.
+    Before(StatementDigest),
+    /// It waits for other admins' signatures.
+    Proposed(Proposed),
 }
 
 /// What became of a statement.
@@ -52,17 +81,97 @@ impl Admin {
     /// The admin of this key.
     #[must_use]
     pub fn new(realm: String, secret: AdminSecret, timeout: Duration) -> Self {
+        Self::alone(realm, Key::File(Box::new(secret)), timeout)
+    }
+
+    /// The admin of this key, in a realm whose admin set nobody has told yet.
+    #[must_use]
+    pub fn alone(realm: String, key: Key, timeout: Duration) -> Self {
         Self {
             realm,
-            secret,
+            key,
             timeout,
+            house: None,
+            known: OnceCell::new(),
         }
+    }
+
+    /// The admin of this key, in a realm whose admin set is known.
+    #[must_use]
+    pub fn with(realm: String, key: Key, timeout: Duration, house: House) -> Self {
+        Self {
+            realm,
+            key,
+            timeout,
+            house: Some(house),
+            known: OnceCell::new(),
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The realm.
+    #[must_use]
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    fn house(&self) -> Result<&House, Report> {
+        self.house.as_ref().ok_or_else(|| {
+            Report::new(exit::CONFIG, "the admin set is not known here")
+                .next("give --admin-set FILE")
+        })
+    }
+
+    /// The broker, whose inbox takes proposals.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn broker(&self) -> Result<Remote<'_>, Report> {
+        Ok(self.at(self.house()?.broker.clone()?))
+    }
+
+    /// The admin set in force: the one that is known here, followed to the broker's newest. Where the
+    /// broker does not answer, the last one that is known.
+    ///
+    /// # Errors
+    /// None is known, or the broker shows one that does not follow.
+    pub async fn known(&self) -> Result<&Known, Report> {
+        let follow = async || {
+            let house = self.house()?;
+            let known = house.trust.load()?;
+            let mut broker = self.broker()?;
+            let followed = house.trust.follow(known.clone(), &mut broker).await;
+            broker.close().await;
+            match followed {
+                Err(report) if report.exit == exit::RETRY => {
+                    tracing::warn!(
+                        "the broker does not answer; the admin set is the last one known here"
+                    );
+                    Ok(known)
+                }
+                followed => followed,
+            }
+        };
+        self.known.get_or_try_init(follow).await
+    }
+
+    /// As [`Admin::known`], the set alone.
+    ///
+    /// # Errors
+    /// As [`Admin::known`].
+    pub async fn set(&self) -> Result<&AdminSet, Report> {
+        Ok(&self.known().await?.set)
     }
 
     /// The admin's public key.
     #[must_use]
     pub fn public(&self) -> AdminKey {
-        self.secret.public()
+        self.key.public()
     }
 
     /// A server to send to; it is connected to with the first statement.
@@ -89,9 +198,7 @@ impl Admin {
     }
 
     fn sign(&self, payload: &Payload) -> Result<Vec<u8>, Report> {
-        payload
-            .sign(&[&self.secret])
-            .map_err(|error| Report::new(exit::LOCAL, "the statement cannot be made").why(error))
+        self.key.sign(payload)
     }
 }
 
@@ -149,17 +256,100 @@ impl Remote<'_> {
         self.send::<B>(&statement).await
     }
 
+    /// Changes something at this server: sent, when the set in force asks for no other signature than
+    /// this admin's; else left as a proposal.
+    ///
+    /// # Errors
+    /// As [`Remote::act`]; also that nobody may do this.
+    pub async fn change<B: ActBody>(&mut self, body: &B) -> Result<Change<B::Result>, Report> {
+        let alone = self.alone::<B>().await?;
+        let life = if alone { LIFE } else { limits::STATEMENT_LIFE };
+        let id = StatementId::random(&mut rng());
+        let payload = Payload::act(
+            id,
+            &self.admin.realm,
+            self.server.tls_key,
+            now(),
+            life,
+            body,
+        );
+        self.put::<B>(&payload, alone).await
+    }
+
+    /// As [`Remote::change`], by a record for everyone (ADM-3).
+    ///
+    /// # Errors
+    /// As [`Remote::change`].
+    pub async fn change_record<B: ActBody>(
+        &mut self,
+        body: &B,
+    ) -> Result<Change<B::Result>, Report> {
+        let alone = self.alone::<B>().await?;
+        let id = StatementId::random(&mut rng());
+        let payload = Payload::record(id, &self.admin.realm, now(), body);
+        self.put::<B>(&payload, alone).await
+    }
+
+    /// Whether this admin's signature is enough for the act.
+    async fn alone<B: ActBody>(&self) -> Result<bool, Report> {
+        // rule: SET-2
+        if B::ACT == Act::Deny {
+            // One is always enough (SET-4): nothing is asked before a denial is made.
+            return Ok(true);
+        }
+        let set = self.admin.set().await?;
+        let own = set.admin(&self.admin.public()).ok_or_else(|| {
+            Report::new(exit::REFUSED, "this key is no admin's any more").why(format!(
+                "version {} of the admin set does not name it",
+                set.version()
+            ))
+        })?;
+        let need = proposal::needed(set, B::ACT)?;
+        Ok(set.counting(B::ACT, std::slice::from_ref(own)) >= need)
+    }
+
+    async fn put<B: ActBody>(
+        &mut self,
+        payload: &Payload,
+        alone: bool,
+    ) -> Result<Change<B::Result>, Report> {
+        let statement = self.admin.sign(payload)?;
+        if !alone {
+            let house = self.admin.house()?;
+            let proposed = proposal::leave(self.admin, &statement, house.propose.as_deref());
+            return proposed.await.map(Change::Proposed);
+        }
+        let digest = StatementDigest::of(&statement);
+        Ok(match self.send::<B>(&statement).await? {
+            Sent::Done(result) => Change::Done(result, digest),
+            Sent::Before => Change::Before(digest),
+        })
+    }
+
     /// Sends a statement that is signed already, again when no answer comes: its id is used once
     /// (ADM-2), so it cannot act twice.
     ///
     /// # Errors
     /// As [`Remote::act`].
     pub async fn send<B: ActBody>(&mut self, statement: &[u8]) -> Result<Sent<B::Result>, Report> {
+        match self.deliver(statement).await? {
+            Sent::Done(result) => B::Result::from_cbor(&result, limits::MESSAGE)
+                .map(Sent::Done)
+                .map_err(|_| self.unbelieved()),
+            Sent::Before => Ok(Sent::Before),
+        }
+    }
+
+    /// As [`Remote::send`], of whatever act; the result as its bytes.
+    ///
+    /// # Errors
+    /// As [`Remote::act`].
+    pub async fn deliver(&mut self, statement: &[u8]) -> Result<Sent<Vec<u8>>, Report> {
         let mut lost = false;
         let mut attempt = 1;
         loop {
             match self.once(statement).await {
-                Ok(answer) => return self.believe::<B>(statement, &answer).map(Sent::Done),
+                Ok(answer) => return self.believe(statement, &answer).map(Sent::Done),
                 Err(Error::Refused { notice, .. })
                     if lost && notice.refusal == Refusal::StatementReplayed =>
                 {
@@ -189,7 +379,7 @@ impl Remote<'_> {
     }
 
     /// The receipt must be of this very statement: its hash stands in the entry.
-    fn believe<B: ActBody>(&self, statement: &[u8], answer: &[u8]) -> Result<B::Result, Report> {
+    fn believe(&self, statement: &[u8], answer: &[u8]) -> Result<Vec<u8>, Report> {
         let answered = AdministerAnswer::from_cbor(answer, limits::MESSAGE)
             .ok()
             .and_then(|answer| {
@@ -199,17 +389,18 @@ impl Remote<'_> {
                 let ours = kind
                     && entry.outcome.is_ok()
                     && entry.proof == Some(StatementDigest::of(statement).0);
-                let result = B::Result::from_cbor(&answer.result, limits::MESSAGE).ok()?;
-                ours.then_some(result)
+                ours.then_some(answer.result)
             });
-        answered.ok_or_else(|| {
-            Report::new(
-                exit::INTEGRITY,
-                format!("the {}'s answer was not used", self.server.word),
-            )
-            .why("it is malformed, or its receipt is not of this statement")
-            .next("the act may have been done: look with `show` or `list` before you repeat it")
-        })
+        answered.ok_or_else(|| self.unbelieved())
+    }
+
+    fn unbelieved(&self) -> Report {
+        Report::new(
+            exit::INTEGRITY,
+            format!("the {}'s answer was not used", self.server.word),
+        )
+        .why("it is malformed, or its receipt is not of this statement")
+        .next("the act may have been done: look with `show` or `list` before you repeat it")
     }
 
     /// Tells the server that nothing more comes.

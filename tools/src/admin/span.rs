@@ -83,6 +83,17 @@ pub fn instant(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| expected())
 }
 
+/// An instant: in RFC 3339, or how long ago it was.
+///
+/// # Errors
+/// It is neither.
+pub fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(span) = text.parse::<Span>() {
+        return Ok(super::now().minus(span.0));
+    }
+    instant(text).map_err(|error| format!("{error}, or how long ago: 24h"))
+}
+
 /// `KEY=VALUE`.
 ///
 /// # Errors

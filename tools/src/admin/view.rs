@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use ticket_format::Refusal;
 use ticket_format::denial::Selector;
 use ticket_format::entry::Entry;
+use ticket_format::ids::StatementDigest;
 use ticket_format::seal::Kem;
 use ticket_format::statement::{
     DatasetRecord, DatasetView, LaunchView, NodeView, Status, TicketView,
@@ -81,7 +82,11 @@ pub fn dataset(view: &DatasetView) -> Map<String, Value> {
         "max_budget": view.max_budget,
         "max_life": text(Span(view.max_life)),
         "policy": view.policy,
-        "record": maybe(view.record),
+        "record": maybe(view.record.as_ref().map(|bytes| StatementDigest::of(bytes))),
+        "owners": texts(&view.owners),
+        "lease": text(Span(view.lease)),
+        "evidence": view.evidence,
+        "canary": maybe(view.canary),
     }
 }
 
@@ -102,6 +107,9 @@ pub fn record(record: &DatasetRecord) -> Map<String, Value> {
         "kems": kems(&record.kems),
         "max_budget": record.max_budget,
         "max_life": text(Span(record.max_life)),
+        "owners": texts(&record.owners),
+        "lease": text(Span(record.lease)),
+        "evidence": record.evidence,
     }
 }
 
@@ -238,6 +246,9 @@ pub fn entry(entry: &Entry) -> Map<String, Value> {
         "count": entry.count,
         "proof": entry.proof.map(hex),
         "follows": maybe(entry.follows),
+        "actions": entry.actions.map(|actions| actions.iter().map(|one| json!(one.name())).collect::<Value>()),
+        "pairs": maybe(entry.pairs),
+        "signers": entry.signers,
         "items": items,
     };
     all.into_iter()

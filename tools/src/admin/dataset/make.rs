@@ -8,25 +8,27 @@ use ticket_format::keys::ProducerKey;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
-use ticket_format::statement::{DatasetCreate, DatasetShow, DatasetView, ProducerAdd};
+use ticket_format::statement::{AdminSet, DatasetCreate, DatasetShow, DatasetView, ProducerAdd};
 
-use super::record::{made, make_known, other_key, record_file};
-use super::{AddProducer, Create, name_fits};
-use crate::admin::config::{BrokerKeys, Config, ServerKeys};
-use crate::admin::remote::{Admin, Sent};
-use crate::admin::view::text;
+use super::record::{make_known, other_key, print, record_file};
+use super::{AddProducer, Create, name_fits, options};
+use crate::admin::config::{BrokerKeys, ServerKeys};
+use crate::admin::remote::Change;
+use crate::admin::view::{object, text};
 use crate::admin::{Context, block_on, policy};
 
 pub(super) fn create(context: &Context, args: &Create) -> Printed {
-    let body = wanted(args)?;
+    let mut body = wanted(args)?;
     let out = record_file(&args.name, args.out.as_deref())?;
     let (config, admin) = context.admin()?;
     let (broker, keys) = (
         config.broker()?,
         config.key_server(args.key_server.as_deref())?,
     );
-    one_role(&body.producers, &config, &admin, &broker, &keys)?;
     block_on(async {
+        let set = admin.set().await?;
+        body.owners = options::owners(set, &args.owners)?;
+        one_role(&body.producers, set, &broker, &keys)?;
         let mut server = admin.at(keys.server());
         let there = server
             .find(&DatasetShow {
@@ -41,12 +43,18 @@ pub(super) fn create(context: &Context, args: &Create) -> Printed {
             ));
             view
         } else {
-            match server.act(&body).await? {
-                Sent::Done(created) if created.server_key != keys.signing_key => {
+            match server.change(&body).await? {
+                Change::Done(created, _) if created.server_key != keys.signing_key => {
                     return Err(other_key(&keys));
                 }
-                Sent::Done(_) => {}
-                Sent::Before => context.talk("The first answer was lost; the dataset was made"),
+                Change::Done(..) => {}
+                Change::Before(_) => {
+                    context.talk("The first answer was lost; the dataset was made");
+                }
+                Change::Proposed(proposed) => {
+                    context.talk("When it is approved, run the same command again: the dataset's record follows");
+                    return proposed.print(context);
+                }
             }
             server
                 .ask(&DatasetShow {
@@ -56,9 +64,9 @@ pub(super) fn create(context: &Context, args: &Create) -> Printed {
         };
         server.close().await;
         let mut broker = admin.at(broker.server());
-        let digest = make_known(context, &admin, &mut broker, &view, &keys, &out).await?;
+        let known = make_known(context, &admin, &mut broker, &view, &keys, &out).await?;
         broker.close().await;
-        context.output.object(made(&view, digest, &out))
+        print(context, &view, &known, &out)
     })
 }
 
@@ -107,6 +115,10 @@ fn wanted(args: &Create) -> Result<DatasetCreate, Report> {
         kems,
         max_budget: args.max_budget,
         max_life: args.max_life.0,
+        owners: Vec::new(),
+        lease: options::lease_fits(args.lease)?,
+        evidence: args.evidence,
+        canary: args.canary.into(),
     })
 }
 
@@ -131,6 +143,12 @@ fn same(wanted: &DatasetCreate, view: &DatasetView) -> Result<(), Report> {
         differs("set of KEMs")
     } else if (view.max_budget, view.max_life) != (wanted.max_budget, wanted.max_life) {
         differs("budget or ticket life")
+    } else if view.owners != wanted.owners {
+        differs("set of owners")
+    } else if (view.lease, view.evidence, view.canary)
+        != (wanted.lease, wanted.evidence, Some(wanted.canary))
+    {
+        differs("lease, evidence or canary")
     } else {
         Ok(())
     }
@@ -138,49 +156,49 @@ fn same(wanted: &DatasetCreate, view: &DatasetView) -> Result<(), Report> {
 
 pub(super) fn add_producer(context: &Context, args: &AddProducer) -> Printed {
     name_fits(&args.name)?;
-    let out = record_file(&args.name, args.out.as_deref())?;
     let (config, admin) = context.admin()?;
     let (broker, keys) = (
         config.broker()?,
         config.key_server(args.key_server.as_deref())?,
     );
-    one_role(&[args.producer], &config, &admin, &broker, &keys)?;
     let id: ProducerId = args.producer.id();
     block_on(async {
+        one_role(&[args.producer], admin.set().await?, &broker, &keys)?;
         let mut server = admin.at(keys.server());
-        let mut view = server
+        let view = server
             .ask(&DatasetShow {
                 name: args.name.clone(),
             })
             .await?;
-        let there = view.producers.contains(&args.producer);
-        if there {
+        let next = format!(
+            "When it is carried out, let the dataset's record say so: postern-admin dataset record {}",
+            args.name
+        );
+        if view.producers.contains(&args.producer) {
             context.talk("The key server has this producer already");
         } else {
-            view.producers.push(args.producer);
-        }
-        // The broker first: it knows every key of the realm and refuses one that has another role,
-        // while nothing has changed yet. Whatever is cut short, running it again makes it whole.
-        let mut broker = admin.at(broker.server());
-        let digest = make_known(context, &admin, &mut broker, &view, &keys, &out).await?;
-        broker.close().await;
-        if !there {
             let add = ProducerAdd {
                 name: args.name.clone(),
                 producer: args.producer,
             };
-            match server.act(&add).await? {
-                Sent::Done(added) if added.producer != id => return Err(other_key(&keys)),
-                Sent::Done(_) => {}
-                Sent::Before => {
+            match server.change(&add).await? {
+                Change::Done(added, _) if added.producer != id => return Err(other_key(&keys)),
+                Change::Done(..) => {}
+                Change::Before(_) => {
                     context.talk("The first answer was lost; the producer is registered");
+                }
+                Change::Proposed(proposed) => {
+                    proposed.print(context)?;
+                    context.talk(next);
+                    return Ok(());
                 }
             }
         }
         server.close().await;
-        let mut object = made(&view, digest, &out);
-        object.insert("producer".to_owned(), text(id));
-        context.output.object(object)
+        context.talk(next);
+        context
+            .output
+            .object(object! { "name": args.name, "producer": text(id) })
     })
 }
 
@@ -189,20 +207,18 @@ pub(super) fn add_producer(context: &Context, args: &AddProducer) -> Printed {
 /// without a record.
 fn one_role(
     producers: &[ProducerKey],
-    config: &Config,
-    admin: &Admin,
+    set: &AdminSet,
     broker: &BrokerKeys,
     keys: &ServerKeys,
 ) -> Result<(), Report> {
     let mut others = vec![
-        admin.public().to_bytes(),
         broker.tls_key.to_bytes(),
         broker.ticket_key.to_bytes(),
         broker.feed_key.to_bytes(),
         keys.tls_key.to_bytes(),
         keys.signing_key.to_bytes(),
     ];
-    others.extend(config.admins.iter().map(|key| key.to_bytes()));
+    others.extend(set.admins().iter().map(|admin| admin.key.to_bytes()));
     match producers
         .iter()
         .find(|producer| others.contains(&producer.to_bytes()))

@@ -1,6 +1,7 @@
 //! `postern-admin dataset`: made at a key server, made known at the broker by an admin-signed record.
 
 mod make;
+mod options;
 mod record;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{DatasetList, DatasetPolicySet, DatasetShow};
 
-use super::remote::Sent;
+use super::remote::Change;
 use super::span::{Span, pair};
 use super::view::{self, object, text};
 use super::{Context, block_on, policy};
@@ -35,8 +36,25 @@ pub enum Command {
     /// The dataset's own policy, at its key server
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Register a producer, and put it into the dataset's record
+    /// Register a producer at the key server
     AddProducer(AddProducer),
+    /// Sign the record of what the key server has, or fetch the one in force
+    Record {
+        /// The dataset's name
+        name: String,
+        /// The dataset's key server (its server-keys.toml)
+        #[arg(long, value_name = "FILE")]
+        key_server: Option<PathBuf>,
+        /// Where the record goes, for producers [default: NAME.record]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Set budgets, lease, evidence, canary
+    Set(options::Set),
+    /// Set the owners: whose signatures count for the dataset
+    Owners(options::Owners),
+    /// Mark a DEK as canary: its redemption alarms
+    Canary(options::MarkDek),
 }
 
 /// Where a reading command asks.
@@ -73,6 +91,18 @@ pub struct Create {
     /// Longest life of one ticket
     #[arg(long, value_name = "TIME", default_value = "1h")]
     max_life: Span,
+    /// An owner, by the admin's name; may be repeated [default: every dataset-owner]
+    #[arg(long = "owner", value_name = "NAME")]
+    owners: Vec<String>,
+    /// For how long its key server goes on without a sign of the broker: 1s to 5m
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    lease: Span,
+    /// Nodes must bring the identity document's proof beside the ticket
+    #[arg(long)]
+    evidence: bool,
+    /// What a redemption of any of its keys leads to
+    #[arg(long, value_enum, default_value_t)]
+    canary: options::Mark,
     /// Where the record goes, for producers [default: NAME.record]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -103,9 +133,6 @@ pub struct AddProducer {
     /// The dataset's key server (its server-keys.toml)
     #[arg(long, value_name = "FILE")]
     key_server: Option<PathBuf>,
-    /// Where the new record goes [default: NAME.record]
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
 }
 
 /// Runs one of them.
@@ -123,6 +150,14 @@ pub fn run(context: &Context, command: Command) -> Printed {
             key_server,
         }) => set_policy(context, &name, &file, key_server.as_deref()),
         Command::AddProducer(args) => make::add_producer(context, &args),
+        Command::Record {
+            name,
+            key_server,
+            out,
+        } => record::run(context, &name, key_server.as_deref(), out.as_deref()),
+        Command::Set(args) => options::set(context, &args),
+        Command::Owners(args) => options::set_owners(context, &args),
+        Command::Canary(args) => options::mark(context, &args),
     }
 }
 
@@ -200,16 +235,21 @@ fn set_policy(context: &Context, name: &str, file: &Path, key_server: Option<&Pa
     let keys = config.key_server(key_server)?;
     block_on(async {
         let mut remote = admin.at(keys.server());
-        match remote
-            .act(&DatasetPolicySet {
-                name: name.to_owned(),
-                text: text_of,
-            })
-            .await?
-        {
-            Sent::Done(set) if set.digest != digest => return Err(policy::other_digest()),
-            Sent::Done(_) => {}
-            Sent::Before => context.talk("The first answer was lost; the policy is set"),
+        let name = name.to_owned();
+        let view = remote.ask(&DatasetShow { name: name.clone() }).await?;
+        let standing = view.policy.unwrap_or_default();
+        policy::say_change(context, &standing, &text_of);
+        // rule: ADM-5
+        let body = DatasetPolicySet {
+            name: name.clone(),
+            text: text_of,
+            replaces: ticket_format::statement::policy_digest(&standing),
+        };
+        match remote.change(&body).await? {
+            Change::Done(set, _) if set.digest != digest => return Err(policy::other_digest()),
+            Change::Done(..) => {}
+            Change::Before(_) => context.talk("The first answer was lost; the policy is set"),
+            Change::Proposed(proposed) => return proposed.print(context),
         }
         remote.close().await;
         context

@@ -1,21 +1,34 @@
-//! A dataset's record: signed for everyone, known at the broker, and in a file for producers.
+//! A dataset's record: signed for everyone by its owners, known at the broker, and in a file for
+//! producers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use client::cli::output::{Format, Printed};
 use serde_json::{Map, Value};
 use ticket_format::ids::StatementDigest;
-use ticket_format::limits;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{DatasetRecord, DatasetShow, DatasetView};
+use ticket_format::statement::{
+    AdminSet, DatasetRecord, DatasetShow, DatasetView, ReceivedStatement,
+};
 
-use crate::admin::Context;
+use super::name_fits;
 use crate::admin::config::ServerKeys;
-use crate::admin::remote::{Admin, Remote, Sent};
+use crate::admin::proposal::Proposed;
+use crate::admin::remote::{Admin, Change, Remote};
 use crate::admin::view::{object, text};
+use crate::admin::{Context, block_on, now};
 
-/// Signs the dataset's record, makes it known at the broker, and writes it for producers. Nothing is
-/// signed when the file holds the very record that the broker has.
+/// Where a dataset's record stands.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// The broker has it, and so has the file.
+    InForce(StatementDigest),
+    /// It waits for other owners.
+    Proposed(Proposed),
+}
+
+/// Makes what the key server has of a dataset known at the broker. Where the broker's record says just
+/// that, it is fetched into the file and nothing is signed.
 pub(super) async fn make_known(
     context: &Context,
     admin: &Admin,
@@ -23,14 +36,10 @@ pub(super) async fn make_known(
     view: &DatasetView,
     keys: &ServerKeys,
     out: &Path,
-) -> Result<StatementDigest, Report> {
+) -> Result<Known, Report> {
     let record = record_of(view, keys);
-    let known = broker
-        .find(&DatasetShow {
-            name: record.name.clone(),
-        })
-        .await?;
-    if let Some(known) = known {
+    let set = admin.set().await?;
+    if let Some(known) = standing(broker, &record.name).await? {
         if known.row.dataset != record.dataset {
             return Err(Report::new(
                 exit::CONFLICT,
@@ -45,27 +54,56 @@ pub(super) async fn make_known(
             ))
             .next("choose another name"));
         }
-        let on_disk = fs::read(out)
-            .ok()
-            .filter(|bytes| bytes.len() <= limits::STATEMENT)
-            .map(|bytes| StatementDigest::of(&bytes));
-        let unchanged = known.row == view.row
-            && (known.kek, known.kek_version, &known.producers, &known.kems)
-                == (view.kek, view.kek_version, &view.producers, &view.kems)
-            && (known.max_budget, known.max_life) == (view.max_budget, view.max_life);
-        if let Some(digest) = known
-            .record
-            .filter(|digest| unchanged && on_disk == Some(*digest))
-        {
+        if let Some(digest) = fetch(&known, &record, set, admin.realm(), out)? {
             context.talk("The broker has its record already: nothing was signed");
-            return Ok(digest);
+            return Ok(Known::InForce(digest));
         }
     }
-    let statement = admin.record(&record)?;
-    if let Sent::Before = broker.send::<DatasetRecord>(&statement).await? {
-        context.talk("The first answer was lost; the broker has the record");
+    match broker.change_record(&record).await? {
+        Change::Proposed(proposed) => return Ok(Known::Proposed(proposed)),
+        Change::Done(..) => {}
+        Change::Before(_) => context.talk("The first answer was lost; the broker has the record"),
     }
-    store::files::write_private(out, &statement).map_err(|error| {
+    let known = standing(broker, &record.name).await?;
+    let fetched = known
+        .map(|known| fetch(&known, &record, set, admin.realm(), out))
+        .transpose()?;
+    fetched.flatten().map(Known::InForce).ok_or_else(|| {
+        Report::new(
+            exit::INTEGRITY,
+            "the broker took the record and shows another",
+        )
+        .next("look at it with `postern-admin dataset show`, and find out why")
+    })
+}
+
+async fn standing(broker: &mut Remote<'_>, name: &str) -> Result<Option<DatasetView>, Report> {
+    broker
+        .find(&DatasetShow {
+            name: name.to_owned(),
+        })
+        .await
+}
+
+/// Writes the broker's record into the file, if it is authorised and says just what is wanted.
+fn fetch(
+    known: &DatasetView,
+    wanted: &DatasetRecord,
+    set: &AdminSet,
+    realm: &str,
+    out: &Path,
+) -> Result<Option<StatementDigest>, Report> {
+    let Some(statement) = &known.record else {
+        return Ok(None);
+    };
+    let said = ReceivedStatement::parse(statement)
+        .and_then(|received| received.verify(set, realm, None, now()))
+        .and_then(|verified| verified.body::<DatasetRecord>());
+    // One that the set in force does not authorise any more is signed anew.
+    if said.ok().as_ref() != Some(wanted) {
+        return Ok(None);
+    }
+    store::files::write_private(out, statement).map_err(|error| {
         Report::new(
             exit::LOCAL,
             format!(
@@ -74,9 +112,9 @@ pub(super) async fn make_known(
             ),
         )
         .why(error)
-        .next("run the same command again")
+        .next("run `postern-admin dataset record` with another --out")
     })?;
-    Ok(StatementDigest::of(&statement))
+    Ok(Some(StatementDigest::of(statement)))
 }
 
 fn record_of(view: &DatasetView, keys: &ServerKeys) -> DatasetRecord {
@@ -94,17 +132,64 @@ fn record_of(view: &DatasetView, keys: &ServerKeys) -> DatasetRecord {
         kems: view.kems.clone(),
         max_budget: view.max_budget,
         max_life: view.max_life,
+        owners: view.owners.clone(),
+        lease: view.lease,
+        evidence: view.evidence,
     }
 }
 
-pub(super) fn made(view: &DatasetView, digest: StatementDigest, out: &Path) -> Map<String, Value> {
-    object! {
+/// `dataset record`: what the key server has, made known.
+pub(super) fn run(
+    context: &Context,
+    name: &str,
+    key_server: Option<&Path>,
+    out: Option<&Path>,
+) -> Printed {
+    name_fits(name)?;
+    let out = record_file(name, out)?;
+    let (config, admin) = context.admin()?;
+    let keys = config.key_server(key_server)?;
+    block_on(async {
+        let mut server = admin.at(keys.server());
+        let view = server
+            .ask(&DatasetShow {
+                name: name.to_owned(),
+            })
+            .await?;
+        server.close().await;
+        let mut broker = admin.broker()?;
+        let known = make_known(context, &admin, &mut broker, &view, &keys, &out).await?;
+        broker.close().await;
+        print(context, &view, &known, &out)
+    })
+}
+
+/// Tells of a dataset and where its record stands.
+pub(super) fn print(context: &Context, view: &DatasetView, known: &Known, out: &Path) -> Printed {
+    let mut object: Map<String, Value> = object! {
         "name": view.row.name,
         "dataset": text(view.row.dataset),
         "kek": text(view.kek),
         "kek_version": view.kek_version,
-        "record": text(out.display()),
-        "record_digest": text(digest),
+    };
+    match known {
+        Known::InForce(digest) => {
+            object.extend(object! { "record": text(out.display()), "record_digest": text(digest) });
+            context.output.object(object)
+        }
+        Known::Proposed(proposed) if context.output.format == Format::Text => {
+            context.output.object(object)?;
+            proposed.print(context)?;
+            context.talk(format_args!(
+                "Whoever approves it last can write it for producers: --out {}",
+                out.display()
+            ));
+            Ok(())
+        }
+        Known::Proposed(proposed) => {
+            object.extend(proposed.json());
+            context.output.object(object)
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use zeroize::Zeroizing;
 
-use crate::admin::Context;
-use crate::admin::view::{object, text, texts};
+use crate::admin::view::{object, text};
+use crate::admin::{Context, admin_set};
 
 /// The bootstrap in user-data.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: &Bootstrap) -> Printed {
             "brokers": found.brokers,
             "broker_key": text(found.broker_key),
             "ticket_key": text(found.ticket_key),
-            "admins": texts(&found.admins),
+            "admin_set": admin_set::read(&found.admin_set).ok().map(|set| admin_set::json_of(&set)),
         },
     )
 }

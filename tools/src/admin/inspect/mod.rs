@@ -1,5 +1,6 @@
 //! `postern-admin inspect`: what a file holds, without any server. Results are JSON in every format.
 
+mod admin_set;
 mod bootstrap;
 mod iid;
 mod log;
@@ -32,6 +33,8 @@ pub enum Command {
     Bootstrap(bootstrap::Bootstrap),
     /// An admin's statement, such as a dataset's record
     Statement(statement::Statement),
+    /// An admin set: its statement, or its body
+    AdminSet(admin_set::File),
     /// A receipt of the audit log
     Receipt(log::File),
     /// An entry of the audit log
@@ -49,6 +52,7 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::Wrapped(args) => wrapped::run(context, &args),
         Command::Bootstrap(args) => bootstrap::run(context, &args),
         Command::Statement(args) => statement::run(context, &args),
+        Command::AdminSet(args) => admin_set::run(context, &args),
         Command::Receipt(args) => log::receipt(context, &args),
         Command::Entry(args) => log::entry(context, &args),
     }

@@ -5,33 +5,31 @@ use std::path::PathBuf;
 use clap::Args;
 use client::cli::output::{Printed, base64url};
 use serde_json::{Map, Value, json};
-use ticket_format::cbor::{Decode, Reader};
+use ticket_format::cbor::Decode;
 use ticket_format::ids::StatementDigest;
-use ticket_format::keys::AdminKey;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    Act, Audience, DatasetCreate, DatasetPolicySet, DatasetRecord, DenyBody, LaunchClose,
-    LaunchCreate, LaunchView, NodeUnfreeze, Payload, PolicySet, ProducerAdd, ReceivedStatement,
+    Act, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
+    DatasetRecord, DatasetSet, DenyBody, LaunchClose, LaunchCreate, LaunchView, NodeUnfreeze,
+    Payload, PolicySet, ProducerAdd, ReceivedStatement, StatementRefusal, Undeny,
 };
 
-use crate::admin::Context;
-use crate::admin::now;
+use crate::admin::span::Span;
 use crate::admin::view::{self, object, text, texts};
+use crate::admin::{Context, now, trust, words};
 
 /// An admin's statement.
 #[derive(Debug, Args)]
 pub struct Statement {
-    /// The statement's bytes, such as NAME.record; `-` for stdin
+    /// The statement's bytes, such as NAME.record; `-` for stdin. Its signatures are verified by the set
+    /// of --admin-set; without it nothing is verified
     file: PathBuf,
-    /// Public key of an admin, in hexadecimal; may be repeated. Without it nothing is verified
-    #[arg(long = "admin", value_name = "HEX")]
-    admins: Vec<AdminKey>,
 }
 
 pub(super) fn run(context: &Context, args: &Statement) -> Printed {
     let bytes = super::read(&args.file, limits::STATEMENT)?;
-    let refused = |error: ticket_format::statement::StatementRefusal| {
+    let refused = |error: StatementRefusal| {
         let refusal = error.refusal();
         let mut report = Report::new(
             exit::INTEGRITY,
@@ -41,28 +39,41 @@ pub(super) fn run(context: &Context, args: &Statement) -> Printed {
         report
     };
     let received = ReceivedStatement::parse(&bytes).map_err(refused)?;
-    let payload = payload(&bytes).map_err(super::malformed(&args.file, "a statement"))?;
-    let verified = if args.admins.is_empty() {
-        let _ = std::io::Write::write_all(
-            &mut anstream::stderr().lock(),
-            b"UNVERIFIED: no --admin was given, so anybody may have written this statement\n",
-        );
-        None
-    } else {
-        let server = match &payload.audience {
-            Audience::Server(key) => Some(key),
-            Audience::Everyone => None,
-        };
-        // Signatures are what is asked here; whether it is over by now is told beside them.
-        Some(
-            received
-                .verify(&args.admins, &payload.realm, server, payload.not_before)
-                .map_err(refused)?,
-        )
+    let payload = received.payload();
+    let set = match &context.global.admin_set {
+        None => {
+            let _ = std::io::Write::write_all(
+                &mut anstream::stderr().lock(),
+                b"UNVERIFIED: no --admin-set was given, so anybody may have written this statement\n",
+            );
+            None
+        }
+        Some(file) => {
+            let bytes = super::read(file, limits::STATEMENT)?;
+            Some(trust::set_in(file, &bytes, &payload.realm)?)
+        }
     };
-    let signers = verified
+    let verified = set
         .as_ref()
-        .map(|statement| texts(statement.signers()));
+        .map(|set| received.signed_by(set).map_err(refused))
+        .transpose()?;
+    let counting = set.as_ref().zip(verified.as_ref()).map(|(set, signers)| {
+        json!({ "have": set.counting(payload.act, signers), "need": set.quorum(payload.act) })
+    });
+    let signatures: Vec<Value> = received
+        .claimed_signers()
+        .iter()
+        .map(|(thumbprint, kind)| {
+            let mut all = verified.iter().flatten();
+            let signer = all.find(|signer| signer.key.thumbprint() == *thumbprint);
+            json!({
+                "thumbprint": thumbprint.to_string(),
+                "kind": kind.name(),
+                "signer": signer.map(|signer| &signer.name),
+                "key": signer.map(|signer| signer.key.to_string()),
+            })
+        })
+        .collect();
     let audience = match payload.audience {
         Audience::Server(key) => text(key),
         Audience::Everyone => text("everyone"),
@@ -72,8 +83,9 @@ pub(super) fn run(context: &Context, args: &Statement) -> Printed {
         context,
         object! {
             "verified": verified.is_some(),
-            "signers": json!(signers),
-            "digest": text(StatementDigest::of(&bytes)),
+            "signatures": signatures,
+            "quorum": counting,
+            "digest": text(received.digest()),
             "id": text(payload.id),
             "realm": payload.realm,
             "audience": audience,
@@ -81,19 +93,10 @@ pub(super) fn run(context: &Context, args: &Statement) -> Printed {
             "expires": text(payload.expires),
             "live": payload.not_before <= time.plus(limits::SKEW) && time < payload.expires,
             "act": payload.act.name(),
-            "body": body(&payload),
+            "words": words::describe(payload, set.as_ref()).unwrap_or_default(),
+            "body": body(payload),
         },
     )
-}
-
-/// The payload of what `ReceivedStatement::parse` found to have the shape.
-fn payload(statement: &[u8]) -> Result<Payload, ticket_format::cbor::DecodeError> {
-    let mut reader = Reader::new(statement);
-    reader.tag(98)?;
-    reader.array(4..=4)?;
-    reader.bytes(..)?;
-    reader.map(0)?.end()?;
-    Payload::from_cbor(reader.bytes(..)?, limits::STATEMENT)
 }
 
 /// The act's body as JSON; as bytes where it is of no shape known here.
@@ -124,17 +127,45 @@ fn body(payload: &Payload) -> Value {
         Act::DatasetRecord => of(payload, |record: &DatasetRecord| view::record(record)),
         Act::DatasetCreate => of(payload, |create: &DatasetCreate| {
             object! { "name": create.name, "tags": create.tags, "policy": create.policy, "producers": texts(&create.producers),
-            "max_budget": create.max_budget, "max_life": create.max_life }
+            "max_budget": create.max_budget, "max_life": text(Span(create.max_life)), "owners": texts(&create.owners),
+            "lease": text(Span(create.lease)), "evidence": create.evidence, "canary": text(create.canary) }
         }),
         Act::DatasetPolicySet => of(
             payload,
-            |set: &DatasetPolicySet| object! { "name": set.name, "policy": set.text },
+            |set: &DatasetPolicySet| object! { "name": set.name, "policy": set.text, "replaces": text(set.replaces) },
         ),
         Act::ProducerAdd => of(
             payload,
             |add: &ProducerAdd| object! { "name": add.name, "producer": text(add.producer) },
         ),
-        Act::PolicySet => of(payload, |set: &PolicySet| object! { "policy": set.text }),
+        Act::PolicySet => of(
+            payload,
+            |set: &PolicySet| object! { "policy": set.text, "replaces": view::maybe(set.replaces) },
+        ),
+        Act::DatasetSet => of(payload, |set: &DatasetSet| {
+            object! { "name": set.name, "max_budget": set.max_budget, "max_life": text(Span(set.max_life)),
+            "kems": set.kems.iter().map(|one| view::kem(*one)).collect::<Vec<_>>(), "lease": text(Span(set.lease)),
+            "evidence": set.evidence, "canary": text(set.canary) }
+        }),
+        Act::DatasetOwnersSet => of(
+            payload,
+            |set: &DatasetOwnersSet| object! { "name": set.name, "owners": texts(&set.owners) },
+        ),
+        Act::CanarySet => of(
+            payload,
+            |set: &CanarySet| object! { "name": set.name, "dek": text(set.dek), "canary": text(set.canary) },
+        ),
+        Act::Undeny => of(payload, |lifted: &Undeny| {
+            let denials: Vec<Value> = lifted
+                .denials
+                .iter()
+                .map(|(epoch, digest)| json!({ "epoch": epoch, "digest": digest.to_string() }))
+                .collect();
+            object! { "denials": denials, "reason": lifted.reason }
+        }),
+        Act::AdminSet => of(payload, |set: &AdminSetBody| {
+            crate::admin::admin_set::json_of(set)
+        }),
         Act::NodeUnfreeze => of(
             payload,
             |one: &NodeUnfreeze| object! { "node": text(&one.node), "node_key": text(one.node_key) },
