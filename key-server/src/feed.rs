@@ -40,7 +40,7 @@ pub enum Happened {
     /// A denial.
     Denied {
         /// What it says.
-        denial: Denial,
+        denial: Box<Denial>,
         /// Its bytes, over which the chain runs.
         bytes: Vec<u8>,
     },
@@ -208,7 +208,7 @@ pub fn accept(
 fn received(epoch: u64, event: Event, now: Timestamp) -> Result<Received, FeedFault> {
     let happened = match event {
         Event::Denial(bytes) => Happened::Denied {
-            denial: Denial::from_cbor(&bytes, bytes.len())?,
+            denial: Box::new(Denial::from_cbor(&bytes, bytes.len())?),
             bytes,
         },
         Event::Lifting(statement) => Happened::Lifted(statement),

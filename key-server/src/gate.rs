@@ -273,7 +273,7 @@ mod tests {
         };
         // An epoch without it takes nothing back.
         assert_eq!(gate.permit().check(&facts), Some(Hit { epoch: HERE }));
-        gate.leave_to_broker(&[node.clone()]);
+        gate.leave_to_broker(std::slice::from_ref(&node));
         assert_eq!(gate.permit().check(&facts), None);
         assert_eq!(gate.permit().epoch().number(), 1);
     }

@@ -209,6 +209,12 @@ impl Service {
         {
             tracing::error!(%act, %error, "an alarm waits in the outbox");
         }
+        // rule: DEN-9
+        if statement.act() == Act::AdminSet
+            && let Err(error) = self.reconsider().await
+        {
+            tracing::warn!(%error, "liftings are looked at again in a minute");
+        }
         let subject = entry.subject.as_deref().unwrap_or_default();
         tracing::info!(%act, exchange = "administer", admin = subject, statement = statement.act().name(), "done");
         Ok(AdministerAnswer {

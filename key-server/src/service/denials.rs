@@ -43,6 +43,9 @@ pub enum ApplyError {
     /// The store.
     #[error("denials could not be persisted: {0}")]
     Store(#[from] Error),
+    /// A lifting was verified by a set that is not in force any more.
+    #[error("the admin set changed while a lifting was verified")]
+    Admins,
     /// More than can be held.
     #[error(transparent)]
     TooMany(#[from] ticket_format::denial::TooMany),
@@ -75,6 +78,9 @@ struct Plan {
     rejected: Vec<(u64, Vec<u8>)>,
     /// Nodes that the broker denies now.
     nodes: Vec<NodeId>,
+    /// Where a lifting was verified: what the store must not have, the admin set after the one that it was
+    /// verified by.
+    next_set: Option<String>,
 }
 
 impl Service {
@@ -165,6 +171,7 @@ impl Service {
             lifted: Vec::new(),
             rejected: Vec::new(),
             nodes: Vec::new(),
+            next_set: None,
         };
         for received in &news.epochs {
             match &received.happened {
@@ -183,7 +190,9 @@ impl Service {
                         .lifting(received.epoch, statement, &plan.puts, now)
                         .await?
                     {
-                        Ok(epochs) => {
+                        Ok((epochs, next_set)) => {
+                            // Of several the one that came first: none may have been replaced since.
+                            plan.next_set.get_or_insert(next_set);
                             plan.set.lift(&epochs);
                             for epoch in epochs {
                                 if plan.puts.remove(&epoch).is_none() {
@@ -211,9 +220,9 @@ impl Service {
         statement: &[u8],
         fresh: &BTreeMap<u64, Vec<u8>>,
         now: Timestamp,
-    ) -> Result<Result<Vec<u64>, NotLifted>, Error> {
-        let body = match self.undeny(statement, now) {
-            Ok(body) => body,
+    ) -> Result<Result<(Vec<u64>, String), NotLifted>, Error> {
+        let (body, next_set) = match self.undeny(statement, now) {
+            Ok(verified) => verified,
             Err(why) => return Ok(Err(why)),
         };
         let mut lifted = Vec::new();
@@ -235,10 +244,11 @@ impl Service {
                 None => {}
             }
         }
-        Ok(Ok(lifted))
+        Ok(Ok((lifted, next_set)))
     }
 
-    fn undeny(&self, statement: &[u8], now: Timestamp) -> Result<Undeny, NotLifted> {
+    /// What it says, and the record of the admin set that would make the verification void.
+    fn undeny(&self, statement: &[u8], now: Timestamp) -> Result<(Undeny, String), NotLifted> {
         // rule: DEN-9
         let received = ReceivedStatement::parse(statement)?;
         let set = self.state.admins.current();
@@ -248,13 +258,15 @@ impl Service {
         if verified.audience() != Audience::Everyone {
             return Err(NotLifted::Audience);
         }
-        Ok(verified.body::<Undeny>()?)
+        // rule: SET-2
+        let next_set = records::admin_set(set.version().saturating_add(1));
+        Ok((verified.body::<Undeny>()?, next_set))
     }
 
     /// In one commit where that is possible; else the head comes with the last one. After a crash between
     /// them more is denied than the head says, or less by what admins have lifted, and the broker sends
     /// it all again.
-    async fn persist(&self, news: &News, plan: &Plan, entries: &[Entry]) -> Result<(), Error> {
+    async fn persist(&self, news: &News, plan: &Plan, entries: &[Entry]) -> Result<(), ApplyError> {
         let mut batches = Batches::default();
         for (epoch, bytes) in &plan.puts {
             batches.put(records::denial(*epoch), bytes);
@@ -283,10 +295,15 @@ impl Service {
         for entry in entries {
             last = last.put(records::outbox(entry.act), entry.to_cbor());
         }
-        for full in batches.full {
-            self.store.commit(full).await?;
+        for mut transaction in batches.full.into_iter().chain([last]) {
+            if let Some(next_set) = &plan.next_set {
+                transaction = transaction.absent(next_set.as_str());
+            }
+            if let Outcome::Conflict { .. } = self.store.commit(transaction).await? {
+                return Err(ApplyError::Admins);
+            }
         }
-        self.store.commit(last).await.map(drop)
+        Ok(())
     }
 
     /// Looks again at liftings that did not verify when they came: an admin set that came later may say
@@ -308,7 +325,9 @@ impl Service {
             let lifting = self
                 .lifting(epoch, &entry.value, &BTreeMap::new(), now)
                 .await?;
-            let Ok(lifted) = lifting else { continue };
+            let Ok((lifted, next_set)) = lifting else {
+                continue;
+            };
             let (mut set, number, chain) = {
                 let permit = self.state.gate.permit();
                 let current = permit.epoch();
@@ -323,8 +342,11 @@ impl Service {
                     all.delete(records::denial(*epoch))
                 })
                 .delete(key.as_slice())
-                .put(records::outbox(entry.act), entry.to_cbor());
-            self.store.commit(transaction).await?;
+                .put(records::outbox(entry.act), entry.to_cbor())
+                .absent(next_set);
+            if let Outcome::Conflict { .. } = self.store.commit(transaction).await? {
+                continue;
+            }
             self.state.gate.apply(set, number, chain).await;
             tracing::info!(act = %entry.act, epoch, lifted = lifted.len(), "denials lifted that an older admin set did not let go");
             if let Err(error) = self.drain(&entry).await {

@@ -54,7 +54,7 @@ impl Answer {
         let bytes = denial.to_cbor();
         let (forget, digest) = (denial.forget, DenialDigest::of(&bytes));
         let happened = Happened::Denied {
-            denial,
+            denial: Box::new(denial),
             bytes: bytes.clone(),
         };
         (self.add(forget, &bytes, happened), digest)
@@ -254,7 +254,6 @@ async fn a_lifting_by_admins_of_a_set_that_comes_later_is_looked_at_again() {
     let second = set_of(2, first_digest(), &[1, 2, 3]);
     let second = set_statement(&second, &[&manager(0), &manager(1)]);
     rig.send_statement(&second).await.unwrap();
-    rig.service.reconsider().await.unwrap();
     assert_eq!(present(&rig).await, Ok(()));
     let rig = rig.restart().await;
     assert_eq!(present(&rig).await, Ok(()));

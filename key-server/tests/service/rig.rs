@@ -448,7 +448,10 @@ impl Rig {
             chain: chain_next(chain, denial.forget, &bytes),
             epochs: vec![Received {
                 epoch,
-                happened: Happened::Denied { denial, bytes },
+                happened: Happened::Denied {
+                    denial: Box::new(denial),
+                    bytes,
+                },
             }],
             now: self.now(),
             admin_set: 1,
