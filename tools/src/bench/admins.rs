@@ -46,14 +46,16 @@ impl Admins {
                 *quorum = 1;
             }
         }
+        let mut admins = vec![
+            admin("operator", &operator, &[AdminRole::Operator]),
+            admin("owner-1", &owners[0], &manages),
+            admin("owner-2", &owners[1], &manages),
+        ];
+        admins.sort_unstable_by_key(|admin| admin.key);
         let set = AdminSetBody {
             version: 1,
             follows: AdminSetDigest([0; 32]),
-            admins: vec![
-                admin("operator", &operator, &[AdminRole::Operator]),
-                admin("owner-1", &owners[0], &manages),
-                admin("owner-2", &owners[1], &manages),
-            ],
+            admins,
             quorums,
         };
         let payload = Payload::record(StatementId::random(&mut rng()), REALM, now(), &set);
