@@ -56,6 +56,12 @@ impl Checker {
         }
     }
 
+    /// The broker's TLS key, which evidence names.
+    #[must_use]
+    pub fn broker(&self) -> TlsKey {
+        self.broker
+    }
+
     /// Checks that `evidence` proves what the ticket says; `dataset` is the name that this server knows
     /// the ticket's dataset by. A ticket that was proven under this admin set is not walked again.
     ///

@@ -67,6 +67,7 @@ pub(super) fn no_key_of_ours(set: &AdminSet, state: &State) -> Result<(), Refuse
         state.tls_key.to_bytes(),
         state.signing.public().to_bytes(),
         state.ticket_key.to_bytes(),
+        state.evidence.broker().to_bytes(),
     ];
     others.extend(state.datasets.producers());
     no_other_role(set, &others).map_err(|_| Refused::AdminsKey)

@@ -92,6 +92,26 @@ async fn what_was_released_is_listed_exactly_with_its_name_and_dek() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_side_file_lost_is_listed_all_the_same_without_its_context() {
+    // rule: AUD-5
+    let rig = rig().await;
+    let (job, opened) = rig.opened(|_| {}).await;
+    let (a, b) = (named("a"), named("b"));
+    rig.generate(&opened, &[&a], true).await.unwrap();
+    rig.generate(&opened, &[&b], true).await.unwrap();
+    rig.service.close().await;
+    // A crash: the last record is torn.
+    let side = rig.world.dir.path().join("audit.side");
+    let bytes = std::fs::read(&side).unwrap();
+    std::fs::write(&side, &bytes[..bytes.len() - 1]).unwrap();
+    let rig = rig.restart().await;
+    let rows = exposed(&rig, Selector::ticket(job.claims.common.id)).await;
+    let known: Vec<_> = rows.iter().map(|row| row.context.as_ref()).collect();
+    assert_eq!(known, [Some(&a), None]);
+    assert_eq!((rows[1].dek, rows[1].name.as_str()), (None, "faces"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rewrap_is_known_by_the_context_that_its_dek_is_opened_with_from_then_on() {
     // rule: AUD-5
     let rig = rig().await;
