@@ -114,7 +114,11 @@ impl Metrics {
             "DEKs released, made or wrapped anew",
             metrics.deks.clone(),
         );
-        registry.register("alarms", "Alarms recorded, by alarm", metrics.alarms.clone());
+        registry.register(
+            "alarms",
+            "Alarms recorded, by alarm",
+            metrics.alarms.clone(),
+        );
         registry.register_collector(Box::new(Views {
             service: Arc::downgrade(service),
             transport,
