@@ -357,3 +357,148 @@ impl Subscribers {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_core::UnwrapErr;
+    use std::collections::BTreeMap;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use ticket_format::ids::KekId;
+    use ticket_format::keys::{ServerSecret, TlsSecret};
+    use ticket_format::seal::{Kem, SealingSecret};
+    use ticket_format::sign::{Exporter, Proof};
+
+    const SECOND: fn(u64) -> Duration = Duration::from_secs;
+
+    fn record(name: &str, key: ServerKey, lease: u64) -> DatasetRecord {
+        let rng = &mut UnwrapErr(getrandom::SysRng);
+        DatasetRecord {
+            dataset: DatasetId::random(rng),
+            name: name.to_owned(),
+            tags: BTreeMap::new(),
+            tls_key: TlsSecret::generate(rng).public(),
+            server_key: key,
+            addresses: vec!["127.0.0.1:7879".to_owned()],
+            kek: KekId::random(rng),
+            kek_version: 1,
+            public_key: SealingSecret::generate(Kem::XWing, rng).public(),
+            producers: Vec::new(),
+            kems: vec![Kem::XWing],
+            max_budget: 1,
+            max_life: 60,
+            owners: Vec::new(),
+            lease,
+            evidence: false,
+        }
+    }
+
+    fn key() -> ServerKey {
+        ServerSecret::generate(&mut UnwrapErr(getrandom::SysRng)).public()
+    }
+
+    fn heard(subscribers: &Subscribers, key: &ServerKey, epoch: u64, at: u64) -> Vec<Duration> {
+        let acknowledgement = Acknowledgement {
+            body: vec![1],
+            exporter: Exporter([1; 32]),
+            proof: Proof {
+                alg: -8,
+                value: vec![1],
+            },
+        };
+        subscribers.heard(key, epoch, acknowledgement, SECOND(at))
+    }
+
+    fn done(waiting: &Waiting<'_>) -> bool {
+        let mut all = pin!(waiting.all());
+        let polled = all.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        polled == Poll::Ready(())
+    }
+
+    #[test]
+    fn a_wait_is_over_when_the_last_one_has_applied_the_epoch() {
+        // rule: DEN-10
+        let subscribers = Subscribers::default();
+        let (one, two) = (key(), key());
+        subscribers.place(None, &record("a", one, 5));
+        assert!(!done(&subscribers.wait(1).unwrap()));
+        heard(&subscribers, &one, 3, 0);
+        assert!(done(&subscribers.wait(3).unwrap()), "it was over before");
+        subscribers.place(None, &record("b", two, 5));
+        let waiting = subscribers.wait(3).unwrap();
+        assert!(!done(&waiting));
+        // One that went back to an older store has to apply it again.
+        heard(&subscribers, &one, 2, 1);
+        heard(&subscribers, &two, 3, 1);
+        assert!(!done(&waiting));
+        heard(&subscribers, &one, 4, 1);
+        assert!(done(&waiting));
+        // A new one counts from the moment that a record names it, and who is named no more does not.
+        let waiting = subscribers.wait(3).unwrap();
+        let (three, before) = (key(), record("c", key(), 5));
+        subscribers.place(None, &before);
+        assert!(done(&waiting), "told before the record came");
+        assert!(!done(&waiting));
+        subscribers.place(Some(&before), &record("c", three, 5));
+        assert!(!subscribers.names(&before.server_key) && subscribers.names(&three));
+        heard(&subscribers, &three, 3, 2);
+        assert!(done(&waiting));
+    }
+
+    #[test]
+    fn those_who_wait_are_bounded() {
+        let subscribers = Subscribers::default();
+        subscribers.place(None, &record("a", key(), 5));
+        let mut waiting: Vec<_> = (0..WAITERS).map(|_| subscribers.wait(1).unwrap()).collect();
+        assert!(subscribers.wait(1).is_none());
+        waiting.pop();
+        assert!(subscribers.wait(1).is_some());
+    }
+
+    #[test]
+    fn the_longest_lease_of_its_datasets_is_a_subscribers_own() {
+        // rule: DEN-12
+        let subscribers = Subscribers::default();
+        let one = key();
+        let short = record("a", one, 1);
+        subscribers.place(None, &short);
+        subscribers.place(None, &record("b", one, 30));
+        heard(&subscribers, &one, 0, 0);
+        assert!(subscribers.fell_silent(SECOND(30)).is_empty());
+        assert_eq!(subscribers.fell_silent(SECOND(31)), [one]);
+        assert_eq!(subscribers.counts(), (1, 1));
+        let rows = subscribers.rows(0, SECOND(0), SECOND(31));
+        assert_eq!((rows[0].lease, rows[0].lease_ms), (30, Some(0)));
+        assert_eq!(rows[0].datasets, ["a", "b"]);
+        assert!(subscribers.holds(&one, short.dataset));
+        // The longer one moves to another key server.
+        heard(&subscribers, &one, 0, 40);
+        let moved = record("b", key(), 30);
+        subscribers.place(Some(&record("b", one, 30)), &moved);
+        assert_eq!(subscribers.fell_silent(SECOND(42)), [one]);
+        assert!(!subscribers.holds(&one, moved.dataset));
+    }
+
+    #[test]
+    fn an_epoch_is_timed_once_for_each_subscriber() {
+        // rule: DEN-10
+        let subscribers = Subscribers::default();
+        let one = key();
+        subscribers.place(None, &record("a", one, 5));
+        subscribers.made(1..=1, SECOND(10));
+        assert!(heard(&subscribers, &one, 0, 11).is_empty());
+        subscribers.made(2..=2, SECOND(12));
+        let took = heard(&subscribers, &one, 2, 13);
+        assert_eq!(took, [SECOND(1), SECOND(3)]);
+        assert!(heard(&subscribers, &one, 2, 14).is_empty());
+        let applied = |epoch| subscribers.rows(epoch, SECOND(0), SECOND(20))[0].applied_ms;
+        assert_eq!((applied(1), applied(2)), (Some(3_000), Some(1_000)));
+        assert_eq!((applied(3), applied(9)), (None, None));
+        // What it was first heard with may have been applied long before.
+        let late = key();
+        subscribers.place(None, &record("b", late, 5));
+        assert!(heard(&subscribers, &late, 2, 15).is_empty());
+    }
+}
