@@ -241,13 +241,13 @@ async fn an_object_in_s3rver_that_changes_meanwhile_is_left_as_it_is() {
 }
 
 /// Replaces an object when the last byte of the new one is under way.
-struct Late<'a> {
-    stores: &'a Stores,
+struct Late {
+    stores: Stores,
     runtime: tokio::runtime::Handle,
     metadata: Vec<(&'static str, String)>,
 }
 
-impl Progress for Late<'_> {
+impl Progress for Late {
     fn advance(&self, bytes: u64) {
         if bytes > 0 {
             tokio::task::block_in_place(|| {
@@ -265,16 +265,16 @@ impl Progress for Late<'_> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_replaced_after_it_was_read_is_left_as_it_is() {
     // rule: OBJ-16
-    let bench = Box::leak(Box::new(bench("moto").await));
+    let bench = bench("moto").await;
     bench.put("late", b"older").await;
     let (_, metadata) = bench.stored("late").await;
     let wanted = vec![bench.wanted("late").await];
     let late: Arc<dyn Progress> = Arc::new(Late {
-        stores: &bench.stores,
+        stores: bench.stores.clone(),
         runtime: tokio::runtime::Handle::current(),
         metadata: metadata.encode().unwrap(),
     });
-    let (bench, options) = (&*bench, Options::default());
+    let options = Options::default();
     let both = (&bench.keys, &bench.keys);
     let (mut summary, _) = reencrypt_many(&bench.stores, both, wanted, options, &late).await;
     let (_, error) = summary.failed.pop().expect("it was replaced meanwhile");
