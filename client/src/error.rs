@@ -212,7 +212,7 @@ impl Error {
             )
             .why(self)
             .next("start a new instance with a new launch"),
-            Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable node ticket")
+            Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable ticket")
                 .why(why)
                 .next("run `postern login`"),
         }

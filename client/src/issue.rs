@@ -253,3 +253,6 @@ pub fn verify_record(record: &[u8], pins: &Pins, now: Timestamp) -> Result<Datas
         .map_err(refused)?;
     checked(&verified, &pins.admins).map_err(refused)
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,15 @@ impl Presented {
             ticket,
             &body,
         );
-        let (answer, signature) = link.call(Verb::Present, &body, &[proof]).await?;
+        let answered = link.call(Verb::Present, &body, &[proof]).await;
+        let (answer, signature) = answered.map_err(|error| match error.refusal() {
+            // The owners have changed the dataset since the ticket was issued: the record that came
+            // with it does not say so yet.
+            Some(Refusal::Evidence) if session.evidence.is_none() => {
+                Error::NoTicket("the dataset wants evidence by now; run `postern issue` again")
+            }
+            _ => error,
+        })?;
         // rule: PRE-4
         let signature =
             signature.ok_or(Error::answer(SERVER, "its encapsulation is not signed"))?;
