@@ -1,5 +1,6 @@
 //! The chain as it reaches this server: liftings, crashes at every step, nodes denied here (DEN).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use key_server::feed::{Happened, News, Received};
@@ -13,6 +14,7 @@ use ticket_format::ids::{ActId, ChainDigest, DenialDigest, NodeId, StatementDige
 use ticket_format::ids::{LaunchId, TicketId};
 use ticket_format::keys::AdminSecret;
 use ticket_format::messages::feed::Report;
+use ticket_format::messages::{Request, Verb};
 use ticket_format::statement::{Payload, Undeny};
 use ticket_format::time::Timestamp;
 
@@ -263,6 +265,35 @@ async fn a_lifting_by_admins_of_a_set_that_comes_later_is_looked_at_again() {
     answer.lift(lifting(&rig, &[denied], &[&manager(0), &manager(1)]));
     answer.apply(&rig).await;
     assert_eq!((present(&rig).await, rollbacks(&rig)), (DENIED, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lifting_that_is_verified_while_its_signer_leaves_lifts_nothing() {
+    // rule: DEN-9, SET-2
+    let rig = rig().await;
+    let mut answer = Answer::to(&rig);
+    let denied = answer.deny(Selector::node(node(&rig)));
+    answer.apply(&rig).await;
+    let mut answer = Answer::to(&rig);
+    answer.lift(quorum(&rig, &[denied]));
+    let news = answer.news();
+    // The set without manager 0 comes while the denial is read.
+    let second = set_of(2, first_digest(), &[1, 2]);
+    let second = set_statement(&second, &[&manager(0), &manager(1)]);
+    let (service, connection) = (Arc::clone(&rig.service), rig.connect(8));
+    rig.world.cut_off.meanwhile(async move {
+        let request = Request::encode_parts(Verb::Administer, &second, &[]);
+        service.exchange(&connection, request.into()).await;
+    });
+    let sent = rig.world.clock.monotonic();
+    let refused = rig.service.apply(news.clone(), sent).await;
+    assert!(matches!(refused, Err(ApplyError::Admins)), "{refused:?}");
+    assert_eq!(rig.service.state.admins.current().version(), 2);
+    // The broker sends it again, and now it is by somebody who is no admin.
+    rig.service.apply(news, sent).await.unwrap();
+    assert_eq!((present(&rig).await, rollbacks(&rig)), (DENIED, 1));
+    let rig = rig.restart().await;
+    assert_eq!(present(&rig).await, DENIED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
