@@ -328,3 +328,84 @@ async fn a_new_wrap_leaves_the_body_as_it_is() {
         assert_eq!(bench.get(&key).await.unwrap(), pattern(len));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exposure_plan_is_carried_out_once_and_goes_on_where_it_was_cut_off() {
+    // rule: OBJ-16, EXP-1
+    use tests::home::Home;
+    use tests::house::{DATASET, House};
+    use tests::node::Iid;
+
+    let bench = bench("moto").await;
+    let house = House::start();
+    let homes: Vec<Home> = (0..2)
+        .map(|number| {
+            let iid = Iid::real(number);
+            let user_data = house.user_data(&iid.account, &[]);
+            let mut home = Home::new(&house, &format!("node-{number}"), &iid, &user_data);
+            home.s3 = Some(bench.server.url.clone());
+            home.run(&["login"]).ok();
+            home
+        })
+        .collect();
+    let [exposed, other] = homes.as_slice() else {
+        panic!()
+    };
+    let plain = house.path("plain");
+    std::fs::create_dir(&plain).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(plain.join(name), pattern(70_000)).unwrap();
+    }
+    let from = format!("{}/", plain.display());
+    let place = format!("s3://{BUCKET}/objects/");
+    let encrypt = ["encrypt", &from, &place, "--dataset", DATASET];
+    exposed.run(&encrypt).ok();
+
+    let (plan, name) = (house.path("plan.jsonl"), Iid::real(0).node.to_string());
+    let plan = plan.to_str().unwrap();
+    let exposure = ["exposure", "--node", &name, "--plan", plan];
+    house.admin_does(&exposure).ok();
+    let before = bench.stored("objects/a").await;
+
+    let rewrap = |more: &[&str]| {
+        let all = [&["--format", "json", "rewrap", "--plan", plan], more].concat();
+        let said = other.run(&all);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        serde_json::from_slice::<serde_json::Value>(&said.stdout).unwrap()
+    };
+    let dry = rewrap(&["--dry-run"]);
+    assert_eq!(dry["would"].as_array().unwrap().len(), 3, "{dry}");
+    assert_eq!(bench.stored("objects/a").await, before);
+
+    // One is written by somebody else meanwhile: under a data key that was not exposed.
+    let newer = house.path("newer");
+    std::fs::write(&newer, b"newer").unwrap();
+    let target = format!("s3://{BUCKET}/objects/c");
+    let encrypt = ["encrypt", newer.to_str().unwrap(), &target];
+    other
+        .run(&[&encrypt[..], &["--dataset", DATASET]].concat())
+        .ok();
+    let done = rewrap(&[]);
+    assert_eq!((&done["done"], &done["earlier"]), (&2.into(), &0.into()));
+    let skipped = done["skipped"].as_array().unwrap();
+    assert_eq!(skipped[0]["object"], target, "{done}");
+    let after = bench.stored("objects/a").await;
+    assert_ne!(after.1.wrapped, before.1.wrapped);
+
+    // Again: what stands in the list is not even looked at. A line that was torn is found done.
+    let again = rewrap(&[]);
+    assert_eq!((&again["done"], &again["earlier"]), (&0.into(), &2.into()));
+    let list = format!("{plan}.done");
+    let text = std::fs::read_to_string(&list).unwrap();
+    std::fs::write(&list, &text[..text.len() - 4]).unwrap();
+    let again = rewrap(&[]);
+    assert_eq!((&again["done"], &again["earlier"]), (&0.into(), &1.into()));
+    assert_eq!(again["skipped"].as_array().unwrap().len(), 2);
+    assert_eq!(bench.stored("objects/a").await, after);
+
+    for (name, expected) in [("a", pattern(70_000)), ("c", b"newer".to_vec())] {
+        let place = format!("s3://{BUCKET}/objects/{name}");
+        let said = exposed.run(&["cat", &place, "--dataset", DATASET]);
+        assert!(said.stdout == expected, "{name}: {}", said.stderr);
+    }
+}
