@@ -165,9 +165,10 @@ fn a_node_follows_the_admin_sets_and_believes_no_record_by_who_was_removed() {
         admins: members,
         quorums: set.body().quorums.clone(),
     };
+    let broker = house.broker_server();
     let send = |message: tests::wire::Message| {
-        apart(async move {
-            let wire = Wire::connect(&house.broker_server()).await;
+        apart(async {
+            let wire = Wire::connect(&broker).await;
             let _ = wire.send(&message).await.done();
         });
     };
