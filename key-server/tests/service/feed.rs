@@ -424,7 +424,7 @@ async fn a_node_is_denied_here_at_once_until_the_broker_denies_it() {
     rig.service.report(told.clone()).await;
     for _ in ["at once", "after a restart"] {
         assert_eq!(present(&rig).await, DENIED);
-        assert_eq!(rig.service.ask().reports, [told.clone()]);
+        assert_eq!(rig.service.ask().reports, std::slice::from_ref(&told));
         rig = rig.restart().await;
     }
     let refused = rig.entries().into_iter().rev();
