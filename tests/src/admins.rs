@@ -100,7 +100,7 @@ impl Admins {
 ///
 /// # Panics
 /// When it cannot be written.
-fn write_home(dir: &Path, name: &str, key: &AdminSecret, root: &RootKey, salt: &[u8; SALT_BYTES]) {
+fn write_home(dir: &Path, key: &AdminSecret, root: &RootKey, salt: &[u8; SALT_BYTES]) {
     let public = key.public();
     let place = format!("admin-key/{REALM}/{public}");
     let sealed = root.seal(&place, key.seed().as_slice(), &mut rng());
@@ -116,7 +116,7 @@ fn write_home(dir: &Path, name: &str, key: &AdminSecret, root: &RootKey, salt: &
     private(
         &dir.join("admin.toml"),
         format!(
-            "realm = \"{REALM}\"\nname = \"{name}\"\nbroker = \"../broker/broker-keys.toml\"\n\
+            "realm = \"{REALM}\"\nbroker = \"../broker/broker-keys.toml\"\n\
              key-servers = [\"../key-server/server-keys.toml\"]\nadmin-key = \"admin-key\"\n\
              admin-set = \"admin-set.cose\"\n"
         )
@@ -156,7 +156,7 @@ impl Admins {
         let root = RootKey::from_passphrase(PASSPHRASE.as_bytes(), &salt).expect("a root key");
         for (name, key) in NAMES.iter().zip(self.all()) {
             let home = dir.join(format!("admin-{name}"));
-            write_home(&home, name, key, &root, &salt);
+            write_home(&home, key, &root, &salt);
             std::fs::write(home.join("admin-set.cose"), &signed).expect("written");
         }
     }
