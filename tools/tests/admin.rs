@@ -12,13 +12,14 @@ const NODE: &str = "ec2/123456789012/eu-west-1/i-0123456789abcdef0";
 #[test]
 fn init_makes_a_private_key_and_never_overwrites_it() {
     let place = Place::new();
-    let public = place.init();
+    let card = place.init();
+    let public = card.strip_prefix("postern-admin-card/1:me:file:").unwrap();
     assert!(
         public.len() == 64 && public.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "{public}"
     );
     let key = fs::read_to_string(place.path("admin/admin-key")).unwrap();
-    assert!(key.contains(&public));
+    assert!(key.contains(public));
     let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(
         (
@@ -32,6 +33,8 @@ fn init_makes_a_private_key_and_never_overwrites_it() {
         "init",
         "--realm",
         "example",
+        "--name",
+        "me",
         "--out",
         "admin",
         "--passphrase-file",
@@ -50,7 +53,7 @@ fn a_passphrase_comes_from_stdin_but_not_from_a_file_that_others_read() {
     let made = said(
         place
             .command()
-            .args(["init", "--realm", "example", "--out", "a"])
+            .args(["init", "--realm", "example", "--name", "me", "--out", "a"])
             .write_stdin(format!("{PASSPHRASE}\n")),
     );
     assert_eq!(made.code, 0, "{}", made.err);
@@ -60,6 +63,8 @@ fn a_passphrase_comes_from_stdin_but_not_from_a_file_that_others_read() {
         "init",
         "--realm",
         "example",
+        "--name",
+        "me",
         "--out",
         "b",
         "--passphrase-file",
@@ -69,7 +74,7 @@ fn a_passphrase_comes_from_stdin_but_not_from_a_file_that_others_read() {
     assert!(!place.path("b").exists());
     assert_eq!(
         place
-            .run(&["init", "--realm", "example", "--out", "b"])
+            .run(&["init", "--realm", "example", "--name", "me", "--out", "b"])
             .code,
         2,
         "stdin is empty"
@@ -81,6 +86,8 @@ fn a_passphrase_comes_from_stdin_but_not_from_a_file_that_others_read() {
                 "init",
                 "--realm",
                 "example",
+                "--name",
+                "me",
                 "--out",
                 "b",
                 "--passphrase-file",
@@ -463,5 +470,116 @@ fn an_audit_log_is_listed_and_its_damage_is_told() {
         (9, ""),
         "{}",
         damaged.err
+    );
+}
+
+/// Makes an admin; the card.
+fn make(place: &Place, name: &str) -> String {
+    let made = place.run(&[
+        "init",
+        "--realm",
+        "example",
+        "--name",
+        name,
+        "--out",
+        name,
+        "--passphrase-file",
+        "passphrase",
+    ]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    made.out.trim().to_owned()
+}
+
+/// A command of one of these admins.
+fn by(place: &Place, name: &str, arguments: &[&str]) -> support::Said {
+    let config = format!("--config={name}/admin.toml");
+    let mut all = vec![config.as_str(), "--passphrase-file=passphrase"];
+    all.extend(arguments);
+    place.run(&all)
+}
+
+#[test]
+fn a_first_admin_set_is_drafted_by_one_and_signed_by_all() {
+    // rule: SET-3, SET-1
+    let place = Place::new();
+    place.write("passphrase", PASSPHRASE);
+    let [ops, ann, ben] = ["ops", "ann", "ben"].map(|name| make(&place, name));
+    let admins = [
+        format!("--admin={ops}=operator"),
+        format!("--admin={ann}=dataset-owner,security"),
+        format!("--admin={ben}=dataset-owner,security"),
+    ];
+    let draft = |by_whom: &str, admins: &[String], extra: &[&str]| {
+        let mut all = vec!["admin-set", "draft", "--quorum=2", "--out=set"];
+        all.extend(admins.iter().map(String::as_str));
+        all.extend(extra);
+        by(&place, by_whom, &all)
+    };
+    // rule: SET-4
+    let overlap = [
+        format!("--admin={ops}=operator,security"),
+        admins[1].clone(),
+        admins[2].clone(),
+    ];
+    assert_eq!(draft("ann", &overlap, &[]).code, 2);
+    assert_eq!(
+        draft("ann", &admins[..2], &[]).code,
+        2,
+        "two must sign, one may"
+    );
+    assert_eq!(draft("ann", &admins, &["--rule=deny=2"]).code, 2);
+    assert_eq!(draft("ann", &admins, &["--rule=eat=2"]).code, 2);
+    assert!(!place.path("set").exists());
+    let drafted = draft("ann", &admins, &[]);
+    assert!(
+        drafted.code == 0 && drafted.out.contains("1 of 3 signatures"),
+        "{} {}",
+        drafted.out,
+        drafted.err
+    );
+    assert!(
+        drafted.err.contains("locks the realm out"),
+        "n = k is warned of: {}",
+        drafted.err
+    );
+    assert_eq!(draft("ann", &admins, &[]).code, 7, "nothing is overwritten");
+    let unconfirmed = by(&place, "ben", &["approve", "set"]);
+    assert_eq!(unconfirmed.code, 2, "{}", unconfirmed.err);
+    let second = by(&place, "ben", &["approve", "set", "--yes"]);
+    assert!(
+        second.code == 0 && second.out.contains("2 of 3 signatures"),
+        "{} {}",
+        second.out,
+        second.err
+    );
+    let early = place.write("ops/admin-set.cose", fs::read(place.path("set")).unwrap());
+    let known = by(&place, "ops", &["admin-set", "show"]);
+    assert_eq!(
+        known.code,
+        9,
+        "one has not signed {}: {}",
+        early.display(),
+        known.err
+    );
+    let last = by(
+        &place,
+        "ops",
+        &["approve", "set", "--yes", "--format", "json"],
+    );
+    assert_eq!(last.code, 0, "{}", last.err);
+    assert_eq!(last.json()["signers"].as_array().unwrap().len(), 3);
+    place.write("ops/admin-set.cose", fs::read(place.path("set")).unwrap());
+    let known = by(&place, "ops", &["admin-set", "show"]);
+    assert!(
+        known.code == 0 && known.out.contains("admin \"ann\": dataset-owner, security"),
+        "{} {}",
+        known.out,
+        known.err
+    );
+    let again = by(&place, "ops", &["approve", "set", "--yes"]);
+    assert!(
+        again.code == 0 && again.err.contains("signed it already"),
+        "{}",
+        again.err
     );
 }

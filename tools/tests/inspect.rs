@@ -349,38 +349,83 @@ fn a_bootstrap_is_shown_without_its_secret() {
 }
 
 #[test]
-fn a_statement_is_verified_by_the_admins_that_are_given() {
-    // rule: ADM-1
+fn a_statement_is_verified_by_the_admin_set_that_is_given() {
+    // rule: ADM-1, SET-2, SET-7
     let place = Place::new();
-    place.write(
-        "record",
-        vector("statement/dataset-record", "expect", "statement"),
-    );
-    let world = fs::read_to_string(repository("spec/vectors/world.json")).unwrap();
-    let world: Value = serde_json::from_str(&world).unwrap();
-    let key = |name: &str| world["input"][name]["public"].as_str().unwrap().to_owned();
+    let file = |name: &str, case: &str| {
+        place.write(
+            name,
+            vector(&format!("statement/{case}"), "expect", "statement"),
+        );
+    };
+    file("record", "dataset-record");
+    file("set", "admin-set-first");
+    file("lifting", "undeny");
     let bare = place.run(&["inspect", "statement", "record"]);
     assert!(
         bare.code == 0 && bare.err.starts_with("UNVERIFIED: "),
         "{}",
         bare.err
     );
-    let verified = place
-        .run(&["inspect", "statement", "record", "--admin", &key("admin")])
-        .json();
+    assert_eq!(bare.json()["signatures"][0]["signer"], Value::Null);
+    let verified = place.run(&["inspect", "statement", "record", "--admin-set", "set"]);
+    assert_eq!((verified.code, verified.err.as_str()), (0, ""));
+    let verified = verified.json();
     assert_eq!(
         (&verified["verified"], &verified["body"]["name"]),
         (&true.into(), &"faces".into())
     );
-    let other = place.run(&[
-        "inspect",
-        "statement",
-        "record",
-        "--admin",
-        &key("producer"),
-    ]);
+    assert_eq!(verified["quorum"]["have"], verified["quorum"]["need"]);
+    let kinds = |shown: &Value| -> Vec<String> {
+        let all = shown["signatures"].as_array().unwrap().iter();
+        all.map(|one| one["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert!(kinds(&verified).contains(&"agent".to_owned()), "{verified}");
+    let lifting = place.run(&["inspect", "statement", "lifting", "--admin-set", "set"]);
+    let lifting = lifting.json();
+    assert!(
+        kinds(&lifting).contains(&"security-key".to_owned()),
+        "{lifting}"
+    );
+    assert!(
+        lifting["words"].to_string().contains("LIFTS 1 denial"),
+        "{lifting}"
+    );
+    // A record whose signature is changed, and a set that is none.
+    let mut bytes = fs::read(place.path("record")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    place.write("changed", bytes);
+    let other = place.run(&["inspect", "statement", "changed", "--admin-set", "set"]);
     assert_eq!((other.code, other.out.as_str()), (9, ""));
     assert!(other.err.contains("statement-signature"), "{}", other.err);
+    let none = place.run(&["inspect", "statement", "record", "--admin-set", "record"]);
+    assert_eq!((none.code, none.out.as_str()), (10, ""), "{}", none.err);
+}
+
+#[test]
+fn an_admin_set_is_shown_from_its_statement_and_from_its_body() {
+    let place = Place::new();
+    for part in ["statement", "body"] {
+        place.write("set", vector("statement/admin-set-first", "expect", part));
+        let shown = place.run(&["inspect", "admin-set", "set"]);
+        assert_eq!(shown.code, 0, "{part}: {}", shown.err);
+        let shown = shown.json();
+        assert_eq!(
+            (&shown["version"], &shown["quorums"]["deny"]),
+            (&1.into(), &1.into())
+        );
+        let told = place.run(&["admin-set", "show", "set"]);
+        assert!(
+            told.code == 0 && told.out.contains("admin-set: 2 admins"),
+            "{}",
+            told.out
+        );
+    }
+    place.write("set", [1, 2, 3]);
+    let damaged = place.run(&["inspect", "admin-set", "set"]);
+    assert_eq!((damaged.code, damaged.out.as_str()), (9, ""));
 }
 
 #[test]

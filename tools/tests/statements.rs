@@ -5,19 +5,21 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use support::{Place, Said};
+use support::{Place, Said, now, secret};
 use ticket_format::Refusal;
-use ticket_format::cbor::Encode;
+use ticket_format::cbor::{Decode as _, Encode};
+use ticket_format::denial::{CHAIN_START, Denial, chain_next};
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, ChainDigest, StatementDigest, StatementId};
-use ticket_format::keys::{AdminKey, TlsSecret};
+use ticket_format::ids::{ActId, StatementDigest, StatementId};
+use ticket_format::keys::{AdminSecret, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, RequestView, Verb};
 use ticket_format::statement::{
-    Act, Denied, DenyBody, LaunchCreate, LaunchShow, LaunchView, NodePage, PolicySet,
-    PolicyTextSet, ReceivedStatement, VerifiedStatement, policy_digest,
+    Act, AdminSet, AdminSetBody, AdminSetPage, AdminSetShow, Audience, DatasetPage, Denied,
+    DenyBody, FeedView, LaunchCreate, LaunchShow, LaunchView, NodePage, Nothing, Payload,
+    PolicySet, PolicyText, PolicyTextSet, ProposalRow, ProposalView, Propose, ReceivedStatement,
+    VerifiedStatement, policy_digest,
 };
-use ticket_format::time::Timestamp;
 use transport::{Bytes, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
 /// How the server errs.
@@ -30,6 +32,8 @@ enum Err {
     OtherReceipt,
     /// The policy that it says it set is another one.
     OtherPolicy,
+    /// The denial that it says it made is another one.
+    OtherDenial,
     /// Nothing is carried out.
     Refuse(Refusal),
 }
@@ -37,18 +41,38 @@ enum Err {
 /// A statement that was carried out.
 type Seen = (StatementId, Act, Vec<u8>);
 
+/// A broker and a key server in one.
 struct Broker {
-    admin: AdminKey,
+    set: AdminSet,
     tls: TlsSecret,
     err: Err,
     seen: Mutex<Vec<Seen>>,
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_seconds(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs())
+    /// Sets after the first.
+    sets: Vec<Vec<u8>>,
+    /// What waits in the inbox.
+    inbox: Vec<Vec<u8>>,
+    /// The policy in force.
+    policy: String,
 }
 
 impl Broker {
+    fn new(set: AdminSet, err: Err) -> Self {
+        Self {
+            set,
+            tls: TlsSecret::from_seed(&[1; 32]),
+            err,
+            seen: Mutex::default(),
+            sets: Vec::new(),
+            inbox: Vec::new(),
+            policy: String::new(),
+        }
+    }
+
+    /// The set in force.
+    fn in_force(&self) -> AdminSet {
+        self.set.follow(&self.sets, "example", now()).unwrap()
+    }
+
     /// The launch that one of the statements seen made.
     fn launch(&self, seen: &[Seen], show: LaunchShow) -> Vec<u8> {
         let (.., bytes) = seen
@@ -56,9 +80,7 @@ impl Broker {
             .find(|(_, act, _)| *act == Act::LaunchCreate)
             .unwrap();
         let received = ReceivedStatement::parse(bytes).unwrap();
-        let made = received
-            .verify(&[self.admin], "example", None, now())
-            .unwrap();
+        let made = received.verify(&self.set, "example", None, now()).unwrap();
         let launch: LaunchCreate = made.body().unwrap();
         assert_eq!(launch.launch, show.launch);
         LaunchView {
@@ -71,6 +93,46 @@ impl Broker {
         .to_cbor()
     }
 
+    fn denied(&self, body: &DenyBody, digest: StatementDigest) -> Vec<u8> {
+        assert_eq!(body.reason, "test");
+        let by = if self.err == Err::OtherDenial {
+            StatementDigest([9; 32])
+        } else {
+            digest
+        };
+        let denial = Denial::new(
+            body.selector.clone(),
+            body.reason.clone(),
+            by,
+            now(),
+            "ops".to_owned(),
+        );
+        let record = denial.to_cbor();
+        Denied {
+            epoch: 1,
+            chain: chain_next(CHAIN_START, denial.forget, &record),
+            before: CHAIN_START,
+            record,
+        }
+        .to_cbor()
+    }
+
+    fn row(&self, statement: &[u8]) -> ProposalRow {
+        let received = ReceivedStatement::parse(statement).unwrap();
+        let set = self.in_force();
+        let signers = received.signed_by(&set).unwrap();
+        let payload = received.payload();
+        ProposalRow {
+            id: payload.id,
+            act: payload.act,
+            audience: payload.audience,
+            signers: signers.iter().map(|one| one.name.clone()).collect(),
+            counting: set.counting(payload.act, &signers),
+            needed: set.quorum(payload.act).unwrap_or(0),
+            until: payload.expires,
+        }
+    }
+
     /// The result of an act.
     fn result(
         &self,
@@ -79,6 +141,20 @@ impl Broker {
         seen: &[Seen],
     ) -> Vec<u8> {
         match statement.act() {
+            Act::AdminSetShow => {
+                let show: AdminSetShow = statement.body().unwrap();
+                let known = usize::try_from(show.after - 1).unwrap();
+                AdminSetPage {
+                    statements: self.sets.get(known..).unwrap_or_default().to_vec(),
+                    more: false,
+                }
+                .to_cbor()
+            }
+            Act::PolicyShow => PolicyText {
+                text: self.policy.clone(),
+                digest: policy_digest(&self.policy),
+            }
+            .to_cbor(),
             Act::PolicySet if self.err == Err::OtherPolicy => PolicyTextSet {
                 digest: policy_digest(""),
             }
@@ -87,6 +163,56 @@ impl Broker {
                 digest: policy_digest(&statement.body::<PolicySet>().unwrap().text),
             }
             .to_cbor(),
+            Act::CanarySet => Nothing {}.to_cbor(),
+            Act::Propose => {
+                let propose: Propose = statement.body().unwrap();
+                self.row(&propose.statement).to_cbor()
+            }
+            Act::ProposalShow => {
+                let waiting = self.inbox.first().unwrap();
+                ProposalView {
+                    row: ProposalRow {
+                        signers: vec!["whoever".to_owned()],
+                        counting: 1,
+                        needed: 1,
+                        id: ReceivedStatement::parse(waiting).unwrap().payload().id,
+                        act: Act::PolicySet,
+                        audience: Audience::Everyone,
+                        until: now(),
+                    },
+                    statement: waiting.clone(),
+                }
+                .to_cbor()
+            }
+            Act::DatasetList => DatasetPage {
+                rows: Vec::new(),
+                more: false,
+            }
+            .to_cbor(),
+            Act::FeedShow => {
+                let mark = Denied::from_cbor(
+                    &self.denied(
+                        &ReceivedStatement::parse(
+                            &seen.iter().find(|(_, act, _)| *act == Act::Deny).unwrap().2,
+                        )
+                        .unwrap()
+                        .body()
+                        .unwrap(),
+                        StatementDigest::of(
+                            &seen.iter().find(|(_, act, _)| *act == Act::Deny).unwrap().2,
+                        ),
+                    ),
+                    1 << 20,
+                )
+                .unwrap();
+                FeedView {
+                    epoch: mark.epoch,
+                    chain: mark.chain,
+                    subscribers: Vec::new(),
+                    links: Vec::new(),
+                }
+                .to_cbor()
+            }
             Act::LaunchCreate => {
                 let launch: LaunchCreate = statement.body().unwrap();
                 LaunchView {
@@ -107,27 +233,19 @@ impl Broker {
                 more: false,
             }
             .to_cbor(),
-            Act::Deny => {
-                let body: DenyBody = statement.body().unwrap();
-                assert_eq!(body.reason, "test");
-                Denied {
-                    epoch: 1,
-                    chain: ChainDigest([1; 32]),
-                }
-                .to_cbor()
-            }
+            Act::Deny => self.denied(&statement.body().unwrap(), digest),
             act => panic!("{act} is in no test"),
         }
     }
 
-    fn answer(&self, message: &[u8], first: bool) -> Answer {
+    fn answer(&self, message: &[u8]) -> Answer {
         let request = RequestView::parse(message).unwrap();
         assert_eq!((request.verb, request.proofs.len()), (Verb::Administer, 0));
         let received = ReceivedStatement::parse(request.body).unwrap();
         let tls = self.tls.public();
         // rule: ADM-1 — what the tool signs is what a server accepts.
         let statement = received
-            .verify(&[self.admin], "example", Some(&tls), now())
+            .verify(&self.in_force(), "example", Some(&tls), now())
             .unwrap();
         let mut seen = self.seen.lock().unwrap();
         if seen.iter().any(|(id, ..)| *id == statement.id()) {
@@ -139,7 +257,6 @@ impl Broker {
             return RefusalNotice::detailed(refusal, "as the test asked").into();
         }
         seen.push((statement.id(), statement.act(), request.body.to_vec()));
-        assert!(first || self.err != Err::LoseFirst || seen.len() > 1);
         let digest = StatementDigest::of(request.body);
         let named = if self.err == Err::OtherReceipt {
             StatementDigest([9; 32])
@@ -160,6 +277,13 @@ impl Broker {
             },
         )
     }
+
+    /// What was carried out, but for the questions after the admin set.
+    fn acts(&self) -> Vec<Act> {
+        let seen = self.seen.lock().unwrap();
+        let all = seen.iter().map(|(_, act, _)| *act);
+        all.filter(|act| *act != Act::AdminSetShow).collect()
+    }
 }
 
 impl Handler for Broker {
@@ -170,9 +294,9 @@ impl Handler for Broker {
     }
 
     async fn exchange(&self, peer: &Peer, message: Bytes) -> Bytes {
-        let first = self.seen.lock().unwrap().is_empty();
-        let answer = self.answer(&message, first);
-        if first && self.err == Err::LoseFirst {
+        let before = self.acts().len();
+        let answer = self.answer(&message);
+        if (before, self.acts().len()) == (0, 1) && self.err == Err::LoseFirst {
             peer.close();
         }
         Bytes::from(answer.to_bytes())
@@ -181,108 +305,138 @@ impl Handler for Broker {
     fn closed(&self, _connection: &Peer) {}
 }
 
-/// Runs a command against such a server; also the acts that the server carried out.
-fn against(err: Err, arguments: &[&str]) -> (Place, Said, Vec<Act>) {
+/// Serves until the guard is dropped; the place gets the files that name the server.
+struct Serving {
+    runtime: tokio::runtime::Runtime,
+    broker: Arc<Broker>,
+    stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Serving {
+    fn start(place: &Place, broker: Broker) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let broker = Arc::new(broker);
+        let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+        let identity = ServerIdentity::new(&key).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = {
+            let _inside = runtime.enter();
+            Server::bind(
+                "127.0.0.1:0".parse().unwrap(),
+                &identity,
+                ServerLimits::default(),
+            )
+            .unwrap()
+        };
+        let keys = |seed: u8| TlsSecret::from_seed(&[seed; 32]).public();
+        let (address, tls) = (server.local_addr(), broker.tls.public());
+        place.write(
+            "admin/broker-keys.toml",
+            format!(
+                "realm = \"example\"\naddresses = [\"{address}\"]\ntls-key = \"{tls}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n",
+                keys(2),
+                keys(3)
+            ),
+        );
+        place.write(
+            "server-keys.toml",
+            format!(
+                "realm = \"example\"\naddresses = [\"{address}\"]\ntls-key = \"{tls}\"\nsigning-key = \"{}\"\n",
+                keys(4)
+            ),
+        );
+        place.write("policy", POLICY);
+        let handler = Arc::clone(&broker);
+        runtime.spawn(server.run(handler, async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            runtime,
+            broker,
+            stop,
+        }
+    }
+
+    fn run(&self, place: &Place, arguments: &[&str]) -> Said {
+        let mut all = vec![
+            "--config",
+            "admin/admin.toml",
+            "--passphrase-file",
+            "passphrase",
+        ];
+        all.extend(arguments);
+        place.run(&all)
+    }
+
+    fn end(self) -> Vec<Act> {
+        let _ = self.stop.send(());
+        let acts = self.broker.acts();
+        drop(self.runtime);
+        acts
+    }
+}
+
+const POLICY: &str = "@id(\"all\") permit (principal, action, resource);\n";
+const OPERATOR: &str = "operator";
+const OWNER: &str = "dataset-owner,security";
+const CANARY: [&str; 7] = [
+    "dataset",
+    "canary",
+    "faces",
+    "00112233445566778899aabbccddeeff",
+    "alarm",
+    "--key-server",
+    "server-keys.toml",
+];
+
+/// Runs a command of an admin with these roles against such a server; also the acts that the server
+/// carried out.
+fn against(roles: &str, err: Err, arguments: &[&str]) -> (Place, Said, Vec<Act>) {
     let place = Place::new();
-    let admin: AdminKey = place.init().parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let tls = TlsSecret::from_seed(&[1; 32]);
-    let broker = Arc::new(Broker {
-        admin,
-        tls,
-        err,
-        seen: Mutex::default(),
-    });
-    let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-    let identity = ServerIdentity::new(&key).unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = {
-        let _inside = runtime.enter();
-        Server::bind(
-            "127.0.0.1:0".parse().unwrap(),
-            &identity,
-            ServerLimits::default(),
-        )
-        .unwrap()
-    };
-    let keys = |seed: u8| TlsSecret::from_seed(&[seed; 32]).public();
-    let file = format!(
-        "realm = \"example\"\naddresses = [\"{}\"]\ntls-key = \"{}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n",
-        server.local_addr(),
-        broker.tls.public(),
-        keys(2),
-        keys(3)
-    );
-    place.write("admin/broker-keys.toml", file);
-    place.write(
-        "policy",
-        "@id(\"all\") permit (principal, action, resource);\n",
-    );
-    let running = runtime.spawn(server.run(Arc::clone(&broker), async move {
-        let _ = stopped.await;
-    }));
-    let mut all = vec![
-        "--config",
-        "admin/admin.toml",
-        "--passphrase-file",
-        "passphrase",
-    ];
-    all.extend(arguments);
-    let said = place.run(&all);
-    let _ = stop.send(());
-    let _ = runtime.block_on(running).unwrap();
-    let acts = broker
-        .seen
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|(_, act, _)| *act)
-        .collect();
+    let serving = Serving::start_in(&place, roles, err);
+    let said = serving.run(&place, arguments);
+    let acts = serving.end();
     (place, said, acts)
+}
+
+impl Serving {
+    fn start_in(place: &Place, roles: &str, err: Err) -> Self {
+        let set = place.realm(roles);
+        Self::start(place, Broker::new(set, err))
+    }
 }
 
 #[test]
 fn an_act_is_signed_sent_and_believed() {
     // rule: ADM-1
-    let (_, said, acts) = against(Err::No, &["policy", "set", "policy"]);
+    let (_, said, acts) = against(OWNER, Err::No, &CANARY);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
-    assert_eq!(acts, [Act::PolicySet]);
+    assert_eq!(acts, [Act::CanarySet]);
 }
 
 #[test]
 fn a_statement_whose_answer_was_lost_is_sent_again_as_it_is_and_acts_once() {
     // rule: ADM-2
-    let (_, said, acts) = against(Err::LoseFirst, &["policy", "set", "policy"]);
+    let (_, said, acts) = against(OWNER, Err::LoseFirst, &CANARY);
     assert_eq!(said.code, 0, "{}", said.err);
-    assert!(
-        said.err.contains("The first answer was lost"),
-        "{}",
-        said.err
-    );
-    assert_eq!(acts, [Act::PolicySet]);
+    assert_eq!(acts, [Act::CanarySet]);
 }
 
 #[test]
 fn a_question_whose_answer_was_lost_is_put_anew() {
     // rule: ADM-4
-    let (_, said, acts) = against(Err::LoseFirst, &["node", "list"]);
+    let (_, said, acts) = against(OPERATOR, Err::LoseFirst, &["node", "list"]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert_eq!(acts, [Act::NodeList, Act::NodeList]);
 }
 
 #[test]
 fn an_answer_whose_receipt_is_of_another_statement_is_not_believed() {
-    let (_, said, _) = against(Err::OtherReceipt, &["policy", "set", "policy"]);
-    assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
-}
-
-#[test]
-fn a_server_that_set_another_policy_is_noticed() {
-    let (_, said, _) = against(Err::OtherPolicy, &["policy", "set", "policy"]);
+    let (_, said, _) = against(OWNER, Err::OtherReceipt, &CANARY);
     assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
 }
 
@@ -295,7 +449,7 @@ fn a_refusal_ends_with_its_own_exit_code_and_shows_the_detail() {
         (Refusal::Busy, 8),
         (Refusal::Clock, 10),
     ] {
-        let (_, said, acts) = against(Err::Refuse(refusal), &["policy", "set", "policy"]);
+        let (_, said, acts) = against(OWNER, Err::Refuse(refusal), &CANARY);
         assert_eq!(said.code, code, "{}", said.err);
         assert!(
             said.err.contains(&refusal.to_string()) && said.err.contains("as the test asked"),
@@ -309,7 +463,11 @@ fn a_refusal_ends_with_its_own_exit_code_and_shows_the_detail() {
 #[test]
 fn the_user_data_of_a_launch_is_printed_once_and_opens_that_launch() {
     // rule: BOOT-1, BOOT-2
-    let (place, said, acts) = against(Err::No, &["launch", "create", "--account", "123456789012"]);
+    let (place, said, acts) = against(
+        OPERATOR,
+        Err::No,
+        &["launch", "create", "--account", "123456789012"],
+    );
     assert_eq!(
         (said.code, acts.as_slice()),
         (0, [Act::LaunchCreate].as_slice()),
@@ -335,6 +493,7 @@ fn the_user_data_of_a_launch_is_printed_once_and_opens_that_launch() {
 fn user_data_goes_into_a_new_private_file_and_nowhere_else() {
     use std::os::unix::fs::PermissionsExt as _;
     let (place, said, _) = against(
+        OPERATOR,
         Err::LoseFirst,
         &[
             "launch",
@@ -362,7 +521,7 @@ fn user_data_goes_into_a_new_private_file_and_nowhere_else() {
         "--format",
         "json",
     ];
-    let (place, said, _) = against(Err::No, &arguments);
+    let (place, said, _) = against(OPERATOR, Err::No, &arguments);
     assert_eq!(said.code, 0, "{}", said.err);
     let file = place.path("user-data");
     assert_eq!(
@@ -377,7 +536,7 @@ fn user_data_goes_into_a_new_private_file_and_nowhere_else() {
 #[test]
 fn a_denial_asks_first_and_does_nothing_unless_it_is_confirmed() {
     let deny = ["deny", "--account", "123456789012", "--reason", "test"];
-    let (_, said, acts) = against(Err::No, &deny);
+    let (_, said, acts) = against(OPERATOR, Err::No, &deny);
     assert_eq!(
         (said.code, acts.as_slice()),
         (2, [Act::NodeList].as_slice()),
@@ -385,7 +544,7 @@ fn a_denial_asks_first_and_does_nothing_unless_it_is_confirmed() {
         said.err
     );
     let dry = [&deny[..], &["--dry-run"]].concat();
-    let (_, said, acts) = against(Err::No, &dry);
+    let (_, said, acts) = against(OPERATOR, Err::No, &dry);
     assert_eq!(
         (said.code, acts.as_slice()),
         (0, [Act::NodeList].as_slice()),
@@ -393,75 +552,255 @@ fn a_denial_asks_first_and_does_nothing_unless_it_is_confirmed() {
         said.err
     );
     let yes = [&deny[..], &["--yes"]].concat();
-    let (_, said, acts) = against(Err::No, &yes);
+    let (_, said, acts) = against(OPERATOR, Err::No, &yes);
     assert_eq!(
         (said.code, acts.as_slice()),
         (0, [Act::NodeList, Act::Deny].as_slice()),
         "{}",
         said.err
     );
+    // rule: DEN-10
     let wait = [&deny[..], &["--yes", "--wait"]].concat();
-    let (_, said, acts) = against(Err::No, &wait);
+    let (_, said, acts) = against(OPERATOR, Err::No, &wait);
     assert_eq!(
-        (said.code, acts.len()),
-        (10, 0),
-        "no key server is configured to wait for: {}",
+        (said.code, acts.as_slice()),
+        (
+            0,
+            [Act::NodeList, Act::Deny, Act::DatasetList, Act::FeedShow].as_slice()
+        ),
+        "{}",
         said.err
     );
+    assert!(
+        said.out.contains("applied by 0 of 0 key servers"),
+        "{}",
+        said.out
+    );
+    let (_, said, acts) = against(OPERATOR, Err::OtherDenial, &wait);
+    assert_eq!(
+        (said.code, acts.as_slice()),
+        (9, [Act::NodeList, Act::Deny].as_slice()),
+        "a denial that names another statement is not believed: {}",
+        said.err
+    );
+}
+
+/// A policy that another admin proposed.
+fn proposal(text: &str, replaces: Option<&str>, signer: &AdminSecret) -> Vec<u8> {
+    let body = PolicySet {
+        text: text.to_owned(),
+        replaces: replaces.map(policy_digest),
+    };
+    let server = TlsSecret::from_seed(&[1; 32]).public();
+    Payload::act(StatementId([5; 16]), "example", server, now(), 3_600, &body)
+        .sign(&[signer])
+        .unwrap()
+}
+
+const APPROVE: [&str; 3] = ["approve", "05050505050505050505050505050505", "--yes"];
+
+/// Approves what waits; exit code, what was said, and the acts.
+fn approve(
+    place: &Place,
+    change: impl FnOnce(&mut Broker),
+    arguments: &[&str],
+) -> (Said, Vec<Act>) {
+    let set = place.realm(OWNER);
+    let mut broker = Broker::new(set, Err::No);
+    change(&mut broker);
+    let serving = Serving::start(place, broker);
+    let said = serving.run(place, arguments);
+    (said, serving.end())
+}
+
+#[test]
+fn an_act_that_others_must_sign_too_is_proposed() {
+    // rule: PRO-1, SET-2
+    let (_, said, acts) = against(OWNER, Err::No, &["policy", "set", "policy"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.out.starts_with("proposed ") && said.out.contains(": 1 of 2 signatures, kept until "),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("+@id(\"all\")"), "{}", said.err);
+    assert_eq!(acts, [Act::PolicyShow, Act::Propose]);
+    let (place, said, acts) = against(
+        OWNER,
+        Err::No,
+        &[
+            "policy",
+            "set",
+            "policy",
+            "--propose",
+            "file",
+            "--format",
+            "json",
+        ],
+    );
+    assert_eq!(
+        (said.code, acts),
+        (0, vec![Act::PolicyShow]),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        (&said.json()["signatures"], &said.json()["needed"]),
+        (&1.into(), &2.into())
+    );
+    let statement = std::fs::read(place.path("file")).unwrap();
+    let received = ReceivedStatement::parse(&statement).unwrap();
+    let body: PolicySet = received.body().unwrap();
+    assert_eq!((body.text.as_str(), body.replaces), (POLICY, None));
+}
+
+#[test]
+fn who_approves_sees_the_difference_and_the_last_signature_carries_it_out() {
+    // rule: PRO-3, ADM-5
+    let place = Place::new();
+    let old = "@id(\"none\") forbid (principal, action, resource);\n";
+    let (said, acts) = approve(
+        &place,
+        |broker| {
+            broker.policy = old.to_owned();
+            broker.inbox = vec![proposal(POLICY, Some(old), &secret("second"))];
+        },
+        &[&APPROVE[..], &["--out", "whole"]].concat(),
+    );
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(acts, [Act::ProposalShow, Act::PolicyShow, Act::PolicySet]);
+    for wanted in ["-@id(\"none\")", "+@id(\"all\")", "signed by second"] {
+        assert!(said.err.contains(wanted), "{wanted}: {}", said.err);
+    }
+    let whole = std::fs::read(place.path("whole")).unwrap();
+    assert_eq!(
+        ReceivedStatement::parse(&whole)
+            .unwrap()
+            .claimed_signers()
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn a_server_that_set_another_policy_is_noticed() {
+    let place = Place::new();
+    let (said, _) = approve(
+        &place,
+        |broker| {
+            broker.err = Err::OtherPolicy;
+            broker.inbox = vec![proposal(POLICY, None, &secret("second"))];
+        },
+        &APPROVE,
+    );
+    assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
+}
+
+#[test]
+fn nothing_is_signed_that_is_not_confirmed_stale_or_signed_by_a_stranger() {
+    // rule: PRO-3, ADM-5, SET-2
+    let inbox = |text: &'static str, signer: AdminSecret| {
+        move |broker: &mut Broker| {
+            broker.policy = text.to_owned();
+            broker.inbox = vec![proposal(POLICY, None, &signer)];
+        }
+    };
+    let (said, acts) = approve(&Place::new(), inbox("", secret("second")), &APPROVE[..2]);
+    assert_eq!(
+        (said.code, acts),
+        (2, vec![Act::ProposalShow, Act::PolicyShow]),
+        "{}",
+        said.err
+    );
+    let (said, acts) = approve(&Place::new(), inbox("other", secret("second")), &APPROVE);
+    assert_eq!(
+        (said.code, acts),
+        (7, vec![Act::ProposalShow, Act::PolicyShow]),
+        "{}",
+        said.err
+    );
+    let (said, acts) = approve(&Place::new(), inbox("", secret("zed")), &APPROVE);
+    assert_eq!(
+        (said.code, acts),
+        (9, vec![Act::ProposalShow]),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("no admin"), "{}", said.err);
+}
+
+/// The set that follows, signed by the two others.
+fn next_set(set: &AdminSet, change: impl FnOnce(&mut AdminSetBody)) -> Vec<u8> {
+    let mut body = set.body().clone();
+    (body.version, body.follows) = (set.version() + 1, set.digest());
+    change(&mut body);
+    Payload::record(StatementId([6; 16]), "example", now(), &body)
+        .sign(&[&secret("second"), &secret("third")])
+        .unwrap()
+}
+
+#[test]
+fn newer_admin_sets_are_followed_and_remembered_and_a_removed_admin_counts_no_more() {
+    // rule: SET-3, SET-2
+    let place = Place::new();
+    let (said, acts) = approve(
+        &place,
+        |broker| {
+            broker.inbox = vec![proposal(POLICY, None, &secret("second"))];
+            broker.sets = vec![next_set(&broker.set, |body| {
+                body.admins.retain(|admin| admin.name != "second");
+            })];
+        },
+        &APPROVE,
+    );
+    assert_eq!(
+        (said.code, acts),
+        (9, vec![Act::ProposalShow]),
+        "{}",
+        said.err
+    );
+    let known = place.run(&[
+        "admin-set",
+        "show",
+        "--config",
+        "admin/admin.toml",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(
+        (known.code, &known.json()["version"]),
+        (0, &2.into()),
+        "{}",
+        known.err
+    );
+    // One that its predecessor does not authorise is not believed: nothing is signed.
+    let place = Place::new();
+    let set = place.realm(OWNER);
+    let mut broker = Broker::new(set, Err::No);
+    let alone = ReceivedStatement::parse(&next_set(&broker.set, |_| {})).unwrap();
+    let alone = alone.payload().sign(&[&secret("second")]).unwrap();
+    let later = place.write("admin/admin-set.cose.later", base64url(&alone));
+    broker.policy = POLICY.to_owned();
+    let serving = Serving::start(&place, broker);
+    let said = serving.run(&place, &["policy", "set", "policy"]);
+    assert_eq!(said.code, 9, "{} {}", later.display(), said.err);
+    assert_eq!(serving.end(), [Act::PolicyShow], "{}", said.err);
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
 }
 
 #[test]
 fn a_server_with_another_key_is_never_spoken_to() {
     // rule: TR-2
-    let (place, _, _) = against(Err::No, &["node", "list"]);
+    let place = Place::new();
+    let serving = Serving::start_in(&place, OPERATOR, Err::No);
     let keys = std::fs::read_to_string(place.path("admin/broker-keys.toml")).unwrap();
     let pinned = TlsSecret::from_seed(&[1; 32]).public().to_string();
     let other = TlsSecret::from_seed(&[8; 32]).public().to_string();
-    let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let server = {
-        let _inside = runtime.enter();
-        Server::bind(
-            "127.0.0.1:0".parse().unwrap(),
-            &ServerIdentity::new(&key).unwrap(),
-            ServerLimits::default(),
-        )
-        .unwrap()
-    };
-    let address = keys
-        .lines()
-        .find(|line| line.starts_with("addresses"))
-        .unwrap();
-    let new = keys.replace(&pinned, &other).replace(
-        address,
-        &format!("addresses = [\"{}\"]", server.local_addr()),
-    );
-    place.write("admin/broker-keys.toml", new);
-    let admin = TlsSecret::from_seed(&[5; 32])
-        .public()
-        .to_string()
-        .parse()
-        .unwrap();
-    let broker = Arc::new(Broker {
-        admin,
-        tls: TlsSecret::from_seed(&[1; 32]),
-        err: Err::No,
-        seen: Mutex::default(),
-    });
-    let running = runtime.spawn(server.run(Arc::clone(&broker), std::future::pending()));
-    let said = place.run(&[
-        "node",
-        "list",
-        "--config",
-        "admin/admin.toml",
-        "--passphrase-file",
-        "passphrase",
-    ]);
+    place.write("admin/broker-keys.toml", keys.replace(&pinned, &other));
+    let said = serving.run(&place, &["node", "list"]);
     assert_eq!(said.code, 9, "{}", said.err);
-    assert!(broker.seen.lock().unwrap().is_empty());
-    running.abort();
+    assert_eq!(serving.end(), []);
 }

@@ -7,9 +7,13 @@ use client::cli::output::{Format, Printed};
 use serde_json::{Map, Value, json};
 use store::files;
 use ticket_format::cbor::Decode as _;
+use ticket_format::ids::PolicyDigest;
 use ticket_format::limits;
 use ticket_format::report::{Printable, Report, exit};
-use ticket_format::statement::{Act, Audience, Denied};
+use ticket_format::statement::{
+    Act, Audience, DatasetPolicySet, Denied, PolicySet, PolicyTextSet, ReceivedStatement,
+    policy_digest,
+};
 
 use super::admin_set::push;
 use super::config::Config;
@@ -166,10 +170,26 @@ async fn deliver(
                 about.insert("epoch".to_owned(), json!(denied.epoch));
             }
         }
+        (Sent::Done(result), Act::PolicySet | Act::DatasetPolicySet) => {
+            let set = PolicyTextSet::from_cbor(&result, limits::MESSAGE).ok();
+            if set.map(|set| set.digest) != wanted_policy(&opened.received) {
+                return Err(super::policy::other_digest());
+            }
+        }
         (Sent::Done(_), _) => {}
         (Sent::Before, _) => context.talk("The first answer was lost; it is done"),
     }
     Ok((vec![name], about))
+}
+
+/// The digest of the policy that a statement sets.
+fn wanted_policy(received: &ReceivedStatement) -> Option<PolicyDigest> {
+    let broker = received.body::<PolicySet>().map(|set| set.text);
+    let dataset = || received.body::<DatasetPolicySet>().map(|set| set.text);
+    broker
+        .or_else(|_| dataset())
+        .ok()
+        .map(|text| policy_digest(&text))
 }
 
 fn report(

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use serde_json::Value;
+use ticket_format::keys::AdminSecret;
+use ticket_format::statement::{AdminSet, ReceivedStatement};
+use ticket_format::time::Timestamp;
 
 pub(crate) const PASSPHRASE: &str = "correct horse battery";
 
@@ -67,6 +70,8 @@ impl Place {
             "init",
             "--realm",
             "example",
+            "--name",
+            "me",
             "--out",
             "admin",
             "--passphrase-file",
@@ -75,6 +80,54 @@ impl Place {
         assert_eq!(made.code, 0, "{}", made.err);
         made.out.trim().to_owned()
     }
+
+    /// The admin under `admin/` in a set with others, whose keys are here: `ops` (operator), `second` and
+    /// `third` (dataset-owner, security). The set's file is where the configuration looks for it.
+    #[allow(dead_code)] // not every test program has one
+    pub(crate) fn realm(&self, roles: &str) -> AdminSet {
+        let own = self.init();
+        let mut arguments = vec![
+            "admin-set".to_owned(),
+            "draft".to_owned(),
+            "--config=admin/admin.toml".to_owned(),
+            "--passphrase-file=passphrase".to_owned(),
+            "--quorum=2".to_owned(),
+            "--out=draft".to_owned(),
+            format!("--admin={own}={roles}"),
+        ];
+        for (name, roles) in OTHERS {
+            let key = secret(name).public();
+            arguments.push(format!(
+                "--admin=postern-admin-card/1:{name}:file:{key}={roles}"
+            ));
+        }
+        let drafted = self.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(drafted.code, 0, "{}", drafted.err);
+        let mut statement = fs::read(self.path("draft")).unwrap();
+        for (name, _) in OTHERS {
+            let received = ReceivedStatement::parse(&statement).unwrap();
+            statement = received.add_by(&secret(name)).unwrap();
+        }
+        self.write("admin/admin-set.cose", &statement);
+        AdminSet::first(&statement, "example", now()).unwrap()
+    }
+}
+
+const OTHERS: [(&str, &str); 3] = [
+    ("ops", "operator"),
+    ("second", "dataset-owner,security"),
+    ("third", "dataset-owner,security"),
+];
+
+/// The key of another admin than the one under `admin/`.
+#[allow(dead_code)] // not every test program signs
+pub(crate) fn secret(name: &str) -> AdminSecret {
+    AdminSecret::from_seed(&[name.as_bytes()[0]; 32])
+}
+
+#[allow(dead_code)] // not every test program asks
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_seconds(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs())
 }
 
 pub(crate) fn said(command: &mut Command) -> Said {
