@@ -18,8 +18,8 @@ mod metrics;
 mod service;
 mod shows;
 mod start;
-mod trying;
 mod subscribers;
+mod trying;
 mod watching;
 
 pub mod cli;

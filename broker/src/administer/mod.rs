@@ -6,8 +6,8 @@ pub mod denials;
 pub mod launches;
 pub mod nodes;
 pub mod policies;
-pub mod undeny;
 pub mod proposals;
+pub mod undeny;
 pub mod what_if;
 
 use std::sync::Arc;
@@ -126,7 +126,8 @@ impl Opened {
     /// The name of the admin who signed first.
     #[must_use]
     pub fn admin(&self) -> String {
-        self.first().map_or_else(String::new, |admin| admin.name.clone())
+        self.first()
+            .map_or_else(String::new, |admin| admin.name.clone())
     }
 
     /// The key of the admin who signed first.
