@@ -131,6 +131,10 @@ worthless, and a state that is found on another instance is thrown away by `post
 
 `postern logout` erases the wallet. The node key stays, so that `postern login` works again; with
 --forget it goes too, and the instance cannot come back under its launch.
+
+`postern watch` holds one request open for each ticket and hears of its denial at once. It then erases
+the ticket and its keys, and the wallet with the last of them, tells the server, and ends with exit
+code 5. Copies that take longer than some seconds watch their ticket by themselves.
 ";
 
 fn refusals(app: &App) -> Printed {
