@@ -131,7 +131,8 @@ impl Config {
         if !(1..=limits::NAME).contains(&self.realm.len()) {
             return Err(Fault::Value("realm must have 1 to 128 bytes".to_owned()));
         }
-        let admin_set = files::read_bounded(&self.admin_set, limits::RECORD as u64)?;
+        let admin_set = files::read_bounded(&self.admin_set, limits::RECORD as u64)
+            .map_err(|why| Fault::Value(format!("admin-set: {why}")))?;
         admin_set_holds(&admin_set, &self.realm).map_err(|why| {
             Fault::Value(format!("admin-set: {}: {why}", self.admin_set.display()))
         })?;
