@@ -10,15 +10,16 @@ use ticket_format::Refusal;
 use ticket_format::cbor::{Decode as _, Encode};
 use ticket_format::denial::{CHAIN_START, Denial, chain_next};
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{ActId, StatementDigest, StatementId};
+use ticket_format::ids::{ActId, DatasetId, KekId, StatementDigest, StatementId};
 use ticket_format::keys::{AdminSecret, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, RequestView, Verb};
+use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::statement::{
-    Act, AdminSet, AdminSetBody, AdminSetPage, AdminSetShow, Audience, DatasetPage, Denied,
-    DenyBody, FeedView, LaunchCreate, LaunchShow, LaunchView, NodePage, Nothing, Payload,
-    PolicySet, PolicyText, PolicyTextSet, ProposalRow, ProposalView, Propose, ReceivedStatement,
-    VerifiedStatement, policy_digest,
+    Act, AdminSet, AdminSetBody, AdminSetPage, AdminSetShow, Audience, DatasetList, DatasetPage,
+    DatasetRow, DatasetView, Denied, DenyBody, FeedView, LaunchCreate, LaunchShow, LaunchView,
+    NodePage, Nothing, Payload, PolicySet, PolicyText, PolicyTextSet, ProposalRow, ProposalView,
+    Propose, ReceivedStatement, VerifiedStatement, policy_digest,
 };
 use transport::{Bytes, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
@@ -53,6 +54,8 @@ struct Broker {
     inbox: Vec<Vec<u8>>,
     /// The policy in force.
     policy: String,
+    /// The only dataset.
+    record: Option<DatasetView>,
 }
 
 impl Broker {
@@ -65,6 +68,7 @@ impl Broker {
             sets: Vec::new(),
             inbox: Vec::new(),
             policy: String::new(),
+            record: None,
         }
     }
 
@@ -184,11 +188,15 @@ impl Broker {
                 }
                 .to_cbor()
             }
-            Act::DatasetList => DatasetPage {
-                rows: Vec::new(),
-                more: false,
+            Act::DatasetList => {
+                let page: DatasetList = statement.body().unwrap();
+                let rows = match &self.record {
+                    Some(view) if page.after.is_empty() => vec![view.row.clone()],
+                    _ => Vec::new(),
+                };
+                DatasetPage { rows, more: false }.to_cbor()
             }
-            .to_cbor(),
+            Act::DatasetShow => self.record.as_ref().unwrap().to_cbor(),
             Act::FeedShow => {
                 let mark = Denied::from_cbor(
                     &self.denied(
@@ -582,6 +590,64 @@ fn a_denial_asks_first_and_does_nothing_unless_it_is_confirmed() {
         (9, [Act::NodeList, Act::Deny].as_slice()),
         "a denial that names another statement is not believed: {}",
         said.err
+    );
+}
+
+#[test]
+fn a_key_server_that_no_authorised_record_names_counts_as_one_that_has_not_applied() {
+    // rule: DEN-10
+    let place = Place::new();
+    let set = place.realm(OPERATOR);
+    let owner = secret("second").public();
+    let mut broker = Broker::new(set, Err::No);
+    let (dataset, kek) = (DatasetId([1; 16]), KekId([2; 16]));
+    let view = |record| DatasetView {
+        row: DatasetRow {
+            dataset,
+            name: "faces".to_owned(),
+            tags: Default::default(),
+        },
+        kek,
+        kek_version: 1,
+        public_key: SealingSecret::generate(Kem::XWing, &mut tools::admin::rng()).public(),
+        producers: Vec::new(),
+        kems: vec![Kem::XWing],
+        max_budget: 1,
+        max_life: 1,
+        policy: None,
+        record: Some(record),
+        owners: vec![owner],
+        lease: 5,
+        evidence: false,
+        canary: None,
+    };
+    broker.record = Some(view(proposal(POLICY, None, &secret("second"))));
+    let serving = Serving::start(&place, broker);
+    let said = serving.run(
+        &place,
+        &[
+            "deny",
+            "--account",
+            "123456789012",
+            "--reason",
+            "test",
+            "--yes",
+            "--wait",
+            "1s",
+            "--format",
+            "json",
+        ],
+    );
+    serving.end();
+    assert_eq!(said.code, 8, "{}", said.err);
+    let told = said.json();
+    assert_eq!(
+        (
+            &told["applied"],
+            &told["subscribers"],
+            &told["silent"][0]["datasets"][0]
+        ),
+        (&0.into(), &1.into(), &"faces".into())
     );
 }
 

@@ -21,7 +21,7 @@ use super::span::Span;
 use super::view::text;
 use super::{Context, block_on};
 
-use records::Expected;
+use records::{Expected, Unproven};
 pub use told::{Silent, Told, print};
 
 /// The feed.
@@ -204,7 +204,7 @@ pub async fn wait(
 ) -> Result<Option<Told>, Report> {
     let until = tokio::time::Instant::now() + std::time::Duration::from(limit);
     let set = admin.set().await?;
-    let expected = records::expected(remote, set, admin.realm(), context).await?;
+    let (expected, unproven) = records::expected(remote, set, admin.realm()).await?;
     loop {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         // Half of the patience with a server, so that the answer comes before that ends.
@@ -227,7 +227,7 @@ pub async fn wait(
                 }
                 Proof::Not(why) => silent.push(Silent {
                     name: one.name.clone(),
-                    key: one.key,
+                    key: Some(one.key),
                     datasets: one.datasets.clone(),
                     why,
                     lease_ms: shown.map_or(Some(one.lease.saturating_mul(1_000)), |shown| {
@@ -237,9 +237,10 @@ pub async fn wait(
             }
         }
         if silent.is_empty() || left.is_zero() {
+            silent.extend(unproven.iter().map(Silent::unproven));
             return Ok(Some(Told {
                 applied,
-                all: expected.len() as u64,
+                all: (expected.len() + unproven.len()) as u64,
                 slowest,
                 silent,
             }));
@@ -269,7 +270,7 @@ pub fn run(context: &Context, command: &Command) -> Printed {
     block_on(async {
         let mut remote = admin.broker()?;
         let set = admin.set().await?;
-        let expected = records::expected(&mut remote, set, admin.realm(), context).await?;
+        let (expected, unproven) = records::expected(&mut remote, set, admin.realm()).await?;
         let epoch = remote.ask(&StatusShow {}).await?.epoch;
         let view = remote.ask(&FeedShow { epoch, hold_ms: 0 }).await?;
         remote.close().await;
@@ -277,6 +278,14 @@ pub fn run(context: &Context, command: &Command) -> Printed {
         for one in &expected {
             rows.push(row(&view, one, admin.realm(), &broker));
         }
+        rows.extend(unproven.iter().map(|one| {
+            let mut row = vec![Value::Null; COLUMNS.len()];
+            row[0] = text(format!("the key server of {}", one.dataset));
+            row[1] = text("unproven");
+            row[6] = text(format!("NO: {}", one.why));
+            row[7] = json!([one.dataset]);
+            row
+        }));
         context.output.rows("subscribers", &COLUMNS, rows)
     })
 }

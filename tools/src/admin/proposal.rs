@@ -91,12 +91,16 @@ impl Proposed {
     /// Stdout failed.
     pub fn print(&self, context: &Context) -> Printed {
         if context.output.format == Format::Text {
+            let until = if self.until == Timestamp::LAST {
+                String::new()
+            } else {
+                format!(", kept until {}", self.until)
+            };
             return context.output.line(format_args!(
-                "proposed {}: {} of {} signatures, kept until {}; next: postern-admin approve {}",
+                "proposed {}: {} of {} signatures{until}; next: postern-admin approve {}",
                 self.id,
                 self.counting,
                 self.needed,
-                self.until,
                 self.name()
             ));
         }

@@ -1,13 +1,13 @@
 //! Whom a denial must reach: the key servers that admin-signed dataset records name (DEN-8).
 
 use ticket_format::keys::ServerKey;
-use ticket_format::report::{Printable, Report};
+use ticket_format::report::Report;
 use ticket_format::statement::{
     AdminSet, DatasetList, DatasetRecord, DatasetShow, ReceivedStatement,
 };
 
+use crate::admin::now;
 use crate::admin::remote::Remote;
-use crate::admin::{Context, now};
 
 /// A key server that must apply denials.
 #[derive(Clone, Debug)]
@@ -22,6 +22,14 @@ pub(super) struct Expected {
     pub(super) lease: u64,
 }
 
+/// A dataset whose record proves nothing: which key server must apply denials for it is not known, and
+/// so it counts as one that has not.
+#[derive(Clone, Debug)]
+pub(super) struct Unproven {
+    pub(super) dataset: String,
+    pub(super) why: String,
+}
+
 /// All of them, by the broker's records, each verified by the admin set in force.
 ///
 /// # Errors
@@ -30,8 +38,7 @@ pub(super) async fn expected(
     remote: &mut Remote<'_>,
     set: &AdminSet,
     realm: &str,
-    context: &Context,
-) -> Result<Vec<Expected>, Report> {
+) -> Result<(Vec<Expected>, Vec<Unproven>), Report> {
     let (mut names, mut page) = (Vec::new(), DatasetList::first());
     loop {
         let answer = remote.ask(&page).await?;
@@ -44,7 +51,7 @@ pub(super) async fn expected(
             break;
         }
     }
-    let mut all: Vec<Expected> = Vec::new();
+    let (mut all, mut unproven) = (Vec::new(), Vec::new());
     for name in names {
         let shown = remote.find(&DatasetShow { name: name.clone() }).await?;
         let record = shown.and_then(|shown| shown.record);
@@ -52,12 +59,10 @@ pub(super) async fn expected(
             // Gone since it was listed.
             None => {}
             Some(Ok(record)) => add(&mut all, &record),
-            Some(Err(why)) => context.talk(Printable(&format!(
-                "The record of dataset {name:?} proves nothing ({why}): its key server is not waited for. Let its owners sign it anew: postern-admin dataset record"
-            ))),
+            Some(Err(why)) => unproven.push(Unproven { dataset: name, why }),
         }
     }
-    Ok(all)
+    Ok((all, unproven))
 }
 
 /// The record, if the admin set authorises it.

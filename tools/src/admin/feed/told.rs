@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use ticket_format::keys::ServerKey;
 use ticket_format::report::{Printable, Report, exit};
 
+use super::Unproven;
 use crate::admin::Context;
 
 /// A subscriber that has not proven that it applied the denial.
@@ -12,8 +13,8 @@ use crate::admin::Context;
 pub struct Silent {
     /// Its addresses.
     pub name: String,
-    /// Its signing key.
-    pub key: ServerKey,
+    /// Its signing key; none when no record that is believed names it.
+    pub key: Option<ServerKey>,
     /// Its datasets.
     pub datasets: Vec<String>,
     /// What is known of it.
@@ -23,6 +24,20 @@ pub struct Silent {
 }
 
 impl Silent {
+    /// The key server of a dataset whose record proves nothing.
+    pub(super) fn unproven(of: &Unproven) -> Self {
+        Self {
+            name: format!("the key server of {}", of.dataset),
+            key: None,
+            datasets: vec![of.dataset.clone()],
+            why: format!(
+                "its record proves nothing: {}; let its owners sign it anew with `postern-admin dataset record`",
+                of.why
+            ),
+            lease_ms: None,
+        }
+    }
+
     fn line(&self) -> String {
         let lease = match self.lease_ms {
             Some(0) => "its lease has ended: it refuses everything".to_owned(),
@@ -68,7 +83,7 @@ impl Told {
             .map(|one| {
                 json!({
                     "subscriber": one.name,
-                    "key": one.key.to_string(),
+                    "key": one.key.map(|key| key.to_string()),
                     "datasets": one.datasets,
                     "why": one.why,
                     "lease_ends_ms": one.lease_ms,

@@ -19,6 +19,8 @@ use ticket_format::statement::{
     policy_digest,
 };
 
+use ticket_format::time::Timestamp;
+
 use super::config::Config;
 use super::deny::said;
 use super::diff::unified;
@@ -42,11 +44,15 @@ pub fn signatures(opened: &Opened) -> Vec<String> {
             format!("signed by {} (key: {}){not}", signer.name, signer.kind)
         })
         .collect();
+    let expires = opened.received.payload().expires;
+    let until = if expires == Timestamp::LAST {
+        "it does not expire".to_owned()
+    } else {
+        format!("good until {expires}")
+    };
     lines.push(format!(
-        "{} of {} signatures; good until {}",
-        opened.counting,
-        opened.needed,
-        opened.received.payload().expires
+        "{} of {} signatures; {until}",
+        opened.counting, opened.needed
     ));
     lines
 }

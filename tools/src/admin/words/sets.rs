@@ -84,6 +84,10 @@ pub fn changes(old: &AdminSetBody, new: &AdminSetBody) -> Vec<String> {
             roles(admin),
             key(admin)
         ));
+        lines.push(format!(
+            "what {:?} signed counts no more: dataset records among it must be signed anew (postern-admin dataset record NAME)",
+            admin.name
+        ));
     }
     for act in changing() {
         let (before, after) = (old.quorums.get(&act), new.quorums.get(&act));
