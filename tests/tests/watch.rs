@@ -3,12 +3,27 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use client::issue::Opened;
+use client::link::{Link, Server as Pinned};
+use client::watch::Watched;
 use tests::home::Home;
 use tests::house::{DATASET, House};
 use tests::node::Iid;
+use tests::wire::{claims, rng};
+use ticket_format::cbor::{Decode as _, Encode as _};
 use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::TicketHash;
+use ticket_format::keys::{ServerSecret, TlsSecret};
+use ticket_format::messages::watch::{WatchAnswer, WatchBody};
+use ticket_format::messages::{Answer, RequestView, Verb};
+use ticket_format::sign::{Channel, Exporter};
+use ticket_format::statement::{DatasetRecord, ReceivedStatement};
+use ticket_format::{labels, limits};
+use transport::{ExporterUse, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
 /// A denial must have come to the node within this time.
 const SOON: Duration = Duration::from_secs(20);
@@ -178,4 +193,91 @@ async fn a_copy_that_takes_long_ends_when_its_ticket_is_denied() {
     let entries = wiped(&house, "key-server");
     // Two session keys and the one data key.
     assert_eq!(entries[0].count, Some(3), "{entries:?}");
+}
+
+/// A key server that says of every ticket that it is denied, and signs that with the key it has.
+struct Crier {
+    realm: String,
+    tls: TlsSecret,
+    signing: Option<ServerSecret>,
+}
+
+impl Handler for Crier {
+    type Connection = Exporter;
+
+    fn connected(&self, peer: Peer) -> Exporter {
+        Exporter(peer.exporter(ExporterUse::Authenticator).expect("a value"))
+    }
+
+    async fn exchange(&self, exporter: &Exporter, message: Bytes) -> Bytes {
+        let request = RequestView::parse(&message).expect("a request");
+        let asked = WatchBody::from_cbor(request.body, limits::SMALL_MESSAGE).expect("a watch");
+        let channel = Channel {
+            realm: self.realm.clone(),
+            server: self.tls.public(),
+            exporter: *exporter,
+        };
+        let body = WatchAnswer {
+            epoch: 1,
+            denied: true,
+            reason: None,
+        }
+        .to_cbor();
+        let ticket = Some(TicketHash::of(&asked.ticket));
+        let sign = |key| channel.sign_with(key, labels::WATCH_ANSWER, ticket, &body);
+        let proof = self.signing.as_ref().map(sign);
+        let verb = Verb::Watch;
+        Bytes::from(Answer::Done { verb, body, proof }.to_bytes())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_that_the_key_server_of_the_record_did_not_sign_is_not_believed() {
+    // rule: WIP-2
+    let house = House::start();
+    let node = house.node(0).await;
+    let wire = house.to_broker().await;
+    let session = node.issue(&wire, DATASET).await.expect("a ticket");
+    let statement = ReceivedStatement::parse(&session.record).expect("a statement");
+    let record = &statement.payload().body;
+    let opened = Opened {
+        claims: claims(&session),
+        hash: TicketHash::of(&session.ticket),
+        record: DatasetRecord::from_cbor(record, limits::STATEMENT).expect("a record"),
+    };
+    let watched = Watched::dataset(&session, &opened);
+    let ask = async |signing: Option<ServerSecret>| {
+        let tls = TlsSecret::generate(&mut rng());
+        let seed = ed25519_dalek::SigningKey::from_bytes(&tls.seed());
+        let identity = ServerIdentity::new(&seed).expect("an identity");
+        let limits = ServerLimits::default();
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), &identity, limits).expect("bound");
+        let pinned = Pinned {
+            addresses: vec![server.local_addr().to_string()],
+            tls_key: tls.public(),
+            ..opened.server()
+        };
+        let crier = Crier {
+            realm: pinned.realm.clone(),
+            tls,
+            signing,
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(Arc::new(crier), async { drop(stopped.await) }));
+        let link = Link::connect(&pinned, SOON).await.expect("a connection");
+        let answer = watched.ask(&link, Duration::ZERO).await;
+        link.close().await;
+        drop(stop);
+        let _ = running.await.expect("it ends");
+        answer
+    };
+    let believed = ask(Some(house.signing_secret())).await;
+    assert!(believed.expect("the key server's own word").denied);
+    for signing in [None, Some(ServerSecret::generate(&mut rng()))] {
+        let refused = ask(signing).await;
+        assert!(
+            matches!(refused, Err(client::Error::Answer { .. })),
+            "{refused:?}"
+        );
+    }
 }
