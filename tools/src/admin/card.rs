@@ -194,7 +194,7 @@ mod tests {
         ] {
             assert!(bad.parse::<Card>().is_err(), "{bad}");
         }
-        for bad in ["", "=operator", "=boss", "=operator,operator", "=operator,"] {
+        for bad in ["", "=", "=boss", "=operator,operator", "=operator,"] {
             assert!(format!("{good}{bad}").parse::<Member>().is_err(), "{bad}");
         }
     }

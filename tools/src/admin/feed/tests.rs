@@ -1,6 +1,11 @@
 use ticket_format::cbor::Encode as _;
 use ticket_format::denial::{CHAIN_START, Members, Selector, chain_next};
 use ticket_format::ids::TicketId;
+use ticket_format::keys::{FeedSecret, ServerSecret, TicketSecret, TlsSecret};
+use ticket_format::labels;
+use ticket_format::messages::feed::FeedBody;
+use ticket_format::sign::{Channel, Exporter};
+use ticket_format::statement::{Acknowledgement, Subscriber};
 use ticket_format::time::Timestamp;
 
 use super::*;
@@ -94,4 +99,87 @@ fn the_links_must_lead_from_the_own_denial_to_the_head() {
         Chain::walk(&mark, &view(5, ChainDigest([4; 32]), Vec::new())).is_err(),
         "another chain"
     );
+}
+
+fn broker() -> BrokerKeys {
+    BrokerKeys {
+        realm: "example".to_owned(),
+        addresses: vec!["broker:1".to_owned()],
+        tls_key: TlsSecret::from_seed(&[1; 32]).public(),
+        ticket_key: TicketSecret::from_seed(&[2; 32]).public(),
+        feed_key: FeedSecret::from_seed(&[3; 32]).public(),
+    }
+}
+
+/// What a broker shows of a subscriber that acknowledged this epoch, by this key's signature.
+fn shown(signer: u8, epoch: u64, chain: ChainDigest) -> FeedView {
+    let key = ServerSecret::from_seed(&[4; 32]).public();
+    let exporter = Exporter([6; 32]);
+    let body = FeedBody {
+        subscriber: key,
+        nonce: [0; 32],
+        epoch,
+        chain,
+        hold_ms: 0,
+        reports: Vec::new(),
+    }
+    .to_cbor();
+    let channel = Channel {
+        realm: "example".to_owned(),
+        server: broker().tls_key,
+        exporter,
+    };
+    let secret = ServerSecret::from_seed(&[signer; 32]);
+    let proof = channel.sign_with(&secret, labels::FEED_REQUEST, None, &body);
+    FeedView {
+        epoch: 5,
+        chain: ChainDigest([7; 32]),
+        subscribers: vec![Subscriber {
+            key,
+            datasets: Vec::new(),
+            lease: 5,
+            last: Some(Acknowledgement {
+                body,
+                exporter,
+                proof,
+            }),
+            silent_ms: Some(1),
+            lease_ms: Some(1),
+            applied_ms: Some(1),
+        }],
+        links: Vec::new(),
+    }
+}
+
+#[test]
+fn only_the_subscribers_own_signature_over_this_chain_proves_that_it_applied() {
+    // rule: DEN-10
+    let own = StatementDigest([1; 32]);
+    let mark = Mark::of(&denied(own), &body(), own).unwrap();
+    let chain = Chain {
+        from: mark.epoch,
+        digests: vec![mark.chain],
+    };
+    let expected = Expected {
+        key: ServerSecret::from_seed(&[4; 32]).public(),
+        name: "key-server:1".to_owned(),
+        datasets: vec!["faces".to_owned()],
+        lease: 5,
+    };
+    let said = |view: &FeedView| proof(view, &expected, "example", &broker(), &chain);
+    assert!(matches!(said(&shown(4, 5, mark.chain)), Ok(Proof::Applied)));
+    assert!(
+        matches!(said(&shown(4, 4, CHAIN_START)), Ok(Proof::Not(_))),
+        "an epoch before it"
+    );
+    assert!(said(&shown(8, 5, mark.chain)).is_err(), "signed by another");
+    assert!(
+        said(&shown(4, 5, ChainDigest([9; 32]))).is_err(),
+        "another chain"
+    );
+    let mut unheard = shown(4, 5, mark.chain);
+    unheard.subscribers[0].last = None;
+    assert!(matches!(said(&unheard), Ok(Proof::Not(_))));
+    unheard.subscribers.clear();
+    assert!(matches!(said(&unheard), Ok(Proof::Not(_))));
 }
