@@ -96,6 +96,7 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     };
     let (service, identity) = start(&setup).await?;
     let limits = limits(&setup);
+    service.hold_at_most(limits.exchanges / 2);
     let server = Server::bind(setup.config.listen, &identity, limits)
         .map_err(|e| failed("cannot listen")(&e))?;
     let address = server.local_addr();

@@ -16,8 +16,8 @@ use crate::refused::Refused;
 use crate::state::Connection;
 use crate::{records, watch};
 
-/// Requests that are held at one time: half of the exchanges that the transport allows, so that
-/// those who watch never keep out those who redeem.
+/// Requests that are held at one time: half of the exchanges that the transport allows by default, so
+/// that those who watch never keep out those who redeem.
 const HELD: usize = 2_048;
 
 /// Who watches, and what was wiped lately.
@@ -38,6 +38,13 @@ impl Default for Watching {
 }
 
 impl Service {
+    /// Holds no more requests than this at one time. To be called once, before serving.
+    pub fn hold_at_most(&self, held: usize) {
+        // rule: WIP-1
+        let places = &self.watching.places;
+        places.forget_permits(HELD.saturating_sub(held));
+    }
+
     /// Tells held requests to end, so that a shutdown need not wait for them.
     pub fn stop(&self) {
         self.watching.stopping.send_replace(true);

@@ -155,6 +155,20 @@ async fn a_watch_ends_with_its_hold_with_the_server_and_with_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_tickets_are_watched_at_one_time_than_there_are_places() {
+    // rule: WIP-1
+    let rig = rig().await;
+    let job = rig.job(|_| {});
+    rig.service.hold_at_most(1);
+    let mut first = pin!(watch(&rig, &job, HOLD));
+    assert!(is_held(first.as_mut()));
+    assert_eq!(refusal(watch(&rig, &job, 0).await), Refusal::Busy);
+    rig.service.stop();
+    first.await.unwrap();
+    assert!(!watch(&rig, &job, 0).await.unwrap().denied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_holder_of_a_live_ticket_watches_and_wipes_on_its_own_connection() {
     // rule: WIP-1, WIP-2
     let rig = rig().await;
