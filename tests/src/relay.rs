@@ -4,6 +4,7 @@
 //! each connection. While the relay is cut, datagrams are dropped in both directions.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -112,26 +113,23 @@ async fn relay(front: Arc<UdpSocket>, server: SocketAddr, sky: Arc<Mutex<Sky>>) 
         let Ok((length, client)) = front.recv_from(&mut datagram).await else {
             continue;
         };
-        if !backs.contains_key(&client) {
-            let back = Arc::new(
-                UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-                    .await
-                    .expect("a socket"),
-            );
-            answers.spawn(answer(
-                Arc::clone(&back),
-                Arc::clone(&front),
-                client,
-                Arc::clone(&sky),
-            ));
-            backs.insert(client, back);
-        }
-        let Some(back) = backs.get(&client) else {
-            continue;
+        let back = match backs.entry(client) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(new) => {
+                let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
+                let back = Arc::clone(new.insert(Arc::new(socket.expect("a socket"))));
+                answers.spawn(answer(
+                    Arc::clone(&back),
+                    Arc::clone(&front),
+                    client,
+                    Arc::clone(&sky),
+                ));
+                back
+            }
         };
         let now = weather(&sky);
         if !matches!(now, Weather::Cut | Weather::Deaf) {
-            forward(back, server, &datagram[..length], now, &sky).await;
+            forward(&back, server, &datagram[..length], now, &sky).await;
         }
     }
 }

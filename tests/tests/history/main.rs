@@ -7,6 +7,8 @@
 //!
 //! What happens is drawn from a seed (`POSTERN_HISTORY_SEED`), how it interleaves is the machine's.
 
+#![allow(clippy::print_stdout, reason = "what happened is shown with the test")]
+
 mod record;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -33,8 +33,8 @@ use ticket_format::{Context, Refusal};
 mod administration;
 mod crashes;
 mod disks;
-mod records;
 mod prints;
+mod records;
 mod tickets;
 
 #[path = "../../../transport/tests/loopback/raw.rs"]
