@@ -1,9 +1,7 @@
 //! The denials in force, read from the store when the server starts.
 
 use store::{Entry, Error, KeyRange, MAX_PAGE_ENTRIES, Store};
-use ticket_format::cbor::Decode as _;
-use ticket_format::denial::{Denial, DenialSet, Loader, TooMany};
-use ticket_format::messages::feed::DENIAL;
+use ticket_format::denial::{DenialSet, LoadError, Loader, TooMany};
 
 use crate::records;
 
@@ -55,8 +53,12 @@ fn decode(mut loader: Loader, page: Vec<(Vec<u8>, Entry)>) -> Result<Loader, Loa
     for (key, entry) in page {
         let damaged = || LoadDenialsError::Record(String::from_utf8_lossy(&key).into_owned());
         let epoch = records::epoch_of(&key).ok_or_else(damaged)?;
-        let denial = Denial::from_cbor(&entry.value, DENIAL).map_err(|_| damaged())?;
-        loader.insert(&denial, epoch)?;
+        loader
+            .read(&entry.value, epoch)
+            .map_err(|error| match error {
+                LoadError::Malformed(_) => damaged(),
+                LoadError::TooMany(error) => error.into(),
+            })?;
     }
     Ok(loader)
 }

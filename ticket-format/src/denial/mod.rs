@@ -1,11 +1,12 @@
 //! Denials: who gets nothing any more, in what order it was said, and how a server looks it up
 //! (`spec/protocol.md`, section 8).
 
+mod outline;
 mod selector;
 mod set;
 
 pub use selector::{EmptySelector, Members, Selector};
-pub use set::{DenialSet, Hit, Loader, TicketFacts, TooMany};
+pub use set::{DenialSet, Hit, LoadError, Loader, TicketFacts, TooMany};
 
 use crate::cbor::{Decode, DecodeError, Writer};
 use crate::ids::{ChainDigest, DenialDigest, StatementDigest};

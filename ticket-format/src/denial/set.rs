@@ -14,10 +14,12 @@ mod filter;
 mod hash;
 mod tree;
 
+use crate::cbor::DecodeError;
 use crate::ids::{DatasetId, LaunchId, NodeId, TicketId};
 use crate::time::Timestamp;
 
 use super::Denial;
+use super::outline::Outline;
 use entry::Entry;
 use filter::Filter;
 use hash::{DATASET, Hasher, Kind, TICKET};
@@ -53,6 +55,17 @@ pub struct Hit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an epoch from 2^45 on cannot be held in memory")]
 pub struct TooMany;
+
+/// Why a stored denial cannot be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// It is not a denial.
+    #[error("not a denial: {0}")]
+    Malformed(#[from] DecodeError),
+    /// Its epoch.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+}
 
 /// The denials in force. Cloning is cheap, and so is a change of a clone.
 #[derive(Clone, Debug, Default)]
@@ -209,6 +222,18 @@ impl Loader {
     /// [`TooMany`]; what was added before stays.
     pub fn insert(&mut self, denial: &Denial, epoch: u64) -> Result<(), TooMany> {
         self.entries.push(entry(&self.hasher, denial, epoch)?);
+        Ok(())
+    }
+
+    /// Adds a denial as it is stored: its members are read in place, and nothing is copied.
+    ///
+    /// # Errors
+    /// [`LoadError`]; what was added before stays.
+    pub fn read(&mut self, denial: &[u8], epoch: u64) -> Result<(), LoadError> {
+        let outline = Outline::read(denial)?;
+        let (kind, key) = self.hasher.outline(&outline);
+        let entry = Entry::new(key, kind, outline.issued_before, epoch, outline.forget)?;
+        self.entries.push(entry);
         Ok(())
     }
 

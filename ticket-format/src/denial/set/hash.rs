@@ -12,6 +12,7 @@ use std::sync::Arc;
 use siphasher::sip128::SipHasher13;
 
 use super::TicketFacts;
+use crate::denial::outline::Outline;
 use crate::denial::selector::Members;
 use crate::ids::{NodeId, TicketId};
 
@@ -110,6 +111,26 @@ impl Hasher {
             text(REGION, &members.region),
             text(IMAGE, &members.image),
             members.dataset.map(|id| (DATASET, self.id(DATASET, &id.0))),
+        ]
+        .into_iter()
+        .flatten()
+        .fold((0, 0), |(kind, key), (bit, hash)| (kind | bit, key ^ hash))
+    }
+
+    /// The same of a selector that was read in place.
+    pub(super) fn outline(&self, outline: &Outline<'_>) -> (Kind, u128) {
+        // A name is hashed without its beginning, which all have.
+        let node = outline.node.map(|node| node.strip_prefix("ec2/").unwrap_or(node));
+        let id = |bit, id: Option<&[u8; 16]>| Some((bit, self.id(bit, id?)));
+        let text = |bit, text: Option<&str>| Some((bit, self.text(bit, text?)));
+        [
+            id(TICKET, outline.ticket),
+            text(NODE, node),
+            id(LAUNCH, outline.launch),
+            text(ACCOUNT, outline.account),
+            text(REGION, outline.region),
+            text(IMAGE, outline.image),
+            id(DATASET, outline.dataset),
         ]
         .into_iter()
         .flatten()

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::cbor::{Decode as _, Encode as _};
 use crate::denial::{Members, Selector};
 use crate::ids::StatementDigest;
 
@@ -214,7 +215,8 @@ proptest! {
         let mut loader = Loader::new(&seed);
         for (denial, epoch) in &naive {
             loader.insert(denial, *epoch).unwrap();
-            loader.insert(denial, *epoch).unwrap();
+            // As it is stored, and a second time.
+            loader.read(&denial.to_cbor(), *epoch).unwrap();
         }
         before.push((loader.finish(), naive.clone()));
         before.push((set, naive));
@@ -341,4 +343,42 @@ fn what_is_kept_for_good_outlives_the_last_time() {
     set.insert(&denial, 1).unwrap();
     set.prune(Timestamp::LAST);
     assert_eq!(hit(&set, 1), Some(1));
+}
+
+#[test]
+fn a_stored_denial_is_read_as_strictly_as_any_other() {
+    // rule: ENC-3
+    use crate::messages::mutate::holds_to_its_shape;
+    let members = Members {
+        ticket: Some(TicketId([1; 16])),
+        node: Some(instance(1)),
+        launch: Some(LaunchId([2; 16])),
+        account: Some("123456789012".to_owned()),
+        region: Some("eu-west-1".to_owned()),
+        image: Some("ami-1".to_owned()),
+        dataset: Some(DatasetId([3; 16])),
+        issued_before: Some(at(5)),
+    };
+    let good = denial(members.clone(), at(1)).to_cbor();
+    let mut loader = Loader::new(&[9; 16]);
+    loader.read(&good, 1).unwrap();
+    // Its members one by one, and the selector's.
+    holds_to_its_shape(&good, &[], &[1, 2, 6], |bytes| {
+        let mut loader = Loader::new(&[9; 16]);
+        let read = loader.read(bytes, 1).is_ok();
+        assert_eq!(read, Denial::from_cbor(bytes, 4_096).is_ok());
+        read
+    });
+    let selector = denial(members.clone(), at(1)).selector.to_cbor();
+    let optional: Vec<i64> = (1..=8).collect();
+    holds_to_its_shape(&selector, &optional, &[], |bytes| {
+        let at = good
+            .windows(selector.len())
+            .position(|window| window == selector);
+        let at = at.unwrap();
+        let whole = [&good[..at], bytes, &good[at + selector.len()..]].concat();
+        let read = Loader::new(&[9; 16]).read(&whole, 1).is_ok();
+        assert_eq!(read, Denial::from_cbor(&whole, usize::MAX).is_ok());
+        read
+    });
 }

@@ -79,13 +79,14 @@ impl Bench {
 
     /// Starts the server with and without the denials.
     pub(super) async fn start(&mut self, load: &mut Row, memory: &mut Row) -> Result<(), Report> {
+        // First, so that the file is in the page cache for both.
+        let floor = read_all(&self.full.store()).await?;
         let (without, _) = self.empty.start().await?;
         let nothing = self.empty.memory().unwrap_or_default();
         self.empty.stop();
         let (with, _) = self.full.start().await?;
         let everything = self.full.memory().unwrap_or_default();
         self.full.stop();
-        let floor = read_all(&self.full.store()).await?;
         load.add(
             with.saturating_sub(without).as_secs_f64(),
             floor.as_secs_f64(),
