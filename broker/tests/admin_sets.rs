@@ -428,6 +428,7 @@ async fn a_dataset_is_its_owners() {
     // A newer record needs the quorum of the owners; other holders of the role do not count.
     let newer = DatasetRecord {
         kek_version: 2,
+        follows: record.digest(),
         ..record.clone()
     };
     for by in [&[three, four][..], &[one, three]] {
@@ -437,6 +438,7 @@ async fn a_dataset_is_its_owners() {
     // Nor do they take it over alone; they do with security, and then the old owners do not count.
     let taken = DatasetRecord {
         owners: theirs,
+        follows: newer.digest(),
         ..newer.clone()
     };
     assert_eq!(
@@ -453,6 +455,7 @@ async fn a_dataset_is_its_owners() {
         .unwrap();
     let back = DatasetRecord {
         kek_version: 3,
+        follows: taken.digest(),
         ..taken.clone()
     };
     assert_eq!(
@@ -551,4 +554,45 @@ async fn a_store_with_an_older_admin_set_than_the_log_starts_nothing() {
             stored: 1
         }
     );
+}
+
+#[tokio::test]
+async fn a_dataset_record_that_was_held_back_is_not_taken_after_another() {
+    // rule: ADM-5
+    let world = World::new().await;
+    let record = world.dataset_record();
+    world.record(&record).await.unwrap();
+    // Two agree to another lease, and one of them keeps the statement.
+    let held_back = DatasetRecord {
+        lease: 300,
+        follows: record.digest(),
+        ..record.clone()
+    };
+    let kept = Payload::record(
+        StatementId::random(&mut rng()),
+        REALM,
+        world.now(),
+        &held_back,
+    );
+    let [one, two] = &world.admins.managers;
+    let kept = kept.sign(&[one, two]).unwrap();
+    let newer = DatasetRecord {
+        evidence: true,
+        follows: record.digest(),
+        ..record.clone()
+    };
+    world.record(&newer).await.unwrap();
+    assert_eq!(
+        refusal(world.send_statement::<DatasetRecord>(&kept).await),
+        Refusal::Stale
+    );
+    // A first record of a dataset that is known is none either.
+    assert_eq!(refusal(world.record(&record).await), Refusal::Stale);
+    let shown = world
+        .act(&DatasetShow {
+            name: record.name.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!((shown.lease, shown.evidence), (record.lease, true));
 }

@@ -402,6 +402,7 @@ async fn a_dataset_record_that_does_not_hold_is_refused() {
     world
         .record(&DatasetRecord {
             kek_version: 2,
+            follows: record.digest(),
             ..record.clone()
         })
         .await

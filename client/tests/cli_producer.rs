@@ -46,6 +46,7 @@ fn home(producers: Vec<ProducerKey>) -> Home {
         },
         lease: 5,
         evidence: false,
+        follows: DatasetRecord::FIRST,
     };
     let payload = Payload::record(StatementId::random(&mut rng()), REALM, now(), &record);
     let [one, two] = owners();

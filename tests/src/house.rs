@@ -536,6 +536,7 @@ async fn furnish(
         owners: wanted.owners,
         lease: wanted.lease,
         evidence: wanted.evidence,
+        follows: DatasetRecord::FIRST,
     };
     let statement = wire::record(admins, REALM, &record);
     let signed = statement.body.clone();

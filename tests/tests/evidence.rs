@@ -121,6 +121,7 @@ fn a_ticket_from_before_evidence_was_wanted_is_issued_anew() {
     };
     let strict = DatasetRecord {
         evidence: true,
+        follows: record(&house).digest(),
         ..record(&house)
     };
     apart(async {
@@ -181,6 +182,7 @@ fn a_node_follows_the_admin_sets_and_believes_no_record_by_who_was_removed() {
     owners.sort();
     let renewed = DatasetRecord {
         owners,
+        follows: record(&house).digest(),
         ..record(&house)
     };
     send(record_by(&[first, &third], REALM, &renewed));

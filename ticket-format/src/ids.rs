@@ -146,6 +146,8 @@ hashes! {
     PolicyDigest;
     /// SHA-256 of a statement's bytes.
     StatementDigest;
+    /// SHA-256 of a dataset record: the body, whoever signed it (ADM-5).
+    RecordDigest;
     /// SHA-256 of an admin set's map (SET-3).
     AdminSetDigest;
     /// SHA-256 of `[wrapped, context]`: one item of a request (AUD-3).

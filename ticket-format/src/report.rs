@@ -100,8 +100,20 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// Text from outside, on one line and without control characters: a peer's detail cannot move the
-/// cursor or forge a line.
+/// Whether a character does not show as itself, or makes others show out of place: controls, marks of
+/// direction, and what has no width. A text that somebody is to agree to must not hide anything.
+#[must_use]
+pub fn hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Text from outside, on one line: a peer's detail cannot move the cursor or forge a line, and what
+/// does not show as itself ([`hides`]) is shown by its number.
 pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -109,6 +121,8 @@ impl fmt::Display for Printable<'_> {
         self.0.chars().try_for_each(|c| {
             if c.is_control() {
                 write!(f, "\u{fffd}")
+            } else if hides(c) {
+                write!(f, "{}", c.escape_unicode())
             } else {
                 write!(f, "{c}")
             }
@@ -134,5 +148,17 @@ mod tests {
     fn a_peers_detail_cannot_forge_a_line() {
         let report = Report::refused("broker", Refusal::Denied, Some("x\nerror: \u{1b}[2J"));
         assert!(!report.to_string().contains("\nerror") && !report.to_string().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_hides_in_a_text_is_shown_by_its_number() {
+        // rule: PRO-3
+        let shown = Printable("permit \u{202e}when\u{2066} ops\u{200b} tag\u{e0041}").to_string();
+        assert_eq!(
+            shown,
+            "permit \\u{202e}when\\u{2066} ops\\u{200b} tag\\u{e0041}"
+        );
+        let plain = "Grüße, 中文 (a-b_c) \"x\"";
+        assert_eq!(Printable(plain).to_string(), plain);
     }
 }

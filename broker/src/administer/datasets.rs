@@ -143,6 +143,14 @@ pub fn record(
             }
         }
     }
+    // rule: ADM-5 — one that owners signed long ago, for another record to be replaced, is not sent late.
+    let stands = existing.map_or(DatasetRecord::FIRST, |existing| existing.record.digest());
+    if body.follows != stands {
+        return Err(opened.refuse(
+            Refusal::Stale,
+            "another record of this dataset stands than the one that this record follows",
+        ));
+    }
     let (id, name) = (body.dataset, keys::dataset_name(&body.name));
     let entry = DatasetEntry {
         statement: opened.bytes().to_vec(),

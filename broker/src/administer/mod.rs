@@ -84,6 +84,7 @@ fn too_few(bytes: &[u8], set: &AdminSet, error: StatementRefusal) -> Refused {
 pub fn unopened(
     request: &RequestView<'_>,
     refused: &Refused,
+    set: &AdminSet,
     act: ActId,
     caller: &Caller,
     now: Timestamp,
@@ -92,10 +93,16 @@ pub fn unopened(
         .request(RequestHash::of(request.body))
         .proof(StatementDigest::of(request.body).0)
         .source(caller.address);
-    refused
-        .subject
-        .iter()
-        .fold(entry, |entry, subject| entry.subject(subject))
+    let Some(subject) = &refused.subject else {
+        return entry;
+    };
+    // Somebody of the set signed it, or it would be a stranger's: the others are named with him.
+    let signers = ReceivedStatement::parse(request.body)
+        .and_then(|received| received.signed_by(set))
+        .unwrap_or_default();
+    entry
+        .subject(subject)
+        .signers(signers.into_iter().map(|admin| admin.name))
 }
 
 impl Opened {

@@ -231,6 +231,7 @@ mod tests {
             owners: Vec::new(),
             lease: 5,
             evidence: false,
+            follows: DatasetRecord::FIRST,
         }
     }
 

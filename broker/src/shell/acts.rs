@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use std::sync::Arc;
+
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::Entry;
@@ -37,11 +39,11 @@ impl Broker {
         let (receipt, (mut result, opened)) = self
             .settle(|| async {
                 let (mut reads, set) = self.reads_by_admins().await?;
-                let opened = match administer::open(request, &self.realm, set, now) {
+                let opened = match administer::open(request, &self.realm, Arc::clone(&set), now) {
                     Ok(opened) => opened,
                     Err(refused) if refused.proven => {
                         let act = ActId::random(&mut self.rng());
-                        let entry = administer::unopened(request, &refused, act, caller, now);
+                        let entry = administer::unopened(request, &refused, &set, act, caller, now);
                         return Err(self.refuse(entry, refused).await);
                     }
                     Err(refused) => return Err(refused.into()),

@@ -392,6 +392,7 @@ mod tests {
             owners: Vec::new(),
             lease,
             evidence: false,
+            follows: DatasetRecord::FIRST,
         }
     }
 

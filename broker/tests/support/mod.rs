@@ -367,6 +367,7 @@ impl World {
             owners: self.admins.owners(),
             lease: 5,
             evidence: false,
+            follows: DatasetRecord::FIRST,
         }
     }
 

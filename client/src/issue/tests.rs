@@ -102,6 +102,7 @@ fn record(owners: &[u8], by: &[u8]) -> Vec<u8> {
         owners,
         lease: 5,
         evidence: true,
+        follows: DatasetRecord::FIRST,
     };
     let by: Vec<AdminSecret> = by.iter().map(|seed| owner(*seed)).collect();
     let by: Vec<&AdminSecret> = by.iter().collect();

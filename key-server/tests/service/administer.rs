@@ -161,6 +161,7 @@ async fn a_statement_that_is_not_for_this_server_now_by_an_admin_is_refused() {
         owners: owners(&[0, 1]),
         lease: 5,
         evidence: false,
+        follows: DatasetRecord::FIRST,
     };
     let id = StatementId::random(&mut rng());
     let record = Payload::record(id, REALM, now, &record)

@@ -294,7 +294,7 @@ fn check_admins(body: &AdminSetBody) -> Result<(), AdminSetFault> {
         if before.iter().any(|other| other.name == admin.name) {
             return Err(AdminSetFault::DoubledName(name()));
         }
-        if admin.name.trim() != admin.name || admin.name.chars().any(char::is_control) {
+        if admin.name.trim() != admin.name || admin.name.chars().any(crate::report::hides) {
             return Err(AdminSetFault::Name(name()));
         }
         if (admin.kind == AdminKeyKind::SecurityKey) != admin.application.is_some() {

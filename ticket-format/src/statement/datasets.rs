@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::bootstrap::ADDRESS;
-use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId};
+use crate::cbor::Encode as _;
+use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId, RecordDigest};
 use crate::keys::{AdminKey, ProducerKey, ServerKey, TlsKey};
 use crate::limits;
 use crate::messages::shape::{
@@ -96,7 +97,7 @@ closed_map! {
     /// ```cddl
     /// dataset-record = { 1: id16, 2: name, 3: tags, 4: ed-key, 5: ed-key, 6: [1*8 tstr .size (1..255)],
     ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint,
-    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool }
+    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetRecord {
@@ -132,8 +133,21 @@ closed_map! {
         15 lease: u64 = LEASE;
         /// Whether its key server wants evidence beside a ticket: clients bring it then (EVD-3).
         16 evidence: bool = Bool;
+        /// SHA-256 of the record that it replaces; [`DatasetRecord::FIRST`] where there is none (ADM-5).
+        17 follows: RecordDigest = item();
     }
 }
+impl DatasetRecord {
+    /// What a dataset's first record follows.
+    pub const FIRST: RecordDigest = RecordDigest([0; 32]);
+
+    /// What the record that replaces this one names.
+    #[must_use]
+    pub fn digest(&self) -> RecordDigest {
+        RecordDigest::of(&self.to_cbor())
+    }
+}
+
 act!(DatasetRecord, DatasetRecord, super::acts::Nothing);
 
 listing! {

@@ -296,6 +296,7 @@ fn record() -> DatasetRecord {
         owners: vec![key(3)],
         lease: 5,
         evidence: true,
+        follows: DatasetRecord::FIRST,
     }
 }
 

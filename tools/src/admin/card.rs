@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ticket_format::keys::AdminKey;
+use ticket_format::report::hides;
 use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSigner};
 
 /// What a card begins with.
@@ -36,7 +37,7 @@ pub fn name_fits(name: &str) -> bool {
         && name.trim() == name
         && !name
             .chars()
-            .any(|c| c.is_control() || matches!(c, ':' | '=' | ','))
+            .any(|c| hides(c) || matches!(c, ':' | '=' | ','))
 }
 
 impl fmt::Display for Card {
@@ -81,8 +82,7 @@ impl FromStr for Card {
         if application.is_some() != (*kind == AdminKeyKind::SecurityKey) {
             return Err(wrong("a security key, and no other, has an application"));
         }
-        let fits =
-            |text: &String| (1..=NAME).contains(&text.len()) && !text.chars().any(char::is_control);
+        let fits = |text: &String| (1..=NAME).contains(&text.len()) && !text.chars().any(hides);
         if application.as_ref().is_some_and(|text| !fits(text)) {
             return Err(wrong("the application does not fit"));
         }

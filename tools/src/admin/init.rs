@@ -49,7 +49,7 @@ pub struct Init {
 pub fn run(context: &Context, args: &Init) -> Printed {
     if args.realm.is_empty()
         || args.realm.len() > limits::NAME
-        || args.realm.chars().any(char::is_control)
+        || args.realm.chars().any(ticket_format::report::hides)
     {
         return Err(Report::new(exit::USAGE, "that cannot be a realm's name")
             .why("it has 1 to 128 bytes and no control characters"));

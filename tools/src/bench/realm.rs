@@ -124,6 +124,7 @@ impl Realm {
             owners: create.owners,
             lease: LEASE,
             evidence: false,
+            follows: DatasetRecord::FIRST,
         };
         let statement = self.admins.record(&record)?;
         let link = self.admin_link(&self.servers.broker).await?;

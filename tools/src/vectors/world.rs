@@ -257,6 +257,7 @@ impl World {
             owners: self.owners(),
             lease: 5,
             evidence: true,
+            follows: DatasetRecord::FIRST,
         }
     }
 

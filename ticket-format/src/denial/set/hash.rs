@@ -120,7 +120,9 @@ impl Hasher {
     /// The same of a selector that was read in place.
     pub(super) fn outline(&self, outline: &Outline<'_>) -> (Kind, u128) {
         // A name is hashed without its beginning, which all have.
-        let node = outline.node.map(|node| node.strip_prefix("ec2/").unwrap_or(node));
+        let node = outline
+            .node
+            .map(|node| node.strip_prefix("ec2/").unwrap_or(node));
         let id = |bit, id: Option<&[u8; 16]>| Some((bit, self.id(bit, id?)));
         let text = |bit, text: Option<&str>| Some((bit, self.text(bit, text?)));
         [

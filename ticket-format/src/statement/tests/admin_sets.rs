@@ -68,7 +68,7 @@ fn a_set_with_a_key_or_a_name_twice_is_refused() {
         AdminSetFault::DoubledName(name)
     );
     assert_eq!(fault(|body| body.admins.swap(0, 1)), AdminSetFault::Order);
-    for odd in ["a\nb", " a", "a ", "\u{7f}"] {
+    for odd in ["a\nb", " a", "a ", "\u{7f}", "a\u{200b}", "\u{202e}a"] {
         assert_eq!(
             fault(|body| body.admins[0].name = odd.into()),
             AdminSetFault::Name(odd.into())

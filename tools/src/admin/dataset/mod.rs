@@ -162,7 +162,7 @@ pub fn run(context: &Context, command: Command) -> Printed {
 }
 
 fn name_fits(name: &str) -> Result<(), Report> {
-    if (1..=limits::NAME).contains(&name.len()) && !name.chars().any(char::is_control) {
+    if (1..=limits::NAME).contains(&name.len()) && !name.chars().any(ticket_format::report::hides) {
         return Ok(());
     }
     Err(Report::new(exit::USAGE, "that cannot be a dataset's name")

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use client::cli::output::{Format, Printed};
 use serde_json::{Map, Value};
+use ticket_format::cbor::Decode as _;
 use ticket_format::ids::StatementDigest;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    AdminSet, DatasetRecord, DatasetShow, DatasetView, ReceivedStatement,
+    AdminSet, BODY, DatasetRecord, DatasetShow, DatasetView, ReceivedStatement,
 };
 
 use super::name_fits;
@@ -37,7 +38,7 @@ pub(super) async fn make_known(
     keys: &ServerKeys,
     out: &Path,
 ) -> Result<Known, Report> {
-    let record = record_of(view, keys);
+    let mut record = record_of(view, keys);
     let set = admin.set().await?;
     if let Some(known) = standing(broker, &record.name).await? {
         if known.row.dataset != record.dataset {
@@ -54,9 +55,14 @@ pub(super) async fn make_known(
             ))
             .next("choose another name"));
         }
-        if let Some(digest) = fetch(&known, &record, set, admin.realm(), out)? {
-            context.talk("The broker has its record already: nothing was signed");
-            return Ok(Known::InForce(digest));
+        if let Some(stands) = said(&known) {
+            // As it stands, or else as the one that replaces it (ADM-5).
+            record.follows = stands.follows;
+            if let Some(digest) = fetch(&known, &record, set, admin.realm(), out)? {
+                context.talk("The broker has its record already: nothing was signed");
+                return Ok(Known::InForce(digest));
+            }
+            record.follows = stands.digest();
         }
     }
     match broker.change_record(&record).await? {
@@ -75,6 +81,12 @@ pub(super) async fn make_known(
         )
         .next("look at it with `postern-admin dataset show`, and find out why")
     })
+}
+
+/// What the broker's record says, whoever signed it.
+fn said(known: &DatasetView) -> Option<DatasetRecord> {
+    let received = ReceivedStatement::parse(known.record.as_deref()?).ok()?;
+    DatasetRecord::from_cbor(&received.payload().body, BODY).ok()
 }
 
 async fn standing(broker: &mut Remote<'_>, name: &str) -> Result<Option<DatasetView>, Report> {
@@ -135,6 +147,7 @@ fn record_of(view: &DatasetView, keys: &ServerKeys) -> DatasetRecord {
         owners: view.owners.clone(),
         lease: view.lease,
         evidence: view.evidence,
+        follows: DatasetRecord::FIRST,
     }
 }
 

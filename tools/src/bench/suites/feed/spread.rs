@@ -179,6 +179,7 @@ async fn make_known(realm: &Realm, like: &DatasetRecord, keys: &[ServerKey]) -> 
                 tls_key: TlsSecret::generate(&mut rng()).public(),
                 server_key: *key,
                 kek: KekId::random(&mut rng()),
+                follows: DatasetRecord::FIRST,
                 ..like.clone()
             };
             statements.push(realm.admins.record(&record)?);
