@@ -207,10 +207,18 @@ pub fn accept(
 
 fn received(epoch: u64, event: Event, now: Timestamp) -> Result<Received, FeedFault> {
     let happened = match event {
-        Event::Denial(bytes) => Happened::Denied {
-            denial: Box::new(Denial::from_cbor(&bytes, bytes.len())?),
-            bytes,
-        },
+        Event::Denial(bytes) => {
+            let denial = Denial::from_cbor(&bytes, bytes.len())?;
+            // rule: DEN-7 — else a broker could make denials that are forgotten at once.
+            if !denial.is_kept() {
+                let forget = denial.forget;
+                return Err(FeedFault::Early { epoch, forget });
+            }
+            Happened::Denied {
+                denial: Box::new(denial),
+                bytes,
+            }
+        }
         Event::Lifting(statement) => Happened::Lifted(statement),
         // rule: DEN-4, DEN-7 — the chain binds this time, so the broker cannot shorten it.
         Event::Gone { forget, .. } if forget > now || forget == Timestamp::LAST => {

@@ -21,6 +21,7 @@ use ticket_format::statement::{
     NodePage, Nothing, Payload, PolicySet, PolicyText, PolicyTextSet, ProposalRow, ProposalView,
     Propose, ReceivedStatement, VerifiedStatement, policy_digest,
 };
+use ticket_format::time::Timestamp;
 use transport::{Bytes, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
 /// How the server errs.
@@ -56,6 +57,8 @@ struct Broker {
     policy: String,
     /// The only dataset.
     record: Option<DatasetView>,
+    /// When it says that it made the denial, however often it is asked.
+    made: Timestamp,
 }
 
 impl Broker {
@@ -69,6 +72,7 @@ impl Broker {
             inbox: Vec::new(),
             policy: String::new(),
             record: None,
+            made: now(),
         }
     }
 
@@ -108,7 +112,7 @@ impl Broker {
             body.selector.clone(),
             body.reason.clone(),
             by,
-            now(),
+            self.made,
             "ops".to_owned(),
         );
         let record = denial.to_cbor();

@@ -116,10 +116,11 @@ impl Watching<'_> {
                     ("epoch".to_owned(), json!(denied.epoch)),
                     ("reason".to_owned(), json!(denied.reason)),
                 ]);
-                event(self.app, "denied", &ticket, more)?;
+                // rule: WIP-2 — erased first: a reader of events that is gone must not keep a key alive.
                 let node = ticket.dataset_name().is_none();
                 let patience = Patience::of(self.patience);
                 let mut erased = erase(self.app, patience, &ticket).await?;
+                event(self.app, "denied", &ticket, more)?;
                 if node && self.args.forget {
                     let dir = self.app.state_dir()?;
                     let _lock = patience.lock(|| NodeState::lock(&dir)).await?;

@@ -293,3 +293,34 @@ fn a_full_answer_is_not_all_the_news() {
     assert!(many(100, &long));
     assert!(!many(125, &long));
 }
+
+#[test]
+fn a_denial_that_would_be_forgotten_too_early_is_not_believed() {
+    // rule: DEN-7
+    for selector in [
+        Selector::ticket(TicketId([1; 16])),
+        Selector::launch(LaunchId([1; 16])),
+    ] {
+        let mut rig = rig(0, CHAIN_START);
+        let mut denial = Denial::new(
+            selector,
+            "copied".to_owned(),
+            StatementDigest([0; 32]),
+            rig.now,
+            "operator".to_owned(),
+        );
+        denial.forget = rig.now;
+        let event = Event::Denial(denial.to_cbor());
+        let answer = FeedAnswer {
+            chain: Link::of(&event).unwrap().after(CHAIN_START),
+            epochs: vec![Epoch { number: 1, event }],
+            ..news(1..=1)
+        };
+        let fault = rig.answer(&answer).unwrap_err();
+        assert!(
+            matches!(fault, FeedFault::Early { epoch: 1, .. }),
+            "{fault}"
+        );
+        assert!(fault.is_alarming());
+    }
+}

@@ -123,7 +123,10 @@ impl Service {
         }
         let mut plan = self.plan(&news, set, now).await?;
         plan.nodes.retain(|node| here.contains(node));
-        plan.set.prune(now);
+        // A clock that may be wrong forgets nothing (TIM-1).
+        if self.state.latest.see(now).is_ok() {
+            plan.set.prune(now);
+        }
         let mut entries = vec![
             Entry::new(self.act(), Kind::Denial, now)
                 .epoch(news.epoch)

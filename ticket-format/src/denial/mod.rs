@@ -56,12 +56,7 @@ impl Denial {
         made: Timestamp,
         author: String,
     ) -> Self {
-        // rule: DEN-7
-        let forget = if selector.lasts() {
-            Timestamp::LAST
-        } else {
-            made.plus(limits::LONGEST_TICKET_LIFE + limits::SKEW)
-        };
+        let forget = forget_after(&selector, made);
         Self {
             selector,
             reason,
@@ -70,6 +65,26 @@ impl Denial {
             forget,
             author,
         }
+    }
+}
+
+/// When a denial of this selector that was made then may be forgotten.
+fn forget_after(selector: &Selector, made: Timestamp) -> Timestamp {
+    // rule: DEN-7
+    if selector.lasts() {
+        Timestamp::LAST
+    } else {
+        made.plus(limits::LONGEST_TICKET_LIFE + limits::SKEW)
+    }
+}
+
+impl Denial {
+    /// Whether it is kept for as long as it must be: who takes a denial from a broker looks, or the
+    /// broker could make one that is forgotten at once.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        // rule: DEN-7
+        self.forget == forget_after(&self.selector, self.made)
     }
 }
 

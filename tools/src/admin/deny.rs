@@ -116,15 +116,17 @@ pub fn run(context: &Context, args: Deny) -> Printed {
         let (yes, name) = (args.yes, name_of(&selector));
         ask::confirm_async(yes, name).await?;
         let body = DenyBody { selector, reason };
+        let mut signed = super::now();
         let mut change = remote.change(&body).await?;
         if matches!(change, Change::Before(_)) {
             // What the first one came to is not known, and so not what it can be proven by.
             context.talk("The first answer was lost; it is denied once more, to know its epoch");
+            signed = super::now();
             change = remote.change(&body).await?;
         }
         let mark = match change {
             Change::Proposed(proposed) => return proposed.print(context),
-            Change::Done(denied, digest) => Mark::of(&denied, &body, digest)?,
+            Change::Done(denied, digest) => Mark::of(&denied, &body, digest, signed)?,
             Change::Before(_) => {
                 return Err(Report::new(
                     exit::RETRY,

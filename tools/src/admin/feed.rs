@@ -14,6 +14,7 @@ use ticket_format::limits;
 use ticket_format::messages::feed::DENIAL;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{Denied, DenyBody, FeedShow, FeedView, StatusShow};
+use ticket_format::time::Timestamp;
 
 use super::config::BrokerKeys;
 use super::remote::{Admin, Remote};
@@ -41,8 +42,8 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Takes the broker's answer for what it is: a denial of this body, by this statement, and the
-    /// link of the chain at its epoch.
+    /// Takes the broker's answer for what it is: a denial of this body, by this statement, made since it
+    /// was `signed`, kept for as long as it must be, and the link of the chain at its epoch.
     ///
     /// # Errors
     /// It is another denial, or not that link.
@@ -50,6 +51,7 @@ impl Mark {
         denied: &Denied,
         body: &DenyBody,
         statement: StatementDigest,
+        signed: Timestamp,
     ) -> Result<Self, Report> {
         // rule: DEN-10
         let other = |why: &str| {
@@ -67,6 +69,13 @@ impl Mark {
         }
         if denial.statement != statement {
             return Err(other("it names another statement"));
+        }
+        // rule: DEN-7 — a broker could name a time at which everybody forgets it.
+        let since = signed.since(denial.made) <= limits::SKEW;
+        if !denial.is_kept() || !since {
+            return Err(other(
+                "it would be forgotten before the tickets that it hits expire",
+            ));
         }
         let link = Link {
             forget: denial.forget,

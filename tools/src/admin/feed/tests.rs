@@ -6,7 +6,6 @@ use ticket_format::labels;
 use ticket_format::messages::feed::FeedBody;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::statement::{Acknowledgement, Subscriber};
-use ticket_format::time::Timestamp;
 
 use super::*;
 
@@ -21,15 +20,26 @@ fn body() -> DenyBody {
     }
 }
 
+/// When the statement was signed: by the broker's clock a little later.
+fn signed() -> Timestamp {
+    Timestamp::from_seconds(1_050)
+}
+
 fn denied(statement: StatementDigest) -> Denied {
-    let made = Timestamp::from_seconds(1_000);
-    let denial = Denial::new(
+    linked(&denial(statement))
+}
+
+fn denial(statement: StatementDigest) -> Denial {
+    Denial::new(
         body().selector,
         "test".to_owned(),
         statement,
-        made,
+        Timestamp::from_seconds(1_000),
         "ops".to_owned(),
-    );
+    )
+}
+
+fn linked(denial: &Denial) -> Denied {
     let record = denial.to_cbor();
     Denied {
         epoch: 5,
@@ -43,9 +53,9 @@ fn denied(statement: StatementDigest) -> Denied {
 fn only_the_very_denial_that_was_signed_is_believed_to_stand() {
     // rule: DEN-10
     let own = StatementDigest([1; 32]);
-    assert!(Mark::of(&denied(own), &body(), own).is_ok());
+    assert!(Mark::of(&denied(own), &body(), own, signed()).is_ok());
     let refused = |denied: &Denied, body: &DenyBody| {
-        Mark::of(denied, body, own).is_err_and(|report| report.exit == exit::INTEGRITY)
+        Mark::of(denied, body, own, signed()).is_err_and(|report| report.exit == exit::INTEGRITY)
     };
     assert!(
         refused(&denied(StatementDigest([2; 32])), &body()),
@@ -63,13 +73,33 @@ fn only_the_very_denial_that_was_signed_is_believed_to_stand() {
     assert!(refused(&unlinked, &body()), "not the link at its epoch");
     unlinked.record.clear();
     assert!(refused(&unlinked, &body()), "no denial at all");
+    // rule: DEN-7
+    let mut forgotten = denial(own);
+    forgotten.forget = Timestamp::from_seconds(0);
+    assert!(refused(&linked(&forgotten), &body()), "forgotten at once");
+    let mut old = Denial::new(
+        body().selector,
+        "test".to_owned(),
+        own,
+        Timestamp::from_seconds(0),
+        "ops".to_owned(),
+    );
+    assert!(
+        refused(&linked(&old), &body()),
+        "made long before it was signed"
+    );
+    old.made = Timestamp::from_seconds(1_000);
+    assert!(
+        refused(&linked(&old), &body()),
+        "kept for less than it must be"
+    );
 }
 
 #[test]
 fn the_links_must_lead_from_the_own_denial_to_the_head() {
     // rule: DEN-10
     let own = StatementDigest([1; 32]);
-    let mark = Mark::of(&denied(own), &body(), own).unwrap();
+    let mark = Mark::of(&denied(own), &body(), own, signed()).unwrap();
     let link = Link {
         forget: Timestamp::LAST,
         record: DenialDigest([3; 32]),
@@ -155,7 +185,7 @@ fn shown(signer: u8, epoch: u64, chain: ChainDigest) -> FeedView {
 fn only_the_subscribers_own_signature_over_this_chain_proves_that_it_applied() {
     // rule: DEN-10
     let own = StatementDigest([1; 32]);
-    let mark = Mark::of(&denied(own), &body(), own).unwrap();
+    let mark = Mark::of(&denied(own), &body(), own, signed()).unwrap();
     let chain = Chain {
         from: mark.epoch,
         digests: vec![mark.chain],
