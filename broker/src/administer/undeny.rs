@@ -75,15 +75,18 @@ fn lift(
         return refuse(Refusal::NotFound, "does not exist");
     };
     match &mut stored.happened {
-        // One that is lifted may be lifted again: a key server that came later, when its signers had
-        // left the admin set, holds to the denial until others sign.
-        Happened::Denied { bytes, lifted, .. } => {
+        Happened::Denied {
+            bytes,
+            lifted: lifted @ None,
+            ..
+        } => {
             if DenialDigest::of(bytes) != *digest {
                 return refuse(Refusal::Invalid, "is another denial than the one named");
             }
             *lifted = Some(by);
             Ok(stored)
         }
+        Happened::Denied { .. } => refuse(Refusal::Invalid, "is lifted already"),
         Happened::Lifted { .. } => refuse(Refusal::Invalid, "is a lifting, not a denial"),
         Happened::Gone(_) => refuse(
             Refusal::NotFound,
