@@ -301,7 +301,7 @@ fn a_denial_that_would_be_forgotten_too_early_is_not_believed() {
         Selector::ticket(TicketId([1; 16])),
         Selector::launch(LaunchId([1; 16])),
     ] {
-        let mut rig = rig(0, CHAIN_START);
+        let rig = rig(0, CHAIN_START);
         let mut denial = Denial::new(
             selector,
             "copied".to_owned(),
