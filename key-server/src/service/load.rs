@@ -1,9 +1,10 @@
 //! The denials in force, read from the store when the server starts.
 
 use store::{Entry, Error, KeyRange, MAX_PAGE_ENTRIES, Store};
+use ticket_format::cbor::Decode as _;
 use ticket_format::denial::{DenialSet, LoadError, Loader, TooMany};
 
-use crate::records;
+use crate::records::{self, FeedHead};
 
 /// Why the denials cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +23,37 @@ pub enum LoadDenialsError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Reads all denials of a store into a set with this seed. While one page is decoded, on a thread of its
-/// own, the next is fetched; no more than two are held.
+/// Reads all denials of a store into a set with this seed: the older half and the newer at the same
+/// time, each as [`part`] does.
 ///
 /// # Errors
 /// [`LoadDenialsError`]: without all of them nothing may be served.
 pub async fn denials(store: &dyn Store, seed: &[u8; 16]) -> Result<DenialSet, LoadDenialsError> {
+    let head = store.get(records::FEED_HEAD.as_bytes()).await?;
+    let head = head.and_then(|entry| FeedHead::from_cbor(&entry.value, 64).ok());
+    let middle = records::denial(head.map_or(0, |head| head.epoch / 2));
+    let all = KeyRange::prefix(records::DENIALS);
+    let end = all.end().unwrap_or_default();
+    let (older, newer) = tokio::try_join!(
+        part(store, KeyRange::between(all.start(), middle.as_str()), seed),
+        part(store, KeyRange::between(middle.as_str(), end), seed),
+    )?;
+    let whole = move || {
+        let mut loader = older;
+        loader.join(newer);
+        loader.finish()
+    };
+    Ok(tokio::task::spawn_blocking(whole).await?)
+}
+
+/// Reads the denials of a range. While one page is decoded, on a thread of its own, the next is fetched;
+/// no more than two are held.
+async fn part(
+    store: &dyn Store,
+    mut range: KeyRange,
+    seed: &[u8; 16],
+) -> Result<Loader, LoadDenialsError> {
     let mut loader = Loader::new(seed);
-    let mut range = KeyRange::prefix(records::DENIALS);
     let mut page = store.range(range.clone(), MAX_PAGE_ENTRIES).await?;
     loop {
         let next = match page.entries.last() {
@@ -38,15 +62,13 @@ pub async fn denials(store: &dyn Store, seed: &[u8; 16]) -> Result<DenialSet, Lo
         };
         let decoding = tokio::task::spawn_blocking(move || decode(loader, page.entries));
         let Some(rest) = next else {
-            loader = decoding.await??;
-            break;
+            return decoding.await?;
         };
         // An error here leaves that thread with one page, of which nothing comes.
         page = store.range(rest.clone(), MAX_PAGE_ENTRIES).await?;
         range = rest;
         loader = decoding.await??;
     }
-    Ok(tokio::task::spawn_blocking(|| loader.finish()).await?)
 }
 
 fn decode(mut loader: Loader, page: Vec<(Vec<u8>, Entry)>) -> Result<Loader, LoadDenialsError> {

@@ -237,6 +237,11 @@ impl Loader {
         Ok(())
     }
 
+    /// Adds what another loader of the same seed took.
+    pub fn join(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+    }
+
     /// The set of all of them.
     #[must_use]
     pub fn finish(self) -> DenialSet {
