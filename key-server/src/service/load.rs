@@ -62,7 +62,12 @@ async fn part(
         };
         let decoding = tokio::task::spawn_blocking(move || decode(loader, page.entries));
         let Some(rest) = next else {
-            return decoding.await?;
+            loader = decoding.await??;
+            let sorting = tokio::task::spawn_blocking(move || {
+                loader.sort();
+                loader
+            });
+            return Ok(sorting.await?);
         };
         // An error here leaves that thread with one page, of which nothing comes.
         page = store.range(rest.clone(), MAX_PAGE_ENTRIES).await?;

@@ -237,6 +237,12 @@ impl Loader {
         Ok(())
     }
 
+    /// Puts what was added in order, which [`Loader::finish`] does not have to do then: several loaders
+    /// can do it at the same time.
+    pub fn sort(&mut self) {
+        self.entries.sort_unstable();
+    }
+
     /// Adds what another loader of the same seed took.
     pub fn join(&mut self, other: Self) {
         self.entries.extend(other.entries);

@@ -113,7 +113,8 @@ fn path(key: u128) -> (usize, usize) {
 impl Tree {
     /// A tree of these, which need no order. It takes no more room than they need.
     pub(super) fn of(mut entries: Vec<Entry>) -> Self {
-        entries.sort_unstable();
+        // It finds what is in order already and merges that.
+        entries.sort();
         entries.dedup();
         let mut upper = Branch::default();
         for run in entries.chunk_by(|one, other| path(one.key()) == path(other.key())) {
