@@ -517,9 +517,16 @@ async fn no_fault_releases_what_is_denied_or_unheard_of() {
         })
         .collect();
     for held in tickets.iter().rev().take(40) {
-        let end = match server.present(&held.session).await {
-            Ok(_) => End::Released,
-            Err(reply) => refused(&reply),
+        // A busy machine may let the lease of a second run out here too.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let end = loop {
+            let end = match server.present(&held.session).await {
+                Ok(_) => End::Released,
+                Err(reply) => refused(&reply),
+            };
+            if end != End::Refused(60) || Instant::now() >= deadline {
+                break end;
+            }
         };
         if told.contains(&held.number) {
             assert_eq!(end, End::Refused(14), "ticket {}", held.number);
