@@ -13,6 +13,7 @@ use crate::labels;
 use crate::limits::{ADMIN_SET, NAME, USER_DATA};
 use crate::messages::shape::{Bytes, List, Shape, Text, closed_map, item};
 use crate::secret::BootstrapSecret;
+use crate::tlog::LogKey;
 
 closed_map! {
     /// All that a node needs to log in the first time. It holds the launch's secret: it does not
@@ -20,7 +21,7 @@ closed_map! {
     ///
     /// ```cddl
     /// bootstrap = { 1: name, 2: id16, 3: bstr .size 32, 4: [1*8 tstr .size (1..255)], 5: ed-key,
-    ///               6: bstr .size (1..4096), 7: hash, 8: ed-key }
+    ///               6: bstr .size (1..4096), 7: hash, 8: ed-key, 9: log-key }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Bootstrap {
@@ -41,6 +42,8 @@ closed_map! {
         7 launch_digest: StatementDigest = item();
         /// The broker's ticket-signing key.
         8 ticket_key: TicketKey = item();
+        /// The broker's log: receipts are believed by it (TLOG-5).
+        9 log_key: LogKey = item();
     }
 }
 

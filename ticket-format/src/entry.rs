@@ -4,7 +4,7 @@
 use crate::Refusal;
 use crate::cbor::{DecodeError, Encode, Reader, Writer};
 use crate::ids::{
-    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PairsHash, PolicyDigest, RequestHash,
+    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PairsDigest, PolicyDigest, RequestHash,
     TicketHash, TicketId,
 };
 use crate::limits;
@@ -13,6 +13,7 @@ use crate::messages::shape::{
 };
 use crate::ticket::Actions;
 use crate::time::Timestamp;
+use crate::tlog::Checkpoint;
 
 numbered! {
     /// What an entry is about (AUD-3).
@@ -45,6 +46,10 @@ numbered! {
         RefusalsCounted = 13, "refusals-counted";
         /// A denied ticket's holder says that it was erased (WIP-2).
         Wiped = 14, "wiped";
+        /// A shard of the log begins: always its first entry but in the first shard (TLOG-4).
+        ShardOpened = 15, "shard-opened";
+        /// A shard of the log ends: nothing follows in it (TLOG-4).
+        ShardClosed = 16, "shard-closed";
     }
 }
 
@@ -75,6 +80,14 @@ numbered! {
         SubscriberSilent = 11, "subscriber-silent";
         /// A ticket, signed by the broker, says other than its evidence proves.
         Evidence = 12, "evidence";
+        /// A witness, or a caller, knows more of this log than it holds, or another one (TLOG-6, TLOG-10).
+        LogRollback = 13, "log-rollback";
+        /// The broker's log is not one log (TLOG-7).
+        LogFork = 14, "log-fork";
+        /// A witness fell silent (TLOG-8).
+        WitnessSilent = 15, "witness-silent";
+        /// A ticket, signed by the broker, came without proof that its issue was recorded (PRE-5).
+        UnloggedTicket = 16, "unlogged-ticket";
     }
 }
 
@@ -139,7 +152,8 @@ closed_map! {
         14 expires: Option<Timestamp> = Maybe(item());
         /// The launch.
         15 launch: Option<LaunchId> = Maybe(item());
-        /// Budget granted, how many refusals were counted, or the admin set's version.
+        /// Budget granted, how many refusals were counted, the admin set's version, or how many entries
+        /// stand before a shard.
         16 count: Option<u64> = Maybe(UINT);
         /// Hash of the statement or of the decoded IID proof.
         17 proof: Option<[u8; 32]> = Maybe(Fixed::<32>);
@@ -153,10 +167,14 @@ closed_map! {
         21 follows: Option<ActId> = Maybe(item());
         /// The actions that were decided on.
         22 actions: Option<Actions> = Maybe(item());
-        /// Hash of the pairs that were decided on; they stand in the side file (AUD-5).
-        23 pairs: Option<PairsHash> = Maybe(item());
+        /// Digest of the pairs that were decided on; they stand in the side file (AUD-5).
+        23 pairs: Option<PairsDigest> = Maybe(item());
         /// Names of the admins who signed.
         24 signers: Option<Vec<String>> = Maybe(List(1..=limits::ADMINS, Text(1..=64)));
+        /// Of a shard that begins: the one before, at its end. Of an alarm about a log: as it stands here.
+        25 log: Option<Checkpoint> = Maybe(item());
+        /// What somebody else has seen of it: a witness, a caller, a key server.
+        26 seen: Option<Checkpoint> = Maybe(item());
     }
 }
 
@@ -202,8 +220,12 @@ with! {
     follows: ActId;
     /// Says which actions were decided on.
     actions: Actions;
-    /// Says which pairs were decided on, by hash.
-    pairs: PairsHash;
+    /// Says which pairs were decided on, by their digest.
+    pairs: PairsDigest;
+    /// Says how a log stands here, or how the shard before ended.
+    log: Checkpoint;
+    /// Says what somebody else has seen of it.
+    seen: Checkpoint;
 }
 
 impl Entry {
@@ -235,6 +257,8 @@ impl Entry {
             actions: None,
             pairs: None,
             signers: None,
+            log: None,
+            seen: None,
         }
     }
 
@@ -347,8 +371,10 @@ mod tests {
             .proof([12; 32])
             .follows(ActId([13; 16]))
             .actions(Actions::new(&[Action::Decrypt]).unwrap())
-            .pairs(PairsHash([14; 32]))
-            .signers(["owner".to_owned()]);
+            .pairs(PairsDigest([14; 32]))
+            .signers(["owner".to_owned()])
+            .log(crate::messages::samples::checkpoint(7))
+            .seen(crate::messages::samples::checkpoint(8));
         entry.alarm = Some(Alarm::Fork);
         entry
     }
@@ -356,7 +382,7 @@ mod tests {
     #[test]
     fn an_entry_holds_to_its_shape() {
         // rule: AUD-3, ENC-3
-        let optional: Vec<i64> = (5..=24).collect();
+        let optional: Vec<i64> = (5..=26).collect();
         strict(&full(), &optional, &[12, 19, 20]);
         strict(
             &Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)),

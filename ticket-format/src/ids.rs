@@ -157,7 +157,7 @@ hashes! {
     /// SHA-256 of the bytes of a denial or lifting (DEN-1).
     DenialDigest;
     /// Pairs of an entry, which stand in the side file (AUD-5).
-    PairsHash;
+    PairsDigest;
     /// SHA-256 of a decoded IID proof.
     ProofHash;
     /// SHA-256 of a sealing public key.

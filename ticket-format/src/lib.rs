@@ -23,6 +23,7 @@ pub mod sign;
 pub mod statement;
 pub mod ticket;
 pub mod time;
+pub mod tlog;
 pub mod wiped;
 pub mod wrapped;
 

@@ -34,6 +34,14 @@ pub const NAME: usize = 128;
 pub const POLICY: usize = 64 * 1024;
 /// Audit entry (AUD-3).
 pub const ENTRY: usize = 60 * 1024;
+/// Proof of a receipt, and checkpoint with its cosignatures.
+pub const NOTE: usize = 32 * 1024;
+/// Witness policy.
+pub const WITNESS_POLICY: usize = 16 * 1024;
+/// Witnesses of one log.
+pub const WITNESSES: usize = 8;
+/// Shards proven in one answer (TLOG-6).
+pub const SHARD_LINKS: usize = 16;
 /// Epochs in one feed answer.
 pub const EPOCHS: usize = 1_000;
 /// Reports in one feed request.

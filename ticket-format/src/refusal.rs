@@ -84,6 +84,7 @@ refusals! {
     44 Context "context" 4 "a required pair is missing from the item's context" "give the context that the ticket demands";
     45 Kem "kem" 4 "the dataset does not allow this KEM" "use X-Wing";
     46 Evidence "evidence" 9 "the dataset wants evidence beside the ticket, and it is missing or does not prove what the ticket says" "log in again; if it persists, the broker is not to be trusted: tell security";
+    47 Receipt "receipt" 9 "the ticket came without proof that its issue stands in the broker's log, or that log has forked" "issue again; if it persists, the broker is not to be trusted: tell security";
     50 WrapMalformed "wrap-malformed" 9 "not a wrapped DEK" "the object's metadata is damaged";
     51 WrapDataset "wrap-dataset" 4 "the wrap is of another dataset" "issue a ticket for that dataset";
     52 KekUnknown "kek-unknown" 4 "the key server has no such KEK" "ask the operator";
@@ -97,6 +98,7 @@ refusals! {
     63 Clock "clock" 10 "the clock reads before the last persisted time" "set the clock";
     64 AuditUnavailable "audit-unavailable" 8 "the record cannot be written" "free disk space; retry";
     65 StoreUnavailable "store-unavailable" 8 "the store cannot be written" "free disk space; retry";
+    66 Unwitnessed "unwitnessed" 8 "too few witnesses have cosigned the record in time" "retry; check the witnesses";
     70 StatementMalformed "statement-malformed" 1 "not a statement, or its act is unknown" "update the tool";
     71 StatementSignature "statement-signature" 1 "signer not registered or signature bad" "sign with a registered admin key";
     72 StatementExpired "statement-expired" 1 "outside not-before and expiry" "make it anew";
@@ -126,6 +128,7 @@ impl Refusal {
                 | Self::Lease
                 | Self::AuditUnavailable
                 | Self::StoreUnavailable
+                | Self::Unwitnessed
         )
     }
 }

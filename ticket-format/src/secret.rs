@@ -56,6 +56,8 @@ secrets! {
     Kek;
     /// The secret that user-data carries to a node (BOOT-2).
     BootstrapSecret;
+    /// Keys the digests of required pairs in one log's entries (AUD-5).
+    PairsKey;
     /// The seed of an X-Wing or X25519 decapsulation key.
     SealingSeed;
 }

@@ -1,15 +1,19 @@
 //! Records of the side file (AUD-5): what stands behind the hashes of entries.
 
-use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
-use crate::ids::{DekId, ItemDigest, PairsHash};
-use crate::pairs::Context;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
-/// What is behind one hash: a released item's context and DEK id, or required pairs.
+use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::ids::{DekId, ItemDigest, PairsDigest};
+use crate::pairs::Context;
+use crate::secret::PairsKey;
+
+/// What is behind one digest: a released item's context and DEK id, or required pairs.
 ///
-/// `[hash, DEK id / null, pairs]`
+/// `[digest, DEK id / null, pairs]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SideRecord {
-    /// The item's digest, or the hash of the pairs.
+    /// The item's digest, or that of the pairs.
     pub hash: [u8; 32],
     /// The DEK, through all its wraps; of an item only.
     pub dek: Option<DekId>,
@@ -18,11 +22,11 @@ pub struct SideRecord {
 }
 
 impl SideRecord {
-    /// Required pairs, by their own hash.
+    /// Required pairs, by their digest.
     #[must_use]
-    pub fn of_pairs(pairs: &Context) -> Self {
+    pub fn of_pairs(key: &PairsKey, pairs: &Context) -> Self {
         Self {
-            hash: pairs_hash(pairs).0,
+            hash: pairs_digest(key, pairs).0,
             dek: None,
             pairs: pairs.clone(),
         }
@@ -39,10 +43,15 @@ impl SideRecord {
     }
 }
 
-/// SHA-256 of the pairs' bytes: how an entry names them.
+/// HMAC-SHA256 of the pairs' bytes under the log's key: how an entry names them. Pairs can be guessed, so
+/// a hash would tell them to whoever reads the log.
 #[must_use]
-pub fn pairs_hash(pairs: &Context) -> PairsHash {
-    PairsHash::of(&pairs.to_cbor())
+pub fn pairs_digest(key: &PairsKey, pairs: &Context) -> PairsDigest {
+    // rule: AUD-5
+    let mac = Hmac::<Sha256>::new_from_slice(key.expose());
+    let mut mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    mac.update(&pairs.to_cbor());
+    PairsDigest(mac.finalize().into_bytes().into())
 }
 
 impl Encode for SideRecord {
@@ -77,7 +86,12 @@ mod tests {
     fn a_record_of_the_side_file_is_read_as_it_was_written() {
         // rule: AUD-5
         let pairs = Context::named("faces/1").unwrap();
-        let record = SideRecord::of_pairs(&pairs);
+        let key = PairsKey::from_bytes([3; 32]);
+        let record = SideRecord::of_pairs(&key, &pairs);
+        assert_ne!(
+            record.hash,
+            SideRecord::of_pairs(&PairsKey::from_bytes([4; 32]), &pairs).hash
+        );
         assert_eq!(SideRecord::from_cbor(&record.to_cbor(), 1_000), Ok(record));
         let bytes = SideRecord::of_item(ItemDigest([1; 32]), DekId([2; 16]), &pairs.to_cbor());
         let item = SideRecord::from_cbor(&bytes, 1_000).unwrap();

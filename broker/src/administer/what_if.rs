@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use policy::Policy;
 use ticket_format::Refusal;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{DatasetId, LaunchId, NodeId, PairsHash};
+use ticket_format::ids::{DatasetId, LaunchId, NodeId, PairsDigest};
 use ticket_format::limits;
 use ticket_format::statement::what_if::CHANGED;
 use ticket_format::statement::{Changed, DatasetRecord, WhatIfPage};
@@ -38,7 +38,7 @@ pub struct Decided {
     /// What for.
     pub actions: Actions,
     /// Hash of the pairs.
-    pub pairs: PairsHash,
+    pub pairs: PairsDigest,
     /// From where, where that is known.
     pub source: Option<IpAddr>,
     /// When.
@@ -193,7 +193,7 @@ mod tests {
             launch: LaunchId([1; 16]),
             dataset: DatasetId([2; 16]),
             actions: Actions::new(&Action::ALL).unwrap(),
-            pairs: PairsHash([3; 32]),
+            pairs: PairsDigest([3; 32]),
             source: None,
             at: Timestamp::from_seconds(1_000),
             allowed,
@@ -274,7 +274,7 @@ mod tests {
                 .launch(LaunchId([1; 16]))
                 .dataset(DatasetId([2; 16]))
                 .actions(Actions::new(&Action::ALL).unwrap())
-                .pairs(PairsHash([3; 32]))
+                .pairs(PairsDigest([3; 32]))
                 .source("192.0.2.7")
                 .policies(["all".to_owned()])
         };

@@ -5,7 +5,7 @@ use crate::sign::Proof;
 use crate::{Refusal, limits};
 
 use super::Verb;
-use super::shape::{Bytes, Fixed, Shape, UINT};
+use super::shape::{Bytes, Shape, Text};
 
 /// Longest detail of a refusal, in bytes.
 const DETAIL: usize = 512;
@@ -187,38 +187,33 @@ impl From<RefusalNotice> for Answer {
     }
 }
 
-/// What proves to a caller that his act stands in the audit log.
+/// What proves to a caller that his act stands in the audit log (TLOG-5). It proves nothing before a
+/// [`crate::tlog::Verifier`] has looked at it.
 ///
-/// `receipt = [index: uint, chain: hash, entry: bstr .size (1..61440)]`
+/// `receipt = [entry: bstr .size (1..61440), proof: tstr .size (1..32768)]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// The entry's place in the log.
-    pub index: u64,
-    /// The log's chain digest with this entry.
-    pub chain: [u8; 32],
     /// The entry's bytes, for [`crate::entry::Entry`].
     pub entry: Vec<u8>,
+    /// Its c2sp.org/tlog-proof, for [`crate::tlog::Proof`].
+    pub proof: String,
 }
 
 const ENTRY: Bytes = Bytes(1..=limits::ENTRY);
+const PROOF: Text = Text(1..=limits::NOTE);
 
 impl Encode for Receipt {
     fn encode(&self, writer: &mut Writer) {
-        writer
-            .array(3)
-            .uint(self.index)
-            .bytes(&self.chain)
-            .bytes(&self.entry);
+        writer.array(2).bytes(&self.entry).text(&self.proof);
     }
 }
 
 impl Decode for Receipt {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(3..=3)?;
+        reader.array(2..=2)?;
         Ok(Self {
-            index: UINT.read(reader)?,
-            chain: Fixed.read(reader)?,
             entry: ENTRY.read(reader)?,
+            proof: PROOF.read(reader)?,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod administer;
 pub mod batch;
+pub mod consistency;
 pub mod feed;
 pub mod issue;
 pub mod login;
@@ -50,6 +51,8 @@ numbered! {
         Watch = 10, "watch";
         /// Says that a denied ticket and its keys were erased.
         Wipe = 11, "wipe";
+        /// How a server's log continues a checkpoint (TLOG-6).
+        Consistency = 12, "consistency";
     }
 }
 
@@ -57,7 +60,8 @@ numbered! {
 const PROOFS: usize = 8;
 
 impl Verb {
-    /// The label of its request's proofs (SIG-1); none for administer, whose statement signs itself.
+    /// The label of its request's proofs (SIG-1); none for administer, whose statement signs itself, nor
+    /// for consistency, which anybody may ask.
     #[must_use]
     pub fn request_label(self) -> Option<&'static str> {
         match self {
@@ -71,7 +75,7 @@ impl Verb {
             Self::Feed => Some(labels::FEED_REQUEST),
             Self::Watch => Some(labels::WATCH_REQUEST),
             Self::Wipe => Some(labels::WIPE_REQUEST),
-            Self::Administer => None,
+            Self::Administer | Self::Consistency => None,
         }
     }
 
@@ -83,6 +87,7 @@ impl Verb {
                 limits::SMALL_MESSAGE
             }
             Self::Present => limits::PRESENT,
+            Self::Consistency => limits::NOTE + 8,
             Self::Redeem | Self::Generate | Self::Rewrap => limits::MESSAGE,
             Self::Administer => limits::STATEMENT,
         }

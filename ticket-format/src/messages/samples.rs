@@ -37,10 +37,22 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_seconds(1_795_372_800 + seconds)
 }
 
+pub(crate) fn log_secret() -> crate::tlog::LogSecret {
+    let origin = "test/broker/0101010101010101".parse().unwrap();
+    crate::tlog::LogSecret::from_seeds(origin, &[21; 32], &[22; 32]).unwrap()
+}
+
+pub(crate) fn checkpoint(size: u64) -> crate::tlog::Checkpoint {
+    crate::tlog::Checkpoint {
+        shard: log_secret().key().origin.shard(1),
+        size,
+        root: [6; 32],
+    }
+}
+
 pub(crate) fn receipt() -> Receipt {
     Receipt {
-        index: 7,
-        chain: [5; 32],
         entry: Entry::new(ActId([1; 16]), Kind::Issue, at(0)).to_cbor(),
+        proof: "c2sp.org/tlog-proof@v1".to_owned(),
     }
 }

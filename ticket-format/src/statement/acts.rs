@@ -74,6 +74,10 @@ numbered! {
         Exposure = 80, "exposure";
         /// Shows one entry of the audit log.
         EntryShow = 81, "entry-show";
+        /// Says where a log goes on that was rolled back or has forked.
+        LogRecover = 90, "log-recover";
+        /// Shows a server's log and its witnesses.
+        LogShow = 91, "log-show";
     }
 }
 
@@ -104,7 +108,8 @@ impl Act {
             | Self::PolicySet
             | Self::Undeny
             | Self::NodeUnfreeze
-            | Self::DatasetOwnersSet => Some(AdminRole::Security),
+            | Self::DatasetOwnersSet
+            | Self::LogRecover => Some(AdminRole::Security),
             Self::LaunchList
             | Self::LaunchShow
             | Self::PolicyShow
@@ -123,7 +128,8 @@ impl Act {
             | Self::ProposalShow
             | Self::ProposalWithdraw
             | Self::Exposure
-            | Self::EntryShow => None,
+            | Self::EntryShow
+            | Self::LogShow => None,
         }
     }
 
@@ -149,6 +155,7 @@ impl Act {
             | Self::Undeny
             | Self::NodeUnfreeze
             | Self::DatasetOwnersSet
+            | Self::LogRecover
             | Self::DatasetRecord
             | Self::DatasetPolicySet
             | Self::DatasetSet

@@ -15,6 +15,8 @@ use crate::seal::{Kem, SealingKey};
 
 use super::acts::{ROWS, act, listing};
 use super::policies::PolicyTextSet;
+use super::witnessing::Witnessing;
+use crate::tlog::LogKey;
 
 /// Most producers of one dataset.
 pub const PRODUCERS: usize = 64;
@@ -41,7 +43,7 @@ closed_map! {
     ///
     /// ```cddl
     /// dataset-create = { 1: name, 2: tags, 3: tstr .size (1..65536), 4: [*64 ed-key], 5: [1*2 kem],
-    ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary }
+    ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary, 12: witnessing }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetCreate {
@@ -67,6 +69,8 @@ closed_map! {
         10 evidence: bool = Bool;
         /// Whether it is a canary (EXP-2).
         11 canary: Canary = item();
+        /// What it wants of witnesses (TLOG-8).
+        12 witnessing: Witnessing = item();
     }
 }
 act!(DatasetCreate, DatasetCreate, DatasetCreated);
@@ -74,7 +78,7 @@ act!(DatasetCreate, DatasetCreate, DatasetCreated);
 closed_map! {
     /// What a dataset record needs from the key server.
     ///
-    /// `dataset-created = { 1: id16, 2: id16, 3: uint, 4: xwing-key, 5: ed-key }`
+    /// `dataset-created = { 1: id16, 2: id16, 3: uint, 4: xwing-key, 5: ed-key, 6: log-key }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetCreated {
         /// The dataset.
@@ -87,6 +91,8 @@ closed_map! {
         4 public_key: SealingKey = XWING_KEY;
         /// The key server's signing key.
         5 server_key: ServerKey = item();
+        /// The key server's log.
+        6 log_key: LogKey = item();
     }
 }
 
@@ -97,7 +103,7 @@ closed_map! {
     /// ```cddl
     /// dataset-record = { 1: id16, 2: name, 3: tags, 4: ed-key, 5: ed-key, 6: [1*8 tstr .size (1..255)],
     ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint,
-    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash }
+    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash, 18: log-key, 19: witnessing }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetRecord {
@@ -135,6 +141,10 @@ closed_map! {
         16 evidence: bool = Bool;
         /// SHA-256 of the record that it replaces; [`DatasetRecord::FIRST`] where there is none (ADM-5).
         17 follows: RecordDigest = item();
+        /// The key server's log: receipts are believed by it (TLOG-5).
+        18 log_key: LogKey = item();
+        /// What it wants of the witnesses of both logs (TLOG-8).
+        19 witnessing: Witnessing = item();
     }
 }
 impl DatasetRecord {
@@ -195,7 +205,7 @@ closed_map! {
     /// ```cddl
     /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
     ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: bstr .size (1..98304) / null,
-    ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null }
+    ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null, 15: witnessing, 16: log-key }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetView {
@@ -227,6 +237,10 @@ closed_map! {
         13 evidence: bool = Bool;
         /// At a key server: whether it is a canary.
         14 canary: Option<Canary> = OrNull(item());
+        /// What it wants of witnesses.
+        15 witnessing: Witnessing = item();
+        /// The key server's log.
+        16 log_key: LogKey = item();
     }
 }
 
@@ -249,7 +263,7 @@ act!(DatasetPolicySet, DatasetPolicySet, PolicyTextSet);
 closed_map! {
     /// Sets a dataset's options, all of them, at its key server.
     ///
-    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary }`
+    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary, 8: witnessing }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetSet {
         /// Which dataset.
@@ -266,6 +280,8 @@ closed_map! {
         6 evidence: bool = Bool;
         /// Whether it is a canary.
         7 canary: Canary = item();
+        /// What it wants of witnesses.
+        8 witnessing: Witnessing = item();
     }
 }
 act!(DatasetSet, DatasetSet, DatasetView);

@@ -5,7 +5,8 @@ use crate::denial::Selector;
 use crate::entry::Kind;
 use crate::ids::{ActId, DatasetId, DekId, ItemDigest, LaunchId, NodeId, TicketId};
 use crate::limits;
-use crate::messages::shape::{Bytes, List, OrNull, Shape, Text, UINT, Uint, closed_map, item};
+use crate::messages::Receipt;
+use crate::messages::shape::{List, OrNull, Shape, Text, UINT, Uint, closed_map, item};
 use crate::pairs::Context;
 use crate::time::Timestamp;
 
@@ -113,10 +114,10 @@ closed_map! {
 act!(EntryShow, EntryShow, EntryView);
 
 closed_map! {
-    /// `entry-view = { 1: bstr .size (1..61440) }`
+    /// `entry-view = { 1: receipt }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct EntryView {
-        /// The entry's bytes, for [`crate::entry::Entry`].
-        1 entry: Vec<u8> = Bytes(1..=limits::ENTRY);
+        /// The entry and its proof, under the newest checkpoint.
+        1 receipt: Receipt = item();
     }
 }

@@ -16,6 +16,7 @@ pub mod denials;
 pub mod exposures;
 pub mod feeds;
 pub mod launches;
+pub mod logs;
 pub mod nodes;
 pub mod policies;
 pub mod proposals;
@@ -23,6 +24,7 @@ mod signing;
 pub mod sshsig;
 pub mod status;
 pub mod what_if;
+pub mod witnessing;
 
 pub use acts::{Act, ActBody, Nothing};
 pub use admin_set::{AdminSet, AdminSetFault, AdminSetRefusal};
@@ -37,6 +39,7 @@ pub use denials::{DenialPage, Denied, DenyBody, DenyList, Undeny};
 pub use exposures::{EntryShow, EntryView, Exposed, ExposurePage, ExposureShow};
 pub use feeds::{Acknowledgement, BadAcknowledgement, FeedShow, FeedView, Subscriber};
 pub use launches::{LaunchClose, LaunchCreate, LaunchList, LaunchPage, LaunchShow, LaunchView};
+pub use logs::{LogRecover, LogShow, LogState, LogView, WitnessRow, WitnessState};
 pub use nodes::{
     NodeList, NodePage, NodeShow, NodeState, NodeUnfreeze, NodeView, TicketShow, TicketView,
 };
@@ -47,6 +50,7 @@ pub use proposals::{
 pub use signing::AdminSigner;
 pub use status::{Role, Status, StatusShow};
 pub use what_if::{Changed, WhatIf, WhatIfPage};
+pub use witnessing::{WitnessMode, Witnessing, WitnessingError};
 
 use crate::Refusal;
 use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};

@@ -5,7 +5,7 @@ use ticket_format::bootstrap::launch_secret;
 use ticket_format::cbor::{Encode, Writer};
 use ticket_format::denial::{CHAIN_START, Denial, Link, Members, Selector, chain_next};
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::{EvidenceHash, ItemDigest, PairsHash, RequestHash, StatementDigest};
+use ticket_format::ids::{EvidenceHash, ItemDigest, PairsDigest, RequestHash, StatementDigest};
 use ticket_format::keys::TicketKey;
 use ticket_format::messages::feed::Event;
 use ticket_format::ticket::{self, Claims};
@@ -225,7 +225,7 @@ fn entry(world: &World) -> Case {
     let issue = world
         .entry(Kind::Issue)
         .actions(World::actions())
-        .pairs(PairsHash::of(&World::required().to_cbor()));
+        .pairs(PairsDigest::of(&World::required().to_cbor()));
     Case::new(
         "audit/entry",
         "AUD-3: an entry of a redeem of two items, an alarm, a statement, an issue, and a receipt.",
