@@ -99,9 +99,8 @@ mod tests {
 
     fn receipt(index: u64) -> Receipt {
         Receipt {
-            index,
-            chain: [7; 32],
             entry: vec![1],
+            proof: index.to_string(),
         }
     }
 

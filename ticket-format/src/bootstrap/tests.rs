@@ -1,6 +1,6 @@
 use super::*;
 use crate::messages::mutate::strict;
-use crate::messages::samples::key;
+use crate::messages::samples::{key, log_secret};
 
 fn sample() -> Bootstrap {
     Bootstrap {
@@ -12,6 +12,7 @@ fn sample() -> Bootstrap {
         admin_set: vec![0xa4; 300],
         launch_digest: StatementDigest([4; 32]),
         ticket_key: key(5),
+        log_key: log_secret().key().clone(),
     }
 }
 

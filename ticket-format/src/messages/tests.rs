@@ -1,5 +1,6 @@
 use super::administer::AdministerAnswer;
 use super::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest};
+use super::consistency::{ConsistencyAnswer, ConsistencyBody};
 use super::feed::{Epoch, Event, FeedAnswer, FeedBody, Report};
 use super::issue::{IssueAnswer, IssueBody};
 use super::login::{LoginAnswer, LoginBody};
@@ -36,7 +37,7 @@ fn a_request_is_its_envelope_and_nothing_near_it() {
 fn a_request_names_its_refusal() {
     // rule: REF-1
     let mut unknown = Writer::new();
-    unknown.array(3).uint(12).bytes(b"").array(0);
+    unknown.array(3).uint(13).bytes(b"").array(0);
     assert_eq!(
         RequestView::parse(&unknown.into_bytes())
             .unwrap_err()
@@ -440,9 +441,8 @@ fn the_largest_answer_to_a_batch_fits_a_message() {
         request: RequestHash([2; 32]),
         salt: [3; 32],
         receipt: Receipt {
-            index: u64::MAX,
-            chain: [0; 32],
             entry: vec![0; limits::ENTRY],
+            proof: "p".repeat(limits::NOTE),
         },
         wraps: Some(vec![Some(vec![1; limits::WRAPPED]); 1_000]),
     };
@@ -557,4 +557,19 @@ fn watch_and_wipe_hold_to_their_shapes() {
     };
     strict(&wipe, &[], &[]);
     strict(&WipeAnswer { receipt: receipt() }, &[], &[]);
+}
+
+#[test]
+fn consistency_holds_to_its_shape() {
+    // rule: ENC-3, TLOG-6
+    let body = ConsistencyBody {
+        checkpoint: "c".into(),
+    };
+    strict(&body, &[], &[]);
+    let answer = ConsistencyAnswer {
+        path: vec![[1; 32], [2; 32]],
+        checkpoint: "c".into(),
+        links: vec![receipt()],
+    };
+    strict(&answer, &[], &[1, 3]);
 }

@@ -278,6 +278,13 @@ fn launch() -> LaunchCreate {
     }
 }
 
+fn witnessing() -> Witnessing {
+    Witnessing {
+        mode: WitnessMode::Watch,
+        policy: "quorum w1\n".into(),
+    }
+}
+
 fn record() -> DatasetRecord {
     DatasetRecord {
         dataset: DatasetId([1; 16]),
@@ -297,6 +304,8 @@ fn record() -> DatasetRecord {
         lease: 5,
         evidence: true,
         follows: DatasetRecord::FIRST,
+        log_key: crate::messages::samples::log_secret().key().clone(),
+        witnessing: witnessing(),
     }
 }
 

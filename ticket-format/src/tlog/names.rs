@@ -7,7 +7,7 @@ use crate::keys::TlsKey;
 use crate::statement::Role;
 
 /// Longest origin of a log, in bytes.
-pub const ORIGIN: usize = 200;
+pub(super) const ORIGIN: usize = 200;
 
 /// A log's origin: `<realm>/<broker or key-server>/<16 hexadecimal digits of its server's TLS key>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

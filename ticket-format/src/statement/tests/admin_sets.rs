@@ -46,7 +46,8 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "dataset-owners-set",
             "node-unfreeze",
             "undeny",
-            "admin-set"
+            "admin-set",
+            "log-recover"
         ]
     );
     for act in Act::ALL {

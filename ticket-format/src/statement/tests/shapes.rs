@@ -4,7 +4,7 @@ use super::*;
 use crate::denial::Link;
 use crate::entry::Kind;
 use crate::ids::{ActId, DekId, DenialDigest, ItemDigest};
-use crate::messages::samples::proof;
+use crate::messages::samples::{log_secret, proof, receipt};
 use crate::pairs::Context;
 use crate::sign::Exporter;
 use crate::ticket::Action;
@@ -102,6 +102,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         lease: 300,
         evidence: true,
         canary: Canary::Deny,
+        witnessing: witnessing(),
     };
     strict(&create, &[], &[2, 4]);
     let mut doubled = create.clone();
@@ -131,6 +132,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
             kek_version: 1,
             public_key: public_key.clone(),
             server_key: key(1),
+            log_key: log_secret().key().clone(),
         },
         &[],
         &[],
@@ -165,6 +167,8 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         lease: 1,
         evidence: false,
         canary: Some(Canary::No),
+        witnessing: Witnessing::none(),
+        log_key: log_secret().key().clone(),
     };
     strict(&view, &[], &[5]);
     strict(
@@ -192,6 +196,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
             lease: 5,
             evidence: true,
             canary: Canary::Alarm,
+            witnessing: witnessing(),
         },
         &[],
         &[],
@@ -452,7 +457,34 @@ fn the_feeds_view_the_exposure_and_what_if_hold_to_their_shapes() {
         &[1, 2],
     );
     strict(&EntryShow { index: 1 }, &[], &[]);
-    strict(&EntryView { entry: vec![1] }, &[], &[]);
+    strict(&EntryView { receipt: receipt() }, &[], &[]);
+    strict(
+        &LogRecover {
+            shard: "test/broker/0101010101010101/3".into(),
+            size: 7,
+            root: [1; 32],
+        },
+        &[],
+        &[],
+    );
+    let witness = WitnessRow {
+        name: "witness.example/w1".into(),
+        size: Some(7),
+        ago_ms: Some(100),
+        state: WitnessState::Good,
+    };
+    strict(&witness, &[], &[]);
+    strict(
+        &LogView {
+            key: log_secret().key().clone(),
+            checkpoint: "c".into(),
+            state: LogState::RolledBack,
+            wrong: "a witness has seen more".into(),
+            witnesses: vec![witness],
+        },
+        &[],
+        &[4, 5],
+    );
     strict(
         &WhatIf {
             draft: "x".into(),
