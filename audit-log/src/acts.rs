@@ -2,14 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{ActId, Chain};
+use ticket_format::tlog::Hash;
+
+use crate::ActId;
 
 /// What is known of a recorded act.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Act {
+    /// In the log.
     pub(crate) index: u64,
-    pub(crate) chain: Chain,
-    pub(crate) entry_hash: [u8; 32],
+    /// Leaf hash of its entry.
+    pub(crate) leaf: Hash,
 }
 
 /// The newest acts, up to a limit.
@@ -54,6 +57,17 @@ impl Acts {
             if let Some(act_id) = self.order.pop_front() {
                 self.known.remove(&act_id);
             }
+        }
+    }
+
+    /// Forgets the acts before an index of the log.
+    pub(crate) fn forget_before(&mut self, index: u64) {
+        while let Some(act_id) = self.order.front() {
+            if self.known.get(act_id).is_some_and(|act| act.index >= index) {
+                break;
+            }
+            self.known.remove(act_id);
+            self.order.pop_front();
         }
     }
 }

@@ -1,102 +1,54 @@
 //! The open log.
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use ticket_format::tlog::{Checkpoint, LogKey, LogSecret, SignedCheckpoint, merkle};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::acts::{Act, Acts};
-use crate::file::{self, LogFile};
-use crate::format::LogId;
+use crate::appended::Appended;
+use crate::disk::Directory;
+use crate::journal::TornTail;
+use crate::open;
+use crate::options::Options;
+use crate::publish::Publishing;
 use crate::reader::{Reader, Record};
-use crate::scan::{Position, TornTail};
-use crate::verify;
-use crate::writer::{Command, Job, Writer};
-use crate::{ActId, AppendError, Chain, MAX_ENTRY_BYTES, OpenError, ReadError};
-
-/// Entries that may wait for the writer; more callers wait for a place.
-const QUEUE: usize = 4096;
-/// Bytes of entries that may wait for the writer.
-const QUEUE_BYTES: usize = 32 * 1024 * 1024;
-/// Distance, in records, of the positions kept in memory to find a record by its index.
-const STRIDE: u64 = 256;
+use crate::shard::Shared;
+use crate::writer::{Command, Job, Recovery};
+use crate::{ActId, AppendError, MAX_ENTRY_BYTES, OpenError, PublishError, ReadError};
 
 /// A page of [`AuditLog::read_from`] takes no further record once it holds this many bytes.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How [`AuditLog::open`] sets up the log.
+/// How far the log is.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Acts remembered for [`AuditLog::append_once`], the newest; about 150 bytes of memory each. Must
-    /// exceed the number of records that can come between an append and its repetition.
-    pub remembered_acts: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            remembered_acts: 65_536,
-        }
-    }
-}
-
-/// The place of a durable entry in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Its index, from 0.
-    pub index: u64,
-    /// The chain at its record.
-    pub chain: Chain,
-    /// Whether it was already there ([`AuditLog::append_once`] only).
-    pub repeated: bool,
+pub struct Head {
+    /// Durable entries.
+    pub entries: u64,
+    /// The newest durable checkpoint: of the last shard. Of size 0 while the log is empty.
+    pub checkpoint: SignedCheckpoint,
 }
 
 /// An audit log open for appending. Clones share it.
 ///
 /// Dropping the last clone without [`AuditLog::close`] lets the writer finish in the background; the
-/// file stays locked until it has.
+/// directory stays locked until it has.
 #[derive(Clone)]
 pub struct AuditLog {
-    file: Arc<File>,
-    id: LogId,
-    shared: Arc<Shared>,
-    queue: mpsc::Sender<Command>,
-    room: Arc<Semaphore>,
-    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
-}
-
-/// What readers and the writer share. Locked for moments, never over I/O.
-pub(crate) struct Shared {
-    pub(crate) state: Mutex<State>,
-}
-
-pub(crate) struct State {
-    /// After the last durable record.
-    pub(crate) at: Position,
-    /// The position before every record whose index is a multiple of the stride.
-    pub(crate) marks: Vec<Position>,
-    /// Set before the queue refuses, so that those refused know why.
-    pub(crate) closed: bool,
-}
-
-impl Shared {
-    pub(crate) fn begins_stride(index: u64) -> bool {
-        index.is_multiple_of(STRIDE)
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) queue: mpsc::Sender<Command>,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    pub(crate) publishing: Arc<Publishing>,
 }
 
 impl AuditLog {
-    /// Opens the log at `path`, or makes an empty one (mode 0600) if there is no file, and verifies
-    /// every record, so it blocks for a time in proportion to the file. Must be called where
-    /// blocking is allowed.
+    /// Opens the log in the directory `path`, or begins one (mode 0700) if there is none, and verifies
+    /// the journals of its last two shards, so it blocks for a time in proportion to them. Must be
+    /// called where blocking is allowed.
     ///
     /// A tail torn by a crash is cut away and returned, so that the caller can report it: no entry in it
     /// was ever acknowledged.
@@ -105,88 +57,15 @@ impl AuditLog {
     /// [`OpenError`]; each says what is wrong with which file.
     pub fn open(
         path: impl AsRef<Path>,
+        secret: LogSecret,
         options: &Options,
     ) -> Result<(Self, Option<TornTail>), OpenError> {
-        let path = path.as_ref();
-        let file = Arc::new(file::open(path)?);
-        let writer_file = Box::new(Arc::clone(&file));
-        Self::start(path, options, file, writer_file)
+        let directory = Directory::open(path.as_ref())?;
+        open::start(Arc::new(directory), secret, options)
     }
 
-    /// Scans `file` and starts the writer on `writer_file`, the same file.
-    pub(crate) fn start(
-        path: &Path,
-        options: &Options,
-        file: Arc<File>,
-        writer_file: Box<dyn LogFile>,
-    ) -> Result<(Self, Option<TornTail>), OpenError> {
-        let mut acts = Acts::new(options.remembered_acts);
-        let mut marks = Vec::new();
-        let scanned = verify::scan(&file, path, |before, record| {
-            if Shared::begins_stride(record.index) {
-                marks.push(before.clone());
-            }
-            if let Some(act_id) = record.act_id {
-                let entry_hash = Sha256::digest(&record.entry).into();
-                acts.add(
-                    act_id,
-                    Act {
-                        index: record.index,
-                        chain: record.chain,
-                        entry_hash,
-                    },
-                );
-                acts.trim();
-            }
-        })?;
-        if let Some(torn) = &scanned.torn {
-            let cut = file.set_len(torn.offset).and_then(|()| file.sync_all());
-            cut.map_err(|source| OpenError::io(path, source))?;
-            tracing::warn!(log = %path.display(), bytes = torn.bytes, entries = torn.entries, "a torn tail of the audit log was cut away");
-        } else {
-            // Records that a killed process wrote but did not make durable are shown to readers now.
-            file.sync_data()
-                .map_err(|source| OpenError::io(path, source))?;
-        }
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        let state = State {
-            at: scanned.at.clone(),
-            marks,
-            closed: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-        });
-        let mut writer = Writer {
-            file: writer_file,
-            shared: Arc::clone(&shared),
-            queue: receiver,
-            acts,
-            id: scanned.id,
-            at: scanned.at,
-            broken: None,
-        };
-        if writer.at.entries > scanned.sealed {
-            // They are durable now and may be read; damage to them must not pass for a torn tail.
-            writer.seal();
-        }
-        let thread = std::thread::Builder::new()
-            .name("audit-log-writer".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| OpenError::io(path, source))?;
-        let log = Self {
-            file,
-            id: scanned.id,
-            shared,
-            queue,
-            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
-            writer: Arc::new(Mutex::new(Some(thread))),
-        };
-        Ok((log, scanned.torn))
-    }
-
-    /// Appends `entry` and answers when it is durable. Dropping the future gives up the answer, not the
-    /// entry.
+    /// Appends `entry` and answers when it is durable and covered by a signed checkpoint. Dropping the
+    /// future gives up the answer, not the entry. (TLOG-3)
     ///
     /// # Errors
     /// [`AppendError`]; after [`AppendError::MustReopen`] the entry may or may not have been kept.
@@ -220,36 +99,60 @@ impl AuditLog {
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
         // The semaphore is never closed.
         let room = room.map_err(|_| AppendError::Closed)?;
+        let leaf = merkle::leaf_hash(&entry);
         let (reply, answer) = oneshot::channel();
         let job = Job {
             act_id,
             entry,
+            leaf,
             reply,
-            _room: room,
+            room,
         };
-        self.queue
-            .send(Command::Append(job))
-            .await
-            .map_err(|_| self.gone())?;
+        self.send(Command::Append(job)).await?;
         answer.await.map_err(|_| self.gone())?
     }
 
-    /// The durable records from index `from` on, as of now. Does blocking I/O when iterated. Works on
-    /// after [`AuditLog::close`].
+    /// Begins a new shard after the present one, however large that is, with the entry that `entry`
+    /// makes from the present one's tree and the number of entries before the new shard. The present
+    /// shard gets no closing entry: where it was rolled back, others may have seen it go on otherwise.
+    ///
+    /// `at_least` is the least number of the new shard: beyond those that a witness knows. At most once
+    /// for each act id. (TLOG-10)
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub async fn recover(
+        &self,
+        act_id: ActId,
+        at_least: u64,
+        entry: impl FnOnce(&Checkpoint, u64) -> Vec<u8> + Send + 'static,
+    ) -> Result<Appended, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let recovery = Recovery {
+            act_id,
+            at_least,
+            entry: Box::new(entry),
+            reply,
+        };
+        self.send(Command::Recover(recovery)).await?;
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), AppendError> {
+        self.queue.send(command).await.map_err(|_| self.gone())
+    }
+
+    /// The durable records from index `from` on, as of now, across shards. Does blocking I/O when
+    /// iterated. Works on after [`AuditLog::close`].
     pub fn read(&self, from: u64) -> Reader {
-        let (at, end) = self.shared.look(|state| {
-            let stride = usize::try_from(from / STRIDE).unwrap_or(usize::MAX);
-            let at = state.marks.get(stride).unwrap_or(&state.at).clone();
-            (at, state.at.offset)
-        });
-        Reader::new(Arc::clone(&self.file), self.id, at, from, end)
+        Reader::new(Arc::clone(&self.shared), from, self.head().entries)
     }
 
     /// The durable records from index `from` on, at most `most` of them and about 16 MiB; fewer when
     /// there are no more. Blocking I/O; reads from a position close before `from`, not from the front.
     ///
     /// # Errors
-    /// [`ReadError`]: the file cannot be read, or was damaged.
+    /// [`ReadError`]: the files cannot be read, were damaged, or were removed by the retention.
     pub fn read_from(&self, from: u64, most: usize) -> Result<Vec<Record>, ReadError> {
         let (mut page, mut bytes) = (Vec::new(), 0);
         for record in self.read(from).take(most) {
@@ -263,13 +166,79 @@ impl AuditLog {
         Ok(page)
     }
 
-    /// Number of durable records and the chain at the last one (the chain's start when empty).
-    pub fn head(&self) -> (u64, Chain) {
-        self.shared.look(|state| (state.at.entries, state.at.chain))
+    /// Number of durable entries, and the newest durable checkpoint, which covers them.
+    pub fn head(&self) -> Head {
+        let checkpoint = self.shared.newest.borrow().clone();
+        let Some(shard) = self.shared.last() else {
+            // There always is a shard.
+            return Head {
+                entries: checkpoint.checkpoint().size,
+                checkpoint,
+            };
+        };
+        let live = shard.live();
+        Head {
+            entries: shard.before + live.size,
+            checkpoint: live.checkpoint.clone(),
+        }
     }
 
-    /// Finishes the appends already asked for, seals the log and ends the writer. Later appends get
-    /// [`AppendError::Closed`]; reading goes on. Closing again has no effect.
+    /// The log's public keys.
+    pub fn key(&self) -> &LogKey {
+        &self.shared.key
+    }
+
+    /// The newest durable checkpoint, as it changes.
+    pub fn checkpoints(&self) -> watch::Receiver<SignedCheckpoint> {
+        self.shared.newest.subscribe()
+    }
+
+    /// The newest checkpoint with cosignatures, as it changes.
+    pub fn cosigned(&self) -> watch::Receiver<Option<SignedCheckpoint>> {
+        self.shared.cosigned.subscribe()
+    }
+
+    /// Takes a checkpoint of this log with the cosignatures collected for it: it is published, and shown
+    /// by [`AuditLog::cosigned`]. An older one than the last is left out. The caller verified the lines.
+    pub fn set_cosigned(&self, checkpoint: SignedCheckpoint) {
+        let place = |of: &SignedCheckpoint| {
+            let of = of.checkpoint();
+            (of.shard.number, of.size)
+        };
+        self.shared.cosigned.send_if_modified(|newest| {
+            let newer = newest
+                .as_ref()
+                .is_none_or(|newest| place(&checkpoint) >= place(newest));
+            if newer {
+                *newest = Some(checkpoint);
+            }
+            newer
+        });
+    }
+
+    /// The shard of an index, and the index in that shard.
+    pub fn place(&self, index: u64) -> Option<(u64, u64)> {
+        let shard = self.shared.shard_of(index)?;
+        let local = index - shard.before;
+        (local < shard.live().size).then(|| (shard.number(), local))
+    }
+
+    /// The newest checkpoint of a shard: its last one if it is closed.
+    pub fn checkpoint_of(&self, shard: u64) -> Option<SignedCheckpoint> {
+        let shard = self.shared.shard(shard)?;
+        Some(shard.live().checkpoint.clone())
+    }
+
+    /// Publishes what is durable now, and answers when its checkpoint is in place. (TLOG-11)
+    ///
+    /// # Errors
+    /// [`PublishError`]: the disk refused; it is tried again by itself.
+    pub async fn publish_now(&self) -> Result<(), PublishError> {
+        self.publishing.now().await
+    }
+
+    /// Finishes the appends already asked for, publishes them and ends writer and publisher. Later
+    /// appends get [`AppendError::Closed`]; reading goes on. Closing again has no effect.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         if self.queue.send(Command::Close(reply)).await.is_ok() {
@@ -284,13 +253,14 @@ impl AuditLog {
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        // Readers may keep the file open; they need no lock.
-        let _ = rustix::fs::flock(&*self.file, rustix::fs::FlockOperation::Unlock);
+        self.publishing.close().await;
+        // Readers may keep files open; they need no lock.
+        self.shared.disk.unlock();
     }
 
     /// Why the writer no longer answers.
     fn gone(&self) -> AppendError {
-        if self.shared.look(|state| state.closed) {
+        if self.shared.closed.load(Ordering::Acquire) {
             AppendError::Closed
         } else {
             AppendError::MustReopen {
@@ -302,9 +272,8 @@ impl AuditLog {
 
 impl fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (entries, _) = self.head();
         f.debug_struct("AuditLog")
-            .field("entries", &entries)
+            .field("entries", &self.head().entries)
             .finish_non_exhaustive()
     }
 }

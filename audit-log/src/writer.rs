@@ -1,26 +1,24 @@
-//! The writer thread: takes what waits, writes it in one piece, makes it durable with one
-//! `fdatasync`, answers all, seals.
+//! The writer thread: takes what waits, writes it with the checkpoint that covers it in one piece, makes
+//! it durable with one `fdatasync`, answers all.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use sha2::{Digest, Sha256};
+use ticket_format::tlog::{Checkpoint, Hash, LogSecret, SignedCheckpoint, merkle};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::acts::{Act, Acts};
-use crate::file::LogFile;
-use crate::format::LogId;
-use crate::log::{Appended, Shared};
-use crate::scan::Position;
-use crate::{ActId, AppendError, format};
-
-/// Most entries of one batch.
-const BATCH: usize = 4096;
-/// A batch takes no further entry once it holds this many bytes. With its last entry and its seal it
-/// stays below [`crate::scan::MAX_TAIL_BYTES`].
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+use crate::appended::{Appended, Sealed};
+use crate::journal::scan::Position;
+use crate::journal::{BATCH, BATCH_BYTES, format};
+use crate::options::{Clock, ShardEntries};
+use crate::shard::{Journal, Kept, Shard, Shared};
+use crate::tree::{Edge, Grown};
+use crate::{ActId, AppendError};
 
 pub(crate) enum Command {
     Append(Job),
+    Recover(Recovery),
     Close(oneshot::Sender<()>),
 }
 
@@ -28,40 +26,80 @@ pub(crate) enum Command {
 pub(crate) struct Job {
     pub(crate) act_id: Option<ActId>,
     pub(crate) entry: Vec<u8>,
+    pub(crate) leaf: Hash,
     pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
     /// Its share of the memory that waiting entries may take.
-    pub(crate) _room: OwnedSemaphorePermit,
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// Makes the first entry of a shard, from the final tree of the one before and the number of entries of
+/// the log before the new one.
+pub(crate) type Opener = Box<dyn FnOnce(&Checkpoint, u64) -> Vec<u8> + Send>;
+
+/// A new shard that is asked for.
+pub(crate) struct Recovery {
+    pub(crate) act_id: ActId,
+    pub(crate) at_least: u64,
+    pub(crate) entry: Opener,
+    pub(crate) reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
 pub(crate) struct Writer {
-    pub(crate) file: Box<dyn LogFile>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) queue: mpsc::Receiver<Command>,
     pub(crate) acts: Acts,
-    pub(crate) id: LogId,
-    /// After the last durable record and its seal.
-    pub(crate) at: Position,
-    /// Set when the state of the file is no longer known.
+    pub(crate) secret: LogSecret,
+    pub(crate) clock: Clock,
+    pub(crate) shard_bytes: u64,
+    pub(crate) shard_entries: Option<Arc<dyn ShardEntries>>,
+    pub(crate) open: Open,
+    /// Set when the state of the disk is no longer known.
     pub(crate) broken: Option<String>,
+}
+
+/// The shard that is written.
+pub(crate) struct Open {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) edge: Edge,
+    /// After the last durable seal.
+    pub(crate) at: Position,
+    /// Its last seal is the closing one.
+    pub(crate) closed: bool,
 }
 
 /// A batch before it is written.
 struct Batch {
     bytes: Vec<u8>,
-    answers: Vec<Result<Appended, AppendError>>,
-    /// Positions before every record that begins a stride.
-    marks: Vec<Position>,
+    answers: Vec<Answer>,
+    leaves: Vec<Hash>,
+    /// Before each record.
+    places: Vec<Position>,
     /// Acts added to the known ones.
     acts: usize,
-    /// After the batch.
-    at: Position,
+}
+
+/// What a job gets if its batch becomes durable.
+enum Answer {
+    /// The record of this index in the shard.
+    New {
+        index: u64,
+        repeated: bool,
+    },
+    /// An act that was recorded before this batch.
+    Known {
+        index: u64,
+    },
+    Taken {
+        index: u64,
+    },
 }
 
 impl Writer {
     pub(crate) fn run(mut self) {
         let mut closing: Vec<oneshot::Sender<()>> = Vec::new();
         while let Some(mut command) = self.queue.blocking_recv() {
-            let mut jobs = Vec::new();
+            let (mut jobs, mut recoveries) = (Vec::new(), Vec::new());
             let mut bytes = 0;
             loop {
                 match command {
@@ -69,14 +107,15 @@ impl Writer {
                         bytes += job.entry.len();
                         jobs.push(job);
                     }
+                    Command::Recover(recovery) => recoveries.push(recovery),
                     Command::Close(reply) => {
                         // What is already in the queue is still served; then it reports its end.
-                        self.shared.update(|state| state.closed = true);
+                        self.shared.closed.store(true, Ordering::Release);
                         self.queue.close();
                         closing.push(reply);
                     }
                 }
-                if jobs.len() >= BATCH || bytes >= BATCH_BYTES {
+                if jobs.len() >= BATCH || bytes >= BATCH_BYTES || !recoveries.is_empty() {
                     break;
                 }
                 match self.queue.try_recv() {
@@ -87,31 +126,28 @@ impl Writer {
             if !jobs.is_empty() {
                 self.serve(jobs);
             }
-        }
-        if self.broken.is_none() {
-            // Makes the last seal durable; without it a power failure leaves the last batch unsealed.
-            if let Err(error) = self.file.sync_data() {
-                tracing::warn!(%error, "the audit log's last seal may not be durable");
+            for recovery in recoveries {
+                self.recover(recovery);
             }
+            self.close_when_full();
         }
-        drop(self.file);
+        drop(self.open);
         for reply in closing {
             let _ = reply.send(());
         }
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
-        let answers = match &self.broken {
-            Some(reason) => Err(AppendError::MustReopen {
-                reason: reason.clone(),
-            }),
-            None => self.write(&jobs),
+        let answers = match self.usable() {
+            Ok(()) => self.write(&jobs),
+            Err(error) => Err(error),
         };
         match answers {
             Ok(answers) => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     // A caller that left does not need the answer.
                     let _ = job.reply.send(answer);
+                    drop(job.room);
                 }
             }
             Err(error) => {
@@ -122,95 +158,171 @@ impl Writer {
         }
     }
 
+    /// Whether there is a shard that takes entries; begins it if need be.
+    fn usable(&mut self) -> Result<(), AppendError> {
+        if let Some(reason) = &self.broken {
+            return Err(AppendError::MustReopen {
+                reason: reason.clone(),
+            });
+        }
+        if self.open.closed {
+            self.begin_next()?;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, jobs: &[Job]) -> Result<Vec<Result<Appended, AppendError>>, AppendError> {
         let batch = self.prepare(jobs);
-        if batch.bytes.is_empty() {
-            return Ok(batch.answers);
-        }
-        if let Err(error) = self.make_durable(&batch) {
-            self.acts.take_back(batch.acts);
-            return Err(error);
-        }
+        let before = self.open.shard.before;
+        let Batch {
+            bytes,
+            answers,
+            leaves,
+            places,
+            acts,
+        } = batch;
+        let sealed = if leaves.is_empty() {
+            None
+        } else {
+            let sealed = self.append(bytes, leaves, &places, false);
+            Some(sealed.inspect_err(|_| self.acts.take_back(acts))?)
+        };
         self.acts.trim();
-        self.at = batch.at;
-        self.shared.update(|state| {
-            state.marks.extend(batch.marks);
-            state.at = self.at.clone();
-        });
-        self.seal();
-        Ok(batch.answers)
+        let finish = |answer| match (answer, &sealed) {
+            (Answer::New { index, repeated }, Some(sealed)) => Ok(Appended::in_batch(
+                before + index,
+                repeated,
+                Arc::clone(sealed),
+            )),
+            (Answer::Taken { index }, _) => Err(AppendError::ActIdTaken { index }),
+            (Answer::Known { index }, _) => Ok(self.known(index)),
+            (Answer::New { index, repeated }, None) => Err(AppendError::NotWritten {
+                reason: format!("record {index} ({repeated}) has no batch"),
+            }),
+        };
+        Ok(answers.into_iter().map(finish).collect())
+    }
+
+    /// The answer for an act that was recorded before.
+    fn known(&self, index: u64) -> Appended {
+        let shard = self.shared.shard_of(index);
+        Appended::known(index, shard.unwrap_or_else(|| Arc::clone(&self.open.shard)))
     }
 
     fn prepare(&mut self, jobs: &[Job]) -> Batch {
         let mut batch = Batch {
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(jobs.iter().map(|job| job.entry.len() + 32).sum::<usize>()),
             answers: Vec::with_capacity(jobs.len()),
-            marks: Vec::new(),
+            leaves: Vec::with_capacity(jobs.len()),
+            places: Vec::with_capacity(jobs.len()),
             acts: 0,
-            at: self.at.clone(),
         };
+        let before = self.open.shard.before;
         for job in jobs {
-            let entry_hash: [u8; 32] = Sha256::digest(&job.entry).into();
             if let Some(known) = job.act_id.and_then(|act_id| self.acts.get(&act_id)) {
-                batch.answers.push(if known.entry_hash == entry_hash {
-                    Ok(Appended {
-                        index: known.index,
-                        chain: known.chain,
+                // rule: TLOG-3
+                batch.answers.push(if known.leaf != job.leaf {
+                    Answer::Taken { index: known.index }
+                } else if known.index >= before + self.open.at.entries {
+                    Answer::New {
+                        index: known.index - before,
                         repeated: true,
-                    })
+                    }
                 } else {
-                    Err(AppendError::ActIdTaken { index: known.index })
+                    Answer::Known { index: known.index }
                 });
                 continue;
             }
-            let index = batch.at.entries;
-            let chain = format::chain(&batch.at.chain, index, job.act_id.as_ref(), &entry_hash);
-            if Shared::begins_stride(index) {
-                batch.marks.push(batch.at.clone());
-            }
-            format::put_record(
-                &mut batch.bytes,
-                index,
-                &chain,
-                job.act_id.as_ref(),
-                &job.entry,
-            );
+            let index = self.open.at.entries + batch.leaves.len() as u64;
+            batch.places.push(Position {
+                offset: self.open.at.offset + batch.bytes.len() as u64,
+                entries: index,
+            });
+            format::put_record(&mut batch.bytes, index, job.act_id.as_ref(), &job.entry);
             if let Some(act_id) = job.act_id {
                 self.acts.add(
                     act_id,
                     Act {
-                        index,
-                        chain,
-                        entry_hash,
+                        index: before + index,
+                        leaf: job.leaf,
                     },
                 );
                 batch.acts += 1;
             }
-            batch.at = Position {
-                offset: self.at.offset + batch.bytes.len() as u64,
-                entries: index + 1,
-                chain,
-            };
-            batch.answers.push(Ok(Appended {
+            batch.leaves.push(job.leaf);
+            batch.answers.push(Answer::New {
                 index,
-                chain,
                 repeated: false,
-            }));
+            });
         }
         batch
     }
 
-    fn make_durable(&mut self, batch: &Batch) -> Result<(), AppendError> {
-        if let Err(error) = self.file.write_all_at(&batch.bytes, self.at.offset) {
+    /// Seals records, makes them durable and shows them to readers. (TLOG-3)
+    fn append(
+        &mut self,
+        mut bytes: Vec<u8>,
+        leaves: Vec<Hash>,
+        places: &[Position],
+        closing: bool,
+    ) -> Result<Arc<Sealed>, AppendError> {
+        let (edge, grown) = self.open.edge.grow(leaves);
+        let checkpoint = self.sign(&grown);
+        format::put_seal(
+            &mut bytes,
+            grown.to,
+            &grown.root,
+            checkpoint.note(),
+            closing,
+            &self.open.journal.id,
+        );
+        self.make_durable(&bytes)?;
+        self.open.at = Position {
+            offset: self.open.at.offset + bytes.len() as u64,
+            entries: grown.to,
+        };
+        self.open.edge = edge;
+        self.open.closed = closing;
+        self.open.journal.tree.extend(&grown);
+        self.open.journal.mark(places.iter().copied());
+        {
+            let mut live = self.open.shard.live();
+            live.size = grown.to;
+            live.checkpoint = checkpoint.clone();
+            live.closed = closing;
+            if let Some(kept) = &mut live.kept {
+                kept.at = self.open.at;
+            }
+        }
+        self.shared.newest.send_replace(checkpoint.clone());
+        Ok(Arc::new(Sealed {
+            grown,
+            checkpoint,
+            before: self.open.shard.before,
+        }))
+    }
+
+    fn sign(&self, grown: &Grown) -> SignedCheckpoint {
+        let checkpoint = Checkpoint {
+            shard: self.open.shard.name.clone(),
+            size: grown.to,
+            root: grown.root,
+        };
+        self.secret.sign(&checkpoint, (self.clock)())
+    }
+
+    fn make_durable(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        let file = Arc::clone(&self.open.journal.file);
+        if let Err(error) = file.write_all_at(bytes, self.open.at.offset) {
             let reason = error.to_string();
             tracing::error!(%reason, "the audit log could not be written");
             // Also made durable: a refused entry must not come back after a power failure.
-            return match self.cut().and_then(|()| self.file.sync_data()) {
+            return match self.cut().and_then(|()| file.sync_data()) {
                 Ok(()) => Err(AppendError::NotWritten { reason }),
                 Err(error) => Err(self.give_up(format!("{reason}; then: {error}"))),
             };
         }
-        self.file.sync_data().map_err(|error| {
+        file.sync_data().map_err(|error| {
             // The kernel reports a failed write-back once and may drop the data; a second fdatasync
             // could succeed without it.
             let error = self.give_up(format!("fdatasync: {error}"));
@@ -219,37 +331,158 @@ impl Writer {
         })
     }
 
-    /// Marks everything so far as durable. Not needed for durability, so a failure is no error.
-    pub(crate) fn seal(&mut self) {
-        let mut seal = Vec::new();
-        format::put_seal(&mut seal, self.at.entries, &self.at.chain, &self.id);
-        match self.file.write_all_at(&seal, self.at.offset) {
-            Ok(()) => {
-                self.at.offset += seal.len() as u64;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the audit log could not be sealed");
-                if let Err(error) = self.cut() {
-                    self.give_up(error.to_string());
-                }
-            }
-        }
-    }
-
     /// Back to the last durable length.
     fn cut(&self) -> std::io::Result<()> {
-        self.file.set_len(self.at.offset)
+        self.open.journal.file.set_len(self.open.at.offset)
     }
 
-    fn give_up(&mut self, reason: String) -> AppendError {
+    pub(crate) fn give_up(&mut self, reason: String) -> AppendError {
         tracing::error!(%reason, "the audit log must be reopened");
         self.broken = Some(reason.clone());
         AppendError::MustReopen { reason }
     }
+
+    /// Closes the open shard when it is as large as it may be, and begins the next. Nobody waits for
+    /// it: what fails is tried again with the next entry. (TLOG-4)
+    fn close_when_full(&mut self) {
+        let Some(entries) = self.shard_entries.clone() else {
+            return;
+        };
+        if self.broken.is_some() || self.open.at.offset < self.shard_bytes {
+            return;
+        }
+        if !self.open.closed {
+            let last = self.open.shard.live().checkpoint.checkpoint().clone();
+            let entry = entries.closed(&last);
+            if let Err(reason) = crate::begin::check_entry(&entry) {
+                tracing::error!(reason, "the shard cannot be closed");
+                return;
+            }
+            let mut bytes = Vec::new();
+            format::put_record(&mut bytes, self.open.at.entries, None, &entry);
+            let leaf = merkle::leaf_hash(&entry);
+            let place = self.open.at;
+            if let Err(error) = self.append(bytes, vec![leaf], &[place], true) {
+                tracing::error!(%error, "the shard could not be closed");
+                return;
+            }
+        }
+        if let Err(error) = self.begin_next() {
+            tracing::error!(%error, "the next shard could not be begun");
+        }
+    }
+
+    /// Begins the shard after a closed one.
+    fn begin_next(&mut self) -> Result<(), AppendError> {
+        let Some(entries) = self.shard_entries.clone() else {
+            return Err(AppendError::NotWritten {
+                reason: "the shard is closed and nothing says how to begin the next".to_owned(),
+            });
+        };
+        let opener: Opener = Box::new(move |previous, before| entries.opened(previous, before));
+        self.begin(None, 0, opener).map(drop)
+    }
+
+    fn recover(&mut self, recovery: Recovery) {
+        let Recovery {
+            act_id,
+            at_least,
+            entry,
+            reply,
+        } = recovery;
+        let answer = match (&self.broken, self.acts.get(&act_id)) {
+            (Some(reason), _) => Err(AppendError::MustReopen {
+                reason: reason.clone(),
+            }),
+            (None, Some(known)) => Ok(self.known(known.index)),
+            (None, None) => self.begin(Some(act_id), at_least, entry),
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// Begins a shard after the open one, whether that one is closed or not.
+    fn begin(
+        &mut self,
+        act_id: Option<ActId>,
+        at_least: u64,
+        opener: Opener,
+    ) -> Result<Appended, AppendError> {
+        let previous = Arc::clone(&self.open.shard);
+        let (last, size) = {
+            let live = previous.live();
+            (live.checkpoint.checkpoint().clone(), live.size)
+        };
+        let before = previous.before + size;
+        let entry = opener(&last, before);
+        let number = at_least.max(previous.number() + 1);
+        let begun = crate::begin::Begin {
+            disk: &*self.shared.disk,
+            secret: &self.secret,
+            time: (self.clock)(),
+            number,
+            before,
+            previous: previous.number(),
+        }
+        .with(act_id, &entry);
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(crate::begin::BeginError::Refused(reason)) => {
+                tracing::error!(%reason, "a shard of the audit log could not be begun");
+                return Err(AppendError::NotWritten { reason });
+            }
+            Err(crate::begin::BeginError::Unknown(reason)) => return Err(self.give_up(reason)),
+        };
+        if let Some(act_id) = act_id {
+            let leaf = merkle::leaf_hash(&entry);
+            self.acts.add(
+                act_id,
+                Act {
+                    index: before,
+                    leaf,
+                },
+            );
+            self.acts.trim();
+        }
+        previous.live().closed = true;
+        // The journals before the previous shard's go.
+        self.acts.forget_before(previous.before);
+        let checkpoint = begun.sealed.checkpoint.clone();
+        self.shared.add(Arc::clone(&begun.open.shard));
+        self.open = begun.open;
+        self.shared.newest.send_replace(checkpoint);
+        Ok(Appended::in_batch(before, false, begun.sealed))
+    }
 }
 
-impl Shared {
-    pub(crate) fn update(&self, change: impl FnOnce(&mut crate::log::State)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+/// A shard as the writer begins it.
+pub(crate) fn fresh(
+    shard: ticket_format::tlog::ShardName,
+    before: u64,
+    journal: Journal,
+    edge: Edge,
+    at: Position,
+    checkpoint: SignedCheckpoint,
+) -> Open {
+    let journal = Arc::new(journal);
+    let shard = Shard {
+        name: shard,
+        before,
+        live: std::sync::Mutex::new(crate::shard::Live {
+            size: at.entries,
+            checkpoint,
+            closed: false,
+            pruned: false,
+            kept: Some(Kept {
+                journal: Arc::clone(&journal),
+                at,
+            }),
+        }),
+    };
+    Open {
+        shard: Arc::new(shard),
+        journal,
+        edge,
+        at,
+        closed: false,
     }
 }
