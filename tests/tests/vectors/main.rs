@@ -14,4 +14,5 @@ mod kdf;
 mod kem;
 mod rsa;
 mod support;
+mod tlog;
 mod x25519;

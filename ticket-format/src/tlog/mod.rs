@@ -19,3 +19,6 @@ pub use note::{NotANote, NotAVkey, SignatureLine, Vkey, VkeyKind};
 pub use policy::{PolicyError, PolicyFault, Unwitnessed, WitnessPolicy};
 pub use proof::{NotAProof, Proof};
 pub use verifier::{Logged, ReceiptError, Verifier};
+
+#[cfg(test)]
+mod tests;

@@ -111,6 +111,18 @@ impl Vkey {
         key_id(&self.name, self.kind, &self.key)
     }
 
+    /// Verifies a signature over a note's text; only an Ed25519 note key makes such.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn verify_text(&self, text: &str, signature: &[u8]) -> Result<(), BadSignature> {
+        // rule: SIG-2
+        match self.kind {
+            VkeyKind::Ed25519 => verify_ed25519(&self.key, text.as_bytes(), signature),
+            VkeyKind::CosignatureEd25519 | VkeyKind::CosignatureMlDsa44 => Err(BadSignature),
+        }
+    }
+
     /// Verifies what stands in a signature line of this key over a checkpoint; gives the time of a
     /// cosignature.
     ///
@@ -123,9 +135,9 @@ impl Vkey {
     ) -> Result<Option<u64>, BadSignature> {
         // rule: SIG-2
         match self.kind {
-            VkeyKind::Ed25519 => {
-                verify_ed25519(&self.key, checkpoint.text().as_bytes(), signature).map(|()| None)
-            }
+            VkeyKind::Ed25519 => self
+                .verify_text(&checkpoint.text(), signature)
+                .map(|()| None),
             VkeyKind::CosignatureEd25519 => {
                 let (time, signature) = timed(signature)?;
                 let message = cosignature_v1(time, &checkpoint.text());
