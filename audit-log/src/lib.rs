@@ -34,6 +34,7 @@ mod side;
 mod side_frame;
 mod tiles;
 mod tree;
+pub mod witness;
 mod writer;
 
 pub use appended::Appended;

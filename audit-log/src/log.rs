@@ -43,6 +43,8 @@ pub struct AuditLog {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) writer: Arc<Mutex<Option<JoinHandle<()>>>>,
     pub(crate) publishing: Arc<Publishing>,
+    /// Cosignatures, and who waits for them.
+    pub(crate) hub: Arc<crate::witness::Hub>,
 }
 
 impl AuditLog {

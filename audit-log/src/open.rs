@@ -104,6 +104,7 @@ pub(crate) fn start(
         room: Arc::new(Semaphore::new(QUEUE_BYTES)),
         writer: Arc::new(Mutex::new(Some(thread))),
         publishing: Arc::new(publishing),
+        hub: Arc::default(),
     };
     Ok((log, torn))
 }

@@ -7,8 +7,8 @@ use ticket_format::tlog::SignedCheckpoint;
 use tokio::task::JoinSet;
 
 use super::endpoint::{Caller, Endpoint, EndpointError};
-use super::submit::{Correspondent, Outcome};
 use super::source;
+use super::submit::{Correspondent, Outcome};
 use crate::AuditLog;
 
 /// What a witness says of a log at its start.

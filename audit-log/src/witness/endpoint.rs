@@ -30,7 +30,9 @@ pub struct Endpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// The address.
-    #[error("{url} is not a witness's address: {reason}; give its submission prefix, such as https://witness.example/postern")]
+    #[error(
+        "{url} is not a witness's address: {reason}; give its submission prefix, such as https://witness.example/postern"
+    )]
     Url {
         /// As given.
         url: String,
@@ -38,7 +40,9 @@ pub enum EndpointError {
         reason: String,
     },
     /// A key.
-    #[error("a key of the witness at {url} is no vkey of a cosignature: {reason}; `postern-witness vkeys` prints them")]
+    #[error(
+        "a key of the witness at {url} is no vkey of a cosignature: {reason}; `postern-witness vkeys` prints them"
+    )]
     Key {
         /// The witness.
         url: String,
@@ -58,7 +62,10 @@ pub enum EndpointError {
         name: String,
     },
     /// More than [`ticket_format::limits::WITNESSES`].
-    #[error("{found} witnesses are configured; a log has at most {}", ticket_format::limits::WITNESSES)]
+    #[error(
+        "{found} witnesses are configured; a log has at most {}",
+        ticket_format::limits::WITNESSES
+    )]
     TooMany {
         /// How many.
         found: usize,
@@ -146,7 +153,10 @@ impl Endpoint {
             });
         }
         for (at, witness) in witnesses.iter().enumerate() {
-            if witnesses[..at].iter().any(|other| other.name() == witness.name()) {
+            if witnesses[..at]
+                .iter()
+                .any(|other| other.name() == witness.name())
+            {
                 return Err(EndpointError::Twice {
                     name: witness.name().to_owned(),
                 });
@@ -240,18 +250,29 @@ impl Caller {
         }
     }
 
-    /// The checkpoint that the witness cosigned last of a shard, if it shows it and `key` signed it. Nobody but the log can
-    /// make one, so it proves what a bare size only claims.
+    /// The checkpoint that the witness cosigned last of the log's newest shard that it knows, or else of
+    /// this one, if it shows it and `key` signed it. Nobody but the log can make one, so it
+    /// proves what a bare size only claims.
     pub(crate) async fn shown(&self, key: &LogKey, shard: &ShardName) -> Option<SignedCheckpoint> {
-        let path = format!("checkpoint/{}", digest(shard));
+        let newest = self.show(key, key.origin.as_str()).await;
+        match newest.filter(|newest| newest.checkpoint().shard.number > shard.number) {
+            Some(newest) => Some(newest),
+            None => {
+                let shown = self.show(key, &shard.to_string()).await;
+                shown.filter(|shown| shown.checkpoint().shard == *shard)
+            }
+        }
+    }
+
+    async fn show(&self, key: &LogKey, origin: &str) -> Option<SignedCheckpoint> {
+        let path = format!("checkpoint/{}", digest(origin));
         let url = self.witness.url.join(&path).ok()?;
         let answer = self.http.get(url).send().await.ok()?;
         if answer.status().as_u16() != 200 {
             return None;
         }
         let note = bounded(answer).await.ok()?;
-        let signed = key.verify(&note).ok()?;
-        (signed.checkpoint().shard == *shard).then_some(signed)
+        key.verify(&note).ok()
     }
 }
 

@@ -190,7 +190,10 @@ impl Hub {
             }
             waiting.get_or_insert_with(|| Waiting::new(Arc::clone(self), place));
             // The sender is ours, so that only the deadline ends this otherwise.
-            if tokio::time::timeout_at(deadline, came.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, came.changed())
+                .await
+                .is_err()
+            {
                 return Err(Unwitnessed::TooLate { waited: timeout });
             }
         }

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::{
-    CheckpointError, Hash, LogKey, Origin, ShardName, SignedCheckpoint, Vkey, WitnessSecret, merkle,
+    CheckpointError, Hash, LogKey, Origin, ShardName, SignedCheckpoint, Vkey, WitnessSecret,
+    merkle, note,
 };
 
 use super::request::{AddCheckpoint, RequestError};
@@ -79,10 +80,13 @@ impl Answer {
             Self::UnknownLog => "this witness does not follow a log of that origin\n".to_owned(),
             Self::TooLong => format!("{}\n", RequestError::TooLong),
             Self::Inconsistent => {
-                "the proof does not lead here from the checkpoint that was cosigned last\n".to_owned()
+                "the proof does not lead here from the checkpoint that was cosigned last\n"
+                    .to_owned()
             }
             // What the disk said is for the witness's own log.
-            Self::NotKept(_) => "the checkpoint could not be kept, so it was not cosigned\n".to_owned(),
+            Self::NotKept(_) => {
+                "the checkpoint could not be kept, so it was not cosigned\n".to_owned()
+            }
         }
     }
 }
@@ -119,15 +123,17 @@ pub struct Witness {
     secret: WitnessSecret,
     logs: HashMap<Origin, Followed>,
     state: StateDir,
-    /// The shards that were cosigned, by [`digest`].
+    /// The shards that were cosigned, by the [`digest`] of their origins.
     digests: Mutex<HashMap<String, ShardName>>,
+    /// The logs, by that of theirs.
+    origins: HashMap<String, Origin>,
 }
 
-/// The name under which a shard's last cosigned checkpoint can be asked for: the SHA-256 of its origin,
-/// in hex.
+/// The name under which the last cosigned checkpoint can be asked for: the SHA-256, in hex, of a shard's
+/// origin, or of a log's, whose newest shard it then is.
 #[must_use]
-pub fn digest(shard: &ShardName) -> String {
-    hex(shard.to_string().as_bytes())
+pub fn digest(origin: &str) -> String {
+    hex(origin.as_bytes())
 }
 
 impl Witness {
@@ -179,11 +185,14 @@ impl Witness {
                 path: state.file(&shard),
                 reason,
             })?;
-            digests.insert(digest(&shard), shard.clone());
+            digests.insert(digest(&shard.to_string()), shard.clone());
             shards.insert(shard.number, head);
         }
+        let origins = followed.keys();
+        let origins = origins.map(|origin| (digest(origin.as_str()), origin.clone()));
         Ok(Self {
             secret,
+            origins: origins.collect(),
             logs: followed,
             state,
             digests: Mutex::new(digests),
@@ -215,9 +224,13 @@ impl Witness {
         log.shards().get(&shard.number).cloned()
     }
 
-    /// What was cosigned last of the shard with this [`digest`].
+    /// What was cosigned last of the shard with this [`digest`], or of the newest shard of the log with it.
     #[must_use]
     pub fn head_by_digest(&self, digest: &str) -> Option<Head> {
+        if let Some(origin) = self.origins.get(digest) {
+            let log = self.logs.get(origin)?;
+            return log.shards().values().next_back().cloned();
+        }
         let shard = self.digests().get(digest).cloned()?;
         self.head(&shard)
     }
@@ -283,10 +296,11 @@ impl Witness {
         // A cosignature says that nothing larger was seen by its time, so times do not go back either.
         let time = Timestamp::from_seconds(now.seconds().max(time));
         let lines = self.secret.cosign(checkpoint, time);
+        let note = own(&log.key, &signed);
         if checkpoint.size > size {
             let stored = Stored {
                 time: time.seconds(),
-                note: signed.note().to_owned(),
+                note: note.clone(),
             };
             // Durable before it is answered; on failure what stands in memory stays.
             if let Err(error) = self.state.keep(&checkpoint.shard, &stored) {
@@ -299,11 +313,12 @@ impl Witness {
             size: checkpoint.size,
             root: checkpoint.root,
             time,
-            note: signed.note().to_owned(),
+            note,
         };
         if checkpoint.size > 0 {
             if last_was_none {
-                self.digests().insert(digest(&head.shard), head.shard.clone());
+                let digest = digest(&head.shard.to_string());
+                self.digests().insert(digest, head.shard.clone());
             }
             shards.insert(checkpoint.shard.number, head);
         }
@@ -327,6 +342,24 @@ fn follows(size: u64, root: &Hash, signed: &SignedCheckpoint, proof: &[Hash]) ->
         return proof.is_empty();
     }
     merkle::verify_consistency(size, root, new.size, &new.root, proof).is_ok()
+}
+
+/// The note with the lines of its log's own keys, and no others: those are the submitter's to choose.
+fn own(key: &LogKey, signed: &SignedCheckpoint) -> String {
+    let checkpoint = signed.checkpoint();
+    let keys = key.shard_vkeys(checkpoint.shard.number);
+    let mut note = checkpoint.text();
+    note.push('\n');
+    // It was split when it was verified.
+    if let Ok((_, lines)) = note::split(signed.note()) {
+        for line in lines {
+            // A key that signed twice says nothing more by it.
+            if keys.iter().any(|key| line.is_of(key)) && !note.contains(line.line) {
+                note.push_str(line.line);
+            }
+        }
+    }
+    note
 }
 
 fn not_verified(error: &CheckpointError) -> Answer {

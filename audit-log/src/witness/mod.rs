@@ -29,6 +29,6 @@ pub(crate) use hub::Hub;
 pub use hub::Unwitnessed;
 pub use judge::{Answer, Head, MAX_LOGS, MAX_SHARDS, Witness, digest};
 pub use request::{AddCheckpoint, MAX_BODY, RequestError};
-pub use serve::{Clock, ServeLimits, router, serve, system_clock};
+pub use serve::{ServeLimits, router, serve, system_clock};
 pub use state::{Cosigned, StateError, records};
 pub use submitter::{SILENCE, State, Status, Submitter};

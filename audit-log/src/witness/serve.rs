@@ -1,7 +1,7 @@
 //! A witness over HTTP: `POST /add-checkpoint` of C2SP tlog-witness.
 //!
-//! Beside it `GET /checkpoint/<SHA-256 of the shard's origin, in hex>` gives the checkpoint that was cosigned last, as its log
-//! signed it. The protocol leaves such reading open; a log that is told of a larger size than its own can
+//! Beside it `GET /checkpoint/<SHA-256, in hex, of a shard's origin>` gives the checkpoint of it that was
+//! cosigned last, as its log signed it; with a log's origin it is that of its newest shard. The protocol leaves such reading open; a log that is told of a larger size than its own can
 //! demand to see its own signature on it, which nobody else can make.
 
 use std::future::Future;
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::judge::{Answer, Witness};
 use super::request::MAX_BODY;
+use crate::Clock;
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +60,6 @@ const HEAD_BYTES: usize = 8 * 1024;
 const HEADERS: usize = 32;
 /// How long requests under way may take to end once the service stops.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Where the time of cosignatures comes from.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The system's clock; before 1970 it reads as 1970.
 #[must_use]
@@ -197,7 +195,9 @@ fn passing(error: &io::Error) -> bool {
     let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     let gone = matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     );
     gone || full.iter().any(|errno| code == Some(errno.raw_os_error()))
 }
@@ -219,18 +219,20 @@ async fn connection(
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    let over = tokio::time::sleep(limits.connection);
-    tokio::select! {
+    let ending = async {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = tokio::time::sleep(limits.connection) => {}
+        }
+    };
+    let done = tokio::select! {
         // What went wrong is the client's matter.
-        _ = &mut served => {}
-        _ = stopped.wait_for(|stopped| *stopped) => {
-            served.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(DRAIN, served).await;
-        }
-        () = over => {
-            served.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(DRAIN, served).await;
-        }
+        _ = &mut served => true,
+        () = ending => false,
+    };
+    if !done {
+        served.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(DRAIN, served).await;
     }
     drop(place);
 }

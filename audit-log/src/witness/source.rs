@@ -8,19 +8,21 @@ use tokio::sync::watch;
 use super::hub::{Hub, Place};
 use crate::AuditLog;
 
+/// Most closed shards whose ends go into one round.
+const MOST_ENDS: u64 = 16;
+
 pub(crate) fn hub(log: &AuditLog) -> &Arc<Hub> {
     &log.hub
 }
 
 /// The newest durable checkpoint, as it changes.
 pub(crate) fn newest(log: &AuditLog) -> watch::Receiver<SignedCheckpoint> {
-    log.shared.newest.subscribe()
+    log.checkpoints()
 }
 
 /// How large a shard is by its newest checkpoint.
 pub(crate) fn newest_size(log: &AuditLog, shard: u64) -> Option<u64> {
-    let shard = log.shared.shard(shard)?;
-    Some(shard.live().checkpoint.checkpoint().size)
+    Some(log.checkpoint_of(shard)?.checkpoint().size)
 }
 
 /// The last checkpoints of the shards from `before` on that are closed, then the newest.
@@ -30,12 +32,10 @@ pub(crate) fn with_ends(
     newest: SignedCheckpoint,
 ) -> Arc<[SignedCheckpoint]> {
     let open = newest.checkpoint().shard.number;
-    let closed = before.map_or(open, |before| before)..open;
-    log.shared
-        .shards()
-        .into_iter()
-        .filter(|shard| closed.contains(&shard.number()))
-        .map(|shard| shard.live().checkpoint.clone())
+    // Those that were skipped in number, as after a recovery, have none.
+    let closed = before.map_or(open, |before| before.max(open.saturating_sub(MOST_ENDS)))..open;
+    closed
+        .filter_map(|shard| log.checkpoint_of(shard))
         .chain([newest])
         .collect()
 }
@@ -77,15 +77,11 @@ pub(crate) async fn differs(log: &AuditLog, shown: &SignedCheckpoint) -> bool {
 
 /// Hands a checkpoint with cosignatures to the publisher.
 pub(crate) fn publish(log: &AuditLog, note: &SignedCheckpoint) {
-    log.set_cosigned(note);
+    log.set_cosigned(note.clone());
 }
 
 /// Where an entry stands.
 pub(crate) fn place(log: &AuditLog, index: u64) -> Option<Place> {
-    let shard = log.shared.shard_of(index)?;
-    let place = Place {
-        shard: shard.number(),
-        index: index - shard.before,
-    };
-    (place.index < shard.live().size).then_some(place)
+    let (shard, index) = log.place(index)?;
+    Some(Place { shard, index })
 }

@@ -81,7 +81,9 @@ impl Correspondent {
                     return Outcome::Cosigned(lines);
                 }
                 // The size is agreed on, so the root is not.
-                Reply::Conflict(size) if old == checkpoint.size && size.is_none_or(|size| size == old) => {
+                Reply::Conflict(size)
+                    if old == checkpoint.size && size.is_none_or(|size| size == old) =>
+                {
                     self.sizes.remove(&shard);
                     return self.forked(log, signed).await;
                 }
@@ -115,23 +117,19 @@ impl Correspondent {
         if source::newest_size(log, shard.number).is_some_and(|ours| size <= ours) {
             return Outcome::Newer;
         }
-        let shown = self.caller.shown(log.key(), shard).await;
-        let proof = shown.filter(|shown| {
-            let ours = source::newest_size(log, shard.number).unwrap_or(0);
-            shown.checkpoint().size > ours
-        });
+        let proof = self.proof(log, signed).await;
         Outcome::Behind { size, proof }
     }
 
     async fn forked(&self, log: &AuditLog, signed: &SignedCheckpoint) -> Outcome {
-        let shown = self
-            .caller
-            .shown(log.key(), &signed.checkpoint().shard)
-            .await;
-        let proof = match shown {
-            Some(shown) if source::differs(log, &shown).await => Some(shown),
-            _ => None,
-        };
+        let proof = self.proof(log, signed).await;
         Outcome::Forked { proof }
+    }
+
+    /// What only this log's keys can have made, and its tree contradicts.
+    async fn proof(&self, log: &AuditLog, signed: &SignedCheckpoint) -> Option<SignedCheckpoint> {
+        let shard = &signed.checkpoint().shard;
+        let shown = self.caller.shown(log.key(), shard).await?;
+        source::differs(log, &shown).await.then_some(shown)
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::{Caller, Endpoint, EndpointError, TIMEOUT};
 use super::hub::Hub;
-use super::submit::{Correspondent, Outcome};
 use super::source;
+use super::submit::{Correspondent, Outcome};
 use crate::AuditLog;
 
 /// Between two rounds while somebody waits.
@@ -115,9 +115,8 @@ impl Drop for Shared {
 
 impl Shared {
     fn set(&self, witness: usize, change: impl FnOnce(&mut Status) -> bool) {
-        self.statuses.send_if_modified(|statuses| {
-            statuses.get_mut(witness).is_some_and(change)
-        });
+        self.statuses
+            .send_if_modified(|statuses| statuses.get_mut(witness).is_some_and(change));
     }
 }
 
@@ -204,7 +203,11 @@ async fn conduct(
         let due = (is_new && head.checkpoint().size > 0).then(|| match &round {
             None => began,
             Some(round) => {
-                let pace = if shared.hub.anybody_waits() { BUSY } else { CALM };
+                let pace = if shared.hub.anybody_waits() {
+                    BUSY
+                } else {
+                    CALM
+                };
                 // Cosignatures that somebody waits for must come together on one checkpoint.
                 let awaited = shared.hub.anybody_waits_for(&round.checkpoints)
                     && open.iter().zip(&well).any(|(open, well)| *open && *well);
@@ -318,7 +321,8 @@ impl Task {
             let shard = &checkpoint.checkpoint().shard;
             if witness.cosigned(shard.number) == Some(checkpoint.checkpoint().size)
                 && round.checkpoints.len() > 1
-                && Some(checkpoint.checkpoint()) != round.checkpoints.last().map(|last| last.checkpoint())
+                && Some(checkpoint.checkpoint())
+                    != round.checkpoints.last().map(|last| last.checkpoint())
             {
                 continue;
             }
@@ -351,17 +355,31 @@ impl Task {
             }
             Outcome::Newer => None,
             Outcome::Behind { size, proof } => {
-                tracing::error!(witness = self.name(), size, proven = proof.is_some(), "a witness cosigned more than this log has: was it rolled back?");
+                tracing::error!(
+                    witness = self.name(),
+                    size,
+                    proven = proof.is_some(),
+                    "a witness cosigned more than this log has: was it rolled back?"
+                );
                 tell(State::Behind { size, proof });
                 Some(Failed::Told)
             }
             Outcome::Forked { proof } => {
-                tracing::error!(witness = self.name(), proven = proof.is_some(), "a witness cosigned a tree that is not this log's");
+                tracing::error!(
+                    witness = self.name(),
+                    proven = proof.is_some(),
+                    "a witness cosigned a tree that is not this log's"
+                );
                 tell(State::Forked { proof });
                 Some(Failed::Told)
             }
             Outcome::Refused { status, why } => {
-                tracing::warn!(witness = self.name(), status, why, "a witness does not cosign");
+                tracing::warn!(
+                    witness = self.name(),
+                    status,
+                    why,
+                    "a witness does not cosign"
+                );
                 tell(State::Refuses {
                     status,
                     why: why.clone(),
