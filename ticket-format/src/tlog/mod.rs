@@ -3,6 +3,7 @@
 //! tlog-cosignature, tlog-proof, tlog-policy.
 
 mod checkpoint;
+mod continuation;
 pub mod merkle;
 mod names;
 pub mod note;
@@ -13,6 +14,7 @@ mod verifier;
 pub use checkpoint::{
     BadSeed, Checkpoint, CheckpointError, LogKey, LogSecret, SignedCheckpoint, WitnessSecret,
 };
+pub use continuation::{Continued, ContinuationError, verify_continuation};
 pub use merkle::{Hash, ProofError};
 pub use names::{NotAName, Origin, ShardName};
 pub use note::{NotANote, NotAVkey, SignatureLine, Vkey, VkeyKind};
