@@ -20,6 +20,7 @@ mod begin;
 mod disk;
 mod error;
 mod file;
+pub mod guard;
 mod journal;
 mod log;
 mod open;
@@ -34,6 +35,7 @@ mod side;
 mod side_frame;
 mod tiles;
 mod tree;
+mod verify;
 pub mod witness;
 mod writer;
 
@@ -46,6 +48,7 @@ pub use publish::PublishError;
 pub use reader::{Reader, Record};
 pub use receipts::{Consistency, MAX_LINKS};
 pub use side::{MAX_SIDE_RECORD, SideFile, SideHash, SideLoss, SideOptions, Written};
+pub use verify::{Entries, Finding, Folder, Opened, ShardSummary, Source, Summary, What, verify};
 
 /// Longest entry, in bytes (rule AUD-3). Entries are never empty.
 pub const MAX_ENTRY_BYTES: usize = 60 * 1024;
