@@ -22,11 +22,13 @@ use ticket_format::keys::{FeedKey, ServerKey, ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
 use ticket_format::seal::Kem;
 use ticket_format::secret::BootstrapSecret;
-use ticket_format::statement::{Canary, DatasetCreate, DatasetRecord, LaunchCreate, PolicySet};
+use ticket_format::statement::{
+    Canary, DatasetCreate, DatasetRecord, LaunchCreate, PolicySet, Witnessing,
+};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::LogKey;
 
 use crate::admins::Admins;
-use crate::bend::bytes_of;
 pub use crate::daemon::{Daemon, Said, command, ended, program};
 use crate::wire::{self, Wire, now, rng};
 
@@ -132,6 +134,7 @@ impl House {
             lease: 5,
             evidence: false,
             canary: Canary::No,
+            witnessing: Witnessing::none(),
         };
         change(&mut wanted);
         let (broker, key_server) = (house.broker_server(), house.key_server_server());
@@ -329,6 +332,24 @@ impl House {
         key(&self.path("broker/broker-keys.toml"), "feed-key")
     }
 
+    /// The keys of a server's log, `broker` or `key-server`.
+    ///
+    /// # Panics
+    /// When its public file does not say.
+    #[must_use]
+    pub fn log_key(&self, server: &str) -> LogKey {
+        let file = match server {
+            "broker" => "broker/broker-keys.toml",
+            _ => "key-server/server-keys.toml",
+        };
+        let keys = quoted(&self.path(file), "log-keys");
+        let keys: Vec<&str> = keys
+            .split(['[', ']', '"', ',', ' '])
+            .filter(|part| !part.is_empty())
+            .collect();
+        LogKey::from_vkeys(keys[0], keys[1]).expect("a log's keys")
+    }
+
     /// The key server's signing key.
     #[must_use]
     pub fn signing_key(&self) -> ServerKey {
@@ -382,6 +403,7 @@ impl House {
             admin_set: admins.first_set().body().to_cbor(),
             launch_digest: StatementDigest([0; 32]),
             ticket_key: self.ticket_key(),
+            log_key: self.log_key("broker"),
         };
         let terms = LaunchCreate {
             launch: bootstrap.launch,
@@ -434,26 +456,40 @@ impl House {
         seed.as_slice().try_into().expect("32 bytes")
     }
 
-    /// The entries of a server's audit log, `broker` or `key-server`, also while it runs.
+    /// A server's log directory, `broker` or `key-server`.
+    #[must_use]
+    pub fn log(&self, server: &str) -> PathBuf {
+        self.path(server).join("data/audit")
+    }
+
+    /// The journal of the shard that is open in a server's log.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn journal(&self, server: &str) -> PathBuf {
+        let mut journals = journals(&self.log(server));
+        journals.pop().expect("an open shard")
+    }
+
+    /// The entries of a server's log, `broker` or `key-server`, also while it runs; of the shards that
+    /// have their journals.
     ///
     /// # Panics
     /// When it has not its shape.
     #[must_use]
     pub fn entries(&self, server: &str) -> Vec<Entry> {
-        let bytes = fs::read(self.path(server).join("data/audit.log")).expect("a log");
-        let mut rest = bytes.as_slice();
         let mut entries = Vec::new();
-        // An item that is being written does not parse yet.
-        while let Ok(item) = ciborium::from_reader::<Value, _>(&mut rest) {
-            match item.as_array().map(Vec::as_slice) {
-                Some([Value::Integer(_), _, _, entry]) => {
-                    let encoded = match entry {
-                        Value::Bytes(bytes) => bytes.clone(),
-                        other => bytes_of(other),
-                    };
-                    entries.push(Entry::from_cbor(&encoded, limits::ENTRY).expect("an entry"));
+        for journal in journals(&self.log(server)) {
+            let bytes = fs::read(journal).expect("a journal");
+            let mut rest = bytes.as_slice();
+            // An item that is being written does not parse yet.
+            while let Ok(item) = ciborium::from_reader::<Value, _>(&mut rest) {
+                if let Some([Value::Integer(_), _, Value::Bytes(entry)]) =
+                    item.as_array().map(Vec::as_slice)
+                {
+                    entries.push(Entry::from_cbor(entry, limits::ENTRY).expect("an entry"));
                 }
-                _ => continue,
             }
         }
         entries
@@ -489,6 +525,21 @@ impl House {
             );
         }
     }
+}
+
+/// The journals of a log's shards, ascending.
+fn journals(log: &Path) -> Vec<PathBuf> {
+    let mut shards: Vec<u64> = fs::read_dir(log)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    shards.sort_unstable();
+    let journals = shards
+        .iter()
+        .map(|shard| log.join(shard.to_string()).join("journal"));
+    journals.filter(|journal| journal.exists()).collect()
 }
 
 /// Does something over the wire in a runtime of its own: callers may be in one of theirs.
@@ -537,6 +588,8 @@ async fn furnish(
         lease: wanted.lease,
         evidence: wanted.evidence,
         follows: DatasetRecord::FIRST,
+        log_key: created.log_key,
+        witnessing: wanted.witnessing,
     };
     let statement = wire::record(admins, REALM, &record);
     let signed = statement.body.clone();

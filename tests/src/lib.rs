@@ -7,6 +7,8 @@ pub mod foreign;
 pub mod home;
 pub mod house;
 pub mod imds_stub;
+pub mod journal;
 pub mod node;
 pub mod relay;
 pub mod wire;
+pub mod witness;

@@ -22,10 +22,10 @@ use ticket_format::messages::issue::IssueBody;
 use ticket_format::messages::login::LoginBody;
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::renew::RenewBody;
-use ticket_format::messages::{Answer, BatchAnswer, Clear, Request, Verb, Verdict};
+use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, Request, Verb, Verdict};
 use ticket_format::seal::{self, AnswerId, Kem, Session};
 use ticket_format::sign::{ALG_EDDSA, Channel, Exporter, Proof};
-use ticket_format::statement::ActBody;
+use ticket_format::statement::{ActBody, DatasetRecord, ReceivedStatement};
 use ticket_format::ticket::{self, Action, Actions, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
 use ticket_format::{Context, Refusal, labels, limits};
@@ -353,6 +353,28 @@ pub fn again(key: &NodeSecret) -> NodeSecret {
     NodeSecret::from_seed(&key.seed())
 }
 
+/// Session keys a second time: they have no copies by themselves.
+#[must_use]
+pub fn copy(secrets: &SessionSecrets) -> SessionSecrets {
+    use ticket_format::seal::SealingSecret;
+    use ticket_format::secret::SealingSeed;
+    let seed = SealingSeed::from_bytes(*secrets.sealing.seed().expose());
+    SessionSecrets {
+        proof: proof_again(secrets),
+        sealing: SealingSecret::from_seed(secrets.sealing.kem(), seed),
+    }
+}
+
+/// The record in a dataset record's statement.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn record_of(statement: &[u8]) -> DatasetRecord {
+    let received = ReceivedStatement::parse(statement).expect("a statement");
+    received.body().expect("a record")
+}
+
 fn proof_again(secrets: &SessionSecrets) -> ticket_format::keys::ProofSecret {
     ticket_format::keys::ProofSecret::from_seed(&secrets.proof.seed())
 }
@@ -482,11 +504,22 @@ pub fn issue(
 /// A presentation of a dataset ticket.
 #[must_use]
 pub fn present(session: &DatasetSession) -> Message {
-    let body = PresentBody {
+    presentation(session, &present_body(session))
+}
+
+/// What an honest presentation says.
+#[must_use]
+pub fn present_body(session: &DatasetSession) -> PresentBody {
+    PresentBody {
         ticket: session.ticket.clone(),
         receipt: Some(session.receipt.clone()),
         evidence: None,
-    };
+    }
+}
+
+/// A presentation that says something, signed by the ticket's proof key.
+#[must_use]
+pub fn presentation(session: &DatasetSession, body: &PresentBody) -> Message {
     let hash = TicketHash::of(&session.ticket);
     let proof = proof_again(&session.secrets);
     Message::new(Verb::Present, body.to_cbor(), move |channel, body| {
@@ -576,6 +609,31 @@ impl Wire {
         let mut made = self.batch(presented, Verb::Generate, body).await?;
         let (dek, wrap) = made.remove(0).expect("not refused");
         Ok((wrap.expect("a wrap"), dek.expect("a DEK")))
+    }
+}
+
+impl Wire {
+    /// Has one DEK made: the receipt of the release.
+    ///
+    /// # Errors
+    /// As [`Wire::batch`].
+    ///
+    /// # Panics
+    /// When the answer has not its shape.
+    pub async fn generated(
+        &self,
+        presented: &Presented,
+        context: &Context,
+    ) -> Result<Receipt, Reply> {
+        let body = GenerateBody::encode(&presented.head(), &[context], true);
+        match self.send(&presented.batch(Verb::Generate, body)).await {
+            Reply::Done { body, .. } => {
+                let answer = BatchAnswer::from_cbor(&body, limits::MESSAGE).expect("its shape");
+                let clear = Clear::from_cbor(&answer.clear, limits::MESSAGE).expect("its shape");
+                Ok(clear.receipt)
+            }
+            other => Err(other),
+        }
     }
 }
 

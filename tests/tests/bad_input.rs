@@ -662,7 +662,7 @@ async fn damaged_tickets_proofs_wraps_and_noise_are_refused() {
     for Bent { what, bytes } in damaged(&node.ticket().ticket, 400) {
         let bent = client::wallet::NodeSession {
             ticket: bytes,
-            secrets: copy(&node.ticket().secrets),
+            secrets: wire::copy(&node.ticket().secrets),
         };
         let message = issue_with(&broker, &bent, &node);
         wrong.extend(judge(&format!("node ticket {what}"), &broker.send(&message).await).err());
@@ -671,7 +671,7 @@ async fn damaged_tickets_proofs_wraps_and_noise_are_refused() {
         let bent = client::wallet::DatasetSession {
             dataset: ticket.dataset.clone(),
             ticket: bytes,
-            secrets: copy(&ticket.secrets),
+            secrets: wire::copy(&ticket.secrets),
             receipt: ticket.receipt.clone(),
             record: ticket.record.clone(),
             evidence: None,
@@ -770,19 +770,6 @@ async fn damaged_tickets_proofs_wraps_and_noise_are_refused() {
     watch.end(&mut house);
 }
 
-fn copy(secrets: &client::wallet::SessionSecrets) -> client::wallet::SessionSecrets {
-    use ticket_format::keys::ProofSecret;
-    use ticket_format::seal::SealingSecret;
-    use ticket_format::secret::SealingSeed;
-    client::wallet::SessionSecrets {
-        proof: ProofSecret::from_seed(&secrets.proof.seed()),
-        sealing: SealingSecret::from_seed(
-            secrets.sealing.kem(),
-            SealingSeed::from_bytes(*secrets.sealing.seed().expose()),
-        ),
-    }
-}
-
 /// An issue request on a ticket that may not even parse, else honest: evidence and proofs are made
 /// for the true chain and the damaged bytes.
 fn issue_with(wire: &Wire, bent: &client::wallet::NodeSession, node: &Node) -> Message {
@@ -801,7 +788,7 @@ fn issue_with(wire: &Wire, bent: &client::wallet::NodeSession, node: &Node) -> M
         }
     }
     let hash = ticket_format::ids::TicketHash::of(&bent.ticket);
-    let (node_proof, job_proof) = (copy(&bent.secrets).proof, copy(&job).proof);
+    let (node_proof, job_proof) = (wire::copy(&bent.secrets).proof, wire::copy(&job).proof);
     Message::new(Verb::Issue, bytes_of(&body), move |channel, body| {
         let label = ticket_format::labels::ISSUE_REQUEST;
         vec![

@@ -222,7 +222,7 @@ async fn the_main_job(kind: &str, small: usize) {
 
     // Every act left its entry, and the log holds together.
     for server in ["broker", "key-server"] {
-        let log = house.path(server).join("data/audit.log");
+        let log = house.log(server);
         house
             .admin_does(&["audit", "verify", log.to_str().expect("text")])
             .ok();

@@ -215,3 +215,55 @@ async fn a_fork_of_the_node_key_freezes_the_node_until_an_admin_decides() {
         .await
         .expect("the one that the admin named");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_10_a_killed_key_server_has_released_nothing_that_its_log_does_not_hold() {
+    // rule: TLOG-3, RED-6
+    use ticket_format::tlog::{Verifier, merkle};
+    let mut house = House::start();
+    let node = house.node(0).await;
+    let broker = house.to_broker().await;
+    let ticket = node.issue(&broker, DATASET).await.expect("a ticket");
+    let verifier = Verifier::new(house.log_key("key-server"), None);
+    let mut receipts = Vec::new();
+    for round in 0..12_u64 {
+        let server = std::sync::Arc::new(house.to_key_server().await);
+        let presented = std::sync::Arc::new(server.present_when_leased(&ticket).await);
+        let askers: Vec<_> = (0..6)
+            .map(|asker| {
+                let (server, presented) = (server.clone(), presented.clone());
+                tokio::spawn(async move {
+                    let mut got = Vec::new();
+                    for number in 0.. {
+                        let context = named(&format!("{round} {asker} {number}"));
+                        match server.generated(&presented, &context).await {
+                            Ok(receipt) => got.push(receipt),
+                            Err(_) => break,
+                        }
+                    }
+                    got
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(15 + round * 11 % 60)).await;
+        house.key_server.kill();
+        for asker in askers {
+            receipts.extend(asker.await.expect("an asker"));
+        }
+        house.key_server.start();
+    }
+    assert!(receipts.len() > 50, "{} answers", receipts.len());
+    let entries = house.entries("key-server");
+    let leaves: Vec<merkle::Hash> = entries
+        .iter()
+        .map(|entry| merkle::leaf_hash(&ticket_format::cbor::Encode::to_cbor(entry)))
+        .collect();
+    for receipt in &receipts {
+        let logged = verifier.verify(receipt).expect("a receipt");
+        let index = usize::try_from(logged.index).expect("an index");
+        assert_eq!(entries.get(index), Some(&logged.entry), "entry {index}");
+        assert_eq!(leaves[index], merkle::leaf_hash(&receipt.entry));
+    }
+    println!("{} releases, 12 kills, every one in the log", receipts.len());
+    house.is_sound();
+}

@@ -38,7 +38,7 @@ async fn promise_7_no_key_leaves_unless_its_record_is_durable() {
         .expect("released");
     assert!(redeemed[0].is_ok());
     released += 1;
-    let log = house.path("key-server/data/audit.log");
+    let log = house.journal("key-server");
     let len = fs::metadata(&log).expect("a log").len();
     let pid = Pid::from_raw(i32::try_from(house.key_server.pid()).expect("a pid"));
     prlimit(

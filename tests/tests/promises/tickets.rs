@@ -104,20 +104,10 @@ async fn promise_1_a_stolen_ticket_file_alone_opens_nothing() {
 
 /// The same ticket with its own keys: a session has no copies by itself.
 fn again(session: &DatasetSession) -> DatasetSession {
-    use ticket_format::keys::ProofSecret;
-    use ticket_format::seal::SealingSecret;
-    use ticket_format::secret::SealingSeed;
-    let own = &session.secrets;
     DatasetSession {
         dataset: session.dataset.clone(),
         ticket: session.ticket.clone(),
-        secrets: client::wallet::SessionSecrets {
-            proof: ProofSecret::from_seed(&own.proof.seed()),
-            sealing: SealingSecret::from_seed(
-                own.sealing.kem(),
-                SealingSeed::from_bytes(*own.sealing.seed().expose()),
-            ),
-        },
+        secrets: wire::copy(&session.secrets),
         receipt: session.receipt.clone(),
         record: session.record.clone(),
         evidence: None,
