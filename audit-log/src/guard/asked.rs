@@ -1,0 +1,83 @@
+//! The answer to a caller who remembers a checkpoint (TLOG-6).
+
+use ticket_format::Refusal;
+use ticket_format::messages::Receipt;
+use ticket_format::messages::consistency::ConsistencyAnswer;
+use ticket_format::tlog::{Checkpoint, NotANote};
+
+use super::standing::Contradiction;
+use crate::{AuditLog, ConsistencyError, ReadError};
+
+/// Why a caller gets no proof.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConsistent {
+    /// What was shown is no checkpoint.
+    #[error(transparent)]
+    Malformed(#[from] NotANote),
+    /// A checkpoint of another log, or one that this log's keys never signed.
+    #[error("the checkpoint is none of this log's")]
+    Unknown,
+    /// The retention removed what would prove it.
+    #[error("what would prove it was removed from the log")]
+    Pruned,
+    /// This log's keys signed it, and the log does not hold it.
+    #[error("this log's keys have signed a checkpoint that it does not hold: {0}")]
+    Contradicted(Box<Contradiction>),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl NotConsistent {
+    /// The number that the caller gets.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Malformed(_) => Refusal::Malformed,
+            Self::Unknown | Self::Pruned => Refusal::NotFound,
+            Self::Contradicted(_) => Refusal::Rollback,
+            Self::Read(_) => Refusal::Internal,
+        }
+    }
+}
+
+/// Proves that the log goes on from the checkpoint that a caller shows. Its signatures are looked at only
+/// where the log does not hold it: a stranger costs no more than the proof. Blocking I/O where the shard is
+/// an old one.
+///
+/// # Errors
+/// [`NotConsistent`]; what it says of [`NotConsistent::Contradicted`] is proven, and wants an alarm.
+pub fn consistency(log: &AuditLog, note: &str) -> Result<ConsistencyAnswer, NotConsistent> {
+    // rule: TLOG-6
+    let shown = Checkpoint::of_note_unverified(note)?;
+    match log.consistency(&shown) {
+        Ok(found) => Ok(ConsistencyAnswer {
+            path: found.path,
+            checkpoint: found.checkpoint.note().to_owned(),
+            links: found
+                .links
+                .into_iter()
+                .map(|(entry, proof)| Receipt { entry, proof })
+                .collect(),
+        }),
+        Err(ConsistencyError::Pruned { .. }) => Err(NotConsistent::Pruned),
+        Err(ConsistencyError::Read(error)) => Err(error.into()),
+        Err(
+            error @ (ConsistencyError::Unknown { .. }
+            | ConsistencyError::Behind { .. }
+            | ConsistencyError::Fork { .. }),
+        ) => {
+            tracing::debug!(%error, "a caller shows a checkpoint that is not in the log");
+            let signed = log.key().verify(note).map_err(|_| NotConsistent::Unknown)?;
+            let ours = log
+                .checkpoint_of(shown.shard.number)
+                .unwrap_or_else(|| log.head().checkpoint);
+            Err(NotConsistent::Contradicted(Box::new(Contradiction {
+                by: "a caller".to_owned(),
+                ours: ours.checkpoint().clone(),
+                size: shown.size,
+                seen: Some(signed.checkpoint().clone()),
+            })))
+        }
+    }
+}
