@@ -203,6 +203,11 @@ impl AuditLog {
     /// Takes a checkpoint of this log with the cosignatures collected for it: it is published, and shown
     /// by [`AuditLog::cosigned`]. An older one than the last is left out. The caller verified the lines.
     pub fn set_cosigned(&self, checkpoint: SignedCheckpoint) {
+        if let Err(error) = self.key().verify(checkpoint.note()) {
+            // What does not verify now would be damage at the next start.
+            tracing::error!(%error, "a cosigned checkpoint is malformed and is left out");
+            return;
+        }
         let place = |of: &SignedCheckpoint| {
             let of = of.checkpoint();
             (of.shard.number, of.size)

@@ -184,7 +184,8 @@ pub fn verify(source: &dyn Source, key: &LogKey, entries: &mut dyn Entries) -> i
             let link = Link {
                 earlier: *earlier,
                 last: last.as_ref(),
-                earlier_closed: ended == Some(true),
+                // Of a removed shard nobody knows.
+                earlier_closed: ended != Some(false),
                 number,
                 before,
                 first: shard.first.as_ref(),
@@ -198,9 +199,8 @@ pub fn verify(source: &dyn Source, key: &LogKey, entries: &mut dyn Entries) -> i
                 detail: format!("the first shard that is there is {number}"),
             });
         }
-        let checkpoint = shard.checkpoint.as_ref().map(|note| note.checkpoint());
-        before += checkpoint.map_or(0, |checkpoint| checkpoint.size);
-        previous = Some((number, checkpoint.cloned()));
+        before += shard.last.as_ref().map_or(0, |last| last.size);
+        previous = Some((number, shard.last.clone()));
         // Of a removed shard nobody knows how it ended.
         ended = (!shard.pruned).then_some(shard.ends_closed);
         summary.shards.push(shard.summary());

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use ticket_format::tlog::{Hash, LogKey, ShardName, SignedCheckpoint, merkle};
+use ticket_format::tlog::{Checkpoint, Hash, LogKey, ShardName, SignedCheckpoint, merkle};
 
 use super::compare::differences;
 use super::{Entries, Finding, MOST_FINDINGS, Opened, ShardSummary, Source, What};
@@ -18,7 +18,9 @@ use crate::tree::Edge;
 pub(super) struct Verified {
     number: u64,
     before: u64,
-    pub(super) checkpoint: Option<SignedCheckpoint>,
+    checkpoint: Option<SignedCheckpoint>,
+    /// The newest, be it published or only in the journal.
+    pub(super) last: Option<Checkpoint>,
     entries: u64,
     unpublished: u64,
     pub(super) pruned: bool,
@@ -58,6 +60,7 @@ pub(super) fn verify(
             number,
             before,
             checkpoint: None,
+            last: None,
             entries: 0,
             unpublished: 0,
             pruned: false,
@@ -68,6 +71,8 @@ pub(super) fn verify(
         trusted: false,
     };
     check.checkpoint()?;
+    let published = check.shard.checkpoint.as_ref();
+    check.shard.last = published.map(|note| note.checkpoint().clone());
     let journal = source.journal(number)?;
     let size = check.size();
     if journal.is_none() && size > 0 && check.is_pruned()? {
@@ -318,12 +323,17 @@ impl Check<'_> {
         });
         let closed = match loaded {
             Ok(loaded) => {
-                let signed = self.key.verify(&loaded.note);
-                if let Err(error) = signed {
-                    let detail = format!(
-                        "the journal's last checkpoint does not verify with the log's keys: {error}"
-                    );
-                    self.say(None, What::KeySwapped, detail);
+                match self.key.verify(&loaded.note) {
+                    Ok(signed) if loaded.at.entries >= size => {
+                        self.shard.last = Some(signed.checkpoint().clone());
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        let detail = format!(
+                            "the journal's last checkpoint does not verify with the log's keys: {error}"
+                        );
+                        self.say(None, What::KeySwapped, detail);
+                    }
                 }
                 if let Some(torn) = &loaded.torn
                     && size > loaded.at.entries
