@@ -1,7 +1,6 @@
 //! One witness, as a log sees it: where it is, its keys, and what it answers. The answer is hostile
 //! input: bounded, read strictly, and believed only where a configured key signed.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::{Client, Response, redirect};
@@ -13,9 +12,9 @@ use super::judge::digest;
 use super::request::decimal;
 
 /// For a request to a witness as a whole.
-pub const TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest answer of a witness, in bytes.
-pub const MAX_ANSWER: usize = 64 * 1024;
+pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 /// Shorter than a witness keeps a silent connection, so that none is used in the moment it ends.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -207,10 +206,6 @@ impl Caller {
             .build()
             .map_err(|error| EndpointError::Client(deepest(&error)))?;
         Ok(Self { http, witness })
-    }
-
-    pub(crate) fn witness(&self) -> &Endpoint {
-        &self.witness
     }
 
     /// Submits a checkpoint: `body` is the request, `checkpoint` what it asks cosignatures for.

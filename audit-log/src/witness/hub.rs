@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ticket_format::tlog::{SignedCheckpoint, Vkey, WitnessPolicy};
+use ticket_format::tlog::{SignedCheckpoint, WitnessPolicy};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

@@ -14,9 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 use ticket_format::tlog::Hash;
 
 /// Most lines of a consistency proof: no tree of 2^64 leaves needs more.
-pub const PROOF_LINES: usize = 63;
+pub(crate) const PROOF_LINES: usize = 63;
 /// Longest checkpoint, in bytes. A log's own two signatures take 3.5 KiB; witnesses' lines may follow.
-pub const MAX_NOTE: usize = ticket_format::limits::NOTE;
+pub(crate) const MAX_NOTE: usize = ticket_format::limits::NOTE;
 /// Longest body, in bytes: the old size, the proof, the empty line, the checkpoint.
 pub const MAX_BODY: usize = "old \n".len() + 20 + PROOF_LINES * 45 + 1 + MAX_NOTE;
 
@@ -108,7 +108,7 @@ impl<'a> AddCheckpoint<'a> {
 
 /// A size as the protocol writes it: decimal digits, no sign, no leading zero.
 #[must_use]
-pub fn decimal(text: &str) -> Option<u64> {
+pub(crate) fn decimal(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits || text.is_empty() || (text.len() > 1 && text.starts_with('0')) {
         return None;

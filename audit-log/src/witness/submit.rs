@@ -1,6 +1,6 @@
 //! One submission: a checkpoint to a witness, from the size that it cosigned last.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ticket_format::tlog::SignedCheckpoint;
 
@@ -39,6 +39,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Correspondent {
     pub(crate) caller: Caller,
     sizes: HashMap<u64, u64>,
+    /// Shards of which it said otherwise than this log.
+    contradicted: BTreeSet<u64>,
 }
 
 impl Correspondent {
@@ -46,12 +48,23 @@ impl Correspondent {
         Self {
             caller,
             sizes: HashMap::new(),
+            contradicted: BTreeSet::new(),
         }
     }
 
     /// What it cosigned last of a shard, as far as is known.
     pub(crate) fn cosigned(&self, shard: u64) -> Option<u64> {
         self.sizes.get(&shard).copied()
+    }
+
+    /// Remembers that it contradicts a shard.
+    pub(crate) fn contradicts(&mut self, shard: u64) {
+        self.contradicted.insert(shard);
+    }
+
+    /// Whether it was told already that it contradicts a shard.
+    pub(crate) fn contradicted(&self, shard: u64) -> bool {
+        self.contradicted.contains(&shard)
     }
 
     /// Sends the checkpoint, beginning at `guess` if nothing is known of the shard.

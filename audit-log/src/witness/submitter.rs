@@ -303,7 +303,7 @@ impl Task {
                 self.silent(why);
             }
             let pause = match failed {
-                Failed::Told => CONTRADICTED,
+                Failed::Told(_) => CONTRADICTED,
                 Failed::Silent(_) => AGAIN,
             };
             // Never sooner, however many rounds begin meanwhile.
@@ -317,30 +317,41 @@ impl Task {
 
     /// Submits what the round holds; [`None`] when all of it was cosigned.
     async fn submit(&self, witness: &mut Correspondent, round: &Round) -> Option<Failed> {
-        for checkpoint in round.checkpoints.iter() {
-            let shard = &checkpoint.checkpoint().shard;
-            if witness.cosigned(shard.number) == Some(checkpoint.checkpoint().size)
-                && round.checkpoints.len() > 1
-                && Some(checkpoint.checkpoint())
-                    != round.checkpoints.last().map(|last| last.checkpoint())
-            {
+        let mut told = None;
+        let newest = round.checkpoints.len().saturating_sub(1);
+        for (at, checkpoint) in round.checkpoints.iter().enumerate() {
+            let of = checkpoint.checkpoint();
+            let known = witness.cosigned(of.shard.number) == Some(of.size);
+            // A closed shard says nothing new, nor does what it contradicted: a recovery leaves such a
+            // shard behind and goes on in another.
+            if at < newest && (known || witness.contradicted(of.shard.number)) {
                 continue;
             }
             let outcome = witness.submit(&self.shared.log, checkpoint, 0).await;
-            if let Some(failed) = self.take(checkpoint, outcome) {
-                return Some(failed);
+            match self.take(checkpoint, outcome) {
+                None => {}
+                Some(Failed::Told(state)) => {
+                    witness.contradicts(of.shard.number);
+                    told = Some(state);
+                }
+                silent => return silent,
             }
         }
-        None
+        // Last, so that what was cosigned behind it does not hide it.
+        told.map(|state| {
+            self.tell(state.clone());
+            Failed::Told(state)
+        })
+    }
+
+    fn tell(&self, state: State) {
+        self.shared.set(self.number, |status| {
+            status.state = state;
+            true
+        });
     }
 
     fn take(&self, checkpoint: &SignedCheckpoint, outcome: Outcome) -> Option<Failed> {
-        let tell = |state: State| {
-            self.shared.set(self.number, |status| {
-                status.state = state;
-                true
-            });
-        };
         match outcome {
             Outcome::Cosigned(lines) => {
                 let note = self.shared.hub.add(checkpoint, lines);
@@ -361,8 +372,7 @@ impl Task {
                     proven = proof.is_some(),
                     "a witness cosigned more than this log has: was it rolled back?"
                 );
-                tell(State::Behind { size, proof });
-                Some(Failed::Told)
+                Some(Failed::Told(State::Behind { size, proof }))
             }
             Outcome::Forked { proof } => {
                 tracing::error!(
@@ -370,8 +380,7 @@ impl Task {
                     proven = proof.is_some(),
                     "a witness cosigned a tree that is not this log's"
                 );
-                tell(State::Forked { proof });
-                Some(Failed::Told)
+                Some(Failed::Told(State::Forked { proof }))
             }
             Outcome::Refused { status, why } => {
                 tracing::warn!(
@@ -380,7 +389,7 @@ impl Task {
                     why,
                     "a witness does not cosign"
                 );
-                tell(State::Refuses {
+                self.tell(State::Refuses {
                     status,
                     why: why.clone(),
                 });
@@ -421,8 +430,8 @@ impl Task {
 
 /// Why a round is not done with.
 enum Failed {
-    /// Something that time alone does not mend; the state tells it.
-    Told,
+    /// The witness contradicts the log.
+    Told(State),
     /// No cosignature came.
     Silent(String),
 }

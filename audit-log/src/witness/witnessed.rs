@@ -26,7 +26,11 @@ impl AuditLog {
         let Some(place) = source::place(self, index) else {
             return Err(unproven("it is not in the log".to_owned()));
         };
-        let note = source::hub(self).satisfied(place, policy, timeout).await?;
+        let newest = self.checkpoint_of(place.shard);
+        let note = match newest.filter(|_| policy.needs_none()) {
+            Some(newest) => newest,
+            None => source::hub(self).satisfied(place, policy, timeout).await?,
+        };
         let log = self.clone();
         let proved = tokio::task::spawn_blocking(move || {
             log.prove_under(index, &note)
