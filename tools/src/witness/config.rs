@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use store::files;
 use ticket_format::report::{Report, exit};
-use ticket_format::tlog::{LogKey, Vkey};
+use ticket_format::tlog::{LogKey, Vkey, VkeyKind};
 
 use super::args::From;
 
@@ -46,7 +46,9 @@ pub struct Setup {
 }
 
 fn bad(why: impl std::fmt::Display) -> Report {
-    Report::new(exit::CONFIG, "the configuration does not hold").why(why)
+    Report::new(exit::CONFIG, "the configuration does not hold")
+        .why(why)
+        .next("mend it; `postern-witness check-config` says whether it holds")
 }
 
 impl Setup {
@@ -83,7 +85,8 @@ impl Setup {
             ));
         }
         let missing = |what: &str, flag: &str| {
-            bad(format!("{what} is missing")).next(format!("give {flag}, or set it in witness.toml"))
+            bad(format!("{what} is missing"))
+                .next(format!("give {flag}, or set it in witness.toml"))
         };
         Ok(Self {
             listen: listen.ok_or_else(|| missing("the address to listen on", "--listen"))?,
@@ -107,22 +110,30 @@ fn vkeys_of(path: &Path) -> Result<Vec<String>, Report> {
 
 /// Joins vkeys to logs by their names.
 fn logs(vkeys: &[String]) -> Result<Vec<LogKey>, Report> {
-    let mut named: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    let mut named: BTreeMap<String, Vec<Vkey>> = BTreeMap::new();
     for (number, text) in vkeys.iter().enumerate() {
         let vkey: Vkey = text.parse().map_err(|error| {
             bad(format!("log vkey {}: {error}", number + 1))
                 .next("copy the line as the log's operator gave it, `<name>+<id>+<key>`")
         })?;
-        named.entry(vkey.name).or_default().push(text);
-    }
-    let joined = named.into_iter().map(|(name, vkeys)| match vkeys.as_slice() {
-        [one, other] => {
-            LogKey::from_vkeys(one, other).map_err(|error| bad(format!("log {name}: {error}")))
+        let of_name = named.entry(vkey.name().to_owned()).or_default();
+        // Named in a flag and in the file: the same.
+        if !of_name.contains(&vkey) {
+            of_name.push(vkey);
         }
-        found => Err(bad(format!(
-            "log {name} has {} vkeys, a log has two: Ed25519 and ML-DSA-44",
-            found.len()
-        ))),
+    }
+    let joined = named.into_iter().map(|(name, vkeys)| {
+        let of = |kind| vkeys.iter().find(|vkey| vkey.kind() == kind);
+        let pair = (of(VkeyKind::Ed25519), of(VkeyKind::CosignatureMlDsa44));
+        let ((Some(ed25519), Some(ml_dsa)), 2) = (pair, vkeys.len()) else {
+            return Err(bad(format!(
+                "log {name} has {} vkeys; it needs two, one Ed25519 and one ML-DSA-44",
+                vkeys.len()
+            ))
+            .next("the log's operator gives both; name each with --log or in a file"));
+        };
+        LogKey::from_vkeys(&ed25519.to_string(), &ml_dsa.to_string())
+            .map_err(|error| bad(format!("log {name}: {error}")))
     });
     joined.collect()
 }

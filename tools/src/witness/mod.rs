@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use ticket_format::report::{Report, exit};
 
 use args::{Cli, Command, LogFormat};
@@ -55,9 +57,8 @@ fn dispatch(command: Command) -> Result<(), Report> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build();
-            let runtime = runtime.map_err(|error| {
-                Report::new(exit::LOCAL, "the witness cannot start").why(error)
-            })?;
+            let runtime = runtime
+                .map_err(|error| Report::new(exit::LOCAL, "the witness cannot start").why(error))?;
             runtime.block_on(run::serve(setup, &keys, ready_file))
         }
         Command::Completions { shell } => {
@@ -71,7 +72,7 @@ fn dispatch(command: Command) -> Result<(), Report> {
 }
 
 fn init(name: &str, data_dir: &Path) -> Result<(), Report> {
-    let keys = keys::Keys::make(name, data_dir, &mut crate::admin::rng())?;
+    let keys = keys::Keys::make(name, data_dir, &mut UnwrapErr(SysRng))?;
     print_vkeys(&keys)
 }
 
@@ -81,9 +82,9 @@ fn vkeys(data_dir: &Path) -> Result<(), Report> {
 
 /// One vkey a line, Ed25519 first: what logs and policies are configured with.
 fn print_vkeys(keys: &keys::Keys) -> Result<(), Report> {
-    let [ed25519, ml_dsa] = keys.secret()?.vkeys();
-    say(&ed25519.to_string());
-    say(&ml_dsa.to_string());
+    for key in keys.secret()?.vkeys() {
+        say(&key.to_string());
+    }
     Ok(())
 }
 

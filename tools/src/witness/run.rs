@@ -41,8 +41,9 @@ pub(crate) fn state_report(error: &StateError) -> Report {
 /// # Errors
 /// [`Report`]: state, socket.
 pub async fn serve(setup: Setup, keys: &Keys, ready_file: Option<PathBuf>) -> Result<(), Report> {
-    let cannot =
-        |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, "the witness cannot start").why(error);
+    let cannot = |error: &dyn std::fmt::Display| {
+        Report::new(exit::LOCAL, "the witness cannot start").why(error)
+    };
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| cannot(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| cannot(&error))?;
     let secret = keys.secret()?;

@@ -17,8 +17,7 @@ use super::say;
 /// Keys or state cannot be read.
 pub fn run(data_dir: &Path, format: Format) -> Result<(), Report> {
     let keys = Keys::open(data_dir)?;
-    let records =
-        witness::records(&data_dir.join(STATE)).map_err(|error| state_report(&error))?;
+    let records = witness::records(&data_dir.join(STATE)).map_err(|error| state_report(&error))?;
     match format {
         Format::Text => {
             say(&format!("witness {}", keys.name()));

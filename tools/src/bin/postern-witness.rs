@@ -1,0 +1,5 @@
+//! The `postern-witness` command.
+
+fn main() -> std::process::ExitCode {
+    tools::witness::main()
+}
