@@ -13,17 +13,19 @@ use ticket_format::cbor::Decode;
 use ticket_format::denial::TicketFacts;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{
-    ActId, DatasetId, EvidenceHash, NodeId, PolicyDigest, RequestHash, TicketId,
+    ActId, DatasetId, EvidenceHash, NodeId, PairsDigest, PolicyDigest, RequestHash, TicketId,
 };
 use ticket_format::labels::ISSUE_REQUEST;
 use ticket_format::limits;
 use ticket_format::messages::RequestView;
 use ticket_format::messages::issue::IssueBody;
-use ticket_format::side::pairs_hash;
+use ticket_format::secret::PairsKey;
+use ticket_format::side::pairs_digest;
 use ticket_format::sign::Proof;
 use ticket_format::statement::DatasetRecord;
 use ticket_format::ticket::{self, Audience, Common, DatasetClaims, Live, NodeClaims, TicketError};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::WitnessPolicy;
 
 use crate::Refused;
 use crate::question::question;
@@ -94,12 +96,18 @@ impl Held {
     }
 
     /// Says in the entry what the policy decided on (ISS-7).
-    fn decided_on(&self, entry: Entry, dataset: DatasetId) -> Entry {
+    fn decided_on(&self, entry: Entry, dataset: DatasetId, key: &PairsKey) -> Entry {
         // rule: ISS-7
         entry
             .dataset(dataset)
             .actions(self.body.actions)
-            .pairs(pairs_hash(&self.body.required))
+            .pairs(self.pairs(key))
+    }
+
+    /// How entries name the required pairs (AUD-5).
+    #[must_use]
+    pub fn pairs(&self, key: &PairsKey) -> PairsDigest {
+        pairs_digest(key, &self.body.required)
     }
 
     /// The facts of the node ticket, for denials.
@@ -228,13 +236,13 @@ impl From<Refused> for Unmet {
 impl Unmet {
     /// Completes the entry, and says whether the policy decided: then the pairs are kept too.
     #[must_use]
-    pub fn complete(&mut self, held: &Held, entry: Entry) -> (Entry, bool) {
+    pub fn complete(&mut self, held: &Held, entry: Entry, key: &PairsKey) -> (Entry, bool) {
         // rule: ISS-7
         let Some(decided) = self.decided.take() else {
             return (entry, false);
         };
         let entry = held
-            .decided_on(entry, decided.dataset)
+            .decided_on(entry, decided.dataset, key)
             .policy(decided.policy)
             .policies(decided.deciding);
         (entry, true)
@@ -257,6 +265,16 @@ impl Weighed<'_> {
     #[must_use]
     pub fn record(&self) -> &DatasetRecord {
         &self.dataset.record
+    }
+
+    /// The witnesses that the ticket waits for; none where the dataset requires none.
+    ///
+    /// # Errors
+    /// Refusal 5: the record was not taken so.
+    pub fn witnesses(&self) -> Result<Option<WitnessPolicy>, Refused> {
+        // rule: TLOG-8
+        let required = self.dataset.record.witnessing.required();
+        required.map_err(|error| Refused::stranger(Refusal::Internal, error))
     }
 
     /// The admin-signed statement that the record is (ISS-6).
@@ -482,7 +500,7 @@ pub fn grant(
     };
     let ticket = ticket::sign(&claims, &realm.ticket);
     let entry = held
-        .decided_on(entry, record.dataset)
+        .decided_on(entry, record.dataset, &realm.pairs)
         .ticket_hash(ticket::hash(&ticket))
         .ticket(id)
         .expires(*expires)

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use ticket_format::Refusal;
+use ticket_format::ids::Thumbprint;
 use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{FeedSecret, LaunchKey, LaunchSecret, TicketSecret, TlsKey};
+use ticket_format::secret::PairsKey;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::ticket::Audience;
 
@@ -22,6 +24,11 @@ pub struct Realm {
     pub ticket: TicketSecret,
     /// Signs feed answers.
     pub feed: FeedSecret,
+    /// Keys the digests of required pairs in the log's entries (AUD-5).
+    pub pairs: PairsKey,
+    /// What the broker's own other keys are registered under: its log's, and those by which it witnesses
+    /// others. Nobody else may use them (SIG-5).
+    pub others: Vec<Thumbprint>,
     /// Whose statements count, and who was an admin before.
     pub admins: Admins,
     /// Whose identity documents count.

@@ -1,17 +1,39 @@
 //! Datasets: records that admins sign, and that nodes and producers verify again.
 
 use ticket_format::Refusal;
+use ticket_format::cbor::Writer;
 use ticket_format::ids::{DatasetId, Thumbprint};
 use ticket_format::keys::AdminKey;
 use ticket_format::limits;
 use ticket_format::statement::datasets::DatasetRow;
-use ticket_format::statement::{Act, Audience, DatasetRecord, DatasetView, Nothing};
+use ticket_format::statement::{Act, Audience, DatasetRecord, DatasetView, Nothing, Role};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{LogKey, Origin, Vkey, VkeyKind};
 
 use super::{Done, Opened};
 use crate::Refused;
-use crate::realm::distinct;
+use crate::realm::{Realm, distinct};
 use crate::state::{Changes, DatasetEntry, KeyRole, KeyUse, keys};
+
+/// Under which thumbprint a vkey's key is registered: an Ed25519 key as any other (RFC 9679), ML-DSA-44 by
+/// the SHA-256 of its bytes.
+#[must_use]
+pub fn registered(vkey: &Vkey) -> Thumbprint {
+    if vkey.kind() == VkeyKind::CosignatureMlDsa44 {
+        return Thumbprint::of(vkey.key());
+    }
+    // cose-key = { 1: 1, -1: 6, -2: ed-key }
+    let mut key = Writer::new();
+    key.map(3).int(1).int(1).int(-1).int(6).int(-2);
+    key.bytes(vkey.key());
+    Thumbprint::of(&key.into_bytes())
+}
+
+/// The keys of a log, as they are registered.
+#[must_use]
+pub fn log_thumbprints(key: &LogKey) -> [Thumbprint; 2] {
+    key.vkeys().each_ref().map(registered)
+}
 
 /// The keys that a record brings, each with its role.
 #[must_use]
@@ -20,6 +42,8 @@ pub fn keys_of(record: &DatasetRecord) -> Vec<(Thumbprint, KeyRole)> {
         (record.tls_key.thumbprint(), KeyRole::ServerTls),
         (record.server_key.thumbprint(), KeyRole::ServerSigning),
     ];
+    let log = log_thumbprints(&record.log_key);
+    all.extend(log.map(|thumbprint| (thumbprint, KeyRole::ServerLog)));
     all.extend(
         record
             .producers
@@ -75,16 +99,30 @@ fn owned(
     }
 }
 
+/// Whether the log is the key server's own, and whether it can be witnessed as the record wants.
+fn log_holds(opened: &Opened, body: &DatasetRecord, realm: &Realm) -> Result<(), Refused> {
+    // rule: TLOG-8
+    if let Err(error) = body.witnessing.read() {
+        return Err(opened.refuse(Refusal::Invalid, error));
+    }
+    if body.log_key.origin != Origin::new(&realm.name, Role::KeyServer, &body.tls_key) {
+        let why = "the log that this record names is another server's than its TLS key";
+        return Err(opened.refuse(Refusal::Invalid, why));
+    }
+    Ok(())
+}
+
 /// Takes a record: of a new dataset, or a newer one of a known dataset.
 ///
 /// # Errors
-/// Refusals 20, 75, 77 and 78.
+/// Refusals 20, 75, 77, 78 and 79.
 pub fn record(
     opened: &Opened,
     body: DatasetRecord,
     existing: Option<&DatasetEntry>,
     named: Option<&DatasetId>,
     uses: &[Option<KeyUse>],
+    realm: &Realm,
     now: Timestamp,
     mut changes: Changes,
 ) -> Result<Done, Refused> {
@@ -109,6 +147,7 @@ pub fn record(
             format!("the name {:?} is another dataset's", body.name),
         ));
     }
+    log_holds(opened, &body, realm)?;
     if let Some(existing) = existing {
         if existing.record.name != body.name {
             return Err(invalid("a dataset keeps its name"));
@@ -120,7 +159,11 @@ pub fn record(
         }
     }
     // rule: SIG-4, SIG-5
-    let mut all = vec![body.tls_key.to_bytes(), body.server_key.to_bytes()];
+    let mut all = vec![
+        body.tls_key.to_bytes(),
+        body.server_key.to_bytes(),
+        *body.log_key.ed25519(),
+    ];
     all.extend(body.producers.iter().map(|key| key.to_bytes()));
     distinct(&all).map_err(|refused| refused.of(opened.admin()))?;
     for ((thumbprint, role), registered) in keys_of(&body).into_iter().zip(uses) {
@@ -191,5 +234,7 @@ pub fn view(entry: &DatasetEntry) -> DatasetView {
         lease: record.lease,
         evidence: record.evidence,
         canary: None,
+        witnessing: record.witnessing.clone(),
+        log_key: record.log_key.clone(),
     }
 }

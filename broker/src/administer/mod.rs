@@ -105,6 +105,17 @@ pub fn unopened(
         .signers(signers.into_iter().map(|admin| admin.name))
 }
 
+/// Whether an act is taken while the log is rolled back: what an admin needs to recover it, and nothing
+/// else (TLOG-10).
+#[must_use]
+pub fn may_rolled_back(act: Act) -> bool {
+    // rule: TLOG-10
+    matches!(
+        act,
+        Act::AdminSet | Act::LogRecover | Act::LogShow | Act::Status
+    )
+}
+
 impl Opened {
     /// What it does.
     #[must_use]

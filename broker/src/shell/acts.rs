@@ -36,7 +36,7 @@ impl Broker {
     ) -> Result<Answer, Failed> {
         self.rates.statement(caller.address)?;
         let now = self.time.now()?;
-        let (receipt, (mut result, opened)) = self
+        let (logged, (mut result, opened)) = self
             .settle(|| async {
                 let (mut reads, set) = self.reads_by_admins().await?;
                 let opened = match administer::open(request, &self.realm, Arc::clone(&set), now) {
@@ -48,6 +48,11 @@ impl Broker {
                     }
                     Err(refused) => return Err(refused.into()),
                 };
+                if !administer::may_rolled_back(opened.act()) {
+                    let good = self.good();
+                    let refuse = |bad: Refused| opened.refuse(bad.refusal, bad.why);
+                    good.map_err(refuse).map_err(Failed::Recorded)?;
+                }
                 match self.act(&opened, caller, &mut reads, now).await {
                     Ok(done) => Ok((reads.seen(), done.changes, (done.result, opened))),
                     Err(refused) => Err(self.refuse_act(&opened, refused, caller, now).await),
@@ -60,7 +65,8 @@ impl Broker {
             let shown = self.feed_show(&opened.body()?, gone).await;
             result = shown.map_err(Failed::Recorded)?.to_cbor();
         }
-        tracing::info!(exchange = "administer", what = opened.act().name(), admin = %opened.admin(), entry = receipt.index, "done");
+        tracing::info!(exchange = "administer", what = opened.act().name(), admin = %opened.admin(), entry = logged.index(), "done");
+        let receipt = logged.receipt();
         Ok(Answer::done(
             Verb::Administer,
             &AdministerAnswer { result, receipt },
@@ -100,6 +106,7 @@ impl Broker {
         }
         // rule: ADM-2
         let replayed = refused.refusal == Refusal::StatementReplayed;
+        let replayed = replayed && self.oversight.is_good();
         if replayed && self.replays.first(opened.statement().id()) {
             let alarm = opened.replayed(caller, now, &mut self.rng());
             if let Err(error) = self.audit.append(&alarm).await {
@@ -196,6 +203,7 @@ impl Broker {
                         existing.as_ref(),
                         named.as_ref(),
                         &uses,
+                        &self.realm,
                         now,
                         changes,
                     )?,
@@ -253,6 +261,7 @@ impl Broker {
                     entry.count(next.version()),
                 )
             }
+            Act::LogRecover => (self.log_recover(opened, reads, now, changes).await?, entry),
             Act::Propose => (self.propose(opened, reads, now, changes).await?, entry),
             Act::ProposalWithdraw => (self.withdraw(opened, reads, changes).await?, entry),
             _ => (

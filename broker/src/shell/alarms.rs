@@ -8,6 +8,7 @@ use store::hooks::{Hook, HookCounts, HookError, HookLimits, HooksConfig};
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
 use ticket_format::statement::{Audience, ProposalRow};
+use ticket_format::tlog::Checkpoint;
 
 use super::metrics::Metrics;
 
@@ -80,6 +81,15 @@ impl Alarms {
 
     /// Tells of an entry that stands in the log now, if it is an alarm.
     pub(crate) fn recorded(&self, index: u64, entry: &Entry) {
+        self.tell(Some(index), entry);
+    }
+
+    /// Tells of an alarm that cannot be recorded yet: the log itself is what is wrong (TLOG-10).
+    pub(crate) fn unrecorded(&self, entry: &Entry) {
+        self.tell(None, entry);
+    }
+
+    fn tell(&self, index: Option<u64>, entry: &Entry) {
         // rule: EXP-4
         let Some(alarm) = entry.alarm.filter(|_| entry.kind == Kind::Alarm) else {
             return;
@@ -90,6 +100,12 @@ impl Alarms {
         self.metrics.alarm(alarm);
         let subject = entry.subject.as_deref();
         tracing::warn!(act = %entry.act, %alarm, subject, entry = index, "alarm");
+        let checkpoint = |checkpoint: &Option<Checkpoint>| {
+            checkpoint.as_ref().map(|checkpoint| {
+                let root: String = checkpoint.root.iter().map(|byte| format!("{byte:02x}")).collect();
+                json!({ "shard": checkpoint.shard.to_string(), "size": checkpoint.size, "root": root })
+            })
+        };
         let line = json!({
             "v": 1,
             "event": "alarm",
@@ -106,6 +122,8 @@ impl Alarms {
             "follows": entry.follows.map(|act| act.to_string()),
             "source": entry.source,
             "signers": entry.signers,
+            "log": checkpoint(&entry.log),
+            "seen": checkpoint(&entry.seen),
         });
         self.hooks.alarm.tell(line.to_string());
     }

@@ -17,6 +17,10 @@ impl Broker {
         if let Err(error) = self.audit.sweep(&self.directory).await {
             tracing::warn!(why = %error.why, "the outbox could not be swept");
         }
+        self.look_at_witnesses().await;
+        if !self.oversight.is_good() {
+            return;
+        }
         if let Err(error) = self.notice_silence().await {
             tracing::error!(why = %error.why, "an alarm could not be recorded");
         }
@@ -30,6 +34,10 @@ impl Broker {
         let now = self.time.now()?;
         // rule: TIM-1
         self.directory.keep_time(self.time.latest()).await?;
+        if !self.oversight.is_good() {
+            // rule: TLOG-10 — what was counted is listed when the log goes on.
+            return Ok(());
+        }
         for (source, refusal, count) in self.strangers.take() {
             // rule: AUD-1
             let entry = Entry::new(ActId::random(&mut self.rng()), Kind::RefusalsCounted, now)
@@ -90,10 +98,8 @@ impl Broker {
             .admin_set(self.realm.admins.current().version());
         self.metrics
             .told(self.audit.alarms().counts(), self.audit.side().lost());
-        self.metrics.state(
-            self.denials.count(),
-            self.denials.head().epoch,
-            self.audit.log().head().0,
-        );
+        self.metrics
+            .state(self.denials.count(), self.denials.head().epoch);
+        self.show_log();
     }
 }

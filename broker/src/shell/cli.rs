@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use audit_log::{AuditLog, SideFile, SideOptions};
+use audit_log::{AuditLog, Folder, SideFile, SideOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -23,7 +23,9 @@ use super::init::{Plan, init};
 use super::secrets::{RootKeyConfig, Secrets};
 use super::service::Broker;
 use super::start::{Files, StartError};
+use super::witnessing::{self, Kinds};
 use super::{http, net};
+use crate::administer::datasets::registered;
 use crate::admins::Admins;
 use crate::realm::Realm;
 
@@ -67,6 +69,8 @@ enum Command {
     /// Say whether a broker runs on this configuration, and how its files are.
     #[command(visible_alias = "doctor")]
     Status(At),
+    /// Print the two keys by which this broker cosigns the logs that it witnesses.
+    WitnessKeys(At),
 }
 
 #[derive(Debug, Args)]
@@ -160,13 +164,23 @@ fn run(command: Command) -> Result<(), Report> {
         Command::CheckConfig(at) => {
             let (checked, secrets) = open_config(&at.config)?;
             say(&format!(
-                "ok: realm {}, tls-key {}",
+                "ok: realm {}, tls-key {}, log {}",
                 checked.config.realm,
-                secrets.tls.public()
+                secrets.tls.public(),
+                secrets.origin(&checked.config.realm)
             ));
             Ok(())
         }
         Command::Status(at) => status(&at.config),
+        Command::WitnessKeys(at) => {
+            let (checked, secrets) = open_config(&at.config)?;
+            let cannot = failed(exit::LOCAL, "this broker can witness nothing");
+            let witness = secrets.witness(&checked.config.realm);
+            for key in witness.map_err(|error| cannot(&error))?.vkeys() {
+                say(&key.to_string());
+            }
+            Ok(())
+        }
         Command::Run { at, ready_file } => {
             // Before the keys are read.
             store::harden::process();
@@ -258,17 +272,26 @@ fn status(path: &Path) -> Result<(), Report> {
         Err(store::OpenError::InUse { .. }) => say("store: in use, so a broker runs"),
         Err(error) => return Err(failed(exit::INTEGRITY, "the store cannot be used")(&error)),
     }
-    match audit_log::verify(data.join("audit.log")) {
-        Ok(summary) => say(&format!(
-            "audit log: {} entries, each verified",
-            summary.entries
-        )),
-        Err(error) => {
-            return Err(failed(exit::INTEGRITY, "the audit log cannot be used")(
-                &error,
-            ));
-        }
+    let cannot = failed(exit::INTEGRITY, "the audit log cannot be used");
+    let log = secrets.log(&checked.config.realm);
+    let key = log.map_err(|error| cannot(&error))?.key().clone();
+    let audit = data.join("audit");
+    if !audit.exists() {
+        say("audit log: none yet");
+        return Ok(());
     }
+    let summary = audit_log::verify(&Folder::new(audit), &key, &mut Kinds);
+    let summary = summary.map_err(|error| cannot(&error))?;
+    if !summary.is_whole() {
+        let findings: Vec<_> = summary.findings.iter().map(ToString::to_string).collect();
+        return Err(cannot(&findings.join("; ")));
+    }
+    say(&format!(
+        "audit log: {} entries in {} shards, each verified; origin {}",
+        summary.entries(),
+        summary.shards.len(),
+        key.origin
+    ));
     Ok(())
 }
 
@@ -284,10 +307,18 @@ pub async fn open(
     let data = checked.config.data_dir.clone();
     let cannot = failed(exit::LOCAL, "the broker cannot start");
     let hooks = Hooks::new(&checked.config.hooks).map_err(|error| cannot(&error))?;
+    let config = &checked.config;
+    let log_key = secrets.log(&config.realm).map_err(|error| cannot(&error))?;
+    let witness = secrets.witness(&config.realm);
+    let witness = witness.map_err(|error| cannot(&error))?;
+    let told = Arc::clone(&clock);
+    let options = config.log.options(Arc::new(move || told.now()));
+    let options = options.map_err(|error| cannot(&error))?;
+    let witnesses = config.log.witnesses().map_err(|error| cannot(&error))?;
     let opened = tokio::task::spawn_blocking(move || {
         let store = RedbStore::open(data.join("store.redb"), store::Options::default())
             .map_err(|error| error.to_string())?;
-        let (log, torn) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default())
+        let (log, torn) = AuditLog::open(data.join("audit"), log_key, &options)
             .map_err(|error| error.to_string())?;
         if let Some(torn) = torn {
             tracing::warn!(
@@ -311,7 +342,13 @@ pub async fn open(
         .await
         .map_err(|error| cannot(&error))?
         .map_err(|why| cannot(&why))?;
-    let Secrets { tls, ticket, feed } = secrets;
+    let Secrets {
+        tls,
+        ticket,
+        feed,
+        pairs,
+        ..
+    } = secrets;
     let admins = Admins::configured(&checked.admin_set, &checked.config.realm, clock.now());
     let admins = admins.map_err(|error| {
         failed(exit::CONFIG, "the broker cannot start")(&format!("admin-set: {error}"))
@@ -321,11 +358,13 @@ pub async fn open(
         tls: tls.public(),
         ticket,
         feed,
+        pairs,
+        others: witness.vkeys().iter().map(registered).collect(),
         admins,
         regions: checked.regions,
         nobody: Realm::nobody(&mut UnwrapErr(SysRng)),
     };
-    let broker = Broker::start(files, realm, clock, checked.limits, hooks).await;
+    let broker = Broker::start(files, realm, clock, checked.limits, hooks, witnesses).await;
     broker.map(Arc::new).map_err(|error| {
         let code = match error {
             StartError::Clock { .. } | StartError::AdminSet(_) => exit::CONFIG,
@@ -348,10 +387,6 @@ async fn serve(
     let identity = net::identity(&secrets.tls).map_err(|error| cannot(&error))?;
     // Before the socket: who comes early finds nobody rather than half a broker.
     let mut shutdown = signals().map_err(|error| cannot(&error))?;
-    let broker = open(checked, secrets, Arc::new(SystemClock)).await?;
-    let server =
-        Server::bind(listen, &identity, ServerLimits::default()).map_err(|error| cannot(&error))?;
-    let address = server.local_addr();
     let (stop, stopped) = watch::channel(false);
     let ended = move || {
         let mut stopped = stopped.clone();
@@ -360,6 +395,19 @@ async fn serve(
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
+    if let Some(section) = &checked.config.witness {
+        // First: servers that witness each other may start at the same time.
+        let secret = secrets.witness(&checked.config.realm);
+        let secret = secret.map_err(|error| cannot(&error))?;
+        let data = &checked.config.data_dir;
+        let bound = witnessing::witness(section, data, secret, ended()).await;
+        let bound = bound.map_err(|why| cannot(&why))?;
+        say(&format!("witness http://{bound}"));
+    }
+    let broker = open(checked, secrets, Arc::new(SystemClock)).await?;
+    let server =
+        Server::bind(listen, &identity, ServerLimits::default()).map_err(|error| cannot(&error))?;
+    let address = server.local_addr();
     if let Some(at) = metrics_listen {
         let listener = TcpListener::bind(at)
             .await

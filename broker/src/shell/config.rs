@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use audit_log::guard::{LogSection, SectionError, WitnessSection};
 use serde::Deserialize;
 use store::config::ConfigError;
 use store::files::{self, FileError};
@@ -45,6 +46,12 @@ pub struct Config {
     /// Programs that are told of alarms and proposals.
     #[serde(default)]
     pub hooks: HooksConfig,
+    /// The audit log and its witnesses.
+    #[serde(default)]
+    pub log: LogSection,
+    /// Whose logs this broker witnesses.
+    #[serde(default)]
+    pub witness: Option<WitnessSection>,
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -81,6 +88,9 @@ pub enum Fault {
     /// A file that it names.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The log's sections.
+    #[error(transparent)]
+    Log(#[from] SectionError),
     /// The region keys.
     #[error("region-keys-dir: {0}")]
     Regions(#[from] RegionKeysError),
@@ -117,12 +127,16 @@ impl Config {
             &mut config.region_keys_dir,
             &mut config.ready_file,
         ];
+        let witness = config.witness.as_mut();
+        let witness_ready = witness.and_then(|witness| witness.ready_file.as_mut());
         let given = [&mut config.data_dir, &mut config.admin_set];
-        for path in optional.into_iter().flatten().chain(given) {
+        let optional = optional.into_iter().flatten().chain(witness_ready);
+        for path in optional.chain(given) {
             *path = base.join(&*path);
         }
         config.check().map_err(|fault| match fault {
             Fault::Value(text) => Fault::Value(format!("{}: {text}", path.display())),
+            Fault::Log(error) => Fault::Value(format!("{}: {error}", path.display())),
             other => other,
         })
     }
@@ -146,6 +160,11 @@ impl Config {
             return Err(Fault::Value(
                 "[root-key] needs exactly one of credential and passphrase-file".to_owned(),
             ));
+        }
+        self.log.options(audit_log::witness::system_clock())?;
+        self.log.witnesses()?;
+        if let Some(witness) = &self.witness {
+            witness.log_keys()?;
         }
         if let Some(metrics) = self
             .metrics_listen

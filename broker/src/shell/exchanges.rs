@@ -11,11 +11,12 @@ use ticket_format::ids::{ActId, LaunchId, NodeId};
 use ticket_format::messages::issue::{ADMIN_SETS, IssueAnswer};
 use ticket_format::messages::login::LoginAnswer;
 use ticket_format::messages::renew::RenewAnswer;
-use ticket_format::messages::{Answer, RequestView, Verb};
-use ticket_format::side::{SideRecord, pairs_hash};
+use ticket_format::messages::{Answer, Receipt, RequestView, Verb};
+use ticket_format::side::SideRecord;
 use ticket_format::ticket::Attributes;
 use ticket_format::time::Timestamp;
 
+use super::audit::InLog;
 use super::service::{Broker, Failed};
 use crate::feed::Chain;
 use crate::realm::Caller;
@@ -24,6 +25,8 @@ use crate::{Refused, issue, login, renew};
 
 /// How long an answer waits for the side file; the entry stands in the log by then.
 const PAIRS_WITHIN: Duration = Duration::from_millis(250);
+/// How long an answer waits for the witnesses that its dataset requires (TLOG-8).
+const COSIGNED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// The reason of a denial that would hit a node ticket made now. What was denied when the record was
@@ -64,7 +67,7 @@ impl Broker {
         let proven = login::authenticate(asked, launch.as_ref(), &self.realm, caller)?;
         let statement = launch.map(|launch| launch.statement).unwrap_or_default();
         let identified = login::identify(proven, &self.realm)?;
-        let (receipt, result) = self
+        let (logged, result) = self
             .settle(|| async {
                 // An attempt that waited for others must not decide at the time before them.
                 let now = self.time.now()?;
@@ -91,11 +94,11 @@ impl Broker {
             })
             .await?;
         let ticket = result.map_err(Failed::Recorded)?;
-        tracing::info!(exchange = "login", node = %identified.node(), launch = %id, entry = receipt.index, "done");
+        tracing::info!(exchange = "login", node = %identified.node(), launch = %id, entry = logged.index(), "done");
         // rule: LOG-10
         let answer = LoginAnswer {
             ticket,
-            receipt,
+            receipt: logged.receipt(),
             launch: statement,
         };
         Ok(Answer::done(Verb::Login, &answer))
@@ -110,7 +113,7 @@ impl Broker {
         self.time.now()?;
         let signed = renew::verify(renew::parse(request)?, &self.realm, caller)?;
         let body = signed.body();
-        let (receipt, result) = self
+        let (logged, result) = self
             .settle(|| async {
                 // An attempt that waited for others must not decide at the time before them.
                 let now = self.time.now()?;
@@ -135,10 +138,10 @@ impl Broker {
             })
             .await?;
         let ticket = result.map_err(Failed::Recorded)?;
-        tracing::info!(exchange = "renew", node = %body.node, entry = receipt.index, "done");
+        tracing::info!(exchange = "renew", node = %body.node, entry = logged.index(), "done");
         let answer = RenewAnswer {
             ticket,
-            receipt,
+            receipt: logged.receipt(),
             launch: self.launch_of(&body.node).await?,
         };
         Ok(Answer::done(Verb::Renew, &answer))
@@ -180,7 +183,7 @@ impl Broker {
         let weighed = match issue::weigh(&held, &view, caller, now) {
             Ok(weighed) => weighed,
             Err(mut unmet) => {
-                let (entry, decided) = unmet.complete(&held, entry);
+                let (entry, decided) = unmet.complete(&held, entry, &self.realm.pairs);
                 let pairs = decided.then(|| self.keep_pairs(&held));
                 let failed = self.refuse(entry, unmet.refused).await;
                 if let Some(pairs) = pairs {
@@ -207,24 +210,32 @@ impl Broker {
         // rule: ISS-7, AUD-5
         let pairs = self.keep_pairs(&held);
         let appended = self.audit.append(&granted.entry).await;
+        let given_back = |failed| {
+            self.budgets.release(held.node(), record.dataset, budget);
+            failed
+        };
         pairs.wait(PAIRS_WITHIN).await;
-        let receipt = match appended {
+        let logged = appended.map_err(Failed::Recorded).map_err(given_back)?;
+        let index = logged.index();
+        let receipt = match self.witnessed(logged, &weighed, &held).await {
+            // What was denied while the record was written, or cosigned, does not leave.
+            Ok(receipt) => {
+                let allowed = self.still_allowed(&held, &view, &granted).await;
+                allowed.map(|()| receipt)
+            }
+            Err(refused) => Err(refused),
+        };
+        let receipt = match receipt {
             Ok(receipt) => receipt,
-            Err(error) => {
-                self.budgets.release(held.node(), record.dataset, budget);
-                return Err(Failed::Recorded(error));
+            Err(refused) => {
+                let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now)
+                    .follows(act)
+                    .subject(held.node());
+                return Err(given_back(self.refuse(withheld, refused).await));
             }
         };
-        // What was denied while the record was written does not leave.
-        if let Err(refused) = self.still_allowed(&held, &view, &granted).await {
-            self.budgets.release(held.node(), record.dataset, budget);
-            let withheld = Entry::new(ActId::random(&mut self.rng()), Kind::Withheld, now)
-                .follows(act)
-                .subject(held.node());
-            return Err(self.refuse(withheld, refused).await);
-        }
         self.metrics.dataset_ticket(granted.expires.since(now));
-        tracing::info!(exchange = "issue", %act, node = %held.node(), dataset = %record.name, budget, entry = receipt.index, "done");
+        tracing::info!(exchange = "issue", %act, node = %held.node(), dataset = %record.name, budget, entry = index, "done");
         let record = weighed.statement().to_vec();
         Ok(Answer::done(
             Verb::Issue,
@@ -238,13 +249,34 @@ impl Broker {
         ))
     }
 
+    /// The receipt, once the witnesses that the dataset requires have cosigned it.
+    async fn witnessed(
+        &self,
+        logged: InLog,
+        weighed: &issue::Weighed<'_>,
+        held: &issue::Held,
+    ) -> Result<Receipt, Refused> {
+        // rule: TLOG-8
+        let Some(policy) = weighed.witnesses()? else {
+            return Ok(logged.receipt());
+        };
+        let log = self.audit.log();
+        match log
+            .witnessed(logged.index(), &policy, COSIGNED_WITHIN)
+            .await
+        {
+            Ok(proof) => Ok(logged.under(proof)),
+            Err(error) => Err(Refused::proven(Refusal::Unwitnessed, error).of(held.node())),
+        }
+    }
+
     /// Keeps the pairs that a policy decides on beside the log.
     fn keep_pairs(&self, held: &issue::Held) -> Written {
-        let required = &held.body().required;
-        let hash = pairs_hash(required).0;
+        let (key, required) = (&self.realm.pairs, &held.body().required);
+        let hash = held.pairs(key).0;
         let records = match self.audit.side().missing([&hash]).as_slice() {
             [] => Vec::new(),
-            _ => vec![(hash, SideRecord::of_pairs(required).to_cbor())],
+            _ => vec![(hash, SideRecord::of_pairs(key, required).to_cbor())],
         };
         self.audit.side().put_all(records)
     }
@@ -255,6 +287,7 @@ impl Broker {
         view: &issue::View<'_>,
         granted: &issue::Granted,
     ) -> Result<(), Refused> {
+        self.good()?;
         // A freeze that is committed counts before memory knows its denial.
         let node = self
             .directory
@@ -267,6 +300,13 @@ impl Broker {
     /// Records a refusal of an act that changes no state, or counts it as a repetition. What was
     /// granted and is withheld stands in the log each time.
     pub(super) async fn refuse(&self, entry: Entry, refused: Refused) -> Failed {
+        if !self.oversight.is_good() {
+            // rule: TLOG-10 — nothing may be appended; what was recorded as done is set right later.
+            if entry.kind == Kind::Withheld {
+                self.record_later(entry.refused(refused.refusal));
+            }
+            return Failed::Recorded(refused);
+        }
         // rule: AUD-1
         if entry.kind != Kind::Withheld && !self.repetitions.first(&entry, refused.refusal) {
             return Failed::Recorded(refused);

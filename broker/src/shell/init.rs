@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use audit_log::witness::{StateError, Witness};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,12 @@ pub struct BrokerKeys {
     pub ticket_key: String,
     /// Verifies feed answers.
     pub feed_key: String,
+    /// Verify the log's checkpoints: the vkeys of its origin, Ed25519 and ML-DSA-44.
+    pub log_keys: [String; 2],
 }
+
+/// Where a broker keeps what it has cosigned, in its data directory.
+pub(super) const WITNESS: &str = "witness";
 
 /// What a new broker is made from.
 #[derive(Clone, Debug)]
@@ -59,6 +65,9 @@ pub enum InitError {
     /// A key.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// The state as a witness.
+    #[error(transparent)]
+    Witness(#[from] StateError),
     /// A value.
     #[error("{0}")]
     Value(String),
@@ -108,12 +117,19 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
     let data = plan.dir.join("data");
     secrets::prepare(&data, rng)?;
     let made = Secrets::create(&data, &plan.root.open(&data)?, rng)?;
+    // What it has cosigned, should it ever witness others: without it it could sign backwards.
+    Witness::create(&data.join(WITNESS))?;
     let keys = BrokerKeys {
         realm: plan.realm.clone(),
         addresses: plan.addresses.clone(),
         tls_key: made.tls.public().to_string(),
         ticket_key: made.ticket.public().to_string(),
         feed_key: made.feed.public().to_string(),
+        log_keys: made
+            .log(&plan.realm)?
+            .key()
+            .vkeys()
+            .map(|key| key.to_string()),
     };
     let text = toml::to_string(&keys).map_err(|error| InitError::Value(error.to_string()))?;
     let heading = "# Public: what key servers, admins and clients need to know of this broker.\n";
@@ -179,6 +195,20 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          [hooks]\n\
          # alarm = [\"/usr/local/bin/tell\", \"alarm\"]       # of every alarm\n\
          # proposal = [\"/usr/local/bin/tell\", \"proposal\"] # of a statement that waits for signatures\n\
+         \n\
+         # The audit log, in data-dir/audit. Each witness cosigns its checkpoints.\n\
+         [log]\n\
+         # shard-bytes = 268435456   # entries of one shard\n\
+         # keep-days = 400           # closed shards are kept whole so long; all when it is not said\n\
+         # [[log.witness]]\n\
+         # name = \"w1\"\n\
+         # url = \"http://127.0.0.1:4444\"\n\
+         # keys = [\"<vkey>\", \"<vkey>\"] # as `postern-witness vkeys` prints them\n\
+         \n\
+         # Witness others' logs; `postern-broker witness-keys` prints the keys by which it cosigns.\n\
+         # [witness]\n\
+         # listen = \"127.0.0.1:4444\"  # HTTP\n\
+         # logs = [[\"<vkey>\", \"<vkey>\"]] # of each log the two of its server's public file\n\
          \n\
          # Bounds; these are the defaults.\n\
          [limits]\n\

@@ -16,7 +16,8 @@ use crate::Refused;
 /// Bounds that an operator may set.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Logins per second of one source in the long run (IPv4 address or IPv6 /64). 50.
+    /// Logins per second of one source in the long run (IPv4 address or IPv6 /64), and as many
+    /// checkpoints that it presents. 50.
     pub logins_per_second: NonZeroU32,
     /// Logins at once of one source. 1,024: a fleet that starts together behind one address.
     pub login_burst: NonZeroU32,
@@ -86,6 +87,8 @@ pub(crate) struct Rates {
     logins: DefaultKeyedRateLimiter<Source>,
     /// Apart from the logins: a fleet that starts must not keep the admin out.
     statements: DefaultKeyedRateLimiter<Source>,
+    /// As many as logins, and apart from them: each comes on a connection of its own.
+    consistencies: DefaultKeyedRateLimiter<Source>,
     issues: DefaultKeyedRateLimiter<NodeId>,
 }
 
@@ -98,6 +101,7 @@ impl Rates {
         Self {
             logins: RateLimiter::keyed(quota),
             statements: RateLimiter::keyed(statements),
+            consistencies: RateLimiter::keyed(quota),
             issues: RateLimiter::keyed(issues),
         }
     }
@@ -114,6 +118,13 @@ impl Rates {
         within.map_err(|_| Refused::stranger(Refusal::Busy, "too many statements from this source"))
     }
 
+    /// Counts one caller that presents a checkpoint.
+    pub(crate) fn consistency(&self, source: IpAddr) -> Result<(), Refused> {
+        let within = self.consistencies.check_key(&source.into());
+        let why = "too many checkpoints from this source";
+        within.map_err(|_| Refused::stranger(Refusal::Busy, why))
+    }
+
     /// Counts one request of a node that has proven who it is.
     pub(crate) fn issue(&self, node: &NodeId) -> Result<(), Refused> {
         let within = self.issues.check_key(node);
@@ -125,6 +136,7 @@ impl Rates {
     pub(crate) fn prune(&self) {
         self.logins.retain_recent();
         self.statements.retain_recent();
+        self.consistencies.retain_recent();
         self.issues.retain_recent();
     }
 }

@@ -15,6 +15,7 @@ use store::hooks::HookCounts;
 use ticket_format::Refusal;
 use ticket_format::entry::Alarm;
 use ticket_format::messages::Verb;
+use ticket_format::statement::logs::{WitnessRow, WitnessState};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ExchangeResult {
@@ -54,6 +55,11 @@ struct ByHook {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Subscriber {
     subscriber: String,
 }
@@ -84,6 +90,10 @@ pub struct Metrics {
     subscribers: Gauge,
     silent: Gauge,
     entries: Counter,
+    tree: Gauge,
+    commits: Histogram,
+    checkpoint_age: Gauge,
+    witnesses: Family<ByState, Gauge>,
     connections: Gauge,
     handshakes: Family<ByResult, Counter>,
     limited: Family<ByLimit, Counter>,
@@ -114,6 +124,10 @@ impl Default for Metrics {
             subscribers: Gauge::default(),
             silent: Gauge::default(),
             entries: Counter::default(),
+            tree: Gauge::default(),
+            commits: Histogram::new(exponential_buckets(0.000_1, 4.0, 9)),
+            checkpoint_age: Gauge::default(),
+            witnesses: Family::default(),
             connections: Gauge::default(),
             handshakes: Family::default(),
             limited: Family::default(),
@@ -205,6 +219,28 @@ impl Metrics {
             "Entries in the audit log",
             self.entries.clone(),
         );
+        registry.register(
+            "audit_tree_size",
+            "Entries in the open shard of the audit log",
+            self.tree.clone(),
+        );
+        registry.register_with_unit(
+            "audit_commit",
+            "Time until an entry is durable and covered by a signed checkpoint",
+            Unit::Seconds,
+            self.commits.clone(),
+        );
+        registry.register_with_unit(
+            "audit_checkpoint_age",
+            "Time since the newest checkpoint was signed",
+            Unit::Seconds,
+            self.checkpoint_age.clone(),
+        );
+        registry.register(
+            "audit_witnesses",
+            "Configured witnesses by how they are",
+            self.witnesses.clone(),
+        );
         registry.register("connections", "Connections now", self.connections.clone());
         registry.register(
             "handshakes",
@@ -290,10 +326,30 @@ impl Metrics {
         self.silent.set(gauge(silent));
     }
 
-    pub(crate) fn state(&self, denials: usize, epoch: u64, entries: u64) {
+    pub(crate) fn state(&self, denials: usize, epoch: u64) {
         self.denials.set(i64::try_from(denials).unwrap_or(i64::MAX));
         self.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
+    }
+
+    /// An entry became durable.
+    pub(crate) fn committed(&self, took: Duration) {
+        self.commits.observe(took.as_secs_f64());
+    }
+
+    /// How the log is: entries in all and in the open shard, seconds since the newest checkpoint, and
+    /// how each witness is.
+    pub(crate) fn log(&self, entries: u64, tree: u64, age: u64, witnesses: &[WitnessRow]) {
         self.entries.inner().store(entries, Ordering::Relaxed);
+        self.tree.set(i64::try_from(tree).unwrap_or(i64::MAX));
+        self.checkpoint_age
+            .set(i64::try_from(age).unwrap_or(i64::MAX));
+        for state in WitnessState::ALL {
+            let count = witnesses.iter().filter(|row| row.state == *state).count();
+            let state = state.name();
+            self.witnesses
+                .get_or_create(&ByState { state })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Takes over the transport's counters.

@@ -64,6 +64,7 @@ pub async fn chores(broker: Arc<Broker>, shutdown: impl Future<Output = ()> + Se
         tokio::select! {
             () = &mut shutdown => return,
             _ = sweep.tick() => broker.sweep().await,
+            () = broker.witnesses_told() => broker.look_at_witnesses().await,
             _ = tick.tick() => {
                 if let Err(refused) = broker.tick().await {
                     tracing::error!(refusal = refused.refusal.number(), why = %refused.why, "the minute's work failed");

@@ -7,6 +7,9 @@ use serde::Deserialize;
 use store::files::{self, FileError};
 use store::sealed::{RootKey, SALT_BYTES, SealedError};
 use ticket_format::keys::{FeedSecret, TicketSecret, TlsSecret};
+use ticket_format::secret::PairsKey;
+use ticket_format::statement::Role;
+use ticket_format::tlog::{LogSecret, Origin, WitnessSecret};
 use zeroize::Zeroizing;
 
 /// Largest credential or passphrase file, in bytes.
@@ -44,6 +47,24 @@ pub enum SecretsError {
     /// A salt or key file of another length.
     #[error("{0} is damaged: it has the wrong length")]
     Length(PathBuf),
+    /// One key in two places (SIG-5).
+    #[error("the keys {0} and {1} are the same: each has one purpose; restore what `init` made")]
+    Same(&'static str, &'static str),
+    /// A seed of which no key can be made.
+    #[error("the key {0} cannot be used")]
+    Unusable(&'static str),
+}
+
+/// The seeds of an Ed25519 and an ML-DSA-44 key that sign together.
+pub struct Seeds {
+    ed25519: Zeroizing<[u8; 32]>,
+    ml_dsa: Zeroizing<[u8; 32]>,
+}
+
+impl std::fmt::Debug for Seeds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seeds(..)")
+    }
 }
 
 /// The broker's secret keys, one for each purpose (SIG-5).
@@ -55,7 +76,25 @@ pub struct Secrets {
     pub ticket: TicketSecret,
     /// Signs feed answers.
     pub feed: FeedSecret,
+    /// Sign the log's checkpoints.
+    pub log: Seeds,
+    /// Keys the digests of required pairs in the log's entries.
+    pub pairs: PairsKey,
+    /// Sign the checkpoints of other logs.
+    pub witness: Seeds,
 }
+
+/// What each key is called, in the data directory and in messages.
+const NAMES: [&str; 8] = [
+    "tls",
+    "ticket",
+    "feed",
+    "log-ed25519",
+    "log-ml-dsa",
+    "pairs",
+    "witness-ed25519",
+    "witness-ml-dsa",
+];
 
 fn salt_path(data: &Path) -> PathBuf {
     data.join("root-salt")
@@ -146,23 +185,75 @@ impl Secrets {
         root: &RootKey,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, SecretsError> {
-        let secrets = Self {
-            tls: TlsSecret::generate(rng),
-            ticket: TicketSecret::generate(rng),
-            feed: FeedSecret::generate(rng),
-        };
+        let mut seeds = [const { [0; 32] }; NAMES.len()].map(Zeroizing::new);
         // rule: REST-1
-        for (name, seed) in [
-            ("tls", secrets.tls.seed()),
-            ("ticket", secrets.ticket.seed()),
-            ("feed", secrets.feed.seed()),
-        ] {
+        for (name, seed) in NAMES.iter().zip(&mut seeds) {
+            rng.fill_bytes(seed.as_mut());
             files::create_private(
                 &key_path(data, name),
                 &root.seal(&place(name), &seed[..], rng),
             )?;
         }
-        Ok(secrets)
+        Self::of(seeds)
+    }
+
+    /// In the order of [`NAMES`].
+    fn of(seeds: [Zeroizing<[u8; 32]>; NAMES.len()]) -> Result<Self, SecretsError> {
+        // rule: SIG-5
+        for (at, seed) in seeds.iter().enumerate() {
+            if let Some(other) = seeds[..at].iter().position(|other| other == seed) {
+                return Err(SecretsError::Same(NAMES[other], NAMES[at]));
+            }
+        }
+        let [
+            tls,
+            ticket,
+            feed,
+            log_ed25519,
+            log_ml_dsa,
+            pairs,
+            witness_ed25519,
+            witness_ml_dsa,
+        ] = seeds;
+        Ok(Self {
+            tls: TlsSecret::from_seed(&*tls),
+            ticket: TicketSecret::from_seed(&*ticket),
+            feed: FeedSecret::from_seed(&*feed),
+            log: Seeds {
+                ed25519: log_ed25519,
+                ml_dsa: log_ml_dsa,
+            },
+            pairs: PairsKey::from_bytes(*pairs),
+            witness: Seeds {
+                ed25519: witness_ed25519,
+                ml_dsa: witness_ml_dsa,
+            },
+        })
+    }
+
+    /// The name of the broker's log.
+    #[must_use]
+    pub fn origin(&self, realm: &str) -> Origin {
+        Origin::new(realm, Role::Broker, &self.tls.public())
+    }
+
+    /// The log's keys.
+    ///
+    /// # Errors
+    /// [`SecretsError::Unusable`].
+    pub fn log(&self, realm: &str) -> Result<LogSecret, SecretsError> {
+        LogSecret::from_seeds(self.origin(realm), &self.log.ed25519, &self.log.ml_dsa)
+            .map_err(|_| SecretsError::Unusable("log-ml-dsa"))
+    }
+
+    /// The keys by which the broker witnesses other logs; their name is its log's and `/witness`.
+    ///
+    /// # Errors
+    /// [`SecretsError::Unusable`].
+    pub fn witness(&self, realm: &str) -> Result<WitnessSecret, SecretsError> {
+        let name = format!("{}/witness", self.origin(realm));
+        WitnessSecret::from_seeds(&name, &self.witness.ed25519, &self.witness.ml_dsa)
+            .map_err(|_| SecretsError::Unusable("witness-ml-dsa"))
     }
 
     /// Opens them.
@@ -189,11 +280,11 @@ impl Secrets {
             );
             Ok::<_, SecretsError>(seed)
         };
-        Ok(Self {
-            tls: TlsSecret::from_seed(&*seed("tls")?),
-            ticket: TicketSecret::from_seed(&*seed("ticket")?),
-            feed: FeedSecret::from_seed(&*seed("feed")?),
-        })
+        let mut seeds = [const { [0; 32] }; NAMES.len()].map(Zeroizing::new);
+        for (name, place) in NAMES.iter().zip(&mut seeds) {
+            *place = seed(name)?;
+        }
+        Self::of(seeds)
     }
 }
 
@@ -227,11 +318,49 @@ mod tests {
         ));
         std::fs::rename(key_path(&data, "tls"), key_path(&data, "ticket")).unwrap();
         assert!(Secrets::open(&data, &root).is_err());
+        let seeds = [made.tls.seed(), made.ticket.seed(), made.feed.seed()];
+        let others = [&made.log, &made.witness];
+        let others = others.map(|seeds| [seeds.ed25519.clone(), seeds.ml_dsa.clone()]);
+        let pairs = Zeroizing::new(*made.pairs.expose());
+        let seeds = seeds.into_iter().chain(others.into_iter().flatten());
+        let seeds: Vec<_> = seeds.chain([pairs]).collect();
+        assert_eq!(seeds.len(), NAMES.len());
         for entry in std::fs::read_dir(data.join("keys")).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            for seed in [made.tls.seed(), made.ticket.seed(), made.feed.seed()] {
+            for seed in &seeds {
                 assert!(!bytes.windows(32).any(|window| window == &seed[..]));
             }
         }
+    }
+
+    #[test]
+    fn two_keys_of_a_broker_are_never_the_same() {
+        // rule: SIG-5
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let rng = &mut UnwrapErr(SysRng);
+        prepare(&data, rng).unwrap();
+        let root = RootKey::from_credential(&[7; 32]).unwrap();
+        let made = Secrets::create(&data, &root, rng).unwrap();
+        for (name, other) in [("log-ed25519", "tls"), ("witness-ml-dsa", "log-ml-dsa")] {
+            let path = key_path(&data, name);
+            let before = std::fs::read(&path).unwrap();
+            let seed = match other {
+                "tls" => made.tls.seed(),
+                _ => made.log.ml_dsa.clone(),
+            };
+            std::fs::remove_file(&path).unwrap();
+            files::create_private(&path, &root.seal(&place(name), &seed[..], rng)).unwrap();
+            let refused = Secrets::open(&data, &root).unwrap_err();
+            assert!(
+                matches!(refused, SecretsError::Same(one, two) if (one, two) == (other, name)),
+                "{refused}"
+            );
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, before).unwrap();
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        Secrets::open(&data, &root).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use policy::Policy;
@@ -10,11 +10,11 @@ use rand_core::{CryptoRng, UnwrapErr};
 use ticket_format::Refusal;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
-use ticket_format::messages::{Answer, Receipt, RequestView, Verb};
+use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
-use super::audit::Audit;
+use super::audit::{Audit, InLog};
 use super::budget::Budgets;
 use super::clock::Timekeeper;
 use super::denials::Denials;
@@ -22,11 +22,12 @@ use super::directory::{Committed, Directory, unavailable};
 use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::memory::Versioned;
 use super::metrics::Metrics;
+use super::standing::Oversight;
 use super::subscribers::Subscribers;
 use super::watching::Watching;
 use crate::Refused;
 use crate::realm::{Caller, Realm};
-use crate::state::{Changes, DatasetEntry};
+use crate::state::{Changes, DatasetEntry, keys};
 
 /// How often a decision is made anew because what it was made on has changed.
 pub(super) const ATTEMPTS: usize = 256;
@@ -50,7 +51,12 @@ pub struct Broker {
     pub(super) repetitions: Repetitions,
     pub(super) replays: Replays,
     pub(super) watching: Watching,
+    pub(super) oversight: Oversight,
     pub(super) trying: Semaphore,
+    /// Who reads entries back: one at a time.
+    pub(super) reading: Semaphore,
+    /// Who is proven a consistency to.
+    pub(super) proving: Arc<Semaphore>,
     pub(super) policy: RwLock<Option<Versioned<Policy>>>,
     pub(super) datasets: RwLock<BTreeMap<String, Versioned<DatasetEntry>>>,
     pub(super) stopping: watch::Sender<bool>,
@@ -94,10 +100,15 @@ impl Broker {
     ) -> Vec<u8> {
         let began = self.time.monotonic();
         let (verb, result) = match RequestView::parse(message) {
-            Ok(request) => (
-                Some(request.verb),
-                self.dispatch(&request, caller, gone).await,
-            ),
+            Ok(request) => {
+                let answer = self.dispatch(&request, caller, gone).await;
+                // What was decided before the rollback was known does not leave either.
+                let held = answer.and_then(|answer| match request.verb {
+                    Verb::Administer => Ok(answer),
+                    _ => self.good().map(|()| answer).map_err(Failed::Recorded),
+                });
+                (Some(request.verb), held)
+            }
             Err(error) => (None, Err(Refused::stranger(error.refusal(), error).into())),
         };
         let took = self.time.monotonic().saturating_sub(began);
@@ -130,6 +141,9 @@ impl Broker {
         caller: &Caller,
         gone: impl Future<Output = ()> + Send,
     ) -> Result<Answer, Failed> {
+        if request.verb != Verb::Administer {
+            self.good()?;
+        }
         match request.verb {
             Verb::Login => self.login(request, caller).await,
             Verb::Renew => self.renew(request, caller).await,
@@ -138,6 +152,7 @@ impl Broker {
             Verb::Watch => self.watch(request, caller, gone).await,
             Verb::Wipe => self.wipe(request, caller).await,
             Verb::Administer => self.administer(request, caller, gone).await,
+            Verb::Consistency => self.consistency(request, caller).await,
             Verb::Present | Verb::Redeem | Verb::Generate | Verb::Rewrap => Err(Refused::stranger(
                 Refusal::Unsupported,
                 "a broker does not know this verb",
@@ -168,7 +183,8 @@ impl Broker {
             .subject
             .iter()
             .fold(entry, |entry, subject| entry.subject(subject));
-        if !self.repetitions.first(&entry, refused.refusal) {
+        // While nothing may be appended nothing is listed (TLOG-10).
+        if !self.oversight.is_good() || !self.repetitions.first(&entry, refused.refusal) {
             return;
         }
         if let Err(error) = self.audit.append(&entry).await {
@@ -181,7 +197,7 @@ impl Broker {
     pub(crate) async fn settle<T, F>(
         &self,
         mut attempt: impl FnMut() -> F,
-    ) -> Result<(Receipt, T), Failed>
+    ) -> Result<(InLog, T), Failed>
     where
         F: Future<Output = Result<(Vec<(String, Option<u64>)>, Changes, T), Failed>>,
     {
@@ -195,8 +211,12 @@ impl Broker {
                 Ok(Committed::Conflict) => {}
                 Ok(Committed::Done) => {
                     self.apply_epochs(&changes);
-                    let receipt = self.record(&changes.entries).await?;
-                    return Ok((receipt, outcome));
+                    if changes.puts.iter().any(|(key, _)| key == keys::RECOVERY) {
+                        // The new shard first: the entries stand in it.
+                        self.finish_recovery().await.map_err(Failed::Recorded)?;
+                    }
+                    let logged = self.record(&changes.entries).await?;
+                    return Ok((logged, outcome));
                 }
                 Err(error) => {
                     // It may have been kept all the same.
@@ -210,11 +230,10 @@ impl Broker {
         Err(Refused::stranger(Refusal::Busy, "the records changed again and again").into())
     }
 
-    /// Drains what a commit put into the outbox; the first entry's receipt.
-    async fn record(&self, entries: &[Entry]) -> Result<Receipt, Failed> {
-        let receipt = self.audit.drain(entries).await.map_err(Failed::Recorded)?;
-        receipt
-            .ok_or_else(|| Refused::stranger(Refusal::Internal, "an act without an entry").into())
+    /// Drains what a commit put into the outbox; the first entry.
+    async fn record(&self, entries: &[Entry]) -> Result<InLog, Failed> {
+        let logged = self.audit.drain(entries).await.map_err(Failed::Recorded)?;
+        logged.ok_or_else(|| Refused::stranger(Refusal::Internal, "an act without an entry").into())
     }
 
     /// Tells held requests to end, so that a shutdown need not wait for them.
@@ -232,15 +251,17 @@ impl Broker {
         if let Err(error) = self.directory.keep_time(self.time.latest()).await {
             tracing::warn!(why = %error.why, "the time could not be persisted");
         }
+        self.submit_no_more();
         self.audit.close().await;
         self.directory.store().close().await;
     }
 
-    /// Whether the store answers, for health checks.
+    /// Whether the log is what was seen of it, and the store answers, for health checks.
     ///
     /// # Errors
-    /// Refusal 65.
+    /// Refusals 62 and 65.
     pub async fn healthy(&self) -> Result<(), Refused> {
+        self.good()?;
         self.directory
             .store()
             .revision()

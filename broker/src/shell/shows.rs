@@ -6,6 +6,7 @@ use ticket_format::entry::Entry;
 use ticket_format::ids::{NodeId, TicketId};
 use ticket_format::limits as numbers;
 use ticket_format::statement::denials::DENIAL_ROWS;
+use ticket_format::statement::logs::LogShow;
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
     Act, AdminSetShow, DatasetList, DatasetPage, DatasetShow, DenyList, LaunchList, LaunchPage,
@@ -112,6 +113,10 @@ impl Broker {
                 opened.body::<StatusShow>()?;
                 self.status(now).await?.to_cbor()
             }
+            Act::LogShow => {
+                opened.body::<LogShow>()?;
+                self.log_show().to_cbor()
+            }
             Act::TicketShow => {
                 let id = opened.body::<TicketShow>()?.ticket;
                 let view = self.ticket_view(id).await?;
@@ -191,7 +196,7 @@ impl Broker {
             now,
             epoch: head.epoch,
             chain: head.chain,
-            entries: self.audit.log().head().0,
+            entries: self.audit.log().head().entries,
             lease_ms: None,
             datasets: self.dataset_count() as u64,
             holders,

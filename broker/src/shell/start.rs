@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use audit_log::{AuditLog, SideFile};
+use rand_core::UnwrapErr;
 use store::Store;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, Thumbprint};
@@ -17,14 +18,17 @@ use super::alarms::{Alarms, Hooks};
 use super::audit::Audit;
 use super::budget::Budgets;
 use super::clock::{Clock, Timekeeper};
+use super::consistency::PROVING;
 use super::denials::Denials;
 use super::directory::Directory;
 use super::limits::{Limits, Rates, Repetitions, Replays, Strangers};
 use super::metrics::Metrics;
 use super::service::Broker;
+use super::standing::{Oversight, Witnesses};
 use super::subscribers::Subscribers;
 use super::watching::Watching;
 use crate::Refused;
+use crate::administer::datasets::log_thumbprints;
 use crate::feed::Chain;
 use crate::realm::Realm;
 use crate::state::{DatasetEntry, FeedHead, keys};
@@ -85,8 +89,8 @@ impl From<Refused> for StartError {
 }
 
 impl Broker {
-    /// Starts on open files: checks the clock (TIM-1) and the admin set (SET-3), drains the outbox
-    /// (AUD-2), and fills memory from both.
+    /// Starts on open files: checks the clock (TIM-1) and the admin set (SET-3), compares the log with its
+    /// witnesses (TLOG-10), drains the outbox (AUD-2), and fills memory from both.
     ///
     /// # Errors
     /// [`StartError`].
@@ -96,12 +100,16 @@ impl Broker {
         clock: Arc<dyn Clock>,
         limits: Limits,
         hooks: Hooks,
+        witnesses: Witnesses,
     ) -> Result<Self, StartError> {
-        let own: Vec<Thumbprint> = vec![
+        // rule: SIG-5
+        let mut own: Vec<Thumbprint> = vec![
             realm.tls.thumbprint(),
             realm.ticket.public().thumbprint(),
             realm.feed.public().thumbprint(),
         ];
+        own.extend(log_thumbprints(files.log.key()));
+        own.extend(realm.others.iter().copied());
         let directory = Directory::new(files.store, own);
         let seen = directory
             .get::<Timestamp>(keys::TIME)
@@ -113,8 +121,15 @@ impl Broker {
         admin_sets::settle(&directory, &realm, now).await?;
         let metrics = Metrics::default();
         let alarms = Alarms::new(realm.name.clone(), metrics.clone(), hooks);
-        let audit = Audit::new(files.log, files.side, alarms);
-        let drained = audit.drain_all(&directory).await?;
+        let rng = &mut UnwrapErr(getrandom::SysRng);
+        // rule: TLOG-10 — before anything is appended, which would sign another history.
+        let oversight = Oversight::begin(&directory, &files.log, &witnesses, now, rng).await?;
+        let good = oversight.is_good();
+        let audit = Audit::new(files.log, files.side, alarms, metrics.clone());
+        let drained = match good {
+            true => audit.drain_all(&directory).await?,
+            false => 0,
+        };
         let denials = Denials::load(&directory).await?;
         let head = denials.head();
         let broker = Self {
@@ -133,7 +148,10 @@ impl Broker {
             repetitions: Repetitions::default(),
             replays: Replays::default(),
             watching: Watching::default(),
+            oversight,
             trying: Semaphore::new(1),
+            reading: Semaphore::new(1),
+            proving: Arc::new(Semaphore::new(PROVING)),
             policy: RwLock::new(None),
             datasets: RwLock::new(BTreeMap::new()),
             stopping: watch::Sender::new(false),
@@ -153,15 +171,21 @@ impl Broker {
             tracing::error!(logged = %logged.act, stored = %seen, "the store is older than the audit log: find out who restored what");
             let act = ActId::random(&mut broker.rng());
             let alarm = Entry::alarm(act, Alarm::StoreRollback, now).subject("broker");
-            broker.audit.append(&alarm).await?;
+            broker.raise(alarm).await?;
         }
-        let entry = Entry::new(ActId::random(&mut broker.rng()), Kind::Start, now)
-            .subject("broker")
-            .epoch(head.epoch);
-        broker.audit.append(&entry).await?;
+        if good {
+            broker.record_start(drained).await?;
+        } else {
+            let wrong = broker.good().err().map(|refused| refused.why);
+            tracing::error!(
+                why = wrong,
+                "the log was rolled back: nothing is served until security's quorum says where it goes on (`postern-admin log recover`)"
+            );
+        }
+        broker.after_witnesses().await?;
         broker.show_state();
         broker.tidy_proposals(now).await?;
-        tracing::info!(realm = %broker.realm.name, epoch = head.epoch, drained, "started");
+        broker.submit_to(witnesses)?;
         Ok(broker)
     }
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use audit_log::AuditLog;
+use audit_log::{AuditLog, ReadError};
 use policy::Policy;
 use ticket_format::Refusal;
 use ticket_format::cbor::Decode;
 use ticket_format::entry::Entry;
 use ticket_format::ids::{DatasetId, NodeId};
 use ticket_format::limits;
+use ticket_format::messages::Receipt;
 use ticket_format::side::SideRecord;
 use ticket_format::statement::{EntryShow, EntryView, WhatIf, WhatIfPage};
 use ticket_format::ticket::Attributes;
@@ -34,7 +35,9 @@ fn decisions(
     since: Timestamp,
     dataset: Option<DatasetId>,
 ) -> Result<Found, String> {
-    let (end, _) = log.head();
+    let end = log.head().entries;
+    // What the retention removed decides nothing any more.
+    let from = from.max(log.first_kept());
     let to = end.min(from.saturating_add(ENTRIES as u64));
     let mut found = Found {
         decided: Vec::new(),
@@ -138,19 +141,20 @@ impl Broker {
             .collect()
     }
 
-    /// One entry of the log, as it stands there.
+    /// One entry of the log, with its receipt under the newest checkpoint.
     pub(super) async fn entry_show(&self, opened: &Opened) -> Result<EntryView, Refused> {
         let index = opened.body::<EntryShow>()?.index;
+        // One at a time: an old one is read from disk, and proven. The semaphore is never closed.
+        let _turn = self.reading.acquire().await;
         let log = self.audit.log().clone();
-        let found = blocking(move || match log.read(index).next() {
-            None => Ok(None),
-            Some(record) => record.map(Some).map_err(|error| error.to_string()),
+        let found = blocking(move || match log.receipt(index) {
+            Ok((entry, proof)) => Ok(Ok(Receipt { entry, proof })),
+            Err(error @ (ReadError::NotThere { .. } | ReadError::Pruned { .. })) => Ok(Err(error)),
+            Err(error) => Err(error.to_string()),
         });
         match found.await? {
-            Some(record) => Ok(EntryView {
-                entry: record.entry,
-            }),
-            None => Err(opened.refuse(Refusal::NotFound, format!("there is no entry {index}"))),
+            Ok(receipt) => Ok(EntryView { receipt }),
+            Err(error) => Err(opened.refuse(Refusal::NotFound, error)),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Broker {
                 return Err(wiped.held.busy(why).into());
             }
             Turn::Record(recording) => {
-                let receipt = self.audit.append(&entry).await?;
+                let receipt = self.audit.append(&entry).await?.receipt();
                 let node = entry.subject.as_deref().unwrap_or_default();
                 tracing::info!(%act, exchange = "wipe", node, ticket = %wiped.held.ticket(), "recorded");
                 recording.done(receipt.clone(), self.time.monotonic());

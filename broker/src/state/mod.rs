@@ -54,6 +54,10 @@ pub mod keys {
     pub const OUTBOX: &str = "outbox/";
     /// The latest time seen (TIM-1).
     pub const TIME: &str = "time/latest";
+    /// What is known against the log, until a quorum says where it goes on (TLOG-10).
+    pub const ROLLED_BACK: &str = "log/rolled-back";
+    /// A recovery of the log that is decided and not done yet.
+    pub const RECOVERY: &str = "log/recovery";
 
     /// A launch.
     #[must_use]

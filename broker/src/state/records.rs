@@ -23,10 +23,12 @@ pub enum KeyRole {
     Producer,
     /// An admin's, of the set in force or one before it (SET-4).
     Admin,
+    /// One of the two of a key server's log (TLOG-2).
+    ServerLog,
 }
 
 impl KeyRole {
-    const ALL: [(u64, Self); 7] = [
+    const ALL: [(u64, Self); 8] = [
         (1, Self::Broker),
         (2, Self::Launch),
         (3, Self::Node),
@@ -34,6 +36,7 @@ impl KeyRole {
         (5, Self::ServerSigning),
         (6, Self::Producer),
         (7, Self::Admin),
+        (8, Self::ServerLog),
     ];
 
     fn number(self) -> u64 {
