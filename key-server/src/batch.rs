@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use audit_log::Appended;
 use rand_core::CryptoRng;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
@@ -18,10 +17,12 @@ use ticket_format::seal::AnswerId;
 use ticket_format::side::SideRecord;
 use ticket_format::statement::Canary;
 use ticket_format::ticket::{Action, Actions};
+use ticket_format::tlog::WitnessPolicy;
 use zeroize::Zeroizing;
 
 use crate::dataset::Dataset;
 use crate::gate::Permit;
+use crate::issued::Witnesses;
 use crate::items::{DEK, Done, Items};
 use crate::present::{self, Presented};
 use crate::refused::Refused;
@@ -254,8 +255,8 @@ fn check(
     state.latest.see(moment.now)?;
     presented.ticket.still_live(moment.now)?;
     let dataset = present::usable(state, &presented.ticket, moment, permit)?;
-    // What was presented before the dataset wanted evidence, or by an admin set that has been replaced
-    // since, is presented again.
+    // What was presented before the dataset wanted evidence or these witnesses, or by an admin set that has
+    // been replaced since, is presented again.
     if !present::borne_out(state, &dataset, presented.proven) {
         return Err(Refused::Handle);
     }
@@ -343,6 +344,13 @@ impl Decided {
         wanted.filter_map(record).collect()
     }
 
+    /// Who must have cosigned before anything of it leaves.
+    #[must_use]
+    pub fn witnesses(&self) -> Option<&WitnessPolicy> {
+        // rule: TLOG-8
+        self.dataset.witnesses.as_ref().map(Witnesses::policy)
+    }
+
     /// What comes of the canaries in it.
     #[must_use]
     pub fn canary(&self) -> Canary {
@@ -377,8 +385,7 @@ impl Decided {
         state: &State,
         moment: Moment,
         permit: &Permit,
-        appended: &Appended,
-        entry: Vec<u8>,
+        receipt: Receipt,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, Refused> {
         let Self {
@@ -405,11 +412,6 @@ impl Decided {
         let mut salt = [0; 32];
         rng.fill_bytes(&mut salt);
         let ticket = presented.ticket.hash();
-        let receipt = Receipt {
-            index: appended.index,
-            chain: appended.chain,
-            entry,
-        };
         let clear = Clear {
             verdicts: done.verdicts,
             ticket,

@@ -60,6 +60,8 @@ enum Command {
     Status(ConfigFile),
     /// Check configuration, keys and the way to the broker
     Doctor(ConfigFile),
+    /// Print the vkeys that this server cosigns with as a witness, one a line
+    WitnessKeys(ConfigFile),
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +165,7 @@ impl Cli {
             Command::Init(init) => make(*init),
             Command::Status(config) => status(&config.config).await,
             Command::Doctor(config) => doctor(&config.config).await,
+            Command::WitnessKeys(config) => witness_keys(&config.config),
         }
     }
 }
@@ -172,6 +175,15 @@ fn check(path: &Path) -> Result<Setup, Report> {
     setup.secrets(&setup.root_key()?)?;
     setup.admin_set(net::SystemClock.now())?;
     Ok(setup)
+}
+
+fn witness_keys(path: &Path) -> Result<(), Report> {
+    let setup = Setup::read(path)?;
+    let secrets = setup.secrets(&setup.root_key()?)?;
+    for key in secrets.witness.vkeys() {
+        say(&key.to_string());
+    }
+    Ok(())
 }
 
 fn make(wanted: Init) -> Result<(), Report> {

@@ -5,6 +5,8 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use audit_log::Options;
+use audit_log::guard::{LogSection, SectionError, WitnessSection};
 use serde::{Deserialize, Deserializer};
 use store::config::{self, ConfigError};
 use store::files::{self, FileError};
@@ -12,7 +14,9 @@ use store::sealed::{RootKey, SALT_BYTES, SealedError};
 use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
 use ticket_format::limits;
+use ticket_format::statement::Role;
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{BadSeed, LogKey, LogSecret, NotAVkey, Origin, WitnessSecret};
 use zeroize::Zeroizing;
 
 use crate::admins;
@@ -60,6 +64,11 @@ pub struct Config {
     /// Programs that are told.
     #[serde(default)]
     pub hooks: Hooks,
+    /// The audit log and its witnesses.
+    #[serde(default)]
+    pub log: LogSection,
+    /// Whom this server witnesses.
+    pub witness: Option<WitnessSection>,
 }
 
 /// When a burst is one (EXP-3).
@@ -120,6 +129,9 @@ pub struct BrokerKeys {
     /// Signs the feed.
     #[serde(deserialize_with = "key")]
     pub feed_key: FeedKey,
+    /// Signs the checkpoints of its log: two vkeys, Ed25519 and ML-DSA-44.
+    #[serde(rename = "log-keys", deserialize_with = "log_key")]
+    pub log_key: LogKey,
 }
 
 /// Limits of the transport that an operator may change.
@@ -230,9 +242,29 @@ impl Setup {
             broker.tls_key.to_bytes(),
             broker.ticket_key.to_bytes(),
             broker.feed_key.to_bytes(),
+            *broker.log_key.ed25519(),
         ];
-        if roles[0] == roles[1] || roles[0] == roles[2] || roles[1] == roles[2] {
-            return Err(wrong("the broker's TLS, ticket and feed keys must differ"));
+        let twice = |role: &[u8; 32]| roles.iter().filter(|other| *other == role).count() > 1;
+        if roles.iter().any(twice) {
+            return Err(wrong(
+                "the broker's TLS, ticket, feed and log keys must differ",
+            ));
+        }
+        let origin = Origin::new(&config.realm, Role::Broker, &broker.tls_key);
+        if broker.log_key.origin != origin {
+            return Err(wrong("the broker's log-keys are of another broker's log"));
+        }
+        let section = |error: SectionError| wrong(&error.to_string());
+        config
+            .log
+            .options(Options::default().clock)
+            .map_err(section)?;
+        config.log.witnesses().map_err(section)?;
+        if let Some(witness) = &config.witness {
+            let logs = witness.log_keys().map_err(section)?;
+            if logs.is_empty() || logs.len() > audit_log::witness::MAX_LOGS {
+                return Err(wrong("[witness] logs must name one log at least"));
+            }
         }
         Ok(Self {
             config,
@@ -300,27 +332,99 @@ impl Setup {
     ///
     /// # Errors
     /// A sealed file is missing, or another root key sealed it.
-    pub fn secrets(&self, root: &RootKey) -> Result<(TlsSecret, ServerSecret), SetupError> {
-        let seed = |name: &str| {
-            let path = sealed_key(&self.data_dir(), name);
-            let sealed = files::read_private(&path, SEALED_KEY)?;
-            let opened = root.open(&sealed_name(name), &sealed);
-            let wrong = |error| SetupError::Sealed {
-                path: path.clone(),
-                error,
-            };
-            let opened = opened.map_err(wrong)?;
-            let seed =
-                <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| wrong(SealedError::Open))?;
-            Ok::<_, SetupError>(Zeroizing::new(seed))
+    pub fn secrets(&self, root: &RootKey) -> Result<Secrets, SetupError> {
+        let seed = |name: &str| self.seed(root, name);
+        let wrong = |name: &str, error: &dyn std::fmt::Display| SetupError::Wrong {
+            path: sealed_key(&self.data_dir(), name),
+            message: error.to_string(),
         };
-        Ok((
-            TlsSecret::from_seed(&*seed(TLS)?),
-            ServerSecret::from_seed(&*seed(SIGNING)?),
-        ))
+        let tls = TlsSecret::from_seed(&*seed(TLS)?);
+        let log = log_secret(
+            &self.config.realm,
+            &tls,
+            &*seed(LOG_ED25519)?,
+            &*seed(LOG_ML_DSA)?,
+        );
+        let witness = witness_secret(
+            &self.config.realm,
+            &tls,
+            &*seed(WITNESS_ED25519)?,
+            &*seed(WITNESS_ML_DSA)?,
+        );
+        Ok(Secrets {
+            signing: ServerSecret::from_seed(&*seed(SIGNING)?),
+            log: log.map_err(|error| wrong(LOG_ML_DSA, &error))?,
+            witness: witness.map_err(|error| wrong(WITNESS_ML_DSA, &error))?,
+            tls,
+        })
+    }
+
+    fn seed(&self, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 32]>, SetupError> {
+        let path = sealed_key(&self.data_dir(), name);
+        let sealed = files::read_private(&path, SEALED_KEY)?;
+        let wrong = |error| SetupError::Sealed {
+            path: path.clone(),
+            error,
+        };
+        let opened = root.open(&sealed_name(name), &sealed).map_err(wrong)?;
+        let seed = <[u8; 32]>::try_from(opened.as_slice());
+        seed.map(Zeroizing::new)
+            .map_err(|_| wrong(SealedError::Open))
     }
 }
 
+/// A server's own secrets.
+pub struct Secrets {
+    /// Its identity.
+    pub tls: TlsSecret,
+    /// Signs encapsulations and acknowledgements.
+    pub signing: ServerSecret,
+    /// Signs its log's checkpoints.
+    pub log: LogSecret,
+    /// Cosigns others' checkpoints.
+    pub witness: WitnessSecret,
+}
+
+/// The secret keys of a key server's log.
+///
+/// # Errors
+/// [`BadSeed`].
+pub fn log_secret(
+    realm: &str,
+    tls: &TlsSecret,
+    ed25519: &[u8; 32],
+    ml_dsa: &[u8; 32],
+) -> Result<LogSecret, BadSeed> {
+    let origin = Origin::new(realm, Role::KeyServer, &tls.public());
+    LogSecret::from_seeds(origin, ed25519, ml_dsa)
+}
+
+/// The secret keys of a key server as a witness: its name is its log's origin, and `/witness`.
+///
+/// # Errors
+/// [`NotAVkey`]: a seed makes no key.
+pub fn witness_secret(
+    realm: &str,
+    tls: &TlsSecret,
+    ed25519: &[u8; 32],
+    ml_dsa: &[u8; 32],
+) -> Result<WitnessSecret, NotAVkey> {
+    let origin = Origin::new(realm, Role::KeyServer, &tls.public());
+    WitnessSecret::from_seeds(&format!("{origin}/witness"), ed25519, ml_dsa)
+}
+
+/// Name of the log's Ed25519 key among the sealed keys.
+pub const LOG_ED25519: &str = "log-ed25519";
+/// Name of the log's ML-DSA-44 key among the sealed keys.
+pub const LOG_ML_DSA: &str = "log-ml-dsa";
+/// Name of the witness's Ed25519 key among the sealed keys.
+pub const WITNESS_ED25519: &str = "witness-ed25519";
+/// Name of the witness's ML-DSA-44 key among the sealed keys.
+pub const WITNESS_ML_DSA: &str = "witness-ml-dsa";
+/// The directory of what was cosigned, in the data directory.
+pub const WITNESS_DIR: &str = "witness";
+/// The directory of the audit log, in the data directory.
+pub const LOG_DIR: &str = "audit";
 /// Name of the TLS key among the sealed keys.
 pub const TLS: &str = "tls";
 /// Name of the signing key among the sealed keys.
@@ -414,6 +518,16 @@ fn beside(file: &Path, named: &Path) -> PathBuf {
 fn key<'de, D: Deserializer<'de>, K: FromStr>(deserializer: D) -> Result<K, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse(&text)
+}
+
+fn log_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogKey, D::Error> {
+    use serde::de::Error as _;
+    let [ed25519, ml_dsa] = <[String; 2]>::deserialize(deserializer)?;
+    LogKey::from_vkeys(&ed25519, &ml_dsa).map_err(|error| {
+        D::Error::custom(format!(
+            "expected the log's two vkeys, Ed25519 and ML-DSA-44: {error}"
+        ))
+    })
 }
 
 fn parse<K: FromStr, E: serde::de::Error>(text: &str) -> Result<K, E> {

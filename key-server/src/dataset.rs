@@ -13,7 +13,10 @@ use ticket_format::keys::{AdminKey, ProducerKey};
 use ticket_format::limits;
 use ticket_format::seal::Kem;
 use ticket_format::statement::datasets::{Canary, DatasetRow, PRODUCERS};
+use ticket_format::statement::witnessing::{Witnessing, WitnessingError};
 use ticket_format::statement::{DatasetCreate, DatasetSet};
+
+use crate::issued::Witnesses;
 
 /// Most DEKs of one dataset that are marked as canaries.
 pub const CANARY_DEKS: usize = 1_000;
@@ -46,6 +49,8 @@ pub struct DatasetState {
     pub evidence: bool,
     /// What any redemption leads to (EXP-2).
     pub canary: Canary,
+    /// What it wants of the witnesses of both logs (TLOG-8).
+    pub witnessing: Witnessing,
 }
 
 /// Why a dataset cannot be as an admin wants it, or as the store has it.
@@ -66,6 +71,9 @@ pub enum DatasetError {
     /// Too many canaries.
     #[error("at most {CANARY_DEKS} DEKs of a dataset are canaries: take a mark away first")]
     Canaries,
+    /// What it wants of witnesses.
+    #[error(transparent)]
+    Witnessing(#[from] WitnessingError),
     /// The policy's text.
     #[error("the policy is refused: {0}")]
     Policy(#[from] PolicyError),
@@ -92,12 +100,15 @@ impl DatasetState {
             lease: create.lease,
             evidence: create.evidence,
             canary: create.canary,
+            witnessing: create.witnessing.clone(),
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if state.name.is_empty() || !state.name.chars().all(plain) {
             return Err(DatasetError::Name);
         }
         state.limits_let_somebody_in()?;
+        // rule: TLOG-8
+        state.witnessing.read()?;
         let twice = |key| state.producers.iter().filter(|other| *other == key).count() > 1;
         if state.producers.iter().any(twice) {
             return Err(DatasetError::ProducerTwice);
@@ -116,12 +127,15 @@ impl DatasetState {
     /// With other options.
     ///
     /// # Errors
-    /// [`DatasetError::Zero`].
+    /// [`DatasetError::Zero`] or [`DatasetError::Witnessing`].
     pub fn with_options(mut self, set: &DatasetSet) -> Result<Self, DatasetError> {
         self.max_budget = set.max_budget;
         self.max_life = set.max_life;
         self.kems.clone_from(&set.kems);
         (self.lease, self.evidence, self.canary) = (set.lease, set.evidence, set.canary);
+        self.witnessing.clone_from(&set.witnessing);
+        // rule: TLOG-8
+        self.witnessing.read()?;
         self.limits_let_somebody_in()?;
         Ok(self)
     }
@@ -145,8 +159,8 @@ impl DatasetState {
 impl Encode for DatasetState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .array(12)
-            .uint(2)
+            .array(13)
+            .uint(3)
             .text(&self.name)
             .text_map(&self.tags)
             .array(self.producers.len());
@@ -159,13 +173,14 @@ impl Encode for DatasetState {
         self.owners.iter().for_each(|key| key.encode(writer));
         writer.uint(self.lease).bool(self.evidence);
         self.canary.encode(writer);
+        self.witnessing.encode(writer);
     }
 }
 
 impl Decode for DatasetState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(12..=12)?;
-        if reader.uint()? != 2 {
+        reader.array(13..=13)?;
+        if reader.uint()? != 3 {
             return Err(DecodeError::OutOfRange("version of a dataset record"));
         }
         Ok(Self {
@@ -180,6 +195,7 @@ impl Decode for DatasetState {
             lease: reader.uint()?,
             evidence: reader.bool()?,
             canary: Canary::decode(reader)?,
+            witnessing: Witnessing::decode(reader)?,
         })
     }
 }
@@ -199,6 +215,8 @@ pub struct Dataset {
     pub facts: policy::Dataset,
     /// Its DEKs that are canaries.
     pub canary_deks: Arc<CanaryDeks>,
+    /// Who must have cosigned before keys leave, and before a ticket is taken.
+    pub witnesses: Option<Witnesses>,
     /// The commit that its record is of.
     pub revision: Revision,
 }
@@ -207,7 +225,7 @@ impl Dataset {
     /// Parses the policy.
     ///
     /// # Errors
-    /// [`DatasetError::Policy`], with the place of the fault.
+    /// [`DatasetError::Policy`], with the place of the fault, or [`DatasetError::Witnessing`].
     pub fn new(
         id: DatasetId,
         state: DatasetState,
@@ -215,6 +233,7 @@ impl Dataset {
         revision: Revision,
     ) -> Result<Self, DatasetError> {
         let policy = Policy::parse(policy)?;
+        let witnesses = state.witnessing.required()?.map(Witnesses::new);
         let facts = policy::Dataset {
             id: id.to_string(),
             name: state.name.clone(),
@@ -227,6 +246,7 @@ impl Dataset {
             facts,
             state,
             canary_deks: Arc::default(),
+            witnesses,
             revision,
         })
     }

@@ -12,6 +12,7 @@ use ticket_format::time::Timestamp;
 use transport::{ClientLimits, Connection, ExporterUse};
 
 use crate::feed::{self, FeedFault};
+use crate::prover;
 use crate::service::{ApplyError, Service};
 
 /// Longest hold that is asked for.
@@ -110,6 +111,21 @@ impl Follower {
             server: self.broker.tls_key,
             exporter,
         };
+        // rule: TLOG-7
+        let service = Arc::clone(&self.service);
+        let proving = prover::run(&service, &connection);
+        tokio::select! {
+            interrupted = self.feed(&connection, &channel) => interrupted,
+            never = proving => match never {},
+        }
+    }
+
+    /// Asks for news, again and again.
+    async fn feed(
+        &mut self,
+        connection: &Connection,
+        channel: &Channel,
+    ) -> Result<Never, Interrupted> {
         // The first answer comes at once: without it there is no lease.
         let mut hold = Duration::ZERO;
         loop {
@@ -124,7 +140,7 @@ impl Follower {
             // rule: DEN-6 — the lease runs from here.
             let sent = self.service.clock().monotonic();
             let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
-            let request = feed::request(&channel, &self.service.state.signing, &asked, hold_ms);
+            let request = feed::request(channel, &self.service.state.signing, &asked, hold_ms);
             let answer = tokio::select! {
                 answer = connection.exchange_within(&request, hold + SLACK) => answer,
                 // rule: DEN-11 — the open request is given up; the one that tells follows at once.
@@ -133,7 +149,7 @@ impl Follower {
             let now = self.service.clock().now();
             let accepted = answer.map_err(Interrupted::from).and_then(|answer| {
                 Ok(feed::accept(
-                    &channel,
+                    channel,
                     &self.broker.feed_key,
                     &asked,
                     &answer,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use audit_log::witness::Witness;
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use store::files::{self, FileError};
@@ -11,7 +12,10 @@ use ticket_format::keys::{ServerSecret, TlsSecret};
 use ticket_format::time::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::config::{self, BrokerKeys, SIGNING, SetupError, TLS};
+use crate::config::{
+    self, BrokerKeys, LOG_ED25519, LOG_ML_DSA, SIGNING, SetupError, TLS, WITNESS_DIR,
+    WITNESS_ED25519, WITNESS_ML_DSA,
+};
 
 /// Where the root key comes from.
 #[derive(Clone, Debug)]
@@ -80,6 +84,8 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
         &server_keys,
         &config::sealed_key(&data, TLS),
         &config::sealed_key(&data, SIGNING),
+        &config::sealed_key(&data, LOG_ED25519),
+        &config::sealed_key(&data, LOG_ML_DSA),
     ] {
         if path.exists() {
             return Err(FileError::Exists(path.clone()).into());
@@ -98,10 +104,37 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     files::create_private(&data.join("root-salt"), &salt)?;
     let (root_key, root_line) = root_key(root, &data)?;
     let (tls, signing) = (TlsSecret::generate(rng), ServerSecret::generate(rng));
-    for (name, seed) in [(TLS, tls.seed()), (SIGNING, signing.seed())] {
+    let seed = || {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        UnwrapErr(SysRng).fill_bytes(seed.as_mut());
+        seed
+    };
+    // rule: SIG-5
+    let (log_seeds, witness_seeds) = ([seed(), seed()], [seed(), seed()]);
+    let wrong = |error: &dyn std::fmt::Display| SetupError::Wrong {
+        path: data.join("keys"),
+        message: error.to_string(),
+    };
+    let log = config::log_secret(realm, &tls, &log_seeds[0], &log_seeds[1]);
+    let log = log.map_err(|error| wrong(&error))?;
+    let [ed25519, ml_dsa] = log.key().vkeys();
+    let [log_ed25519, log_ml_dsa] = log_seeds;
+    let [witness_ed25519, witness_ml_dsa] = witness_seeds;
+    let seeds = [
+        (TLS, tls.seed()),
+        (SIGNING, signing.seed()),
+        (LOG_ED25519, log_ed25519),
+        (LOG_ML_DSA, log_ml_dsa),
+        (WITNESS_ED25519, witness_ed25519),
+        (WITNESS_ML_DSA, witness_ml_dsa),
+    ];
+    for (name, seed) in seeds {
         let sealed = root_key.seal(&config::sealed_name(name), seed.as_slice(), rng);
         files::create_private(&config::sealed_key(&data, name), &sealed)?;
     }
+    // Made with the keys and never again: a witness that forgot what it cosigned would cosign otherwise.
+    // rule: TLOG-9
+    Witness::create(&data.join(WITNESS_DIR)).map_err(|error| wrong(&error))?;
     let kept = dir.join("broker-keys.toml");
     if absolute(broker_keys) != absolute(&kept) {
         files::write_private(&kept, &files::read_bounded(broker_keys, 64 * 1024)?)?;
@@ -111,7 +144,9 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     }
     let public = format!(
         "# Public keys of a key server of realm {realm}. Nothing here is secret; give it to admins.\n\
-         realm = {realm:?}\naddresses = {addresses:?}\ntls-key = \"{}\"\nsigning-key = \"{}\"\n",
+         realm = {realm:?}\naddresses = {addresses:?}\ntls-key = \"{}\"\nsigning-key = \"{}\"\n\
+         # Of its audit log: Ed25519, ML-DSA-44.\n\
+         log-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n",
         tls.public(),
         signing.public()
     );
@@ -149,7 +184,23 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
          \n\
          # A program that is told of each alarm, as one JSON line on its standard input.\n\
          [hooks]\n\
-         # alarm = [\"/usr/local/bin/tell\", \"security\"]\n"
+         # alarm = [\"/usr/local/bin/tell\", \"security\"]\n\
+         \n\
+         # The audit log: when a shard is closed, and for how long closed shards are kept (default: for ever).\n\
+         [log]\n\
+         shard-bytes = 268435456\n\
+         # keep-days = 400\n\
+         \n\
+         # Who cosigns its checkpoints; up to 8.\n\
+         # [[log.witness]]\n\
+         # name = \"w1\"\n\
+         # url = \"http://127.0.0.1:4444\"\n\
+         # keys = [\"<vkey>\", \"<vkey>\"]\n\
+         \n\
+         # Whose logs this server witnesses; `postern-key-server witness-keys` prints its own vkeys.\n\
+         # [witness]\n\
+         # listen = \"127.0.0.1:4445\"\n\
+         # logs = [[\"<vkey>\", \"<vkey>\"]]\n"
     );
     files::create_private(&config_path, text.as_bytes())?;
     Ok(Made {

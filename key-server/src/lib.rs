@@ -7,6 +7,7 @@
 
 pub mod admins;
 pub mod batch;
+pub mod broker_log;
 pub mod budget;
 pub mod clock;
 pub mod dataset;
@@ -15,6 +16,7 @@ pub mod feed;
 pub mod gate;
 pub mod generate;
 pub mod habit;
+pub mod issued;
 pub mod items;
 pub mod lease;
 pub mod present;
@@ -38,5 +40,7 @@ pub mod init;
 pub mod metrics;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "net")]
+pub mod prover;
 #[cfg(feature = "net")]
 pub mod service;

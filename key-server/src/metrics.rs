@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use ticket_format::Refusal;
 use ticket_format::entry::{Alarm, Kind};
 use ticket_format::messages::Verb;
+use ticket_format::statement::WitnessState;
 
 use crate::service::Service;
 
@@ -40,6 +41,7 @@ pub struct Metrics {
     duration: Family<ExchangeName, Histogram>,
     deks: Family<ExchangeName, Counter>,
     alarms: Family<AlarmName, Counter>,
+    commits: Histogram,
 }
 
 impl Default for Metrics {
@@ -55,6 +57,7 @@ impl Default for Metrics {
             duration: Family::new_with_constructor(buckets),
             deks: Family::default(),
             alarms: Family::default(),
+            commits: buckets(),
         }
     }
 }
@@ -79,6 +82,11 @@ impl Metrics {
                 exchange: kind.name(),
             })
             .inc_by(deks as u64);
+    }
+
+    /// An entry of the audit log became durable, or not, after so long.
+    pub fn committed(&self, took: Duration) {
+        self.commits.observe(took.as_secs_f64());
     }
 
     /// An alarm was raised.
@@ -118,6 +126,12 @@ impl Metrics {
             "alarms",
             "Alarms recorded, by alarm",
             metrics.alarms.clone(),
+        );
+        registry.register_with_unit(
+            "audit_commit",
+            "Time until an entry of the audit log is durable",
+            Unit::Seconds,
+            metrics.commits.clone(),
         );
         registry.register_collector(Box::new(Views {
             service: Arc::downgrade(service),
@@ -166,10 +180,32 @@ impl Collector for Views {
                 "What is left of the shortest lease of the datasets here",
                 left.as_secs_f64(),
             )?;
+            let newest = service.log().head().checkpoint;
             gauge(
                 "audit_tree_size",
-                "Entries in the audit log",
-                service.entries() as f64,
+                "Entries in the open shard of the audit log",
+                newest.checkpoint().size as f64,
+            )?;
+            let age = service.clock().now().since(newest.time());
+            gauge(
+                "audit_checkpoint_age_seconds",
+                "Since the newest checkpoint of the audit log was signed",
+                age as f64,
+            )?;
+            gauge(
+                "audit_log_good",
+                "0 while the log is not what its witnesses saw of it, and nothing is served",
+                f64::from(u8::from(service.state.standing.check().is_ok())),
+            )?;
+            gauge(
+                "broker_log_forked",
+                "1 while the broker's log is known not to be one log, and no ticket is taken",
+                f64::from(u8::from(service.state.broker_log.is_forked())),
+            )?;
+            gauge(
+                "broker_log_unproven",
+                "Checkpoints of the broker's log that wait to be proven of one log",
+                service.state.broker_log.waiting() as f64,
             )?;
             gauge("datasets", "Datasets", service.state.datasets.len() as f64)?;
             let set = service.state.admins.current();
@@ -185,6 +221,32 @@ impl Collector for Views {
             self.transport.connections() as f64,
         )?;
         if let Some(service) = self.service.upgrade() {
+            let entries = ConstCounter::new(service.entries());
+            entries.encode(encoder.encode_descriptor(
+                "audit_entries",
+                "Entries in the audit log",
+                None,
+                MetricType::Counter,
+            )?)?;
+            let mut witnesses = encoder.encode_descriptor(
+                "audit_witnesses",
+                "Witnesses of the audit log, by how they are",
+                None,
+                MetricType::Gauge,
+            )?;
+            let newest = service.log().head().checkpoint;
+            let now = service.clock().monotonic();
+            let rows = service.state.standing.witnesses(newest.checkpoint(), now);
+            for state in [
+                WitnessState::Good,
+                WitnessState::Behind,
+                WitnessState::Silent,
+                WitnessState::Ahead,
+            ] {
+                let count = rows.iter().filter(|row| row.state == state).count();
+                let gauge = ConstGauge::new(count as f64);
+                gauge.encode(witnesses.encode_family(&[("state", state.name())])?)?;
+            }
             let lost = ConstCounter::new(service.contexts_lost());
             lost.encode(encoder.encode_descriptor(
                 "side_records_lost",

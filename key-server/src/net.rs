@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_log::guard::WitnessSection;
+use audit_log::witness::{self, ServeLimits, Submitter, Witness};
 use audit_log::{AuditLog, SideFile, SideOptions};
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
@@ -17,12 +19,14 @@ use ticket_format::Refusal;
 use ticket_format::messages::{Answer, RefusalNotice};
 use ticket_format::report::{Report, exit};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::WitnessSecret;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use transport::{ExporterUse, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
 use crate::clock::Clock;
-use crate::config::Setup;
+use crate::config::{LOG_DIR, Secrets, Setup, WITNESS_DIR};
 use crate::follower::{self, Broker};
 use crate::metrics::Metrics;
 use crate::service::{Identity, Parts, Service, StartError};
@@ -94,7 +98,12 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     let failed = |what: &'static str| {
         move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error)
     };
-    let (service, identity) = start(&setup).await?;
+    let Started {
+        service,
+        identity,
+        submitter,
+        witness,
+    } = start(&setup).await?;
     let limits = limits(&setup);
     service.hold_at_most(limits.exchanges / 2);
     let server = Server::bind(setup.config.listen, &identity, limits)
@@ -110,8 +119,19 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     };
     tasks.spawn(follower::run(Arc::clone(&service), broker));
     tasks.spawn(each_minute(Arc::clone(&service)));
+    tasks.spawn(Arc::clone(&service).follow_witnesses(submitter.status()));
+    if let Some((listener, witness)) = witness {
+        tasks.spawn(async move {
+            let (clock, limits) = (witness::system_clock(), ServeLimits::default());
+            let served =
+                witness::serve(listener, witness, clock, limits, std::future::pending()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "others' logs are not witnessed any more");
+            }
+        });
+    }
     if let Some(listen) = setup.config.metrics_listen {
-        let listener = tokio::net::TcpListener::bind(listen).await;
+        let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|e| failed("cannot listen for metrics")(&e))?;
         let router = router(Arc::clone(&service), registry);
         tasks.spawn(async move {
@@ -129,6 +149,7 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     };
     let stopped = server.run(Arc::new(Door(Arc::clone(&service))), stop).await;
     tasks.shutdown().await;
+    drop(submitter);
     service.close().await;
     match stopped {
         Ok(stopped) => {
@@ -139,12 +160,22 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
     }
 }
 
-async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> {
+async fn start(setup: &Setup) -> Result<Started, Report> {
     let configuration = |error: &dyn std::fmt::Display| {
         Report::new(exit::CONFIG, "the key server cannot start").why(error)
     };
     let root = setup.root_key().map_err(|e| configuration(&e))?;
-    let (tls, signing) = setup.secrets(&root).map_err(|e| configuration(&e))?;
+    let secrets = setup.secrets(&root).map_err(|e| configuration(&e))?;
+    let Secrets {
+        tls,
+        signing,
+        log: log_secret,
+        witness: witness_secret,
+    } = secrets;
+    let options = setup.config.log.options(witness::system_clock());
+    let options = options.map_err(|e| configuration(&e))?;
+    let witnesses = setup.config.log.witnesses();
+    let witnesses = witnesses.map_err(|e| configuration(&e))?;
     let seed = tls.seed();
     let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&seed))
         .map_err(|e| configuration(&e))?;
@@ -155,8 +186,14 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
     let opened = tokio::task::spawn_blocking(move || {
         let store = store::RedbStore::open(data.join("store.redb"), store::Options::default())
             .map_err(|e| e.to_string())?;
-        let (log, _) = AuditLog::open(data.join("audit.log"), &audit_log::Options::default())
-            .map_err(|e| e.to_string())?;
+        let (log, torn) =
+            AuditLog::open(data.join(LOG_DIR), log_secret, &options).map_err(|e| e.to_string())?;
+        if let Some(torn) = torn {
+            tracing::warn!(
+                ?torn,
+                "a crash left a torn tail of the audit log, which is cut"
+            );
+        }
         let (side, _) = SideFile::open(data.join("audit.side"), &SideOptions::default())
             .map_err(|e| e.to_string())?;
         Ok::<_, String>((store, log, side))
@@ -172,6 +209,7 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
         signing,
         ticket_key: setup.broker.ticket_key,
         broker: setup.broker.tls_key,
+        broker_log: setup.broker.log_key.clone(),
         regions: setup.regions().map_err(|e| configuration(&e))?,
         admin_set,
     };
@@ -179,7 +217,8 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
         identity: identity_parts,
         root,
         store: Arc::new(store),
-        log,
+        log: log.clone(),
+        witnesses: witnesses.clone(),
         side,
         clock: Arc::new(SystemClock),
         hook,
@@ -191,7 +230,52 @@ async fn start(setup: &Setup) -> Result<(Arc<Service>, ServerIdentity), Report> 
         }
         _ => configuration(&error),
     })?;
-    Ok((service, identity))
+    // rule: TLOG-8
+    let endpoints = witnesses.into_iter().map(|(_, endpoint)| endpoint);
+    let submitter = Submitter::start(&log, endpoints.collect()).map_err(|e| configuration(&e))?;
+    let witness = match &setup.config.witness {
+        Some(section) => Some(open_witness(setup, section, witness_secret).await?),
+        None => None,
+    };
+    Ok(Started {
+        service,
+        identity,
+        submitter,
+        witness,
+    })
+}
+
+/// What runs.
+struct Started {
+    service: Arc<Service>,
+    identity: ServerIdentity,
+    submitter: Submitter,
+    witness: Option<(TcpListener, Arc<Witness>)>,
+}
+
+/// Opens this server as a witness of others (TLOG-9).
+async fn open_witness(
+    setup: &Setup,
+    section: &WitnessSection,
+    secret: WitnessSecret,
+) -> Result<(TcpListener, Arc<Witness>), Report> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Report::new(exit::CONFIG, "the key server cannot be a witness").why(error)
+    };
+    let logs = section.log_keys().map_err(|e| failed(&e))?;
+    let dir = setup.data_dir().join(WITNESS_DIR);
+    let opened = tokio::task::spawn_blocking(move || Witness::open(&dir, secret, logs));
+    let opened = opened.await.map_err(|e| failed(&e))?;
+    let witness = opened.map_err(|e| failed(&e))?;
+    let listener = TcpListener::bind(section.listen).await;
+    let listener = listener.map_err(|e| failed(&e))?;
+    if let Some(path) = &section.ready_file {
+        let address = listener.local_addr().map_err(|e| failed(&e))?;
+        let line = format!("{address}\n");
+        let written = files::write_private(&setup.resolve(path), line.as_bytes());
+        written.map_err(|e| failed(&e))?;
+    }
+    Ok((listener, Arc::new(witness)))
 }
 
 fn limits(setup: &Setup) -> ServerLimits {
@@ -286,6 +370,8 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
                 "epoch": permit.epoch().number(),
                 "datasets": service.state.datasets.len(),
                 "entries": service.entries(),
+                "log": service.state.standing.state().name(),
+                "broker_log_forked": service.state.broker_log.is_forked(),
                 "now": service.clock().now().to_string(),
             }))
         }

@@ -1,7 +1,7 @@
 //! Present: opens a dataset ticket on one connection (spec/protocol.md, section 7).
 //!
-//! parse and verify ([`identify`]) -> check the evidence ([`Identified::prove`]) -> check and decide
-//! ([`decide`]) -> record it -> keep and answer.
+//! parse and verify ([`identify`]) -> check the receipt of its issue and the evidence
+//! ([`Identified::prove`]) -> check and decide ([`decide`]) -> record it -> keep and answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ticket_format::denial::TicketFacts;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ActId, RequestHash, SealingKeyHash, TicketHash};
 use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
-use ticket_format::messages::{Answer, RequestView, Verb};
+use ticket_format::messages::{Answer, Receipt, RequestView, Verb};
 use ticket_format::seal::{self, Session};
 use ticket_format::ticket::{self, Action, Attributes, Audience, DatasetClaims, Live};
 use ticket_format::{labels, limits};
@@ -22,6 +22,7 @@ use crate::budget::Budget;
 use crate::dataset::Dataset;
 use crate::evidence::ProvenUnder;
 use crate::gate::Permit;
+use crate::issued::{self, Issued, NotIssued};
 use crate::refused::Refused;
 use crate::state::{Connection, Moment, State};
 
@@ -38,8 +39,17 @@ pub struct Presented {
     pub node: policy::Node,
     /// The node as records name it.
     pub subject: String,
+    /// What was checked beside it.
+    pub proven: Proven,
+}
+
+/// What was checked beside a ticket.
+#[derive(Clone, Copy, Debug)]
+pub struct Proven {
+    /// That its issue was recorded, and by which witness policy.
+    pub issued: Issued,
     /// Whether its evidence was checked, and by which admin set.
-    pub proven: Option<ProvenUnder>,
+    pub evidence: Option<ProvenUnder>,
 }
 
 /// A ticket whose signature, audience, life and possession were checked: from here on the caller is
@@ -48,6 +58,7 @@ pub struct Presented {
 pub struct Identified {
     ticket: Live<DatasetClaims>,
     request: RequestHash,
+    receipt: Option<Receipt>,
     evidence: Option<Box<Evidence>>,
 }
 
@@ -85,6 +96,7 @@ pub fn identify(
     Ok(Identified {
         ticket,
         request: RequestHash::of(request.body),
+        receipt: body.receipt,
         evidence: body.evidence.map(Box::new),
     })
 }
@@ -120,12 +132,24 @@ impl Identified {
         entry.request(self.request).epoch(permit.epoch().number())
     }
 
-    /// Checks the evidence, where the dataset wants it: nothing else that the broker says in the ticket
-    /// is believed before. It takes milliseconds where the node has renewed often: no permit is held.
+    /// Checks the receipt of the issue, and the evidence, where the dataset wants it: nothing else that
+    /// the broker says in the ticket is believed before. It takes milliseconds where the node has renewed
+    /// often: no permit is held.
     ///
     /// # Errors
-    /// [`Refused::NoEvidence`] or [`Refused::Evidence`].
-    pub fn prove(&self, state: &State, moment: Moment) -> Result<Option<ProvenUnder>, Refused> {
+    /// [`NotIssued`]; of evidence, [`Refused::NoEvidence`] or [`Refused::Evidence`].
+    pub fn prove(&self, state: &State, moment: Moment) -> Result<Proven, NotIssued> {
+        // rule: PRE-5
+        let issued = issued::check(state, &self.ticket, self.receipt.as_ref())?;
+        let evidence = self.prove_evidence(state, moment)?;
+        Ok(Proven { issued, evidence })
+    }
+
+    fn prove_evidence(
+        &self,
+        state: &State,
+        moment: Moment,
+    ) -> Result<Option<ProvenUnder>, Refused> {
         // rule: EVD-1
         let dataset = state.datasets.get(self.ticket.claims().dataset);
         let Some(dataset) = dataset.filter(|dataset| dataset.state.evidence) else {
@@ -151,7 +175,7 @@ pub fn decide(
     state: &State,
     connection: &Connection,
     identified: Identified,
-    proven: Option<ProvenUnder>,
+    proven: Proven,
     moment: Moment,
     permit: &Permit,
     rng: &mut impl CryptoRng,
@@ -223,6 +247,10 @@ impl Opened {
             sealing_key,
         } = self;
         state.latest.see(moment.now)?;
+        // rule: TLOG-7
+        if state.broker_log.is_forked() {
+            return Err(Refused::Forked);
+        }
         presented.ticket.still_live(moment.now)?;
         let now = usable(state, &presented.ticket, moment, permit)?;
         unchanged(&dataset, &now)?;
@@ -255,7 +283,7 @@ impl Opened {
 }
 
 /// What is checked of a live ticket before anything is decided and again before anything is
-/// released: lease, denials, dataset, and the dataset's longest ticket life.
+/// released: this server's own log, lease, denials, dataset, and the dataset's longest ticket life.
 ///
 /// # Errors
 /// [`Refused`].
@@ -265,6 +293,8 @@ pub fn usable(
     moment: Moment,
     permit: &Permit,
 ) -> Result<Arc<Dataset>, Refused> {
+    // rule: TLOG-10
+    state.standing.check()?;
     // rule: PRE-1, RED-2
     let claims = ticket.claims();
     if let Some(hit) = permit.check(&facts(claims)) {
@@ -294,13 +324,15 @@ pub fn unchanged(decided_by: &Dataset, now: &Dataset) -> Result<(), Refused> {
     }
 }
 
-/// Whether a ticket may be used as far as evidence goes: the dataset wants none, or it was checked by
-/// the admin set in force.
+/// Whether a ticket may be used as far as what is beside it goes: its issue was witnessed as the dataset
+/// requires now, and the dataset wants no evidence, or it was checked by the admin set in force.
 #[must_use]
-pub fn borne_out(state: &State, dataset: &Dataset, proven: Option<ProvenUnder>) -> bool {
+pub fn borne_out(state: &State, dataset: &Dataset, proven: Proven) -> bool {
     // rule: EVD-1
-    !dataset.state.evidence
-        || proven.is_some_and(|proven| proven.is(state.admins.current().version()))
+    let under = |proven: ProvenUnder| proven.is(state.admins.current().version());
+    let evidence = !dataset.state.evidence || proven.evidence.is_some_and(under);
+    // rule: PRE-5
+    evidence && proven.issued.satisfies(dataset)
 }
 
 /// What denials may be about (DEN-2).

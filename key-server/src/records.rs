@@ -21,6 +21,14 @@ pub const LIFTINGS: &str = "lifting/";
 pub const HERE: &str = "denied-here/";
 /// Reports that the broker has not taken yet.
 pub const REPORTS: &str = "report/";
+/// That this server's log was rolled back.
+pub const LOG_ROLLED_BACK: &str = "log/rolled-back";
+/// A recovery of this server's log that is committed and may not be done.
+pub const LOG_RECOVERY: &str = "log/recovery";
+/// What was seen of the broker's log.
+pub const BROKER_LOG: &str = "broker-log/seen";
+/// That the broker's log has forked.
+pub const BROKER_FORK: &str = "broker-log/fork";
 /// Entries on their way to the audit log.
 pub const OUTBOX: &str = "outbox/";
 /// Statements.

@@ -6,6 +6,7 @@ use ticket_format::evidence::EvidenceError;
 use ticket_format::messages::RequestError;
 use ticket_format::statement::StatementRefusal;
 use ticket_format::ticket::{Action, TicketError};
+use ticket_format::tlog::ReceiptError;
 
 use crate::clock::WentBack;
 use crate::lease::NoLease;
@@ -21,7 +22,9 @@ pub enum Refused {
     #[error("the request is malformed: {0}")]
     Malformed(#[from] DecodeError),
     /// A verb that a key server does not serve.
-    #[error("a key server serves present, redeem, generate, rewrap, watch, wipe and administer")]
+    #[error(
+        "a key server serves present, redeem, generate, rewrap, watch, wipe, consistency and administer"
+    )]
     Verb,
     /// The ticket itself.
     #[error(transparent)]
@@ -65,6 +68,32 @@ pub enum Refused {
     /// The evidence does not bear out the ticket.
     #[error("the evidence does not prove what the ticket says: {0}")]
     Evidence(Box<EvidenceError>),
+    /// No receipt of the ticket's issue.
+    #[error("the receipt of the ticket's issue is missing")]
+    NoReceipt,
+    /// It proves nothing.
+    #[error("the receipt of the ticket's issue does not hold: {0}")]
+    Receipt(Box<ReceiptError>),
+    /// It is of something else.
+    #[error("the receipt is not of this ticket's issue")]
+    OtherReceipt,
+    /// The broker's log is not one log (TLOG-7).
+    #[error("the broker's log has forked: security has to say where it goes on")]
+    Forked,
+    /// Cosignatures did not come in time.
+    #[error("the record is not witnessed as the dataset requires: {0}")]
+    Unwitnessed(String),
+    /// This server's log is not what was seen of it (TLOG-10).
+    #[error(
+        "this server's log is not what its witnesses saw of it: security has to say where it goes on"
+    )]
+    RolledBack,
+    /// A caller remembers something that is not in the log.
+    #[error("the log does not go on from this checkpoint: {1}")]
+    Inconsistent(Refusal, String),
+    /// A log goes on elsewhere than the statement says, or is as it should be.
+    #[error("{0}")]
+    NotRecovered(String),
     /// The ticket does not carry the action.
     #[error("the ticket does not carry {0}")]
     Action(Action),
@@ -132,6 +161,12 @@ pub enum Refused {
     Internal(&'static str),
 }
 
+impl From<audit_log::guard::NotGood> for Refused {
+    fn from(_: audit_log::guard::NotGood) -> Self {
+        Self::RolledBack
+    }
+}
+
 impl Refused {
     /// The number that the peer, the record and the metric get (REF-1).
     #[must_use]
@@ -150,6 +185,13 @@ impl Refused {
             Self::Clock(_) => Refusal::Clock,
             Self::Dataset => Refusal::DatasetUnknown,
             Self::NoEvidence | Self::Evidence(_) => Refusal::Evidence,
+            Self::NoReceipt | Self::Receipt(_) | Self::OtherReceipt | Self::Forked => {
+                Refusal::Receipt
+            }
+            Self::Unwitnessed(_) => Refusal::Unwitnessed,
+            Self::RolledBack => Refusal::Rollback,
+            Self::Inconsistent(refusal, _) => *refusal,
+            Self::NotRecovered(_) => Refusal::Stale,
             Self::Kem => Refusal::Kem,
             Self::SealingKey => Refusal::TicketMalformed,
             Self::Action(_) => Refusal::Action,

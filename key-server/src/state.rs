@@ -4,14 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use audit_log::guard::Standing;
 use dashmap::DashMap;
 use ticket_format::ids::TicketHash;
 use ticket_format::keys::{ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::LogKey;
 
 use crate::admins::Admins;
+use crate::broker_log::BrokerLog;
 use crate::budget::Budgets;
 use crate::clock::Latest;
 use crate::dataset::Datasets;
@@ -37,6 +40,12 @@ pub struct State {
     pub admins: Admins,
     /// Datasets.
     pub datasets: Datasets,
+    /// The keys of this server's log.
+    pub log_key: LogKey,
+    /// How this server's log stands to its witnesses.
+    pub standing: Standing,
+    /// The broker's log.
+    pub broker_log: BrokerLog,
     /// Checks evidence, where a dataset wants it.
     pub evidence: Checker,
     /// KEKs.

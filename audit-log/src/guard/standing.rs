@@ -169,6 +169,8 @@ struct Inner {
     shard: u64,
     /// The shard that the last recovery began: what was seen of those before is accounted for.
     recovered: u64,
+    /// Witnesses that have not cosigned since: without proof, what they say is about what was recovered.
+    forgiven: BTreeSet<String>,
 }
 
 /// How a log stands. Asking is one atomic load.
@@ -229,6 +231,7 @@ impl Standing {
             Told::Nothing => return None,
             Told::Fits => {
                 inner.claims.remove(&name);
+                inner.forgiven.remove(&name);
                 inner.silent.remove(&name);
                 None
             }
@@ -337,6 +340,11 @@ impl Standing {
         inner.rolled_back = None;
         inner.claims.clear();
         inner.recovered = shard;
+        inner.forgiven = inner
+            .witnesses
+            .iter()
+            .map(|witness| witness.name.clone())
+            .collect();
         self.good.store(true, Ordering::Release);
     }
 }
@@ -369,6 +377,9 @@ impl Inner {
         if found.seen.is_some() {
             self.rolled_back = Some(found.clone());
             return Some(Event::RolledBack(found));
+        }
+        if self.forgiven.contains(&by) {
+            return None;
         }
         let first = !self.claims.contains_key(&by);
         self.claims.entry(by).or_insert_with(|| found.clone());

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use audit_log::guard::Recovery;
 use store::{Error, Outcome, Revision, Transaction};
 use ticket_format::cbor::{DecodeError, Encode};
 use ticket_format::entry::{Alarm, Entry, Kind};
@@ -16,7 +17,9 @@ use ticket_format::statement::{
     Act, Admin, AdminSet, ReceivedStatement, Role, StatementRefusal, Status, VerifiedStatement,
 };
 
+use super::logs::may_be_done;
 use super::{Failed, Service};
+use crate::broker_log::Remembered;
 use crate::dataset::{CanaryDeks, Dataset, DatasetState};
 use crate::records;
 use crate::refused::Refused;
@@ -64,6 +67,10 @@ pub(super) enum Change {
         set: Arc<AdminSet>,
         statement: Vec<u8>,
     },
+    /// This server's log goes on in a new shard.
+    Recovered(Recovery),
+    /// The broker's log goes on where admins say.
+    BrokerRecovered(Remembered),
 }
 
 impl Plan {
@@ -77,7 +84,10 @@ impl Plan {
 
     fn dataset(&self) -> Option<DatasetId> {
         match &self.change {
-            Change::Nothing | Change::Admins { .. } => None,
+            Change::Nothing
+            | Change::Admins { .. }
+            | Change::Recovered(_)
+            | Change::BrokerRecovered(_) => None,
             Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
         }
     }
@@ -118,6 +128,12 @@ impl Service {
             Err(refused) => return Err(Failed::stranger(refused)),
         };
         if let Err(error) = self.state.latest.see(now) {
+            return Err(Failed::known(error, entry));
+        }
+        // rule: TLOG-10
+        if let Err(error) = self.state.standing.check()
+            && !may_be_done(statement.act())
+        {
             return Err(Failed::known(error, entry));
         }
         let asked = Asked {
@@ -200,6 +216,10 @@ impl Service {
             Err(error) => return Err(Refused::from(error).into()),
         };
         // From here on the act is done, and its entry in the outbox is the only one.
+        if let Change::Recovered(recovery) = &plan.change {
+            let begun = self.recovered(recovery).await;
+            begun.map_err(NotDone::Committed)?;
+        }
         self.take_over(plan.change, revision)
             .map_err(NotDone::Committed)?;
         let drained = self.drain(&entry).await;
@@ -255,6 +275,8 @@ impl Service {
             Act::AdminSetShow => self.show_admins(&statement.body()?),
             Act::Exposure => self.exposure(statement.body()?).await,
             Act::EntryShow => self.show_entry(statement.body()?).await,
+            Act::LogShow => self.show_log(asked),
+            Act::LogRecover => self.recover_log(asked),
             Act::Status => {
                 let StatusShow {} = statement.body()?;
                 Ok(Plan::reading(&self.status()))
@@ -301,7 +323,11 @@ impl Service {
 
     fn take_over(&self, change: Change, revision: Revision) -> Result<(), Refused> {
         let (id, state, policy, canary_deks) = match change {
-            Change::Nothing => return Ok(()),
+            Change::Nothing | Change::Recovered(_) => return Ok(()),
+            Change::BrokerRecovered(remembered) => {
+                self.state.broker_log.recovered(remembered);
+                return Ok(());
+            }
             Change::Admins { set, statement } => {
                 self.state.admins.put(set, statement);
                 return Ok(());

@@ -6,6 +6,7 @@ use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::NodeId;
 use ticket_format::messages::feed::Report;
 use ticket_format::statement::Canary;
+use ticket_format::tlog::Checkpoint;
 
 use super::Service;
 use crate::batch::Decided;
@@ -41,6 +42,8 @@ impl Service {
             "epoch": entry.epoch,
             "source": entry.source,
             "signers": entry.signers,
+            "log": entry.log.as_ref().map(checkpoint),
+            "seen": entry.seen.as_ref().map(checkpoint),
         });
         self.hook.tell(line.to_string());
     }
@@ -116,6 +119,20 @@ impl Service {
         }
     }
 
+    /// A ticket that the broker's key signed came without proof that its issue was recorded: that key may
+    /// be in other hands.
+    pub(super) async fn raise_unlogged(&self, refused: &Entry) {
+        // rule: PRE-5
+        let mut alarm = self.about(Alarm::UnloggedTicket, refused);
+        alarm.follows = None;
+        if !self.counted.first_alarm(&alarm) {
+            return;
+        }
+        if let Err(error) = self.append(&alarm).await {
+            tracing::error!(%error, "an alarm could not be recorded");
+        }
+    }
+
     /// An alarm about what an entry records.
     fn about(&self, alarm: Alarm, recorded: &Entry) -> Entry {
         let mut entry = Entry::alarm(self.act(), alarm, recorded.time).follows(recorded.act);
@@ -143,6 +160,16 @@ impl Service {
         };
         self.report(report).await;
     }
+}
+
+/// A checkpoint for people and programs: shard, size, root in hexadecimal.
+fn checkpoint(checkpoint: &Checkpoint) -> serde_json::Value {
+    let root = checkpoint.root.iter().map(|byte| format!("{byte:02x}"));
+    json!({
+        "shard": checkpoint.shard.to_string(),
+        "size": checkpoint.size,
+        "root": root.collect::<String>(),
+    })
 }
 
 fn node_of(entry: &Entry) -> Option<NodeId> {

@@ -77,6 +77,7 @@ impl Service {
             kek_version: info.version,
             public_key: info.public,
             server_key: self.state.signing.public(),
+            log_key: self.state.log_key.clone(),
         };
         Ok(Plan {
             transaction,
@@ -196,6 +197,8 @@ impl Service {
             lease: state.lease,
             evidence: state.evidence,
             canary: Some(state.canary),
+            witnessing: state.witnessing,
+            log_key: self.state.log_key.clone(),
         })
     }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use audit_log::{AuditLog, SideFile};
+use audit_log::{AuditLog, ReadError, SideFile};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Members, Selector};
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
 use ticket_format::limits;
+use ticket_format::messages::Receipt;
 use ticket_format::side::SideRecord;
 use ticket_format::statement::exposures::EXPOSED;
 use ticket_format::statement::{EntryShow, EntryView, Exposed, ExposurePage, ExposureShow};
@@ -82,15 +83,17 @@ impl Service {
 
     pub(super) async fn show_entry(&self, body: EntryShow) -> Result<Plan, Refused> {
         let log = self.log.clone();
-        let task = tokio::task::spawn_blocking(move || log.read_from(body.index, 1));
-        let page = task
+        let task = tokio::task::spawn_blocking(move || log.receipt(body.index));
+        let found = task
             .await
-            .map_err(|_| Refused::Internal("the records could not be read"))?
-            .map_err(unreadable)?;
-        let record = page.into_iter().next().ok_or(Refused::NoEntry)?;
-        Ok(Plan::reading(&EntryView {
-            entry: record.entry,
-        }))
+            .map_err(|_| Refused::Internal("the records could not be read"))?;
+        // rule: TLOG-5
+        let (entry, proof) = found.map_err(|error| match error {
+            ReadError::NotThere { .. } | ReadError::Pruned { .. } => Refused::NoEntry,
+            other => unreadable(other),
+        })?;
+        let receipt = Receipt { entry, proof };
+        Ok(Plan::reading(&EntryView { receipt }))
     }
 }
 
@@ -101,7 +104,7 @@ fn name_of(datasets: &Datasets, row: &Exposed) -> String {
     }
 }
 
-fn unreadable(error: audit_log::ReadError) -> Refused {
+fn unreadable(error: ReadError) -> Refused {
     tracing::error!(%error, "the audit log cannot be read back");
     Refused::Internal("the audit log cannot be read back: the server's log says why")
 }
@@ -114,7 +117,12 @@ fn page(
     body: &ExposureShow,
 ) -> Result<ExposurePage, Refused> {
     let most = usize::try_from(body.rows).unwrap_or(EXPOSED).min(EXPOSED);
-    let (first, skip) = (body.from / PLACES, body.from % PLACES);
+    let (mut first, mut skip) = (body.from / PLACES, body.from % PLACES);
+    // What the retention removed is not known any more.
+    let kept = log.first_kept();
+    if first < kept {
+        (first, skip) = (kept, 0);
+    }
     let (mut rows, mut withheld, mut next) = (Vec::new(), Vec::new(), None);
     let (mut looked, mut bytes) = (0, 0);
     'entries: for record in log.read(first) {

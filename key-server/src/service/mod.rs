@@ -9,6 +9,7 @@ mod datasets;
 mod denials;
 mod exposure;
 pub mod load;
+mod logs;
 mod record;
 mod reports;
 mod start;
@@ -17,7 +18,7 @@ mod watching;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::{AuditLog, SideFile, Written};
+use audit_log::{Appended, AuditLog, SideFile, Written};
 use bytes::Bytes;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -25,7 +26,7 @@ use store::hooks::{Hook, HookCounts};
 use store::{Store, Transaction};
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::messages::{Answer, RefusalNotice, RequestView, Verb};
+use ticket_format::messages::{Answer, Receipt, RefusalNotice, RequestView, Verb};
 use ticket_format::sign::Exporter;
 use ticket_format::time::Timestamp;
 use tokio::sync::Semaphore;
@@ -35,9 +36,9 @@ pub use start::{Identity, Parts, StartError};
 
 use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;
-use crate::evidence::ProvenUnder;
 use crate::gate::Permit;
 use crate::habit::Habits;
+use crate::issued::NotIssued;
 use crate::metrics::Metrics;
 use crate::present;
 use crate::records;
@@ -51,6 +52,11 @@ const HEAVY: usize = 16 * 1024;
 /// How long an answer waits for its contexts to be written, while its record becomes durable. They
 /// are in memory by then as a rule; a side file that hangs costs this once for each answer, and no more.
 const SIDE: Duration = Duration::from_millis(250);
+
+/// How long an answer waits for witnesses where the dataset requires them (TLOG-8).
+const WITNESSED: Duration = Duration::from_secs(5);
+/// Callers for whom the log is read at one time (TLOG-6).
+const PROVING: usize = 4;
 
 /// A running key server, but for its sockets.
 pub struct Service {
@@ -69,6 +75,8 @@ pub struct Service {
     heavy: Arc<Semaphore>,
     /// Who reads the log back: one at a time.
     reading: Semaphore,
+    /// Who has the log prove what it became.
+    proving: Semaphore,
     watching: watching::Watching,
     /// One change of the denials at a time.
     applying: tokio::sync::Mutex<()>,
@@ -181,6 +189,14 @@ impl Service {
             Err(error) => (None, Err(Failed::stranger(error))),
             Ok(request) => {
                 let result = match request.verb {
+                    // rule: TLOG-10 — what admins may still do, administer says.
+                    verb if verb != Verb::Administer && self.state.standing.check().is_err() => {
+                        Err(Failed::stranger(Refused::RolledBack))
+                    }
+                    Verb::Consistency => self
+                        .consistency(connection, &request)
+                        .await
+                        .map(|answer| Released::freely(answer.to_bytes())),
                     Verb::Present => self.present(connection, &request).await,
                     Verb::Redeem | Verb::Generate | Verb::Rewrap => {
                         self.batch(connection, message.clone()).await
@@ -288,6 +304,14 @@ impl Service {
         let identified = present::identify(&self.state, connection, request, self.moment())
             .map_err(Failed::stranger)?;
         let (identified, proven) = self.prove(identified, request.body.len()).await?;
+        let proven = match proven {
+            Ok(proven) => Ok(proven),
+            Err(NotIssued::Refused(refused)) => Err(refused),
+            Err(NotIssued::Forked(fork)) => {
+                self.broker_forked(fork).await;
+                Err(Refused::Forked)
+            }
+        };
         let moment = self.moment();
         let (entry, opened) = {
             let permit = self.state.gate.permit();
@@ -311,8 +335,12 @@ impl Service {
                 (opened, entry)
             }
             Err(refused) => {
-                if matches!(refused, Refused::Evidence(_)) {
-                    self.raise_evidence(&entry).await;
+                match refused {
+                    Refused::Evidence(_) => self.raise_evidence(&entry).await,
+                    Refused::NoReceipt | Refused::Receipt(_) | Refused::OtherReceipt => {
+                        self.raise_unlogged(&entry).await;
+                    }
+                    _ => {}
                 }
                 return Err(Failed::known(refused, entry));
             }
@@ -337,12 +365,12 @@ impl Service {
         }
     }
 
-    /// Checks the evidence of a ticket, with its `size` bytes: of a long chain on a thread of its own.
+    /// Checks what is beside a ticket, of so many bytes together: of a long chain on a thread of its own.
     async fn prove(
         self: &Arc<Self>,
         identified: present::Identified,
         size: usize,
-    ) -> Result<(present::Identified, Result<Option<ProvenUnder>, Refused>), Failed> {
+    ) -> Result<(present::Identified, Result<present::Proven, NotIssued>), Failed> {
         if size < HEAVY {
             let proven = identified.prove(&self.state, self.moment());
             return Ok((identified, proven));
@@ -399,6 +427,11 @@ impl Service {
         if let Err(refused) = self.raise(&decided, &entry).await {
             return Err(self.withheld(&entry, refused));
         }
+        // rule: TLOG-8 — before the permit is taken: a witness that is slow must not hold up denials (DEN-5).
+        let receipt = match self.witnessed(&decided, &appended, bytes).await {
+            Ok(receipt) => receipt,
+            Err(refused) => return Err(self.withheld(&entry, refused)),
+        };
         let count = decided.count();
         let node = entry.subject.as_deref().unwrap_or_default();
         let items = entry.items.as_ref().map_or(0, Vec::len);
@@ -408,13 +441,29 @@ impl Service {
         // rule: DEN-5 — what is released under this permit is returned before an epoch that is applied
         // from here on is acknowledged.
         let permit = self.state.gate.permit();
-        let released = decided.release(&self.state, moment, &permit, &appended, bytes, &mut rng());
+        let released = decided.release(&self.state, moment, &permit, receipt, &mut rng());
         let bytes = released.map_err(|refused| self.withheld(&entry, refused))?;
         self.metrics.released(entry.kind, count);
         Ok(Released {
             bytes,
             permit: Some(permit),
         })
+    }
+
+    /// The receipt of a batch; where the dataset requires witnesses, when they have cosigned.
+    async fn witnessed(
+        &self,
+        decided: &Decided,
+        appended: &Appended,
+        entry: Vec<u8>,
+    ) -> Result<Receipt, Refused> {
+        // rule: RED-6, TLOG-8
+        let Some(policy) = decided.witnesses() else {
+            return Ok(record::receipt(appended, entry));
+        };
+        let proof = self.log.witnessed(appended.index, policy, WITNESSED).await;
+        let proof = proof.map_err(|error| Refused::Unwitnessed(error.to_string()))?;
+        Ok(Receipt { entry, proof })
     }
 
     /// The part of a batch that needs no wait.
@@ -484,6 +533,8 @@ impl Service {
         {
             tracing::error!(%error, "the time could not be persisted");
         }
+        self.remember_broker_log().await;
+        self.finish_recovery().await;
         self.state.budgets.sweep(now);
         self.habits.sweep(now);
         if let Err(error) = self.forget(now).await {
@@ -496,6 +547,7 @@ impl Service {
 
     /// Finishes what is under way in store and log, and closes them.
     pub async fn close(&self) {
+        self.remember_broker_log().await;
         self.hook.shutdown().await;
         self.side.close().await;
         self.log.close().await;
@@ -517,7 +569,13 @@ impl Service {
     /// Entries in the audit log.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.log.head().0
+        self.log.head().entries
+    }
+
+    /// This server's log.
+    #[must_use]
+    pub fn log(&self) -> &AuditLog {
+        &self.log
     }
 
     /// The clocks.

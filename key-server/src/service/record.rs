@@ -1,5 +1,7 @@
 //! Records: what must be durable before an answer leaves (AUD-1, AUD-2).
 
+use std::time::Instant;
+
 use audit_log::{AppendError, Appended};
 use store::Transaction;
 use ticket_format::cbor::{Decode, Encode};
@@ -22,8 +24,9 @@ impl Service {
     /// Appends an entry and waits until it is durable. One place for alarms: each is told of here or in
     /// [`Service::drain`], even where it cannot be recorded.
     pub(super) async fn append(&self, entry: &Entry) -> Result<(Appended, Vec<u8>), AppendError> {
-        let bytes = entry.to_cbor();
+        let (bytes, begun) = (entry.to_cbor(), Instant::now());
         let appended = self.log.append(bytes.clone()).await;
+        self.metrics.committed(begun.elapsed());
         self.raised(appended.as_ref().ok().map(|appended| appended.index), entry);
         Ok((appended?, bytes))
     }
@@ -44,11 +47,7 @@ impl Service {
         {
             tracing::warn!(%act, %error, "an entry stays in the outbox");
         }
-        Ok(Receipt {
-            index: appended.index,
-            chain: appended.chain,
-            entry: bytes,
-        })
+        Ok(receipt(&appended, bytes))
     }
 
     /// Drains what a crash, or a log that could not be written, left in the outbox.
@@ -61,6 +60,13 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// What proves that an entry stands in the log.
+pub(super) fn receipt(appended: &Appended, entry: Vec<u8>) -> Receipt {
+    // rule: RED-6, TLOG-5
+    let proof = appended.proof();
+    Receipt { entry, proof }
 }
 
 /// A key of the store, for messages.

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use audit_log::guard::{Standing, Told};
+use audit_log::witness::{Endpoint, EndpointError, compare_at_start};
 use audit_log::{AuditLog, ReadError, SideFile};
 use store::hooks::Hook;
 use store::sealed::RootKey;
@@ -17,14 +20,17 @@ use ticket_format::limits;
 use ticket_format::messages::feed::Report;
 use ticket_format::statement::Canary;
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::LogKey;
 use tokio::sync::Semaphore;
 
 use super::Service;
 use super::admin_sets::no_key_of_ours;
 use super::counted::Counted;
+use super::logs::{self, kept};
 use super::record::lossy;
 use super::reports::Reports;
 use crate::admins::{Admins, HistoryError};
+use crate::broker_log::BrokerLog;
 use crate::budget::Budgets;
 use crate::clock::{Clock, Latest, WentBack};
 use crate::dataset::{CanaryDeks, Dataset, DatasetError, DatasetState, Datasets};
@@ -37,6 +43,9 @@ use crate::records::{self, FeedHead};
 use crate::refused::Refused;
 use crate::state::State;
 use crate::vault::{LoadError, Vault};
+
+/// How long witnesses have at start to say what they have seen; who is late is compared when it answers.
+const COMPARE: Duration = Duration::from_secs(2);
 
 /// Who this server is and whom it believes.
 #[derive(Debug)]
@@ -51,6 +60,8 @@ pub struct Identity {
     pub ticket_key: TicketKey,
     /// The broker's TLS key, which evidence names (EVD-1).
     pub broker: TlsKey,
+    /// The keys of the broker's log (PRE-5).
+    pub broker_log: LogKey,
     /// Whose identity documents count as evidence.
     pub regions: RegionKeys,
     /// The statement of an admin set, which the operator vouches for (SET-3).
@@ -67,6 +78,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The audit log, open.
     pub log: AuditLog,
+    /// Who witnesses it, by the names that the operator gave them.
+    pub witnesses: Vec<(String, Endpoint)>,
     /// What stands behind the log's hashes, open (AUD-5).
     pub side: SideFile,
     /// The clocks.
@@ -121,6 +134,12 @@ pub enum StartError {
     /// The clock.
     #[error(transparent)]
     Clock(#[from] WentBack),
+    /// The witnesses.
+    #[error(transparent)]
+    Witnesses(#[from] EndpointError),
+    /// A recovery that was committed.
+    #[error("the log could not be recovered as security says: {0}")]
+    Recovery(Refused),
 }
 
 /// What the log says about the time before this start.
@@ -144,6 +163,7 @@ impl Service {
             root,
             store,
             log,
+            witnesses,
             side,
             clock,
             hook,
@@ -155,6 +175,7 @@ impl Service {
             signing,
             ticket_key,
             broker,
+            broker_log,
             regions,
             admin_set,
         } = identity;
@@ -169,6 +190,13 @@ impl Service {
         let admins = admins(&*store, &admin_set, &realm, now).await?;
         let gate = gate(&*store, now).await?;
         let reports = reports(&*store).await?;
+        let (names, witnesses): (Vec<_>, Vec<_>) = witnesses.into_iter().unzip();
+        // rule: TLOG-10 — before anything is appended: what was lost is lost with what the log said then.
+        let compared = compare_at_start(&log, &witnesses, COMPARE).await?;
+        let rolled_back = kept(&*store, records::LOG_ROLLED_BACK).await?;
+        let recovery = logs::recovery(&*store).await?;
+        let remembered_log = kept(&*store, records::BROKER_LOG).await?;
+        let fork = kept(&*store, records::BROKER_FORK).await?;
         let state = State {
             realm,
             tls_key,
@@ -176,6 +204,9 @@ impl Service {
             signing,
             admins,
             datasets,
+            log_key: log.key().clone(),
+            standing: Standing::new(names, rolled_back),
+            broker_log: BrokerLog::new(broker_log, remembered_log.unwrap_or_default(), fork),
             evidence: Checker::new(broker, regions),
             vault,
             gate,
@@ -198,10 +229,19 @@ impl Service {
             started: now,
             heavy: Arc::new(Semaphore::new(cores)),
             reading: Semaphore::new(1),
+            proving: Semaphore::new(super::PROVING),
             watching: super::watching::Watching::default(),
             applying: tokio::sync::Mutex::default(),
             reports,
         });
+        // rule: TLOG-10
+        if let Some(recovery) = recovery {
+            let recovered = service.recovered(&recovery).await;
+            recovered.map_err(StartError::Recovery)?;
+        }
+        for (witness, compared) in compared.iter().enumerate() {
+            service.witness_told(witness, Told::from(compared)).await;
+        }
         service.drain_outbox().await?;
         service.notice_rollback(remembered.epoch, now).await?;
         service
@@ -241,7 +281,7 @@ impl Service {
 async fn remember(log: AuditLog, now: Timestamp) -> Result<Remembered, StartError> {
     let read = tokio::task::spawn_blocking(move || {
         let mut remembered = Remembered::default();
-        for record in log.read(0) {
+        for record in log.read(log.first_kept()) {
             let record = record?;
             let entry = Entry::from_cbor(&record.entry, limits::ENTRY)
                 .map_err(|_| StartError::Entry(record.index))?;

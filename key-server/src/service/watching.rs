@@ -7,10 +7,11 @@ use std::time::Duration;
 use ticket_format::cbor::Decode;
 use ticket_format::denial::Denial;
 use ticket_format::messages::feed::DENIAL;
-use ticket_format::messages::{Answer, Receipt, RequestView};
+use ticket_format::messages::{Answer, RequestView};
 use ticket_format::wiped::{Turn, Wipes};
 use tokio::sync::{Semaphore, watch as channel};
 
+use super::record::receipt;
 use super::{Failed, Service};
 use crate::refused::Refused;
 use crate::state::Connection;
@@ -133,11 +134,7 @@ impl Service {
                 };
                 let node = entry.subject.as_deref().unwrap_or_default();
                 tracing::info!(%act, exchange = "wipe", node, %ticket, "recorded");
-                let receipt = Receipt {
-                    index: appended.index,
-                    chain: appended.chain,
-                    entry: bytes,
-                };
+                let receipt = receipt(&appended, bytes);
                 recording.done(receipt.clone(), self.clock.monotonic());
                 receipt
             }

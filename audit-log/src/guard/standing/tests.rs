@@ -116,12 +116,15 @@ fn a_recovery_names_the_open_shard_as_it_stood_since_the_contradiction_was_found
     // What was lost is accounted for; what is lost from then on is not.
     let ours = at(4, 1, 1);
     assert_eq!(standing.told(0, contradicts(9, proof(3, 9)), &ours), None);
+    assert_eq!(standing.told(1, contradicts(9, None), &ours), None);
     assert_eq!(standing.check(), Ok(()));
-    assert!(
-        standing
-            .told(0, contradicts(9, proof(4, 9)), &ours)
-            .is_some()
-    );
+    standing.told(1, Told::Fits, &ours);
+    assert!(standing.told(1, contradicts(9, None), &ours).is_some());
+    assert_eq!(standing.check(), Err(NotGood));
+    standing.told(1, Told::Fits, &ours);
+    assert_eq!(standing.check(), Ok(()));
+    let lost = standing.told(0, contradicts(9, proof(4, 9)), &ours);
+    assert!(lost.is_some());
     assert_eq!(standing.check(), Err(NotGood));
 }
 
