@@ -237,5 +237,14 @@ pub enum ConsistencyError {
     },
     /// The log could not be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
+}
+
+impl From<ReadError> for ConsistencyError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Pruned { shard, .. } => Self::Pruned { shard },
+            other => Self::Read(other),
+        }
+    }
 }

@@ -39,6 +39,9 @@ mod verify;
 pub mod witness;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use appended::Appended;
 pub use error::{AppendError, ConsistencyError, OpenError, ReadError};
 pub use journal::TornTail;

@@ -133,6 +133,7 @@ type Opened = (Vec<Arc<Shard>>, Open, Option<TornTail>, Acts);
 impl Opener<'_> {
     fn open(mut self, secret: &LogSecret, options: &Options) -> Result<Opened, OpenError> {
         let found = self.find()?;
+        self.sync_names(&found)?;
         let Some(last) = found.keys().next_back().copied() else {
             let begin = Begin {
                 disk: self.disk,
@@ -211,6 +212,18 @@ impl Opener<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// A process that was killed may have left names that a power failure would still take away, of
+    /// journals into which entries are about to go; or bring back. (TLOG-3)
+    fn sync_names(&self, found: &BTreeMap<u64, Found>) -> Result<(), OpenError> {
+        let directories = found.keys().map(u64::to_string);
+        for directory in directories.chain([String::new()]) {
+            self.disk
+                .sync_directory(&directory)
+                .map_err(|source| OpenError::io(&self.disk.place(&directory), source))?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, number: u64) -> Result<Read, OpenError> {
@@ -317,8 +330,12 @@ impl Opener<'_> {
                 continue;
             };
             let (from, to) = (&earlier.loaded, &later.loaded.header);
-            if to.previous != *number || to.before != from.header.before + from.at.entries {
-                let reason = format!("shard {number} before it does not end where it begins");
+            let end = from.header.before + from.at.entries;
+            if to.previous != *number || to.before != end {
+                let reason = format!(
+                    "it says that it follows shard {} after {} entries, and shard {number} ends after {end}",
+                    to.previous, to.before
+                );
                 return Err(self.damaged(*next, &reason));
             }
             if from.torn.is_some() {

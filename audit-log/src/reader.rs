@@ -110,6 +110,7 @@ impl Reader {
                     disk: &*self.shared.disk,
                     shard: number,
                     before: source.shard.before,
+                    size: source.size,
                 };
                 if entries.is_empty() {
                     let bundle = local / TILE;

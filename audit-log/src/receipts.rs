@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ticket_format::tlog::{Checkpoint, Hash, Proof, SignedCheckpoint};
+use ticket_format::tlog::{Checkpoint, Hash, Proof, SignedCheckpoint, merkle};
 
 use crate::log::AuditLog;
 use crate::proof::{Prover, Tiles};
@@ -112,10 +112,7 @@ impl AuditLog {
             return Err(unknown());
         }
         let shard = self.shared.shard(old.shard.number).ok_or_else(unknown)?;
-        let (checkpoint, pruned) = {
-            let live = shard.live();
-            (live.checkpoint.clone(), live.pruned)
-        };
+        let checkpoint = shard.live().checkpoint.clone();
         let ours = checkpoint.checkpoint().size;
         // rule: TLOG-4
         if old.size > ours {
@@ -127,16 +124,13 @@ impl AuditLog {
         }
         let path = if old.size == ours || old.size == 0 {
             Vec::new()
-        } else if pruned {
-            let shard = shard.number();
-            return Err(ConsistencyError::Pruned { shard });
         } else {
             self.path_between(&shard, old.size, ours)?
         };
-        let root = if old.size == ours {
-            checkpoint.checkpoint().root
-        } else {
-            self.root_at(&shard, old.size)?
+        let root = match old.size {
+            0 => merkle::empty_root(),
+            size if size == ours => checkpoint.checkpoint().root,
+            size => self.root_at(&shard, size)?,
         };
         if old.root != root {
             return Err(ConsistencyError::Fork {
@@ -150,13 +144,7 @@ impl AuditLog {
             .filter(|next| next.number() > shard.number())
             .take(MAX_LINKS)
         {
-            match self.receipt(next.before) {
-                Ok(link) => links.push(link),
-                Err(ReadError::Pruned { shard, .. }) => {
-                    return Err(ConsistencyError::Pruned { shard });
-                }
-                Err(error) => return Err(error.into()),
-            }
+            links.push(self.receipt(next.before)?);
         }
         Ok(Consistency {
             path,
@@ -220,11 +208,12 @@ impl AuditLog {
             // Tiles on disk may have been touched.
             let leaf = prover.leaf(local)?;
             let Checkpoint { size, root, .. } = checkpoint.checkpoint();
-            ticket_format::tlog::merkle::verify_inclusion(&leaf, local, *size, &path, root)
-                .map_err(|error| ReadError::Damaged {
+            merkle::verify_inclusion(&leaf, local, *size, &path, root).map_err(|error| {
+                ReadError::Damaged {
                     index,
                     reason: format!("its tiles do not lead to the checkpoint: {error}"),
-                })?;
+                }
+            })?;
             Ok(Proof {
                 index: local,
                 path,
@@ -249,6 +238,7 @@ impl AuditLog {
                 disk: &*self.shared.disk,
                 shard: shard.number(),
                 before: shard.before,
+                size: live.size,
             }),
         })
     }

@@ -102,6 +102,7 @@ fn verify(shared: &Shared, shard: &Shard, size: u64) -> io::Result<[u8; 32]> {
         disk: &*shared.disk,
         shard: shard.number(),
         before: shard.before,
+        size,
     };
     for bundle in 0..size.div_ceil(TILE) {
         let width = tiles::width(size, 0, bundle);

@@ -82,6 +82,8 @@ pub(crate) struct Published<'a> {
     pub(crate) shard: u64,
     /// Entries of the log before the shard, to name indexes.
     pub(crate) before: u64,
+    /// Entries of the shard: those of its published checkpoint.
+    pub(crate) size: u64,
 }
 
 impl Published<'_> {
@@ -98,7 +100,9 @@ impl Tiles for Published<'_> {
     type Error = ReadError;
 
     fn tile(&self, level: u8, index: u64, width: usize) -> Result<Arc<Vec<Hash>>, ReadError> {
-        let path = shard::path(self.shard, &tile_path(level, index, width as u64));
+        // A proof in an older tree reads the front of the tile that there is now.
+        let there = self::width(self.size, level, index);
+        let path = shard::path(self.shard, &tile_path(level, index, there));
         let bytes = self.disk.read(&path)?;
         let hashes = bytes.as_deref().and_then(tile_hashes);
         match hashes {

@@ -21,8 +21,8 @@ pub(crate) const CHECK_BYTES: usize = 8;
 
 /// First byte of a record: array of three.
 pub(crate) const RECORD: u8 = 0x83;
-/// First byte of a seal: array of five.
-pub(crate) const SEAL: u8 = 0x85;
+/// First byte of a seal: array of six.
+pub(crate) const SEAL: u8 = 0x86;
 /// No act id.
 pub(crate) const NULL: u8 = 0xf6;
 pub(crate) const FALSE: u8 = 0xf4;
@@ -104,9 +104,24 @@ pub(crate) fn put_seal(
     put_head(out, TEXT, note.len() as u64);
     out.extend_from_slice(note.as_bytes());
     out.push(if closing { TRUE } else { FALSE });
+    put_head(out, BYTES, CHECK_BYTES as u64);
+    out.extend_from_slice(&seal_check(size, root, note, closing));
     // Last, so that a seal cut short does not hold it.
     put_head(out, BYTES, id.len() as u64);
     out.extend_from_slice(id);
+}
+
+/// Tells a seal that a crash has torn from one that other keys signed.
+pub(crate) fn seal_check(size: u64, root: &Hash, note: &str, closing: bool) -> [u8; CHECK_BYTES] {
+    let digest = Sha256::new()
+        .chain_update(size.to_be_bytes())
+        .chain_update(root)
+        .chain_update([u8::from(closing)])
+        .chain_update(note)
+        .finalize();
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&digest[..CHECK_BYTES]);
+    check
 }
 
 /// The shortest head (RFC 8949, 4.2.1).

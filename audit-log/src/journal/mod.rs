@@ -6,8 +6,9 @@
 //!   the shard's name; entries of the log before it; number of the shard before it or 0; `check` is the
 //!   first 8 bytes of the SHA-256 of what stands before it.
 //! - Batch: records `[index, act id / null, entry]`, indexes counting from 0 in the shard without a gap,
-//!   then one seal `[size, root, note, closing, journal id]`: the tree after the batch and the signed
-//!   checkpoint that covers it; closing where no record follows in this shard.
+//!   then one seal `[size, root, note, closing, check, journal id]`: the tree after the batch and the
+//!   signed checkpoint that covers it; closing where no record follows in this shard; `check` is the
+//!   first 8 bytes of the SHA-256 of size (8 bytes, big-endian), root, closing (one byte) and note.
 //!
 //! A batch is written in one piece and made durable by one `fdatasync`, and only then is the next one
 //! written. So whatever a crash leaves behind the last whole seal holds at most one seal, and nothing in

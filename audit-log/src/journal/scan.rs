@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ticket_format::tlog::{Hash, merkle};
 
 use super::format::{
-    self, BYTES, FALSE, Header, ID, JournalId, MAGIC, MAX_NAME_BYTES, MAX_NOTE_BYTES, NULL, RECORD,
-    ROOT, SEAL, TEXT, TRUE, UNSIGNED,
+    self, BYTES, CHECK_BYTES, FALSE, Header, ID, JournalId, MAGIC, MAX_NAME_BYTES, MAX_NOTE_BYTES,
+    NULL, RECORD, ROOT, SEAL, TEXT, TRUE, UNSIGNED,
 };
 use crate::disk::LogFile;
 use crate::{ActId, MAX_ENTRY_BYTES};
@@ -141,6 +141,12 @@ impl Scanner {
             TRUE => true,
             _ => return Err(ScanError::Broken("its seal is malformed")),
         };
+        let check = self.source.length(BYTES, CHECK_BYTES)?;
+        if check != CHECK_BYTES
+            || self.source.array()? != format::seal_check(size, &root, &note, closing)
+        {
+            return Err(ScanError::Broken("the seal before it is torn"));
+        }
         if self.source.id()? != self.id || size != self.at.entries {
             return Err(ScanError::Broken("the seal before it does not match"));
         }

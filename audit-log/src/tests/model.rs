@@ -1,0 +1,534 @@
+//! A disk in memory that may lose or tear, at a power failure, whatever was not synced: sectors of a
+//! write, a change of length, a name in a directory, each for itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::io::Errno;
+
+use crate::OpenError;
+use crate::disk::{Disk, LogFile};
+
+const SECTOR: usize = 512;
+
+/// SplitMix64: a seed fixes a whole run.
+#[derive(Clone, Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    pub(super) fn chance(&mut self, one_in: u64) -> bool {
+        self.below(one_in) == 0
+    }
+}
+
+#[derive(Clone)]
+enum FileChange {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Set(String, u64),
+    Gone(String),
+    /// One step, as the file system promises.
+    Moved(String, String, u64),
+}
+
+#[derive(Clone)]
+enum Node {
+    File {
+        now: Vec<u8>,
+        durable: Vec<u8>,
+        pending: Vec<FileChange>,
+    },
+    Directory {
+        now: BTreeMap<String, u64>,
+        durable: BTreeMap<String, u64>,
+        pending: Vec<NameChange>,
+    },
+}
+
+/// Which operations fail, and how (errno); 0 for none.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Faults {
+    /// Writes to open journals. Half the bytes are written first, as a full disk does.
+    pub(super) journal_write: i32,
+    /// Writes of whole files. As above.
+    pub(super) file_write: i32,
+    pub(super) journal_sync: i32,
+    pub(super) set_len: i32,
+    pub(super) rename: i32,
+    pub(super) directory_sync: i32,
+}
+
+struct State {
+    nodes: HashMap<u64, Node>,
+    next: u64,
+    random: Random,
+    /// Changes until the power fails.
+    left: Option<u64>,
+    dead: bool,
+    faults: Faults,
+}
+
+/// The disk. What runs on it when the power fails gets nothing but errors from then on; the next life has
+/// a disk of its own.
+pub(super) struct Model {
+    state: Mutex<State>,
+}
+
+fn error(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, piece: &[u8]) {
+    let end = offset + piece.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(piece);
+}
+
+impl Model {
+    pub(super) fn new(seed: u64) -> Arc<Self> {
+        let root = Node::Directory {
+            now: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            pending: Vec::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(State {
+                nodes: HashMap::from([(0, root)]),
+                next: 1,
+                random: Random(seed),
+                left: None,
+                dead: false,
+                faults: Faults::default(),
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("is whole")
+    }
+
+    /// The power fails after so many changes.
+    pub(super) fn fail_after(&self, changes: Option<u64>) {
+        self.state().left = changes;
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    pub(super) fn set_faults(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.state().faults);
+    }
+
+    /// The disk as the next life finds it. Without a power failure all that was written is there, and
+    /// not yet durable.
+    pub(super) fn next_life(&self, power_failed: bool) -> Arc<Self> {
+        let mut state = self.state();
+        state.dead = true;
+        let mut random = state.random.clone();
+        let mut nodes = state.nodes.clone();
+        if power_failed {
+            for node in nodes.values_mut() {
+                lose(node, &mut random);
+            }
+        }
+        let next = state.next;
+        Arc::new(Self {
+            state: Mutex::new(State {
+                nodes,
+                next,
+                random,
+                left: None,
+                dead: false,
+                faults: Faults::default(),
+            }),
+        })
+    }
+}
+
+/// Applies some of what was not synced.
+fn lose(node: &mut Node, random: &mut Random) {
+    // All, nothing, or each for itself.
+    let mood = random.below(3);
+    let mut happens = |random: &mut Random| match mood {
+        0 => true,
+        1 => false,
+        _ => random.chance(2),
+    };
+    match node {
+        Node::File {
+            now,
+            durable,
+            pending,
+        } => {
+            for change in pending.drain(..) {
+                match change {
+                    FileChange::Length(length) => {
+                        if happens(random) {
+                            durable.resize(length, 0);
+                        }
+                    }
+                    FileChange::Write(offset, bytes) => {
+                        let mut at = 0;
+                        while at < bytes.len() {
+                            let end =
+                                (((offset + at) / SECTOR + 1) * SECTOR - offset).min(bytes.len());
+                            if happens(random) {
+                                put(durable, offset + at, &bytes[at..end]);
+                            }
+                            at = end;
+                        }
+                    }
+                }
+            }
+            now.clone_from(durable);
+        }
+        Node::Directory {
+            now,
+            durable,
+            pending,
+        } => {
+            for change in pending.drain(..) {
+                if !happens(random) {
+                    continue;
+                }
+                match change {
+                    NameChange::Set(name, node) => drop(durable.insert(name, node)),
+                    NameChange::Gone(name) => drop(durable.remove(&name)),
+                    NameChange::Moved(from, to, node) => {
+                        durable.remove(&from);
+                        durable.insert(to, node);
+                    }
+                }
+            }
+            now.clone_from(durable);
+        }
+    }
+}
+
+impl State {
+    fn alive(&self) -> io::Result<()> {
+        if self.dead {
+            Err(error(Errno::IO.raw_os_error()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Before each change: whether it still happens. The one at which the power fails may.
+    fn step(&mut self) -> io::Result<bool> {
+        self.alive()?;
+        match &mut self.left {
+            Some(0) => {
+                self.dead = true;
+                Ok(self.random.chance(2))
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(true)
+            }
+            None => Ok(true),
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<u64> {
+        let mut at = 0;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            match self.nodes.get(&at)? {
+                Node::Directory { now, .. } => at = *now.get(part)?,
+                Node::File { .. } => return None,
+            }
+        }
+        Some(at)
+    }
+
+    fn change_names(&mut self, directory: &str, change: NameChange) -> io::Result<()> {
+        let at = self.find(directory).ok_or(io::ErrorKind::NotFound)?;
+        let Some(Node::Directory { now, pending, .. }) = self.nodes.get_mut(&at) else {
+            return Err(error(Errno::NOTDIR.raw_os_error()));
+        };
+        match &change {
+            NameChange::Set(name, node) => drop(now.insert(name.clone(), *node)),
+            NameChange::Gone(name) => drop(now.remove(name)),
+            NameChange::Moved(from, to, node) => {
+                now.remove(from);
+                now.insert(to.clone(), *node);
+            }
+        }
+        pending.push(change);
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, node: Node) -> io::Result<u64> {
+        let (directory, name) = split(path);
+        let number = self.next;
+        self.next += 1;
+        self.nodes.insert(number, node);
+        self.change_names(directory, NameChange::Set(name.to_owned(), number))?;
+        Ok(number)
+    }
+
+    fn write(&mut self, node: u64, offset: usize, bytes: &[u8]) {
+        if let Some(Node::File { now, pending, .. }) = self.nodes.get_mut(&node) {
+            put(now, offset, bytes);
+            pending.push(FileChange::Write(offset, bytes.to_vec()));
+        }
+    }
+
+    fn resize(&mut self, node: u64, length: usize) {
+        if let Some(Node::File { now, pending, .. }) = self.nodes.get_mut(&node) {
+            now.resize(length, 0);
+            pending.push(FileChange::Length(length));
+        }
+    }
+
+    fn sync(&mut self, node: u64) {
+        match self.nodes.get_mut(&node) {
+            Some(Node::File {
+                now,
+                durable,
+                pending,
+            }) => {
+                durable.clone_from(now);
+                pending.clear();
+            }
+            Some(Node::Directory {
+                now,
+                durable,
+                pending,
+            }) => {
+                durable.clone_from(now);
+                pending.clear();
+            }
+            None => {}
+        }
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn raise(errno: i32) -> io::Result<()> {
+    if errno == 0 {
+        Ok(())
+    } else {
+        Err(error(errno))
+    }
+}
+
+/// After a change that the power failure may have come before.
+fn after(state: &State) -> io::Result<()> {
+    state.alive()
+}
+
+impl Disk for Arc<Model> {
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.alive()?;
+        let node = state.find(directory).and_then(|at| state.nodes.get(&at));
+        Ok(match node {
+            Some(Node::Directory { now, .. }) => now.keys().cloned().collect(),
+            _ => Vec::new(),
+        })
+    }
+
+    fn make_directory(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if state.find(path).is_some() {
+            return state.alive();
+        }
+        if state.step()? {
+            let node = Node::Directory {
+                now: BTreeMap::new(),
+                durable: BTreeMap::new(),
+                pending: Vec::new(),
+            };
+            state.add(path, node)?;
+        }
+        after(&state)
+    }
+
+    fn sync_directory(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        raise(state.faults.directory_sync)?;
+        let node = state.find(path).ok_or(io::ErrorKind::NotFound)?;
+        if state.step()? {
+            state.sync(node);
+        }
+        after(&state)
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Arc<dyn LogFile>>, OpenError> {
+        let state = self.state();
+        state
+            .alive()
+            .map_err(|source| OpenError::io(&self.place(path), source))?;
+        Ok(state.find(path).map(|node| -> Arc<dyn LogFile> {
+            Arc::new(Handle {
+                disk: Arc::clone(self),
+                node,
+            })
+        }))
+    }
+
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        let state = self.state();
+        state.alive()?;
+        let node = state.find(path).and_then(|at| state.nodes.get(&at));
+        Ok(match node {
+            Some(Node::File { now, .. }) => Some(now.clone()),
+            _ => None,
+        })
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = raise(state.faults.file_write);
+        if !state.step()? {
+            return after(&state);
+        }
+        let node = match state.find(path) {
+            Some(node) => node,
+            None => state.add(
+                path,
+                Node::File {
+                    now: Vec::new(),
+                    durable: Vec::new(),
+                    pending: Vec::new(),
+                },
+            )?,
+        };
+        state.resize(node, 0);
+        let half = if fault.is_err() {
+            &bytes[..bytes.len() / 2]
+        } else {
+            bytes
+        };
+        state.write(node, 0, half);
+        fault?;
+        after(&state)?;
+        if state.step()? {
+            state.sync(node);
+        }
+        after(&state)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        raise(state.faults.rename)?;
+        let node = state.find(from).ok_or(io::ErrorKind::NotFound)?;
+        let ((directory, from), (other, to)) = (split(from), split(to));
+        assert_eq!(directory, other, "names move within a directory");
+        if state.step()? {
+            let change = NameChange::Moved(from.to_owned(), to.to_owned(), node);
+            state.change_names(directory, change)?;
+        }
+        after(&state)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if state.find(path).is_none() {
+            return state.alive();
+        }
+        let (directory, name) = split(path);
+        if state.step()? {
+            state.change_names(directory, NameChange::Gone(name.to_owned()))?;
+        }
+        after(&state)
+    }
+
+    fn remove_tree(&self, path: &str) -> io::Result<()> {
+        // Name by name, as the real one does.
+        for name in self.list(path)? {
+            self.remove_tree(&format!("{path}/{name}"))?;
+        }
+        self.remove(path)
+    }
+
+    fn place(&self, path: &str) -> PathBuf {
+        PathBuf::from("/model").join(path)
+    }
+
+    fn unlock(&self) {}
+}
+
+struct Handle {
+    disk: Arc<Model>,
+    node: u64,
+}
+
+impl LogFile for Handle {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.state();
+        state.alive()?;
+        let Some(Node::File { now, .. }) = state.nodes.get(&self.node) else {
+            return Ok(0);
+        };
+        let from = now.get(offset as usize..).unwrap_or_default();
+        let length = from.len().min(out.len());
+        out[..length].copy_from_slice(&from[..length]);
+        Ok(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        state.alive()?;
+        Ok(match state.nodes.get(&self.node) {
+            Some(Node::File { now, .. }) => now.len() as u64,
+            _ => 0,
+        })
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fault = raise(state.faults.journal_write);
+        if fault.is_err() {
+            state.write(self.node, offset as usize, &bytes[..bytes.len() / 2]);
+            return fault;
+        }
+        if state.step()? {
+            state.write(self.node, offset as usize, bytes);
+        }
+        after(&state)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        raise(state.faults.journal_sync)?;
+        if state.step()? {
+            state.sync(self.node);
+        }
+        after(&state)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        raise(state.faults.set_len)?;
+        if state.step()? {
+            state.resize(self.node, length as usize);
+        }
+        after(&state)
+    }
+}
