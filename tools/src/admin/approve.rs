@@ -159,7 +159,7 @@ async fn deliver(
         Audience::Everyone => config.broker()?.server(),
         Audience::Server(key) => config.server_of(&key)?,
     };
-    let name = server.addresses.join(",");
+    let name = server.server.addresses.join(",");
     let mut remote = admin.at(server);
     let sent = remote.deliver(statement).await?;
     remote.close().await;

@@ -8,8 +8,8 @@ use client::cli::output::Format;
 
 use super::span::Span;
 use super::{
-    admin_set, approve, audit, dataset, deny, exposure, feed, init, inspect, launch, node, policy,
-    proposal, undeny,
+    admin_set, approve, audit, dataset, deny, exposure, feed, init, inspect, launch, log, node,
+    policy, proposal, undeny,
 };
 
 /// Administers a Postern realm: every act is a statement signed with the admin's key.
@@ -172,6 +172,9 @@ pub enum Command {
     /// Audit logs: verify and read them, without any server
     #[command(subcommand)]
     Audit(audit::Command),
+    /// A server's own log: how it is, and where it goes on after a rollback
+    #[command(subcommand)]
+    Log(log::Command),
     /// Print a completion script
     Completions {
         /// For which shell

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use store::config::ConfigError;
 use ticket_format::keys::{FeedKey, ServerKey, TicketKey, TlsKey};
 use ticket_format::report::{Report, exit};
+use ticket_format::statement::Role;
+use ticket_format::tlog::{LogKey, Origin};
 
 use super::agent::AgentKey;
 use super::args::Global;
@@ -24,6 +26,8 @@ struct File {
     admin_key: Option<PathBuf>,
     agent_key: Option<String>,
     admin_set: Option<PathBuf>,
+    #[serde(default)]
+    logs: Vec<String>,
 }
 
 /// Where the admin's key is.
@@ -47,6 +51,8 @@ pub struct Config {
     pub key: KeySource,
     /// The admin set: the first of the realm, or a later one that is believed as it stands there.
     pub admin_set: PathBuf,
+    /// Where published logs are read: directories, or http(s) addresses.
+    pub logs: Vec<String>,
     broker: PathBuf,
     key_servers: Vec<PathBuf>,
 }
@@ -68,6 +74,9 @@ pub struct BrokerKeys {
     /// Verifies feed answers.
     #[serde(deserialize_with = "from_text")]
     pub feed_key: FeedKey,
+    /// Its log: receipts are believed by it (TLOG-5). Two verifier keys, Ed25519 first.
+    #[serde(deserialize_with = "vkeys", rename = "log-keys")]
+    pub log_key: LogKey,
 }
 
 /// A key server as others know it: `server-keys.toml`, which `key-server init` writes.
@@ -84,17 +93,32 @@ pub struct ServerKeys {
     /// Signs presentation answers and acknowledges denials.
     #[serde(deserialize_with = "from_text")]
     pub signing_key: ServerKey,
+    /// Its log: receipts are believed by it (TLOG-5). Two verifier keys, Ed25519 first.
+    #[serde(deserialize_with = "vkeys", rename = "log-keys")]
+    pub log_key: LogKey,
+}
+
+/// A server to connect to, and the log that its receipts are of.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The server.
+    pub server: Server,
+    /// Its log.
+    pub log_key: LogKey,
 }
 
 impl BrokerKeys {
     /// As a server to connect to.
     #[must_use]
-    pub fn server(&self) -> Server {
-        Server {
-            word: "broker",
-            realm: self.realm.clone(),
-            addresses: self.addresses.clone(),
-            tls_key: self.tls_key,
+    pub fn server(&self) -> Place {
+        Place {
+            server: Server {
+                word: "broker",
+                realm: self.realm.clone(),
+                addresses: self.addresses.clone(),
+                tls_key: self.tls_key,
+            },
+            log_key: self.log_key.clone(),
         }
     }
 }
@@ -102,12 +126,15 @@ impl BrokerKeys {
 impl ServerKeys {
     /// As a server to connect to.
     #[must_use]
-    pub fn server(&self) -> Server {
-        Server {
-            word: "key server",
-            realm: self.realm.clone(),
-            addresses: self.addresses.clone(),
-            tls_key: self.tls_key,
+    pub fn server(&self) -> Place {
+        Place {
+            server: Server {
+                word: "key server",
+                realm: self.realm.clone(),
+                addresses: self.addresses.clone(),
+                tls_key: self.tls_key,
+            },
+            log_key: self.log_key.clone(),
         }
     }
 }
@@ -163,6 +190,14 @@ impl Config {
                 .clone()
                 .unwrap_or_else(|| at(file.admin_set.unwrap_or_else(|| ADMIN_SET.into()))),
             realm: file.realm.ok_or_else(|| missing("the realm"))?,
+            logs: file
+                .logs
+                .into_iter()
+                .map(|log| match log.contains("://") {
+                    true => log,
+                    false => at(log.into()).display().to_string(),
+                })
+                .collect(),
             key_servers: file.key_servers.into_iter().map(at).collect(),
         })
     }
@@ -173,7 +208,15 @@ impl Config {
     /// Its file cannot be used, or is of another realm.
     pub fn broker(&self) -> Result<BrokerKeys, Report> {
         let keys: BrokerKeys = store::config::read(&self.broker).map_err(unusable)?;
-        self.same_realm(&self.broker, &keys.realm).map(|()| keys)
+        self.same_realm(&self.broker, &keys.realm)?;
+        own_log(
+            &self.broker,
+            &keys.log_key,
+            &keys.realm,
+            Role::Broker,
+            &keys.tls_key,
+        )?;
+        Ok(keys)
     }
 
     /// The key server of this file, or the only one that is configured.
@@ -193,7 +236,15 @@ impl Config {
             }
         };
         let keys: ServerKeys = store::config::read(path).map_err(unusable)?;
-        self.same_realm(path, &keys.realm).map(|()| keys)
+        self.same_realm(path, &keys.realm)?;
+        own_log(
+            path,
+            &keys.log_key,
+            &keys.realm,
+            Role::KeyServer,
+            &keys.tls_key,
+        )?;
+        Ok(keys)
     }
 
     /// All configured key servers.
@@ -207,11 +258,21 @@ impl Config {
             .collect()
     }
 
+    /// The keys of all configured servers' logs.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn log_keys(&self) -> Result<Vec<LogKey>, Report> {
+        let mut keys = vec![self.broker()?.log_key];
+        keys.extend(self.key_servers()?.into_iter().map(|keys| keys.log_key));
+        Ok(keys)
+    }
+
     /// The configured server with this TLS key.
     ///
     /// # Errors
     /// None is configured, or a file cannot be used.
-    pub fn server_of(&self, key: &TlsKey) -> Result<Server, Report> {
+    pub fn server_of(&self, key: &TlsKey) -> Result<Place, Report> {
         let broker = self.broker()?;
         if broker.tls_key == *key {
             return Ok(broker.server());
@@ -239,6 +300,29 @@ impl Config {
         .why(format!("realm {:?} is administered here", self.realm))
         .next("give the file of the right realm, or another --config"))
     }
+}
+
+/// The log keys in a server's file must be of that server's log.
+fn own_log(
+    path: &Path,
+    key: &LogKey,
+    realm: &str,
+    role: Role,
+    server: &TlsKey,
+) -> Result<(), Report> {
+    let own = Origin::new(realm, role, server);
+    if key.origin == own {
+        return Ok(());
+    }
+    Err(Report::new(
+        exit::CONFIG,
+        format!("the log keys in {} are of another log", path.display()),
+    )
+    .why(format!(
+        "they are of {}, and the server's log is {own}",
+        key.origin
+    ))
+    .next("copy the file anew from the server that `init` wrote it for"))
 }
 
 /// `$XDG_CONFIG_HOME/postern/admin.toml`.
@@ -269,6 +353,11 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error| {
         serde::de::Error::custom(format!("{error}: expected 64 hexadecimal digits"))
     })
+}
+
+fn vkeys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogKey, D::Error> {
+    let [ed25519, ml_dsa] = <[String; 2]>::deserialize(deserializer)?;
+    LogKey::from_vkeys(&ed25519, &ml_dsa).map_err(serde::de::Error::custom)
 }
 
 /// A line of `ssh-add -L`.

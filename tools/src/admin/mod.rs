@@ -19,11 +19,13 @@ pub mod init;
 pub mod inspect;
 pub mod key;
 pub mod launch;
+pub mod log;
 pub mod node;
 pub mod passphrase;
 pub mod policy;
 pub mod proposal;
 pub mod remote;
+pub mod seen;
 pub mod signer;
 pub mod span;
 pub mod status;
@@ -45,6 +47,7 @@ use ticket_format::time::Timestamp;
 use args::{Cli, Command, Global};
 use config::{Config, KeySource};
 use remote::{Admin, House};
+use seen::Seen;
 use signer::Key;
 use trust::Trust;
 
@@ -94,6 +97,7 @@ impl Context {
         let house = House {
             trust: Trust::new(config.admin_set.clone(), config.realm.clone()),
             broker,
+            seen: Seen::beside(&config.admin_set),
             propose: self.global.propose.clone(),
         };
         let admin = Admin::with(config.realm.clone(), key, self.global.timeout(), house);
@@ -157,6 +161,7 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Status => status::run(context).map(done),
         Command::Inspect(command) => inspect::run(context, command).map(done),
         Command::Audit(command) => audit::run(context, command).map(done),
+        Command::Log(command) => log::run(context, command).map(done),
         Command::Completions { shell } => help::completions(shell).map(done),
         Command::Man { dir } => help::man(&dir).map(done),
         Command::Help { topic } => help::topic(context, &topic).map(done),

@@ -12,8 +12,6 @@ use policy::{Dataset, Node, Policy, Request};
 use serde_json::json;
 use store::files;
 use ticket_format::Refusal;
-use ticket_format::cbor::Decode as _;
-use ticket_format::entry::Entry;
 use ticket_format::ids::{DatasetId, LaunchId, NodeId};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
@@ -299,10 +297,8 @@ fn explain_entry(context: &Context, index: u64, server: Option<&Path>) -> Result
     block_on(async {
         let mut remote = admin.at(server);
         let shown = remote.ask(&EntryShow { index }).await?;
+        let entry = remote.logged(&shown.receipt)?.entry;
         remote.close().await;
-        let entry = Entry::from_cbor(&shown.entry, limits::ENTRY).map_err(|error| {
-            Report::new(exit::INTEGRITY, format!("entry {index} cannot be read")).why(error)
-        })?;
         let reason = match (&entry.policies, entry.outcome) {
             (Some(names), _) if !names.is_empty() => format!("decided by {}", names.join(", ")),
             (_, Err(Refusal::Policy)) => "no policy permits it".to_owned(),

@@ -5,20 +5,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use client::Error;
-use client::link::{Link, Server};
+use client::link::Link;
 use ticket_format::Refusal;
-use ticket_format::cbor::Decode;
-use ticket_format::entry::{Entry, Kind};
+use ticket_format::cbor::{Decode, Encode as _};
+use ticket_format::entry::Kind;
 use ticket_format::ids::{StatementDigest, StatementId};
 use ticket_format::keys::{AdminKey, AdminSecret};
 use ticket_format::limits;
-use ticket_format::messages::Verb;
 use ticket_format::messages::administer::AdministerAnswer;
+use ticket_format::messages::consistency::{ConsistencyAnswer, ConsistencyBody};
+use ticket_format::messages::{Receipt, Verb};
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{Act, ActBody, AdminSet, Payload};
+use ticket_format::statement::{Act, ActBody, AdminSet, Payload, ReceivedStatement};
+use ticket_format::tlog::{Logged, Verifier, verify_continuation};
 use tokio::sync::OnceCell;
 
+use super::config::Place;
 use super::proposal::{self, Proposed};
+use super::seen::Seen;
 use super::signer::Key;
 use super::trust::{Known, Trust};
 use super::{now, rng};
@@ -44,7 +48,9 @@ pub struct House {
     /// The admin set.
     pub trust: Trust,
     /// Whose inbox takes proposals.
-    pub broker: Result<Server, Report>,
+    pub broker: Result<Place, Report>,
+    /// What was seen of servers' logs.
+    pub seen: Seen,
     /// A file that takes them instead.
     pub propose: Option<PathBuf>,
 }
@@ -73,8 +79,11 @@ pub enum Sent<R> {
 #[derive(Debug)]
 pub struct Remote<'a> {
     admin: &'a Admin,
-    server: Server,
+    place: Place,
+    verifier: Verifier,
     link: Option<Link>,
+    /// Whether the server has shown on this connection that its log continues what was seen of it.
+    continued: bool,
 }
 
 impl Admin {
@@ -148,7 +157,11 @@ impl Admin {
             let followed = house.trust.follow(known.clone(), &mut broker).await;
             broker.close().await;
             match followed {
-                Err(report) if report.exit == exit::RETRY => {
+                // A broker whose log was rolled back answers little: what the last known set authorises is
+                // judged by the server that acts.
+                Err(report)
+                    if report.exit == exit::RETRY || report.refusal == Some(Refusal::Rollback) =>
+                {
                     tracing::warn!(
                         "the broker does not answer; the admin set is the last one known here"
                     );
@@ -176,12 +189,20 @@ impl Admin {
 
     /// A server to send to; it is connected to with the first statement.
     #[must_use]
-    pub fn at(&self, server: Server) -> Remote<'_> {
+    pub fn at(&self, place: Place) -> Remote<'_> {
         Remote {
             admin: self,
-            server,
+            verifier: Verifier::new(place.log_key.clone(), None),
+            place,
             link: None,
+            continued: false,
         }
+    }
+
+    /// What was seen of servers' logs, where there is a place for it.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Seen> {
+        self.house.as_ref().map(|house| &house.seen)
     }
 
     /// Signs a record for everyone (ADM-3).
@@ -200,6 +221,16 @@ impl Admin {
     fn sign(&self, payload: &Payload) -> Result<Vec<u8>, Report> {
         self.key.sign(payload)
     }
+}
+
+/// Whether a statement is only sent to a server whose log is what it was. What a server that was rolled
+/// back still answers must reach it; admin sets prove themselves (SET-3, TLOG-10).
+fn strict(statement: &[u8]) -> bool {
+    let act = ReceivedStatement::parse(statement).map(|received| received.payload().act);
+    !matches!(
+        act,
+        Ok(Act::AdminSet | Act::AdminSetShow | Act::LogRecover | Act::LogShow | Act::Status)
+    )
 }
 
 impl Remote<'_> {
@@ -247,7 +278,7 @@ impl Remote<'_> {
         let payload = Payload::act(
             id,
             &self.admin.realm,
-            self.server.tls_key,
+            self.place.server.tls_key,
             now(),
             LIFE,
             body,
@@ -268,7 +299,7 @@ impl Remote<'_> {
         let payload = Payload::act(
             id,
             &self.admin.realm,
-            self.server.tls_key,
+            self.place.server.tls_key,
             now(),
             life,
             body,
@@ -345,6 +376,9 @@ impl Remote<'_> {
     /// # Errors
     /// As [`Remote::act`].
     pub async fn deliver(&mut self, statement: &[u8]) -> Result<Sent<Vec<u8>>, Report> {
+        if strict(statement) {
+            self.continues().await?;
+        }
         let mut lost = false;
         let mut attempt = 1;
         loop {
@@ -367,37 +401,111 @@ impl Remote<'_> {
     }
 
     async fn once(&mut self, statement: &[u8]) -> Result<Vec<u8>, Error> {
-        let link = match &self.link {
-            Some(link) if link.is_open() => link,
-            _ => self
-                .link
-                .insert(Link::connect(&self.server, self.admin.timeout).await?),
-        };
+        let link = self.connected().await?;
         link.call(Verb::Administer, statement, &[])
             .await
             .map(|(body, _)| body)
     }
 
-    /// The receipt must be of this very statement: its hash stands in the entry.
+    async fn connected(&mut self) -> Result<&Link, Error> {
+        if !self.link.as_ref().is_some_and(Link::is_open) {
+            self.link = None;
+            self.continued = false;
+        }
+        match &mut self.link {
+            Some(link) => Ok(link),
+            none => {
+                let server = &self.place.server;
+                let link = Link::connect(server, self.admin.timeout).await?;
+                Ok(none.insert(link))
+            }
+        }
+    }
+
+    /// Has the server show that its log continues what was seen of it, once on each connection.
+    async fn continues(&mut self) -> Result<(), Report> {
+        // rule: TLOG-6
+        let Some(seen) = self.admin.seen().cloned() else {
+            return Ok(());
+        };
+        let key = self.place.log_key.clone();
+        let word = self.place.server.word;
+        let open = self.link.as_ref().is_some_and(Link::is_open);
+        let Some(mut newest) = seen.load(&key)?.filter(|_| !(open && self.continued)) else {
+            return Ok(());
+        };
+        let another = |why: &dyn std::fmt::Display| super::seen::another(word, &key.origin, why);
+        let mut attempt = 1;
+        loop {
+            let body = ConsistencyBody {
+                checkpoint: newest.note().to_owned(),
+            };
+            let link = self.connected().await.map_err(|error| error.report())?;
+            let answer = match link.call(Verb::Consistency, &body.to_cbor(), &[]).await {
+                Ok((answer, _)) => answer,
+                Err(Error::Exchange { .. }) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    self.link = None;
+                    continue;
+                }
+                // To be refused the proof is to have none. One that sheds load is asked again later.
+                Err(Error::Refused { notice, .. }) if notice.refusal.exit_code() != exit::RETRY => {
+                    return Err(another(&format!(
+                        "the {word} refused to prove it ({notice})"
+                    )));
+                }
+                Err(error) => return Err(error.report()),
+            };
+            let answer = ConsistencyAnswer::from_cbor(&answer, limits::MESSAGE)
+                .map_err(|error| another(&error))?;
+            let went = verify_continuation(&self.verifier, newest.checkpoint(), &answer)
+                .map_err(|error| another(&error))?;
+            let further = super::seen::later(&went.checkpoint, &newest);
+            newest = went.checkpoint;
+            seen.keep(word, &key, &newest)?;
+            if !(went.more && further) {
+                break;
+            }
+        }
+        self.continued = true;
+        Ok(())
+    }
+
+    /// The receipt must stand in the server's log, and be of this very statement: its hash stands in the
+    /// entry.
     fn believe(&self, statement: &[u8], answer: &[u8]) -> Result<Vec<u8>, Report> {
-        let answered = AdministerAnswer::from_cbor(answer, limits::MESSAGE)
-            .ok()
-            .and_then(|answer| {
-                let entry = Entry::from_cbor(&answer.receipt.entry, limits::ENTRY).ok()?;
-                // A denial's entry is of its own kind; both name the statement.
-                let kind = matches!(entry.kind, Kind::Statement | Kind::Denial);
-                let ours = kind
-                    && entry.outcome.is_ok()
-                    && entry.proof == Some(StatementDigest::of(statement).0);
-                ours.then_some(answer.result)
-            });
-        answered.ok_or_else(|| self.unbelieved())
+        // rule: TLOG-5
+        let answer =
+            AdministerAnswer::from_cbor(answer, limits::MESSAGE).map_err(|_| self.unbelieved())?;
+        let logged = self.logged(&answer.receipt)?;
+        let entry = &logged.entry;
+        // A denial's entry is of its own kind; both name the statement.
+        let kind = matches!(entry.kind, Kind::Statement | Kind::Denial);
+        if !kind || entry.outcome.is_err() || entry.proof != Some(StatementDigest::of(statement).0)
+        {
+            return Err(self.unbelieved());
+        }
+        if let Some(seen) = self.admin.seen().filter(|_| strict(statement)) {
+            let word = self.place.server.word;
+            seen.keep(word, &self.place.log_key, &logged.checkpoint)?;
+        }
+        Ok(answer.result)
+    }
+
+    /// Verifies a receipt by the server's log key.
+    ///
+    /// # Errors
+    /// It does not stand in that log.
+    pub fn logged(&self, receipt: &Receipt) -> Result<Logged, Report> {
+        self.verifier
+            .verify(receipt)
+            .map_err(|error| self.unbelieved().why(error))
     }
 
     fn unbelieved(&self) -> Report {
         Report::new(
             exit::INTEGRITY,
-            format!("the {}'s answer was not used", self.server.word),
+            format!("the {}'s answer was not used", self.place.server.word),
         )
         .why("it is malformed, or its receipt is not of this statement")
         .next("the act may have been done: look with `show` or `list` before you repeat it")

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use client::cli::output::Printed;
-use client::link::Server;
 use serde_json::{Value, json};
 use store::files;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{AdminSetBody, AdminSetShow, ReceivedStatement};
 
-use crate::admin::config::Config;
+use crate::admin::config::{Config, Place};
 use crate::admin::remote::{Admin, Remote};
 use crate::admin::view::text;
 use crate::admin::{Context, block_on};
@@ -115,11 +114,15 @@ pub(crate) async fn all(
     let first = numbered
         .first()
         .map_or(base, |(version, _)| version.saturating_sub(1));
-    let mut servers: Vec<Server> = vec![config.broker()?.server()];
+    let mut servers: Vec<Place> = vec![config.broker()?.server()];
     servers.extend(config.key_servers()?.iter().map(|keys| keys.server()));
     let mut told = Vec::with_capacity(servers.len());
     for server in servers {
-        let name = format!("{} {}", server.word, server.addresses.join(","));
+        let name = format!(
+            "{} {}",
+            server.server.word,
+            server.server.addresses.join(",")
+        );
         let mut remote = admin.at(server);
         let came = bring(&mut remote, &numbered, first).await;
         remote.close().await;
