@@ -236,6 +236,7 @@ fn bootstrap(
         admin_set: set.body().to_cbor(),
         launch_digest: digest,
         ticket_key: broker.ticket_key,
+        log_key: broker.log_key.clone(),
     }
 }
 

@@ -4,12 +4,13 @@ use serde_json::{Map, Value, json};
 use ticket_format::Refusal;
 use ticket_format::denial::Selector;
 use ticket_format::entry::Entry;
-use ticket_format::ids::StatementDigest;
+use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::seal::Kem;
 use ticket_format::statement::{
-    DatasetRecord, DatasetView, LaunchView, NodeView, Status, TicketView,
+    DatasetRecord, DatasetView, LaunchView, NodeView, Status, TicketView, Witnessing,
 };
 use ticket_format::ticket::Attributes;
+use ticket_format::tlog::{Checkpoint, LogKey};
 
 use client::cli::output::base64url;
 
@@ -87,6 +88,9 @@ pub fn dataset(view: &DatasetView) -> Map<String, Value> {
         "lease": text(Span(view.lease)),
         "evidence": view.evidence,
         "canary": maybe(view.canary),
+        "witnessing": witnessing(&view.witnessing),
+        "log": text(&view.log_key.origin),
+        "log_keys": log_key(&view.log_key),
     }
 }
 
@@ -110,6 +114,9 @@ pub fn record(record: &DatasetRecord) -> Map<String, Value> {
         "owners": texts(&record.owners),
         "lease": text(Span(record.lease)),
         "evidence": record.evidence,
+        "log": text(&record.log_key.origin),
+        "log_keys": log_key(&record.log_key),
+        "witnessing": witnessing(&record.witnessing),
     }
 }
 
@@ -212,6 +219,31 @@ pub fn outcome(outcome: Result<(), Refusal>) -> &'static str {
     outcome.map_or_else(Refusal::name, |()| "done")
 }
 
+/// A shard of a log at some size.
+#[must_use]
+pub fn checkpoint(of: &Checkpoint) -> Map<String, Value> {
+    object! {
+        "shard": text(&of.shard),
+        "size": of.size,
+        "root": text(ProofHash(of.root)),
+    }
+}
+
+/// How a dataset is witnessed.
+#[must_use]
+pub fn witnessing(of: &Witnessing) -> Map<String, Value> {
+    object! {
+        "mode": of.mode.name(),
+        "policy": Some(&of.policy).filter(|policy| !policy.is_empty()),
+    }
+}
+
+/// A log's keys, as files and `--log-key` have them.
+#[must_use]
+pub fn log_key(key: &LogKey) -> Value {
+    texts(&key.vkeys())
+}
+
 /// An audit entry; members that it does not have are left out.
 #[must_use]
 pub fn entry(entry: &Entry) -> Map<String, Value> {
@@ -223,7 +255,7 @@ pub fn entry(entry: &Entry) -> Map<String, Value> {
             )
             .collect::<Value>()
     });
-    let hex = |hash: [u8; 32]| ticket_format::ids::ProofHash(hash).to_string();
+    let hex = |hash: [u8; 32]| ProofHash(hash).to_string();
     let all = object! {
         "act": text(entry.act),
         "kind": entry.kind.name(),
@@ -249,6 +281,8 @@ pub fn entry(entry: &Entry) -> Map<String, Value> {
         "actions": entry.actions.map(|actions| actions.iter().map(|one| json!(one.name())).collect::<Value>()),
         "pairs": maybe(entry.pairs),
         "signers": entry.signers,
+        "log": entry.log.as_ref().map(checkpoint),
+        "seen": entry.seen.as_ref().map(checkpoint),
         "items": items,
     };
     all.into_iter()

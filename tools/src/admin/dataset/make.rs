@@ -8,7 +8,9 @@ use ticket_format::keys::ProducerKey;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
-use ticket_format::statement::{AdminSet, DatasetCreate, DatasetShow, DatasetView, ProducerAdd};
+use ticket_format::statement::{
+    AdminSet, DatasetCreate, DatasetShow, DatasetView, ProducerAdd, Witnessing,
+};
 
 use super::record::{make_known, other_key, print, record_file};
 use super::{AddProducer, Create, name_fits, options};
@@ -44,7 +46,10 @@ pub(super) fn create(context: &Context, args: &Create) -> Printed {
             view
         } else {
             match server.change(&body).await? {
-                Change::Done(created, _) if created.server_key != keys.signing_key => {
+                Change::Done(created, _)
+                    if created.server_key != keys.signing_key
+                        || created.log_key != keys.log_key =>
+                {
                     return Err(other_key(&keys));
                 }
                 Change::Done(..) => {}
@@ -119,6 +124,7 @@ fn wanted(args: &Create) -> Result<DatasetCreate, Report> {
         lease: options::lease_fits(args.lease)?,
         evidence: args.evidence,
         canary: args.canary.into(),
+        witnessing: args.witness.wanted(&Witnessing::none())?,
     })
 }
 
@@ -149,6 +155,8 @@ fn same(wanted: &DatasetCreate, view: &DatasetView) -> Result<(), Report> {
         != (wanted.lease, wanted.evidence, Some(wanted.canary))
     {
         differs("lease, evidence or canary")
+    } else if view.witnessing != wanted.witnessing {
+        differs("witness mode or policy")
     } else {
         Ok(())
     }
@@ -217,6 +225,8 @@ fn one_role(
         broker.feed_key.to_bytes(),
         keys.tls_key.to_bytes(),
         keys.signing_key.to_bytes(),
+        *broker.log_key.ed25519(),
+        *keys.log_key.ed25519(),
     ];
     others.extend(set.admins().iter().map(|admin| admin.key.to_bytes()));
     match producers

@@ -103,6 +103,9 @@ pub struct Create {
     /// What a redemption of any of its keys leads to
     #[arg(long, value_enum, default_value_t)]
     canary: options::Mark,
+    /// Whether witnesses cosign what the logs of broker and key server record of it
+    #[command(flatten)]
+    witness: options::Witness,
     /// Where the record goes, for producers [default: NAME.record]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,

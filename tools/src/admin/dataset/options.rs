@@ -12,9 +12,11 @@ use ticket_format::seal::Kem;
 use ticket_format::statement::datasets::LONGEST_LEASE;
 use ticket_format::statement::{
     AdminRole, AdminSet, Canary, CanarySet, DatasetOwnersSet, DatasetSet, DatasetShow, DatasetView,
+    WitnessMode, Witnessing, WitnessingError,
 };
 
 use super::name_fits;
+use crate::admin::audit::which::witness_policy;
 use crate::admin::remote::Change;
 use crate::admin::span::Span;
 use crate::admin::view::{self, object, text};
@@ -42,6 +44,70 @@ impl From<Mark> for Canary {
     }
 }
 
+/// What a dataset wants of witnesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mode {
+    /// Nothing.
+    None,
+    /// Cosignatures follow; their silence alarms.
+    Watch,
+    /// No key leaves, and no ticket is taken, before enough have cosigned.
+    Require,
+}
+
+/// How a dataset is witnessed.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Witness {
+    /// What is wanted of witnesses: with `watch` their cosignatures follow and silence alarms, with `require`
+    /// no key leaves before enough have cosigned
+    #[arg(long = "witness", value_name = "MODE", value_enum)]
+    mode: Option<Mode>,
+    /// Which witnesses are enough (c2sp.org/tlog-policy without log lines)
+    #[arg(long, value_name = "FILE")]
+    witness_policy: Option<PathBuf>,
+}
+
+impl Witness {
+    /// What is wanted; what is not said stays as it stands.
+    ///
+    /// # Errors
+    /// Mode and policy do not go together, or the policy cannot be read.
+    pub(super) fn wanted(&self, standing: &Witnessing) -> Result<Witnessing, Report> {
+        let mode = match self.mode {
+            None => standing.mode,
+            Some(Mode::None) => WitnessMode::None,
+            Some(Mode::Watch) => WitnessMode::Watch,
+            Some(Mode::Require) => WitnessMode::Require,
+        };
+        let policy = match (&self.witness_policy, mode) {
+            (Some(path), _) => witness_policy(path)?.1,
+            (None, WitnessMode::None) => String::new(),
+            (None, _) => standing.policy.clone(),
+        };
+        let wanted = Witnessing { mode, policy };
+        let wrong = |why: &dyn std::fmt::Display, next: &str| {
+            Report::new(exit::USAGE, "a dataset cannot be witnessed so")
+                .why(why)
+                .next(next)
+        };
+        if mode != WitnessMode::None && wanted.policy.is_empty() {
+            let why = format!("mode {mode} without a witness policy");
+            return Err(wrong(
+                &why,
+                "say which witnesses are enough: --witness-policy FILE",
+            ));
+        }
+        match wanted.read() {
+            Ok(_) => Ok(wanted),
+            Err(error @ WitnessingError::Unused) => Err(wrong(
+                &error,
+                "give --witness watch or --witness require with it",
+            )),
+            Err(error) => Err(wrong(&error, "mend the policy")),
+        }
+    }
+}
+
 /// Set a dataset's options; those that are not given stay as they are.
 #[derive(Debug, Args)]
 pub struct Set {
@@ -65,6 +131,9 @@ pub struct Set {
     /// Whether tickets may use X25519 sealing, which a quantum computer will open
     #[arg(long, value_name = "BOOL")]
     allow_x25519: Option<bool>,
+    /// Whether witnesses cosign what the logs of broker and key server record of it
+    #[command(flatten)]
+    witness: Witness,
     /// The dataset's key server (its server-keys.toml)
     #[arg(long, value_name = "FILE")]
     key_server: Option<PathBuf>,
@@ -156,6 +225,7 @@ fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
             (Some(mark), _) => mark.into(),
             (None, standing) => standing.unwrap_or(Canary::No),
         },
+        witnessing: args.witness.wanted(&view.witnessing)?,
     };
     if set.max_budget == 0 || set.max_life == 0 || set.max_life > limits::LONGEST_TICKET_LIFE {
         return Err(Report::new(exit::USAGE, "no ticket could be issued so")
@@ -164,6 +234,7 @@ fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
     let same = (set.max_budget, set.max_life, set.lease, set.evidence)
         == (view.max_budget, view.max_life, view.lease, view.evidence)
         && set.kems == view.kems
+        && set.witnessing == view.witnessing
         && Some(set.canary) == view.canary;
     if same {
         return Err(Report::new(exit::USAGE, "that changes nothing")

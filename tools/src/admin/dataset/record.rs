@@ -148,6 +148,8 @@ fn record_of(view: &DatasetView, keys: &ServerKeys) -> DatasetRecord {
         lease: view.lease,
         evidence: view.evidence,
         follows: DatasetRecord::FIRST,
+        log_key: keys.log_key.clone(),
+        witnessing: view.witnessing.clone(),
     }
 }
 

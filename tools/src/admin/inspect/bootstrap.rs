@@ -9,7 +9,7 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use zeroize::Zeroizing;
 
-use crate::admin::view::{object, text};
+use crate::admin::view::{self, object, text};
 use crate::admin::{Context, admin_set};
 
 /// The bootstrap in user-data.
@@ -39,6 +39,8 @@ pub(super) fn run(context: &Context, args: &Bootstrap) -> Printed {
             "brokers": found.brokers,
             "broker_key": text(found.broker_key),
             "ticket_key": text(found.ticket_key),
+            "log": text(&found.log_key.origin),
+            "log_keys": view::log_key(&found.log_key),
             "admin_set": admin_set::read(&found.admin_set).ok().map(|set| admin_set::json_of(&set)),
         },
     )

@@ -36,7 +36,9 @@ pub enum Command {
     /// An admin set: its statement, or its body
     AdminSet(admin_set::File),
     /// A receipt of the audit log
-    Receipt(log::File),
+    Receipt(log::Signed),
+    /// A checkpoint of an audit log, with its signatures
+    Checkpoint(log::Signed),
     /// An entry of the audit log
     Entry(log::File),
 }
@@ -54,6 +56,7 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::Statement(args) => statement::run(context, &args),
         Command::AdminSet(args) => admin_set::run(context, &args),
         Command::Receipt(args) => log::receipt(context, &args),
+        Command::Checkpoint(args) => log::checkpoint(context, &args),
         Command::Entry(args) => log::entry(context, &args),
     }
 }

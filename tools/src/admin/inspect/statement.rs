@@ -6,13 +6,13 @@ use clap::Args;
 use client::cli::output::{Printed, base64url};
 use serde_json::{Map, Value, json};
 use ticket_format::cbor::Decode;
-use ticket_format::ids::StatementDigest;
+use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
     Act, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
-    DatasetRecord, DatasetSet, DenyBody, LaunchClose, LaunchCreate, LaunchView, NodeUnfreeze,
-    Payload, PolicySet, ProducerAdd, ReceivedStatement, StatementRefusal, Undeny,
+    DatasetRecord, DatasetSet, DenyBody, LaunchClose, LaunchCreate, LaunchView, LogRecover,
+    NodeUnfreeze, Payload, PolicySet, ProducerAdd, ReceivedStatement, StatementRefusal, Undeny,
 };
 
 use crate::admin::span::Span;
@@ -128,7 +128,8 @@ fn body(payload: &Payload) -> Value {
         Act::DatasetCreate => of(payload, |create: &DatasetCreate| {
             object! { "name": create.name, "tags": create.tags, "policy": create.policy, "producers": texts(&create.producers),
             "max_budget": create.max_budget, "max_life": text(Span(create.max_life)), "owners": texts(&create.owners),
-            "lease": text(Span(create.lease)), "evidence": create.evidence, "canary": text(create.canary) }
+            "lease": text(Span(create.lease)), "evidence": create.evidence, "canary": text(create.canary),
+            "witnessing": view::witnessing(&create.witnessing) }
         }),
         Act::DatasetPolicySet => of(
             payload,
@@ -145,7 +146,7 @@ fn body(payload: &Payload) -> Value {
         Act::DatasetSet => of(payload, |set: &DatasetSet| {
             object! { "name": set.name, "max_budget": set.max_budget, "max_life": text(Span(set.max_life)),
             "kems": set.kems.iter().map(|one| view::kem(*one)).collect::<Vec<_>>(), "lease": text(Span(set.lease)),
-            "evidence": set.evidence, "canary": text(set.canary) }
+            "evidence": set.evidence, "canary": text(set.canary), "witnessing": view::witnessing(&set.witnessing) }
         }),
         Act::DatasetOwnersSet => of(
             payload,
@@ -170,6 +171,9 @@ fn body(payload: &Payload) -> Value {
             payload,
             |one: &NodeUnfreeze| object! { "node": text(&one.node), "node_key": text(one.node_key) },
         ),
+        Act::LogRecover => of(payload, |recover: &LogRecover| {
+            object! { "shard": recover.shard, "size": recover.size, "root": text(ProofHash(recover.root)) }
+        }),
         Act::Deny => of(
             payload,
             |deny: &DenyBody| object! { "selector": view::selector(&deny.selector), "reason": deny.reason },

@@ -15,8 +15,8 @@ use ticket_format::messages::feed::DENIAL;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
     Act, AdminSetBody, Audience, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet,
-    DatasetShow, DenyList, NodeShow, NodeUnfreeze, PolicySet, PolicyShow, StatementRefusal, Undeny,
-    policy_digest,
+    DatasetShow, DenyList, LogRecover, LogShow, NodeShow, NodeUnfreeze, PolicySet, PolicyShow,
+    StatementRefusal, Undeny, policy_digest,
 };
 
 use ticket_format::time::Timestamp;
@@ -104,6 +104,7 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
             let new: DatasetSet = opened.received.body().map_err(body)?;
             let old = shown(admin, config, payload.audience, &new.name).await?;
             lines.extend(plain::options(&old, &new));
+            lines.extend(plain::witness_policies(&old.witnessing, &new.witnessing));
         }
         Act::DatasetOwnersSet => {
             let new: DatasetOwnersSet = opened.received.body().map_err(body)?;
@@ -131,6 +132,10 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
                     lines.extend(plain::records(&old, &new, Some(set)));
                 }
             }
+        }
+        Act::LogRecover => {
+            let body: LogRecover = opened.received.body().map_err(body)?;
+            lines.extend(recovery(admin, config, payload.audience, &body).await?);
         }
         Act::Undeny => {
             let lifted: Undeny = opened.received.body().map_err(body)?;
@@ -205,6 +210,38 @@ pub(crate) fn author(denial: &Denial) -> &str {
     } else {
         &denial.author
     }
+}
+
+/// How a log that is to go on stands now.
+async fn recovery(
+    admin: &Admin,
+    config: &Config,
+    audience: Audience,
+    body: &LogRecover,
+) -> Result<Vec<String>, Report> {
+    let Audience::Server(key) = audience else {
+        return Err(Report::new(
+            exit::INTEGRITY,
+            "a recovery for everyone is none",
+        ));
+    };
+    let mut server = admin.at(config.server_of(&key)?);
+    let view = server.ask(&LogShow {}).await?;
+    server.close().await;
+    let mut lines = vec![format!("the server says that its state is {}", view.state)];
+    if !view.wrong.is_empty() {
+        lines.push(format!("what is wrong: {}", view.wrong));
+    }
+    for witness in &view.witnesses {
+        if let Some(size) = witness.size.filter(|size| *size > body.size) {
+            lines.push(format!(
+                "LOST: {} entries that witness {} has cosigned",
+                size - body.size,
+                witness.name
+            ));
+        }
+    }
+    Ok(lines)
 }
 
 async fn shown(

@@ -1,12 +1,15 @@
 //! Statements in words by their own content alone.
 
+use sha2::{Digest as _, Sha256};
 use ticket_format::cbor::{Decode, DecodeError};
+use ticket_format::ids::ProofHash;
 use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
     Act, AdminSet, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet,
     DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody, LaunchClose, LaunchCreate,
-    NodeUnfreeze, Payload, PolicySet, ProducerAdd, Undeny,
+    LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd, Undeny, WitnessMode, Witnessing,
 };
+use ticket_format::tlog::{LogKey, Vkey};
 
 use super::who;
 use crate::admin::deny::said;
@@ -65,6 +68,7 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 Span(create.max_life)
             ));
             lines.push(format!("owners: {}", names(&create.owners, set)));
+            lines.push(witnessed(&create.witnessing));
             lines.extend(kems(&create.kems));
         }
         Act::DatasetRecord => {
@@ -86,6 +90,12 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 record.max_budget,
                 Span(record.max_life)
             ));
+            lines.push(format!(
+                "receipts of its key server are believed by the log {} with the keys {}",
+                record.log_key.origin,
+                log_key(&record.log_key)
+            ));
+            lines.push(witnessed(&record.witnessing));
             lines.extend(kems(&record.kems));
         }
         Act::DatasetPolicySet => {
@@ -102,6 +112,7 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         Act::DatasetSet => {
             let set: DatasetSet = body(payload)?;
             lines.push(format!("sets the options of dataset {:?}", set.name));
+            lines.push(witnessed(&set.witnessing));
             lines.extend(kems(&set.kems));
         }
         Act::DatasetOwnersSet => {
@@ -138,6 +149,16 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 lifted.reason
             ));
         }
+        Act::LogRecover => {
+            let recover: LogRecover = body(payload)?;
+            lines.push(format!(
+                "says on record that the log goes on behind {} entries of {} with root {}",
+                recover.size,
+                recover.shard,
+                ProofHash(recover.root)
+            ));
+            lines.push("WHATEVER ELSE WAS SEEN OF THAT LOG COUNTS NO MORE: entries beyond are lost, and tickets and keys that they told of are on record nowhere".to_owned());
+        }
         Act::AdminSet => {
             let new: AdminSetBody = body(payload)?;
             lines.push(format!(
@@ -148,6 +169,39 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         _ => lines.push("changes nothing in the realm".to_owned()),
     }
     Ok(lines)
+}
+
+/// How a dataset is witnessed, in words; the policy itself is shown as a difference.
+fn witnessed(of: &Witnessing) -> String {
+    let who = || match of.read() {
+        Ok(Some(policy)) => {
+            let mut names: Vec<&str> = policy.witnesses().iter().map(Vkey::name).collect();
+            names.dedup();
+            names.join(", ")
+        }
+        Ok(None) => "nobody".to_owned(),
+        Err(error) => format!("a policy that does not hold ({error})"),
+    };
+    match of.mode {
+        WitnessMode::None => "no witness is asked about its records".to_owned(),
+        WitnessMode::Watch => format!(
+            "witnesses cosign its records afterwards, and nothing waits for them: {}",
+            who()
+        ),
+        WitnessMode::Require => format!(
+            "no key leaves, and no ticket is taken, before enough witnesses have cosigned: {}",
+            who()
+        ),
+    }
+}
+
+/// A log's keys, short: by the hash of both.
+fn log_key(key: &LogKey) -> String {
+    let digest = Sha256::new()
+        .chain_update(key.ed25519())
+        .chain_update(key.ml_dsa())
+        .finalize();
+    ProofHash(digest.into()).to_string()
 }
 
 fn wanted(yes: bool) -> &'static str {
@@ -247,7 +301,33 @@ pub(super) fn options(old: &DatasetView, new: &DatasetSet) -> Vec<String> {
             wanted(new.evidence).to_owned(),
         ),
         ("canary", canary, new.canary.to_string()),
+        (
+            "witnesses",
+            old.witnessing.mode.to_string(),
+            new.witnessing.mode.to_string(),
+        ),
+        (
+            "witness policy",
+            policy_hash(&old.witnessing),
+            policy_hash(&new.witnessing),
+        ),
     ])
+}
+
+/// A witness policy by its hash; how it differs is shown line by line.
+fn policy_hash(of: &Witnessing) -> String {
+    if of.policy.is_empty() {
+        return "none".to_owned();
+    }
+    ProofHash(Sha256::digest(&of.policy).into()).to_string()
+}
+
+/// How a witness policy differs, line by line.
+pub(super) fn witness_policies(old: &Witnessing, new: &Witnessing) -> Vec<String> {
+    if old.policy == new.policy {
+        return Vec::new();
+    }
+    crate::admin::diff::unified(&old.policy, &new.policy)
 }
 
 /// Who becomes an owner, and who is none any more.
@@ -324,7 +404,28 @@ pub(super) fn records(
             wanted(old.evidence).to_owned(),
             wanted(new.evidence).to_owned(),
         ),
+        (
+            "key server's log",
+            old.log_key.origin.to_string(),
+            new.log_key.origin.to_string(),
+        ),
+        (
+            "keys of that log",
+            log_key(&old.log_key),
+            log_key(&new.log_key),
+        ),
+        (
+            "witnesses",
+            old.witnessing.mode.to_string(),
+            new.witnessing.mode.to_string(),
+        ),
+        (
+            "witness policy",
+            policy_hash(&old.witnessing),
+            policy_hash(&new.witnessing),
+        ),
     ]);
+    lines.extend(witness_policies(&old.witnessing, &new.witnessing));
     lines.extend(owners(&old.owners, &new.owners, set));
     lines
 }
