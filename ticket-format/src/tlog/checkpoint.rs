@@ -107,12 +107,14 @@ impl SignedCheckpoint {
         &self.note
     }
 
-    /// With cosignature lines added; lines that are there already stay once.
+    /// With cosignature lines added, each with its line end. A line that is there already stays once; text
+    /// that is no signature line is left out, for it would make the note unreadable.
     #[must_use]
     pub fn with_cosignatures<'a>(&self, lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut note = self.note.to_string();
         for line in lines {
-            if !note.contains(line) {
+            let there = note.split_inclusive('\n').any(|other| other == line);
+            if !there && note::signature_line(line).is_some() {
                 note.push_str(line);
             }
         }
@@ -348,7 +350,7 @@ impl LogSecret {
         let signature = self.ed25519.sign(text.as_bytes()).to_bytes();
         let id = note::key_id(&name, VkeyKind::Ed25519, &self.key.ed25519);
         let first = note::line(&name, id, &signature);
-        let message = note::cosigned_message(&name, time.seconds(), checkpoint);
+        let message = whole_tree(&name, time, checkpoint);
         let id = note::key_id(&name, VkeyKind::CosignatureMlDsa44, &self.key.ml_dsa[..]);
         let second = note::line(&name, id, &timed_ml_dsa(&self.ml_dsa, time, &message));
         SignedCheckpoint {
@@ -414,7 +416,7 @@ impl WitnessSecret {
         let message = note::cosignature_v1(time.seconds(), &checkpoint.text());
         let mut first = time.seconds().to_be_bytes().to_vec();
         first.extend_from_slice(&self.ed25519.sign(message.as_bytes()).to_bytes());
-        let message = note::cosigned_message(&self.name, time.seconds(), checkpoint);
+        let message = whole_tree(&self.name, time, checkpoint);
         let second = timed_ml_dsa(&self.ml_dsa, time, &message);
         let [ed25519, ml_dsa] = &self.vkeys;
         let mut lines = note::line(&self.name, ed25519.key_id(), &first);
@@ -432,6 +434,13 @@ impl fmt::Debug for WitnessSecret {
 fn ml_dsa_pair(seed: &[u8; 32]) -> Result<PqdsaKeyPair, BadSeed> {
     let seed = Zeroizing::new(*seed);
     PqdsaKeyPair::from_seed(&ML_DSA_44_SIGNING, &seed[..]).map_err(|_| BadSeed)
+}
+
+/// What a cosigner's ML-DSA-44 key signs of a checkpoint.
+fn whole_tree(cosigner: &str, time: Timestamp, checkpoint: &Checkpoint) -> Vec<u8> {
+    let shard = checkpoint.shard.to_string();
+    let Checkpoint { size, root, .. } = checkpoint;
+    note::cosigned_message(cosigner, time.seconds(), &shard, *size, root)
 }
 
 /// `timestamped_signature` of c2sp.org/tlog-cosignature.

@@ -148,7 +148,9 @@ impl Vkey {
                 if signature.len() != ML_DSA_SIGNATURE {
                     return Err(BadSignature);
                 }
-                let message = cosigned_message(&self.name, time, checkpoint);
+                let shard = checkpoint.shard.to_string();
+                let message =
+                    cosigned_message(&self.name, time, &shard, checkpoint.size, &checkpoint.root);
                 let key = UnparsedPublicKey::new(&ML_DSA_44, &self.key);
                 key.verify(&message, signature).map_err(|_| BadSignature)?;
                 Ok(Some(time))
@@ -248,8 +250,13 @@ pub(super) fn cosignature_v1(time: u64, text: &str) -> String {
 }
 
 /// What an ML-DSA-44 cosignature is over: `cosigned_message` of the whole tree.
-pub(super) fn cosigned_message(cosigner: &str, time: u64, checkpoint: &Checkpoint) -> Vec<u8> {
-    let origin = checkpoint.shard.to_string();
+pub(super) fn cosigned_message(
+    cosigner: &str,
+    time: u64,
+    origin: &str,
+    size: u64,
+    root: &Hash,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(12 + 2 + cosigner.len() + origin.len() + 24 + 32);
     out.extend_from_slice(b"subtree/v1\n\0");
     // Names have at most 255 bytes.
@@ -259,8 +266,8 @@ pub(super) fn cosigned_message(cosigner: &str, time: u64, checkpoint: &Checkpoin
     out.push(u8::try_from(origin.len()).unwrap_or(u8::MAX));
     out.extend_from_slice(origin.as_bytes());
     out.extend_from_slice(&0_u64.to_be_bytes());
-    out.extend_from_slice(&checkpoint.size.to_be_bytes());
-    out.extend_from_slice(&checkpoint.root);
+    out.extend_from_slice(&size.to_be_bytes());
+    out.extend_from_slice(root);
     out
 }
 
@@ -350,7 +357,7 @@ pub fn signature_lines(text: &str) -> Result<Vec<SignatureLine<'_>>, NotANote> {
     Ok(lines)
 }
 
-fn signature_line(line: &str) -> Option<SignatureLine<'_>> {
+pub(super) fn signature_line(line: &str) -> Option<SignatureLine<'_>> {
     let rest = line.strip_prefix(DASH)?.strip_suffix('\n')?;
     let (name, signature) = rest.split_once(' ')?;
     let bytes = BASE64.decode(signature).ok()?;

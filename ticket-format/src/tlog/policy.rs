@@ -11,7 +11,9 @@ use crate::limits;
 /// Most logs, witnesses and groups, each.
 const MOST: usize = 32;
 
-/// A policy: witnesses, groups of them, and the quorum.
+/// A policy: witnesses, groups of them, and the quorum. Each witness line is one key: who cosigns with an
+/// Ed25519 and an ML-DSA-44 key has two lines, and whoever writes the policy puts the two into one group,
+/// or `2 of` two of them may be one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WitnessPolicy {
     text: String,
@@ -63,6 +65,9 @@ pub enum PolicyFault {
     /// A log's key that cosigns, or a witness's that signs notes.
     #[error("the key is of a kind that a log or a witness does not use here")]
     Kind,
+    /// A name that means something by itself.
+    #[error("`none` is no name for a witness or a group")]
+    Reserved,
     /// The same key, or name, twice.
     #[error("a key or a name stands there twice")]
     Twice,
@@ -89,9 +94,12 @@ pub enum Unwitnessed {
     /// The note does not read.
     #[error(transparent)]
     Note(#[from] NotANote),
-    /// A witness's line that does not verify spoils the note.
-    #[error("a cosignature of {0} does not verify")]
+    /// A witness's line that does not verify spoils the note; so does a log's.
+    #[error("a signature of {0} does not verify")]
     Bad(String),
+    /// The policy names logs, and none of them signed.
+    #[error("no log that the witness policy names has signed it")]
+    OtherLog,
     /// The quorum is not there.
     #[error("the witness policy is not satisfied: {}", if .0.is_empty() { "nobody has cosigned".to_owned() } else { format!("only {} cosigned", .0.join(", ")) })]
     TooFew(Vec<String>),
@@ -122,21 +130,33 @@ impl WitnessPolicy {
         &self.text
     }
 
-    /// Whether enough witnesses have cosigned.
+    /// Whether enough witnesses have cosigned and, where the policy names logs, one of them has signed under
+    /// the checkpoint's own origin.
     ///
     /// # Errors
     /// [`Unwitnessed`].
     pub fn check(&self, checkpoint: &SignedCheckpoint) -> Result<(), Unwitnessed> {
         // rule: TLOG-8
         let (_, lines) = note::split(checkpoint.note())?;
-        let mut cosigned = vec![false; self.witnesses.len()];
-        for (witness, has) in self.witnesses.iter().zip(&mut cosigned) {
-            for line in lines.iter().filter(|line| line.is_of(witness)) {
-                let verified = witness.verify(checkpoint.checkpoint(), &line.signature);
-                verified.map_err(|BadSignature| Unwitnessed::Bad(witness.name().to_owned()))?;
-                *has = true;
+        let signed_by = |key: &Vkey| {
+            let mut has = false;
+            for line in lines.iter().filter(|line| line.is_of(key)) {
+                let verified = key.verify(checkpoint.checkpoint(), &line.signature);
+                verified.map_err(|BadSignature| Unwitnessed::Bad(key.name().to_owned()))?;
+                has = true;
             }
+            Ok::<bool, Unwitnessed>(has)
+        };
+        let shard = checkpoint.checkpoint().shard.to_string();
+        let mut known = self.logs.is_empty();
+        for log in self.logs.iter().filter(|log| log.name() == shard) {
+            known |= signed_by(log)?;
         }
+        if !known {
+            return Err(Unwitnessed::OtherLog);
+        }
+        let cosigned = self.witnesses.iter().map(signed_by);
+        let cosigned = cosigned.collect::<Result<Vec<bool>, _>>()?;
         if self.quorum.is_none_or(|quorum| self.has(quorum, &cosigned)) {
             return Ok(());
         }
@@ -292,15 +312,13 @@ impl Parser {
     }
 
     fn define(&mut self, name: &str, member: Member) -> Result<(), PolicyFault> {
-        if name == "none"
-            || self
-                .names
-                .insert(name.to_owned(), (member, false))
-                .is_some()
-        {
-            return Err(PolicyFault::Twice);
+        if name == "none" {
+            return Err(PolicyFault::Reserved);
         }
-        Ok(())
+        match self.names.insert(name.to_owned(), (member, false)) {
+            None => Ok(()),
+            Some(_) => Err(PolicyFault::Twice),
+        }
     }
 }
 
