@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 /// Checkpoints that are kept with their cosignatures. Rounds follow each other every 150 ms at the
 /// soonest, so this is longer than any answer waits.
-const KEPT: usize = 64;
+const KEPT: usize = 32;
 /// Policies whose verdicts are remembered with a checkpoint.
-const VERDICTS: usize = 256;
+const VERDICTS: usize = 32;
 
 /// Verified cosignature lines, each by the key that made it.
 pub(crate) type Lines = Vec<(String, String)>;

@@ -113,7 +113,7 @@ pub struct From {
     /// The configuration: witness.toml
     #[arg(long, value_name = "FILE", env = "POSTERN_WITNESS_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where to listen (TCP); port 0 lets the system choose
+    /// Where to listen (TCP, plain HTTP: every answer is signed); port 0 lets the system choose
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
     /// Where keys and state are

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 
 use ticket_format::time::Timestamp;
-use ticket_format::tlog::Checkpoint;
+use ticket_format::tlog::{Checkpoint, LogKey};
 
 use super::super::request::AddCheckpoint;
 use super::super::{Answer, StateError, Witness};
@@ -392,4 +392,29 @@ fn two_logs_of_one_origin_and_a_directory_that_was_lost_are_refused() {
     std::fs::remove_dir(&state).unwrap();
     let opened = Witness::open(&state, witness_secret("w"), [key.clone()]);
     assert!(matches!(opened, Err(StateError::Missing { .. })));
+}
+
+#[test]
+fn a_log_cannot_fill_the_disk_with_shards_nor_a_configuration_with_logs() {
+    let mut log = Tree::new("many");
+    let (_dir, mut witness) = witness(&[&log]);
+    witness.most_shards = 2;
+    for (shard, status) in [(1, 200), (9, 200), (10, 403)] {
+        log.shard = shard;
+        let answer = witness.add_checkpoint(&log.request(0, 3), now());
+        assert_eq!(answer.status(), status, "{shard}: {answer:?}");
+    }
+    log.shard = 9;
+    let answer = witness.add_checkpoint(&log.request(3, 4), now());
+    assert_cosigned(&answer, &log.checkpoint(4));
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    Witness::create(&state).unwrap();
+    let keys = (0..=super::super::MAX_LOGS).map(|number| {
+        let key = log.secret.key();
+        let origin = format!("realm/broker/{number}").parse().unwrap();
+        LogKey::new(origin, *key.ed25519(), *key.ml_dsa()).unwrap()
+    });
+    let opened = Witness::open(&state, witness_secret("w"), keys);
+    assert!(matches!(opened, Err(StateError::TooMany { .. })));
 }

@@ -261,3 +261,14 @@ async fn connections_are_bounded_and_end_when_the_service_does() {
     task.await.unwrap().unwrap();
     drop(second);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_get_a_turn_is_told_to_try_again() {
+    let log = Tree::new("turns");
+    let limits = ServeLimits {
+        judged: 0,
+        ..ServeLimits::default()
+    };
+    let served = served(&[&log], limits).await;
+    assert_eq!(ask(&served, &post(&log.request(0, 3))).await.0, 503);
+}

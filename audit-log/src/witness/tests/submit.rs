@@ -553,7 +553,8 @@ async fn hostile_answers_are_refused_and_never_taken_for_cosignatures() {
         lines.replacen("AAAA", "AAAB", 1)
     };
     let mut sizes = 0_u64;
-    let answers: Vec<(&str, Box<dyn FnMut() -> axum::response::Response + Send>)> = vec![
+    type Made = Box<dyn FnMut() -> axum::response::Response + Send>;
+    let answers: Vec<(&str, Made)> = vec![
         ("empty", Box::new(|| "".into_response())),
         ("no lines", Box::new(|| "thanks\n".into_response())),
         ("too long", Box::new(|| "x".repeat(70_000).into_response())),
