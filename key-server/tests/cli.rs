@@ -8,8 +8,9 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use ticket_format::ids::StatementId;
 use ticket_format::keys::{AdminSecret, FeedSecret, TicketSecret, TlsSecret};
-use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Payload};
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Payload, Role};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{LogKey, LogSecret, Origin, Vkey, VkeyKind};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-key-server"));
@@ -53,9 +54,13 @@ fn admin_set(realm: &str, signed: usize) -> Vec<u8> {
 impl Place {
     fn new() -> Self {
         let (dir, rng) = (tempfile::tempdir().unwrap(), &mut UnwrapErr(SysRng));
+        let tls = TlsSecret::generate(rng);
+        let origin = Origin::new("test", Role::Broker, &tls.public());
+        let log = LogSecret::from_seeds(origin, &[1; 32], &[2; 32]).unwrap();
+        let [ed25519, ml_dsa] = log.key().vkeys();
         let broker = format!(
-            "realm = \"test\"\naddresses = [\"127.0.0.1:9\"]\ntls-key = \"{}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n",
-            TlsSecret::generate(rng).public(),
+            "realm = \"test\"\naddresses = [\"127.0.0.1:9\"]\ntls-key = \"{}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\nlog-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n",
+            tls.public(),
             TicketSecret::generate(rng).public(),
             FeedSecret::generate(rng).public(),
         );
@@ -177,6 +182,69 @@ fn init_makes_private_files_that_hold_and_overwrites_nothing() {
     assert_eq!(
         std::fs::read(place.path("ks/server-keys.toml")).unwrap(),
         before
+    );
+}
+
+#[test]
+fn init_says_which_keys_sign_the_log_and_which_cosign_others() {
+    // rule: SIG-5, TLOG-2, TLOG-9
+    let place = Place::new();
+    assert_eq!(place.init("--new-root-credential").status.code(), Some(0));
+    let public = std::fs::read_to_string(place.path("ks/server-keys.toml")).unwrap();
+    let line = public.lines().find(|line| line.starts_with("log-keys = "));
+    let keys: Vec<_> = line.unwrap().split('"').skip(1).step_by(2).collect();
+    let key = LogKey::from_vkeys(keys[0], keys[1]).unwrap();
+    assert!(key.origin.as_str().starts_with("test/key-server/"));
+    let shown = place.with_config("witness-keys");
+    assert_eq!(shown.status.code(), Some(0), "{}", told(&shown));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let vkeys: Vec<Vkey> = shown.lines().map(|line| line.parse().unwrap()).collect();
+    let kinds: Vec<_> = vkeys.iter().map(Vkey::kind).collect();
+    let both = [VkeyKind::CosignatureEd25519, VkeyKind::CosignatureMlDsa44];
+    assert_eq!(kinds, both);
+    let name = format!("{}/witness", key.origin);
+    assert!(vkeys.iter().all(|vkey| vkey.name() == name));
+    assert_ne!(vkeys[0].key(), key.ed25519());
+    assert_ne!(vkeys[1].key(), key.ml_dsa());
+}
+
+#[test]
+fn log_keys_of_another_broker_and_a_faulty_witness_are_told_beforehand() {
+    // rule: TLOG-2
+    let place = Place::new();
+    assert_eq!(place.init("--new-root-credential").status.code(), Some(0));
+    place.edit("# keep-days = 400", "keep-days = 0");
+    let refused = place.with_config("check-config");
+    assert_eq!(refused.status.code(), Some(10));
+    assert!(told(&refused).contains("keep-days"), "{}", told(&refused));
+    place.edit(
+        "keep-days = 0",
+        "[[log.witness]]\nname = \"w1\"\nurl = \"ftp://127.0.0.1\"\nkeys = []",
+    );
+    let refused = place.with_config("check-config");
+    assert_eq!(refused.status.code(), Some(10));
+    assert!(told(&refused).contains("w1"), "{}", told(&refused));
+    let place = Place::new();
+    assert_eq!(place.init("--new-root-credential").status.code(), Some(0));
+    let kept = place.path("ks/broker-keys.toml");
+    let other = LogSecret::from_seeds(
+        "test/broker/0000000000000000".parse().unwrap(),
+        &[1; 32],
+        &[2; 32],
+    );
+    let [ed25519, ml_dsa] = other.unwrap().key().vkeys();
+    let text = std::fs::read_to_string(&kept).unwrap();
+    let lines = text.lines().map(|line| match line.starts_with("log-keys") {
+        true => format!("log-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n"),
+        false => format!("{line}\n"),
+    });
+    std::fs::write(&kept, lines.collect::<String>()).unwrap();
+    let refused = place.with_config("check-config");
+    assert_eq!(refused.status.code(), Some(10));
+    assert!(
+        told(&refused).contains("another broker"),
+        "{}",
+        told(&refused)
     );
 }
 

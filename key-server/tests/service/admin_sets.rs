@@ -44,6 +44,7 @@ fn options(canary: Canary) -> DatasetSet {
         lease: 30,
         evidence: false,
         canary,
+        witnessing: wanted("faces").witnessing,
     }
 }
 

@@ -162,6 +162,8 @@ async fn a_statement_that_is_not_for_this_server_now_by_an_admin_is_refused() {
         lease: 5,
         evidence: false,
         follows: DatasetRecord::FIRST,
+        log_key: rig.dataset().log_key.clone(),
+        witnessing: wanted("faces").witnessing,
     };
     let id = StatementId::random(&mut rng());
     let record = Payload::record(id, REALM, now, &record)

@@ -163,6 +163,7 @@ async fn a_dataset_can_be_a_canary_whole_but_who_makes_keys_in_it_is_none() {
         lease: usual.lease,
         evidence: usual.evidence,
         canary: Canary::Deny,
+        witnessing: usual.witnessing,
     };
     rig.administer(&set).await.unwrap();
     let made = rig.wraps(&opened, &context, 1).await;

@@ -9,7 +9,7 @@ use ticket_format::Refusal;
 use ticket_format::entry::Kind;
 use ticket_format::ids::StatementDigest;
 
-use crate::rig::{rig, wanted};
+use crate::rig::{place, rig, wanted};
 
 /// What the next commit answers, and whether reading fails since then.
 #[derive(Clone, Default)]
@@ -100,7 +100,7 @@ async fn an_act_whose_commit_was_cut_off_is_read_back_and_done() {
     let reason = "cut off".into();
     *rig.world.cut_off.next.lock().unwrap() = Some(Error::OutcomeUnknown { reason });
     let (_, receipt) = rig.send_statement(&statement).await.unwrap();
-    assert_eq!(receipt.index + 1, rig.entries().len() as u64);
+    assert_eq!(place(&receipt) + 1, rig.entries().len() as u64);
     assert_eq!(rig.service.state.datasets.len(), 2);
 }
 

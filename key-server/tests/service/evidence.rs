@@ -13,7 +13,7 @@ use ticket_format::messages::present::{Evidence, LINKS, Link};
 use ticket_format::seal::Kem;
 use ticket_format::sign::Proof;
 use ticket_format::statement::{
-    AdminRole, AdminSetBody, Canary, DatasetCreated, DatasetSet, LaunchCreate, Payload,
+    AdminRole, AdminSetBody, Canary, DatasetCreated, DatasetSet, LaunchCreate, Payload, Witnessing,
 };
 use ticket_format::ticket::{Action, Actions, Attributes, DatasetClaims};
 use ticket_format::time::Timestamp;
@@ -412,6 +412,7 @@ async fn what_was_presented_before_evidence_was_wanted_is_presented_again_with_i
         lease: 5,
         evidence: true,
         canary: Canary::No,
+        witnessing: Witnessing::none(),
     })
     .await
     .unwrap();

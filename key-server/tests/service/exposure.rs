@@ -10,7 +10,7 @@ use ticket_format::time::Timestamp;
 use ticket_format::wrapped::Wrapped;
 use ticket_format::{Context, Refusal, limits};
 
-use crate::rig::{Rig, START, named, operator, refusal, rig};
+use crate::rig::{Rig, START, named, operator, place, refusal, rig};
 
 fn show(selector: Selector) -> ExposureShow {
     ExposureShow {
@@ -58,7 +58,7 @@ async fn what_was_released_is_listed_exactly_with_its_name_and_dek() {
         (row.act, row.launch),
         (got.entry.act, Some(LaunchId([8; 16])))
     );
-    assert_eq!(row.entry, got.clear.receipt.index);
+    assert_eq!(row.entry, place(&got.clear.receipt));
     // By launch, by node, by both; and not of others.
     assert_eq!(
         exposed(&rig, Selector::launch(LaunchId([8; 16]))).await,
@@ -246,7 +246,7 @@ async fn an_entry_is_shown_as_it_stands() {
     let rig = rig().await;
     let last = rig.entries().len() as u64 - 1;
     let view = rig.administer(&EntryShow { index: last }).await.unwrap();
-    let entry = Entry::from_cbor(&view.entry, limits::ENTRY).unwrap();
+    let entry = Entry::from_cbor(&view.receipt.entry, limits::ENTRY).unwrap();
     assert_eq!(Some(entry), rig.entries().get(last as usize).cloned());
     let none = EntryShow { index: 1_000_000 };
     assert_eq!(refusal(rig.administer(&none).await), Refusal::NotFound);

@@ -8,18 +8,21 @@ use key_server::follower::{self, Broker};
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{CHAIN_START, Denial, Link, Selector};
-use ticket_format::entry::Alarm;
+use ticket_format::entry::{Alarm, Entry};
 use ticket_format::ids::{ActId, ChainDigest, StatementDigest};
 use ticket_format::keys::{FeedSecret, TlsKey, TlsSecret};
+use ticket_format::messages::consistency::ConsistencyBody;
 use ticket_format::messages::feed::{Epoch, Event, FeedAnswer, FeedBody, Report};
 use ticket_format::messages::{Answer, RefusalNotice, RequestView, Verb};
 use ticket_format::sign::{Channel, Exporter};
+use ticket_format::statement::{LogRecover, LogShow, LogState};
 use ticket_format::time::Timestamp;
 use ticket_format::{labels, limits};
 use tokio::sync::{Mutex, mpsc};
 use transport::{ExporterUse, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
-use crate::rig::{REALM, Rig, named, refusal, rig, rng};
+use crate::issuer::Issuer;
+use crate::rig::{REALM, Rig, manager, named, operator, refusal, rig, rng};
 
 /// What the broker says to one request.
 enum Says {
@@ -37,7 +40,11 @@ struct FakeBroker {
     feed: FeedSecret,
     asked: mpsc::UnboundedSender<FeedBody>,
     says: Mutex<mpsc::UnboundedReceiver<Says>>,
+    /// The log that it shows.
+    log: Shown,
 }
+
+type Shown = Arc<std::sync::Mutex<Arc<Issuer>>>;
 
 impl Handler for FakeBroker {
     type Connection = Peer;
@@ -48,6 +55,15 @@ impl Handler for FakeBroker {
 
     async fn exchange(&self, peer: &Peer, message: Bytes) -> Bytes {
         let request = RequestView::parse(&message).unwrap();
+        if request.verb == Verb::Consistency {
+            let body = ConsistencyBody::from_cbor(request.body, limits::PRESENT).unwrap();
+            let log = Arc::clone(&self.log.lock().unwrap());
+            let answer = match log.prove(&body.checkpoint) {
+                Some(answer) => Answer::done(Verb::Consistency, &answer),
+                None => Answer::from(RefusalNotice::bare(Refusal::Rollback)),
+            };
+            return Bytes::from(answer.to_bytes());
+        }
         let body = FeedBody::from_cbor(request.body, limits::SMALL_MESSAGE).unwrap();
         let exporter = Exporter(peer.exporter(ExporterUse::Authenticator).unwrap());
         let channel = Channel {
@@ -103,6 +119,7 @@ struct Scene {
     rig: Rig,
     asked: mpsc::UnboundedReceiver<FeedBody>,
     say: mpsc::UnboundedSender<Says>,
+    log: Shown,
 }
 
 /// A key server without a lease, following.
@@ -133,7 +150,9 @@ async fn scene() -> Scene {
         feed,
         asked: asked_by,
         says: Mutex::new(says),
+        log: Arc::new(std::sync::Mutex::new(Arc::clone(&rig.world.issuer))),
     };
+    let log = Arc::clone(&fake.log);
     tokio::spawn(async move {
         server
             .run(Arc::new(fake), std::future::pending())
@@ -141,7 +160,12 @@ async fn scene() -> Scene {
             .map(drop)
     });
     tokio::spawn(follower::run(Arc::clone(&rig.service), broker));
-    Scene { rig, asked, say }
+    Scene {
+        rig,
+        asked,
+        say,
+        log,
+    }
 }
 
 /// The first epoch: a denial.
@@ -328,4 +352,109 @@ async fn a_broker_that_knows_less_than_this_server_raises_an_alarm() {
     let alarms = alarms.filter(|entry| entry.alarm == Some(Alarm::FeedRollback));
     assert_eq!(alarms.count(), 1);
     assert!(scene.left(100_000).is_zero());
+}
+
+/// Completes when this holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let all = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(20), all).await;
+    assert!(done.is_ok(), "{what}");
+}
+
+fn forks(rig: &Rig) -> Vec<Entry> {
+    let mut entries = rig.entries();
+    entries.retain(|entry| entry.alarm == Some(Alarm::LogFork));
+    entries
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_receipts_are_of_two_logs_is_found_out_and_believed_again_when_a_quorum_says_where()
+ {
+    // rule: TLOG-7
+    let mut scene = scene().await;
+    let other = scene.rig.world.issuer.fork();
+    scene.asked().await;
+    scene.nothing_new(0, CHAIN_START);
+    scene.asked().await;
+    let (first, mut second) = (scene.rig.job(|_| {}), scene.rig.job(|_| {}));
+    let rig = &scene.rig;
+    let log = &rig.service.state.broker_log;
+    assert!(rig.present(&rig.connect(1), &first).await.is_ok());
+    until("the first is proven", || {
+        log.head().is_some_and(|head| head.size == 2)
+    })
+    .await;
+    assert!(!log.is_forked() && log.waiting() == 0);
+    // Signed by the same keys, and not of that log.
+    for _ in 0..2 {
+        other.issue(&second.ticket, &second.claims);
+    }
+    second.receipt = Some(other.issue(&second.ticket, &second.claims));
+    assert!(rig.present(&rig.connect(2), &second).await.is_ok());
+    until("the fork is found", || log.is_forked()).await;
+    until("it is recorded", || !forks(rig).is_empty()).await;
+    let [alarm] = forks(rig).try_into().unwrap();
+    assert_eq!(alarm.log.map(|ours| ours.size), Some(3));
+    let again = rig.present(&rig.connect(3), &first).await;
+    assert_eq!(refusal(again.map(drop)), Refusal::Receipt);
+    let view = rig
+        .administer_by(&LogShow {}, &[&operator()])
+        .await
+        .unwrap();
+    assert_eq!(view.state, LogState::BrokerForked);
+    let recover = |issuer: &Issuer| {
+        let checkpoint = issuer.checkpoint(2);
+        let checkpoint = checkpoint.checkpoint();
+        LogRecover {
+            shard: checkpoint.shard.to_string(),
+            size: checkpoint.size,
+            root: checkpoint.root,
+        }
+    };
+    let alone = rig.administer_by(&recover(&other), &[&manager(0)]).await;
+    assert_eq!(refusal(alone), Refusal::Quorum);
+    // Where the broker's log does not go on, it is found out again.
+    rig.administer(&recover(&other)).await.unwrap();
+    until("it does not go on there", || log.is_forked()).await;
+    until("it is recorded", || forks(rig).len() == 2).await;
+    rig.administer(&recover(&rig.world.issuer)).await.unwrap();
+    assert!(rig.present(&rig.connect(4), &first).await.is_ok());
+    rig.world.issuer.issue(&first.ticket, &first.claims);
+    let next = rig.job(|_| {});
+    assert!(rig.present(&rig.connect(5), &next).await.is_ok());
+    until("it goes on", || {
+        log.head().is_some_and(|head| head.size == 4)
+    })
+    .await;
+    assert!(!log.is_forked());
+    let nothing = rig.administer(&recover(&rig.world.issuer)).await;
+    assert_eq!(refusal(nothing), Refusal::Stale);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_rolled_back_is_found_out_by_what_is_remembered() {
+    // rule: TLOG-7
+    let mut scene = scene().await;
+    let older = scene.rig.world.issuer.fork();
+    scene.asked().await;
+    scene.nothing_new(0, CHAIN_START);
+    scene.asked().await;
+    let rig = &scene.rig;
+    let log = &rig.service.state.broker_log;
+    let job = rig.job(|_| {});
+    assert!(rig.present(&rig.connect(1), &job).await.is_ok());
+    until("it is proven", || {
+        log.waiting() == 0 && log.head().is_some()
+    })
+    .await;
+    *scene.log.lock().unwrap() = Arc::new(older);
+    // At the next look something new is seen, or the connection is made anew.
+    let next = rig.job(|_| {});
+    assert!(rig.present(&rig.connect(2), &next).await.is_ok());
+    until("it is found out", || log.is_forked()).await;
+    until("it is recorded", || forks(rig).len() == 1).await;
 }

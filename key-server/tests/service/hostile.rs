@@ -37,7 +37,7 @@ async fn a_bent_presentation_is_refused() {
     let (job, connection) = (rig.job(|_| {}), rig.connect(1));
     let body = PresentBody {
         ticket: job.ticket.clone(),
-        receipt: None,
+        receipt: job.receipt.clone(),
         evidence: None,
     };
     let (body, hash) = (body.to_cbor(), TicketHash::of(&job.ticket));

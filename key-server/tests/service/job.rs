@@ -13,10 +13,11 @@ use ticket_format::ids::{
 use ticket_format::keys::ProofSecret;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
 use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
-use ticket_format::messages::{Answer, BatchAnswer, Clear, RefusalNotice, Request, Verb};
+use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RefusalNotice, Request, Verb};
 use ticket_format::seal::{AnswerId, Kem, SealingKey, SealingSecret, Session, session_info};
 use ticket_format::sign::{Channel, Proof};
 use ticket_format::ticket::{self, Action, Actions, Attributes, Audience, Common, DatasetClaims};
+use ticket_format::tlog::Verifier;
 use ticket_format::{Context, Refusal, labels, limits};
 use zeroize::Zeroizing;
 
@@ -39,8 +40,10 @@ impl Rig {
             .as_ref()
             .map_or(DatasetId([9; 16]), |dataset| dataset.dataset);
         let claims = claims(&self.world, dataset, &proof, sealing.public(), edit);
+        let ticket = ticket::sign(&claims, &self.world.broker);
         Job {
-            ticket: ticket::sign(&claims, &self.world.broker),
+            receipt: Some(self.world.issuer.issue(&ticket, &claims)),
+            ticket,
             claims,
             proof,
             sealing,
@@ -90,7 +93,7 @@ impl Rig {
     ) -> Result<Opened, RefusalNotice> {
         let body = PresentBody {
             ticket: job.ticket.clone(),
-            receipt: None,
+            receipt: job.receipt.clone(),
             evidence,
         }
         .to_cbor();
@@ -174,7 +177,9 @@ impl Rig {
             (clear.request, clear.ticket),
             (request, opened.session.ticket())
         );
-        let entry = Entry::from_cbor(&clear.receipt.entry, limits::ENTRY).unwrap();
+        // rule: TLOG-5
+        let verifier = Verifier::new(self.log.key().clone(), None);
+        let entry = verifier.verify(&clear.receipt).unwrap().entry;
         assert_eq!(
             (entry.request, entry.ticket_hash),
             (Some(request), Some(opened.session.ticket()))
@@ -296,6 +301,8 @@ pub(crate) struct Job {
     pub(crate) claims: DatasetClaims,
     pub(crate) proof: ProofSecret,
     pub(crate) sealing: SealingSecret,
+    /// Of its issue.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 pub(crate) struct Opened {

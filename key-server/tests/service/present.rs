@@ -49,7 +49,7 @@ async fn a_stolen_ticket_file_alone_opens_nothing() {
     // Without any proof, or with one too many, it is no better.
     let body = PresentBody {
         ticket: job.ticket.clone(),
-        receipt: None,
+        receipt: job.receipt.clone(),
         evidence: None,
     }
     .to_cbor();

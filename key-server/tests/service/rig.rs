@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use audit_log::guard::Shards;
+use audit_log::witness::Endpoint;
 use audit_log::{AuditLog, SideFile, SideOptions};
 use bytes::Bytes;
 use getrandom::SysRng;
@@ -32,10 +34,13 @@ use ticket_format::statement::{
     ActBody, Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Canary, DatasetCreate,
     DatasetCreated, Payload,
 };
+use ticket_format::statement::{Role, Witnessing};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{LogSecret, Origin, Proof};
 use ticket_format::{Context, Refusal, limits};
 
 use crate::cut_off::{CutOff, CutOffStore};
+use crate::issuer::Issuer;
 
 pub(crate) const REALM: &str = "test";
 pub(crate) const START: u64 = 1_800_000_000;
@@ -162,6 +167,10 @@ pub(crate) struct World {
     /// What the next commit answers, though it is kept.
     pub(crate) cut_off: CutOff,
     pub(crate) signing: ServerSecret,
+    /// The broker's log.
+    pub(crate) issuer: Arc<Issuer>,
+    /// Who witnesses this server's log.
+    pub(crate) witnesses: Vec<(String, Endpoint)>,
 }
 
 impl World {
@@ -180,7 +189,15 @@ impl World {
             tls: TlsSecret::generate(rng),
             cut_off: CutOff::default(),
             signing: ServerSecret::generate(rng),
+            issuer: Arc::new(Issuer::new()),
+            witnesses: Vec::new(),
         }
+    }
+
+    /// The keys of this server's log.
+    pub(crate) fn log_secret(&self) -> LogSecret {
+        let origin = Origin::new(REALM, Role::KeyServer, &self.tls.public());
+        LogSecret::from_seeds(origin, &[0x31; 32], &[0x32; 32]).unwrap()
     }
 
     pub(crate) fn server(&self) -> TlsKey {
@@ -191,7 +208,14 @@ impl World {
         let path = self.dir.path();
         let store =
             patiently(|| RedbStore::open(path.join("store.redb"), Options::default())).await;
-        let open = || AuditLog::open(path.join("audit.log"), &audit_log::Options::default());
+        let options = audit_log::Options {
+            shard_entries: Some(Arc::new(Shards {
+                clock: Arc::new(|| Timestamp::from_seconds(START)),
+            })),
+            clock: Arc::new(|| Timestamp::from_seconds(START)),
+            ..audit_log::Options::default()
+        };
+        let open = || AuditLog::open(path.join("audit"), self.log_secret(), &options);
         let (log, _) = patiently(open).await;
         let identity = Identity {
             realm: REALM.into(),
@@ -199,6 +223,7 @@ impl World {
             signing: ServerSecret::from_seed(&self.signing.seed()),
             ticket_key: self.broker.public(),
             broker: broker_identity(),
+            broker_log: self.issuer.secret.key().clone(),
             regions: RegionKeys::built_in(),
             admin_set: self.admin_set.clone(),
         };
@@ -212,6 +237,7 @@ impl World {
             root,
             store: Arc::new(CutOffStore(store.clone(), self.cut_off.clone())),
             log: log.clone(),
+            witnesses: self.witnesses.clone(),
             side: side.clone(),
             clock,
             hook,
@@ -266,6 +292,7 @@ pub(crate) fn wanted(name: &str) -> DatasetCreate {
         lease: 5,
         evidence: false,
         canary: Canary::No,
+        witnessing: Witnessing::none(),
     }
 }
 
@@ -492,4 +519,10 @@ pub(crate) fn other_channel(channel: &Channel) -> Channel {
         exporter: Exporter([0xee; 32]),
         ..channel.clone()
     }
+}
+
+/// The index that a receipt's proof names.
+pub(crate) fn place(receipt: &Receipt) -> u64 {
+    let proof: Proof = receipt.proof.parse().unwrap();
+    proof.index
 }

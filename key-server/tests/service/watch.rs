@@ -20,7 +20,7 @@ use ticket_format::sign::Channel;
 use ticket_format::{labels, limits};
 
 use crate::job::Job;
-use crate::rig::{Rig, other_channel, refusal, rig};
+use crate::rig::{Rig, other_channel, place, refusal, rig};
 
 /// Longer than any test waits.
 const HOLD: u64 = 30_000;
@@ -227,7 +227,7 @@ async fn a_wipe_of_a_denied_ticket_is_recorded_and_answered_with_the_receipt() {
         entry.subject.as_deref(),
         Some(job.claims.common.node().to_string().as_str())
     );
-    let recorded = rig.log.read(receipt.index).next().unwrap().unwrap();
+    let recorded = rig.log.read(place(&receipt)).next().unwrap().unwrap();
     assert_eq!(recorded.entry, receipt.entry);
 }
 
