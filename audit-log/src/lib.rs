@@ -30,6 +30,7 @@ mod publish;
 mod reader;
 mod receipts;
 mod retention;
+mod rotate;
 mod shard;
 mod side;
 mod side_frame;

@@ -76,11 +76,14 @@ impl Tiles for Memory {
     }
 }
 
+/// Tiles by level and index.
+type Seen = HashMap<(u8, u64), Arc<Vec<Hash>>>;
+
 /// Proves on a tree of at least `size` leaves.
 pub(crate) struct Prover<'a, T: Tiles> {
     tiles: &'a T,
     size: u64,
-    seen: RefCell<HashMap<(u8, u64), Arc<Vec<Hash>>>>,
+    seen: RefCell<Seen>,
 }
 
 impl<'a, T: Tiles> Prover<'a, T> {

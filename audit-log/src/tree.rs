@@ -34,10 +34,6 @@ struct Run {
 }
 
 impl Edge {
-    pub(crate) fn size(&self) -> u64 {
-        self.size
-    }
-
     /// The edge after `leaves`, and what they add. Two blocks of SHA-256 per leaf, and some per level.
     pub(crate) fn grow(&self, leaves: Vec<Hash>) -> (Self, Grown) {
         let from = self.size;
@@ -171,7 +167,7 @@ mod tests {
             for to in from + 1..from + 40 {
                 let (after, grown) = edge.grow((from..to).map(leaf).collect());
                 let all: Vec<_> = (0..to).map(leaf).collect();
-                assert_eq!((after.size(), grown.root), (to, root(&all)));
+                assert_eq!((after.size, grown.root), (to, root(&all)));
                 for index in from..to {
                     let path = grown.inclusion(index).expect("is in the batch");
                     merkle::verify_inclusion(&leaf(index), index, to, &path, &grown.root)
@@ -192,13 +188,13 @@ mod tests {
         assert_eq!(grown.root, merkle::empty_root());
         let mut nodes: Vec<Vec<Hash>> = vec![Vec::new(); 9];
         for step in [1, 1, 3, 250, 1, 255, 256, 2, 77] {
-            let leaves = (edge.size()..edge.size() + step).map(leaf).collect();
+            let leaves = (edge.size..edge.size + step).map(leaf).collect();
             (edge, grown) = edge.grow(leaves);
             for (level, nodes) in nodes.iter_mut().enumerate() {
                 nodes.extend_from_slice(grown.new_nodes(level));
             }
         }
-        let all: Vec<_> = (0..edge.size()).map(leaf).collect();
+        let all: Vec<_> = (0..edge.size).map(leaf).collect();
         assert_eq!(grown.root, root(&all));
         for (level, nodes) in nodes.iter().enumerate() {
             let whole: Vec<_> = all.chunks_exact(1 << level).map(root).collect();

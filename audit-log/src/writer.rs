@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ticket_format::tlog::{Checkpoint, Hash, LogSecret, SignedCheckpoint, merkle};
+use ticket_format::tlog::{Checkpoint, Hash, LogSecret, SignedCheckpoint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::acts::{Act, Acts};
@@ -70,13 +70,35 @@ pub(crate) struct Open {
 
 /// A batch before it is written.
 struct Batch {
-    bytes: Vec<u8>,
+    records: Records,
     answers: Vec<Answer>,
-    leaves: Vec<Hash>,
-    /// Before each record.
-    places: Vec<Position>,
     /// Acts added to the known ones.
     acts: usize,
+}
+
+/// Records before they are sealed.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) leaves: Vec<Hash>,
+    /// Before each record.
+    pub(crate) places: Vec<Position>,
+    /// As a seal's check takes them.
+    pub(crate) acts: Vec<u8>,
+}
+
+impl Records {
+    /// Adds the record after those, with `at` before the first.
+    pub(crate) fn add(&mut self, at: Position, act_id: Option<&ActId>, entry: &[u8], leaf: Hash) {
+        let place = Position {
+            offset: at.offset + self.bytes.len() as u64,
+            entries: at.entries + self.leaves.len() as u64,
+        };
+        format::put_record(&mut self.bytes, place.entries, act_id, entry);
+        format::put_act(&mut self.acts, act_id);
+        self.places.push(place);
+        self.leaves.push(leaf);
+    }
 }
 
 /// What a job gets if its batch becomes durable.
@@ -175,16 +197,14 @@ impl Writer {
         let batch = self.prepare(jobs);
         let before = self.open.shard.before;
         let Batch {
-            bytes,
+            records,
             answers,
-            leaves,
-            places,
             acts,
         } = batch;
-        let sealed = if leaves.is_empty() {
+        let sealed = if records.leaves.is_empty() {
             None
         } else {
-            let sealed = self.append(bytes, leaves, &places, false);
+            let sealed = self.append(records, false);
             Some(sealed.inspect_err(|_| self.acts.take_back(acts))?)
         };
         self.acts.trim();
@@ -204,17 +224,22 @@ impl Writer {
     }
 
     /// The answer for an act that was recorded before.
-    fn known(&self, index: u64) -> Appended {
+    pub(crate) fn known(&self, index: u64) -> Appended {
         let shard = self.shared.shard_of(index);
         Appended::known(index, shard.unwrap_or_else(|| Arc::clone(&self.open.shard)))
     }
 
     fn prepare(&mut self, jobs: &[Job]) -> Batch {
         let mut batch = Batch {
-            bytes: Vec::with_capacity(jobs.iter().map(|job| job.entry.len() + 32).sum::<usize>()),
+            records: Records {
+                bytes: Vec::with_capacity(
+                    jobs.iter().map(|job| job.entry.len() + 32).sum::<usize>() + 4096,
+                ),
+                leaves: Vec::with_capacity(jobs.len()),
+                places: Vec::with_capacity(jobs.len()),
+                acts: Vec::with_capacity(17 * jobs.len()),
+            },
             answers: Vec::with_capacity(jobs.len()),
-            leaves: Vec::with_capacity(jobs.len()),
-            places: Vec::with_capacity(jobs.len()),
             acts: 0,
         };
         let before = self.open.shard.before;
@@ -233,12 +258,10 @@ impl Writer {
                 });
                 continue;
             }
-            let index = self.open.at.entries + batch.leaves.len() as u64;
-            batch.places.push(Position {
-                offset: self.open.at.offset + batch.bytes.len() as u64,
-                entries: index,
-            });
-            format::put_record(&mut batch.bytes, index, job.act_id.as_ref(), &job.entry);
+            let index = self.open.at.entries + batch.records.leaves.len() as u64;
+            batch
+                .records
+                .add(self.open.at, job.act_id.as_ref(), &job.entry, job.leaf);
             if let Some(act_id) = job.act_id {
                 self.acts.add(
                     act_id,
@@ -249,7 +272,6 @@ impl Writer {
                 );
                 batch.acts += 1;
             }
-            batch.leaves.push(job.leaf);
             batch.answers.push(Answer::New {
                 index,
                 repeated: false,
@@ -259,23 +281,27 @@ impl Writer {
     }
 
     /// Seals records, makes them durable and shows them to readers. (TLOG-3)
-    fn append(
+    pub(crate) fn append(
         &mut self,
-        mut bytes: Vec<u8>,
-        leaves: Vec<Hash>,
-        places: &[Position],
+        records: Records,
         closing: bool,
     ) -> Result<Arc<Sealed>, AppendError> {
+        let Records {
+            mut bytes,
+            leaves,
+            places,
+            acts,
+        } = records;
         let (edge, grown) = self.open.edge.grow(leaves);
         let checkpoint = self.sign(&grown);
-        format::put_seal(
-            &mut bytes,
-            grown.to,
-            &grown.root,
-            checkpoint.note(),
+        let sealing = format::Sealing {
+            size: grown.to,
+            root: &grown.root,
+            note: checkpoint.note(),
             closing,
-            &self.open.journal.id,
-        );
+            acts: &acts,
+        };
+        format::put_seal(&mut bytes, &sealing, &self.open.journal.id);
         self.make_durable(&bytes)?;
         self.open.at = Position {
             offset: self.open.at.offset + bytes.len() as u64,
@@ -284,7 +310,7 @@ impl Writer {
         self.open.edge = edge;
         self.open.closed = closing;
         self.open.journal.tree.extend(&grown);
-        self.open.journal.mark(places.iter().copied());
+        self.open.journal.mark(places.into_iter());
         {
             let mut live = self.open.shard.live();
             live.size = grown.to;
@@ -340,117 +366,6 @@ impl Writer {
         tracing::error!(%reason, "the audit log must be reopened");
         self.broken = Some(reason.clone());
         AppendError::MustReopen { reason }
-    }
-
-    /// Closes the open shard when it is as large as it may be, and begins the next. Nobody waits for
-    /// it: what fails is tried again with the next entry. (TLOG-4)
-    fn close_when_full(&mut self) {
-        let Some(entries) = self.shard_entries.clone() else {
-            return;
-        };
-        if self.broken.is_some() || self.open.at.offset < self.shard_bytes {
-            return;
-        }
-        if !self.open.closed {
-            let last = self.open.shard.live().checkpoint.checkpoint().clone();
-            let entry = entries.closed(&last);
-            if let Err(reason) = crate::begin::check_entry(&entry) {
-                tracing::error!(reason, "the shard cannot be closed");
-                return;
-            }
-            let mut bytes = Vec::new();
-            format::put_record(&mut bytes, self.open.at.entries, None, &entry);
-            let leaf = merkle::leaf_hash(&entry);
-            let place = self.open.at;
-            if let Err(error) = self.append(bytes, vec![leaf], &[place], true) {
-                tracing::error!(%error, "the shard could not be closed");
-                return;
-            }
-        }
-        if let Err(error) = self.begin_next() {
-            tracing::error!(%error, "the next shard could not be begun");
-        }
-    }
-
-    /// Begins the shard after a closed one.
-    fn begin_next(&mut self) -> Result<(), AppendError> {
-        let Some(entries) = self.shard_entries.clone() else {
-            return Err(AppendError::NotWritten {
-                reason: "the shard is closed and nothing says how to begin the next".to_owned(),
-            });
-        };
-        let opener: Opener = Box::new(move |previous, before| entries.opened(previous, before));
-        self.begin(None, 0, opener).map(drop)
-    }
-
-    fn recover(&mut self, recovery: Recovery) {
-        let Recovery {
-            act_id,
-            at_least,
-            entry,
-            reply,
-        } = recovery;
-        let answer = match (&self.broken, self.acts.get(&act_id)) {
-            (Some(reason), _) => Err(AppendError::MustReopen {
-                reason: reason.clone(),
-            }),
-            (None, Some(known)) => Ok(self.known(known.index)),
-            (None, None) => self.begin(Some(act_id), at_least, entry),
-        };
-        let _ = reply.send(answer);
-    }
-
-    /// Begins a shard after the open one, whether that one is closed or not.
-    fn begin(
-        &mut self,
-        act_id: Option<ActId>,
-        at_least: u64,
-        opener: Opener,
-    ) -> Result<Appended, AppendError> {
-        let previous = Arc::clone(&self.open.shard);
-        let (last, size) = {
-            let live = previous.live();
-            (live.checkpoint.checkpoint().clone(), live.size)
-        };
-        let before = previous.before + size;
-        let entry = opener(&last, before);
-        let number = at_least.max(previous.number() + 1);
-        let begun = crate::begin::Begin {
-            disk: &*self.shared.disk,
-            secret: &self.secret,
-            time: (self.clock)(),
-            number,
-            before,
-            previous: previous.number(),
-        }
-        .with(act_id, &entry);
-        let begun = match begun {
-            Ok(begun) => begun,
-            Err(crate::begin::BeginError::Refused(reason)) => {
-                tracing::error!(%reason, "a shard of the audit log could not be begun");
-                return Err(AppendError::NotWritten { reason });
-            }
-            Err(crate::begin::BeginError::Unknown(reason)) => return Err(self.give_up(reason)),
-        };
-        if let Some(act_id) = act_id {
-            let leaf = merkle::leaf_hash(&entry);
-            self.acts.add(
-                act_id,
-                Act {
-                    index: before,
-                    leaf,
-                },
-            );
-            self.acts.trim();
-        }
-        previous.live().closed = true;
-        // The journals before the previous shard's go.
-        self.acts.forget_before(previous.before);
-        let checkpoint = begun.sealed.checkpoint.clone();
-        self.shared.add(Arc::clone(&begun.open.shard));
-        self.open = begun.open;
-        self.shared.newest.send_replace(checkpoint);
-        Ok(Appended::in_batch(before, false, begun.sealed))
     }
 }
 

@@ -88,15 +88,36 @@ pub(crate) fn put_record(out: &mut Vec<u8>, index: u64, act_id: Option<&ActId>, 
     out.extend_from_slice(entry);
 }
 
-/// `closing`: no record follows in this shard.
-pub(crate) fn put_seal(
-    out: &mut Vec<u8>,
-    size: u64,
-    root: &Hash,
-    note: &str,
-    closing: bool,
-    id: &JournalId,
-) {
+/// What a seal says.
+pub(crate) struct Sealing<'a> {
+    pub(crate) size: u64,
+    pub(crate) root: &'a Hash,
+    pub(crate) note: &'a str,
+    /// No record follows in this shard.
+    pub(crate) closing: bool,
+    /// Act ids of the batch, by [`put_act`]: no part of the tree.
+    pub(crate) acts: &'a [u8],
+}
+
+/// Adds what a seal's check takes of a record.
+pub(crate) fn put_act(acts: &mut Vec<u8>, act_id: Option<&ActId>) {
+    match act_id {
+        Some(act_id) => {
+            acts.push(1);
+            acts.extend_from_slice(act_id);
+        }
+        None => acts.push(0),
+    }
+}
+
+pub(crate) fn put_seal(out: &mut Vec<u8>, sealing: &Sealing<'_>, id: &JournalId) {
+    let Sealing {
+        size,
+        root,
+        note,
+        closing,
+        ..
+    } = *sealing;
     out.push(SEAL);
     put_head(out, UNSIGNED, size);
     out.extend_from_slice(&ROOT);
@@ -105,23 +126,27 @@ pub(crate) fn put_seal(
     out.extend_from_slice(note.as_bytes());
     out.push(if closing { TRUE } else { FALSE });
     put_head(out, BYTES, CHECK_BYTES as u64);
-    out.extend_from_slice(&seal_check(size, root, note, closing));
+    out.extend_from_slice(&sealing.check());
     // Last, so that a seal cut short does not hold it.
     put_head(out, BYTES, id.len() as u64);
     out.extend_from_slice(id);
 }
 
-/// Tells a seal that a crash has torn from one that other keys signed.
-pub(crate) fn seal_check(size: u64, root: &Hash, note: &str, closing: bool) -> [u8; CHECK_BYTES] {
-    let digest = Sha256::new()
-        .chain_update(size.to_be_bytes())
-        .chain_update(root)
-        .chain_update([u8::from(closing)])
-        .chain_update(note)
-        .finalize();
-    let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&digest[..CHECK_BYTES]);
-    check
+impl Sealing<'_> {
+    /// Tells a seal that a crash has torn from one that other keys signed, and covers what the tree does
+    /// not.
+    pub(crate) fn check(&self) -> [u8; CHECK_BYTES] {
+        let digest = Sha256::new()
+            .chain_update(self.size.to_be_bytes())
+            .chain_update(self.root)
+            .chain_update([u8::from(self.closing)])
+            .chain_update(Sha256::digest(self.note))
+            .chain_update(self.acts)
+            .finalize();
+        let mut check = [0; CHECK_BYTES];
+        check.copy_from_slice(&digest[..CHECK_BYTES]);
+        check
+    }
 }
 
 /// The shortest head (RFC 8949, 4.2.1).

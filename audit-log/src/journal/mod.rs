@@ -8,7 +8,8 @@
 //! - Batch: records `[index, act id / null, entry]`, indexes counting from 0 in the shard without a gap,
 //!   then one seal `[size, root, note, closing, check, journal id]`: the tree after the batch and the
 //!   signed checkpoint that covers it; closing where no record follows in this shard; `check` is the
-//!   first 8 bytes of the SHA-256 of size (8 bytes, big-endian), root, closing (one byte) and note.
+//!   first 8 bytes of the SHA-256 of size (8 bytes, big-endian), root, closing (one byte), SHA-256 of the
+//!   note, and of each record 0 or 1 and its act id.
 //!
 //! A batch is written in one piece and made durable by one `fdatasync`, and only then is the next one
 //! written. So whatever a crash leaves behind the last whole seal holds at most one seal, and nothing in
@@ -176,9 +177,10 @@ pub(crate) fn load(
     }
     let bytes = length - loaded.at.offset;
     if bytes > 0 {
-        if bytes > MAX_BATCH_BYTES
-            || seals_behind(file, &header.id, loaded.at.offset, bytes).map_err(io)? > 1
-        {
+        let seals = seals_behind(file, &header.id, loaded.at.offset, bytes).map_err(io)?;
+        // Behind the seal of a torn batch there is nothing.
+        let goes_on = scanner.broken_seal.is_some_and(|end| end < length);
+        if bytes > MAX_BATCH_BYTES || seals > 1 || (goes_on && seals > 0) {
             return Err(damaged(scanner.at, reason));
         }
         loaded.torn = Some(TornTail {
@@ -198,7 +200,7 @@ fn seals_behind(
     offset: u64,
     bytes: u64,
 ) -> std::io::Result<usize> {
-    let mut tail = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+    let mut tail = vec![0; usize::try_from(bytes.min(MAX_BATCH_BYTES)).unwrap_or(0)];
     let mut read = 0;
     while read < tail.len() {
         match file.read_at(&mut tail[read..], offset + read as u64)? {
@@ -221,17 +223,19 @@ pub(crate) struct First<'a> {
 impl First<'_> {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.header.to_bytes();
+        let mut acts = Vec::new();
         if let Some((act_id, entry)) = &self.record {
             format::put_record(&mut out, 0, act_id.as_ref(), entry);
+            format::put_act(&mut acts, act_id.as_ref());
         }
-        format::put_seal(
-            &mut out,
-            self.size,
-            self.root,
-            self.note,
-            false,
-            &self.header.id,
-        );
+        let sealing = format::Sealing {
+            size: self.size,
+            root: self.root,
+            note: self.note,
+            closing: false,
+            acts: &acts,
+        };
+        format::put_seal(&mut out, &sealing, &self.header.id);
         out
     }
 }

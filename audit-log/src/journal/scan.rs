@@ -66,6 +66,10 @@ pub(crate) struct Scanner {
     source: Counted,
     id: JournalId,
     pub(crate) at: Position,
+    /// Of the records since the last seal; unknown where the scan began between two.
+    acts: Option<Vec<u8>>,
+    /// Behind a seal that is whole but for its id or size.
+    pub(crate) broken_seal: Option<u64>,
 }
 
 impl Scanner {
@@ -81,13 +85,29 @@ impl Scanner {
             entries: 0,
         };
         let id = header.id;
-        Ok((Self { source, id, at }, header))
+        let acts = Some(Vec::new());
+        Ok((
+            Self {
+                source,
+                id,
+                at,
+                acts,
+                broken_seal: None,
+            },
+            header,
+        ))
     }
 
     /// Starts between two items, up to the byte `end`.
     pub(crate) fn resume(file: Arc<dyn LogFile>, id: JournalId, at: Position, end: u64) -> Self {
         let source = Counted::new(file, at.offset, end, 64 * 1024);
-        Self { source, id, at }
+        Self {
+            source,
+            id,
+            at,
+            acts: None,
+            broken_seal: None,
+        }
     }
 
     /// The next item; `None` at the end. After an error the position is before the item.
@@ -121,6 +141,9 @@ impl Scanner {
         }
         let mut entry = vec![0; length];
         self.source.read_exact(&mut entry)?;
+        if let Some(acts) = &mut self.acts {
+            format::put_act(acts, act_id.as_ref());
+        }
         Ok(Found {
             index,
             act_id,
@@ -141,13 +164,26 @@ impl Scanner {
             TRUE => true,
             _ => return Err(ScanError::Broken("its seal is malformed")),
         };
-        let check = self.source.length(BYTES, CHECK_BYTES)?;
-        if check != CHECK_BYTES
-            || self.source.array()? != format::seal_check(size, &root, &note, closing)
-        {
-            return Err(ScanError::Broken("the seal before it is torn"));
+        if self.source.length(BYTES, CHECK_BYTES)? != CHECK_BYTES {
+            return Err(ScanError::Broken("its seal is malformed"));
         }
-        if self.source.id()? != self.id || size != self.at.entries {
+        let check: [u8; CHECK_BYTES] = self.source.array()?;
+        if let Some(acts) = &self.acts {
+            let sealing = format::Sealing {
+                size,
+                root: &root,
+                note: &note,
+                closing,
+                acts,
+            };
+            if check != sealing.check() {
+                return Err(ScanError::Broken("the seal before it is torn"));
+            }
+        }
+        self.acts = Some(Vec::new());
+        let id = self.source.id()?;
+        if id != self.id || size != self.at.entries {
+            self.broken_seal = Some(self.source.bytes);
             return Err(ScanError::Broken("the seal before it does not match"));
         }
         Ok(Seal {

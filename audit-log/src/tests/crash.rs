@@ -7,7 +7,6 @@ use ticket_format::tlog::{Checkpoint, Proof, merkle};
 
 use super::model::{Model, Random};
 use super::{Copy, Texts, open, opened, secret};
-use crate::disk::Disk;
 use crate::{ActId, AuditLog, ConsistencyError, What};
 
 const ROUNDS: u64 = 2_000;
@@ -24,6 +23,8 @@ struct Memory {
     open_acts: Vec<(ActId, Vec<u8>)>,
     /// Entries seen at least.
     entries_seen: u64,
+    /// Why the log stopped.
+    stopped: String,
 }
 
 /// Counts of what the rounds came across, so that the test does not pass by doing nothing.
@@ -128,7 +129,11 @@ async fn live(
     {
         while work(&log, memory, random, met).await.is_some() {}
     }
-    assert!(disk.is_dead(), "round {round}: the log stopped by itself");
+    let why = &memory.stopped;
+    assert!(
+        disk.is_dead(),
+        "round {round}: the log stopped by itself: {why}"
+    );
     log.close().await;
 }
 
@@ -188,7 +193,14 @@ async fn check(
                 .any(|open| open.number() == shard)
         });
         if known {
-            let again = log.append_once(*act_id, entry.clone()).await.ok()?;
+            let again = log.append_once(*act_id, entry.clone()).await;
+            let again = match again {
+                Ok(again) => again,
+                Err(error) => {
+                    memory.stopped = error.to_string();
+                    return None;
+                }
+            };
             assert_eq!(
                 (again.index, again.repeated),
                 (*index, true),
@@ -199,9 +211,13 @@ async fn check(
     }
     for (act_id, entry) in std::mem::take(&mut memory.open_acts) {
         let first = log.append_once(act_id, entry.clone()).await;
-        let Ok(first) = first else {
-            memory.open_acts.push((act_id, entry));
-            return None;
+        let first = match first {
+            Ok(first) => first,
+            Err(error) => {
+                memory.stopped = error.to_string();
+                memory.open_acts.push((act_id, entry));
+                return None;
+            }
         };
         if first.repeated {
             met.acts_kept += 1;
@@ -213,7 +229,7 @@ async fn check(
             .filter(|record| record.as_ref().is_ok_and(|record| record.entry == entry))
             .count();
         assert!(count == 1 || disk.is_dead(), "round {round}: {count} times");
-        memory.remember(first.index, entry.clone(), log);
+        memory.remember(first.index, entry.clone());
         memory.acts.push((act_id, entry, first.index));
     }
     Some(())
@@ -265,14 +281,19 @@ fn consistent(disk: &Arc<Model>, log: &AuditLog, old: &Checkpoint, round: u64) -
 }
 
 impl Memory {
-    fn remember(&mut self, index: u64, entry: Vec<u8>, log: &AuditLog) {
+    fn done<T, E: ToString>(&mut self, result: Result<T, E>) -> Option<T> {
+        result
+            .map_err(|error| self.stopped = error.to_string())
+            .ok()
+    }
+
+    fn remember(&mut self, index: u64, entry: Vec<u8>) {
         let before = self.entries.insert(index, entry.clone());
         assert!(
             before.is_none_or(|before| before == entry),
             "two entries at {index}"
         );
         self.entries_seen = self.entries_seen.max(index + 1);
-        let _ = log;
     }
 }
 
@@ -312,16 +333,16 @@ async fn work(
                     (Ok(appended), act) => {
                         met.acknowledged += 1;
                         memory.checkpoints.push(proven(&entry, &appended.proof()));
-                        memory.remember(appended.index, entry.clone(), log);
+                        memory.remember(appended.index, entry.clone());
                         if let Some(act) = act {
                             memory.acts.push((act, entry, appended.index));
                         }
                     }
-                    (Err(_), Some(act)) => {
-                        memory.open_acts.push((act, entry));
+                    (Err(error), act) => {
+                        memory.stopped = error.to_string();
+                        memory.open_acts.extend(act.map(|act| (act, entry)));
                         failed = true;
                     }
-                    (Err(_), None) => failed = true,
                 }
             }
             if failed {
@@ -329,7 +350,8 @@ async fn work(
             }
         }
         7..=9 => {
-            log.publish_now().await.ok()?;
+            let published = log.publish_now().await;
+            memory.done(published)?;
             met.published += 1;
             memory
                 .checkpoints
@@ -348,8 +370,8 @@ async fn work(
                 let gap = shard + 1 + random.below(3);
                 let begun = log
                     .recover(act, gap, |last, before| opened("recovered", last, before))
-                    .await
-                    .ok()?;
+                    .await;
+                let begun = memory.done(begun)?;
                 met.recovered += 1;
                 memory
                     .checkpoints

@@ -2,7 +2,9 @@
 
 mod crash;
 mod faults;
+mod journal;
 mod model;
+mod model_disk;
 
 use std::sync::Arc;
 

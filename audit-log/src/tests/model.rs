@@ -3,13 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
-use crate::OpenError;
-use crate::disk::{Disk, LogFile};
+use super::model_disk::split;
 
 const SECTOR: usize = 512;
 
@@ -36,13 +34,13 @@ impl Random {
 }
 
 #[derive(Clone)]
-enum FileChange {
+pub(super) enum FileChange {
     Write(usize, Vec<u8>),
     Length(usize),
 }
 
 #[derive(Clone)]
-enum NameChange {
+pub(super) enum NameChange {
     Set(String, u64),
     Gone(String),
     /// One step, as the file system promises.
@@ -50,7 +48,7 @@ enum NameChange {
 }
 
 #[derive(Clone)]
-enum Node {
+pub(super) enum Node {
     File {
         now: Vec<u8>,
         durable: Vec<u8>,
@@ -76,14 +74,14 @@ pub(super) struct Faults {
     pub(super) directory_sync: i32,
 }
 
-struct State {
-    nodes: HashMap<u64, Node>,
+pub(super) struct State {
+    pub(super) nodes: HashMap<u64, Node>,
     next: u64,
     random: Random,
     /// Changes until the power fails.
     left: Option<u64>,
     dead: bool,
-    faults: Faults,
+    pub(super) faults: Faults,
 }
 
 /// The disk. What runs on it when the power fails gets nothing but errors from then on; the next life has
@@ -92,7 +90,7 @@ pub(super) struct Model {
     state: Mutex<State>,
 }
 
-fn error(errno: i32) -> io::Error {
+pub(super) fn error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
@@ -123,7 +121,7 @@ impl Model {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("is whole")
     }
 
@@ -170,7 +168,7 @@ impl Model {
 fn lose(node: &mut Node, random: &mut Random) {
     // All, nothing, or each for itself.
     let mood = random.below(3);
-    let mut happens = |random: &mut Random| match mood {
+    let happens = |random: &mut Random| match mood {
         0 => true,
         1 => false,
         _ => random.chance(2),
@@ -227,7 +225,7 @@ fn lose(node: &mut Node, random: &mut Random) {
 }
 
 impl State {
-    fn alive(&self) -> io::Result<()> {
+    pub(super) fn alive(&self) -> io::Result<()> {
         if self.dead {
             Err(error(Errno::IO.raw_os_error()))
         } else {
@@ -236,7 +234,7 @@ impl State {
     }
 
     /// Before each change: whether it still happens. The one at which the power fails may.
-    fn step(&mut self) -> io::Result<bool> {
+    pub(super) fn step(&mut self) -> io::Result<bool> {
         self.alive()?;
         match &mut self.left {
             Some(0) => {
@@ -251,7 +249,7 @@ impl State {
         }
     }
 
-    fn find(&self, path: &str) -> Option<u64> {
+    pub(super) fn find(&self, path: &str) -> Option<u64> {
         let mut at = 0;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             match self.nodes.get(&at)? {
@@ -262,7 +260,7 @@ impl State {
         Some(at)
     }
 
-    fn change_names(&mut self, directory: &str, change: NameChange) -> io::Result<()> {
+    pub(super) fn change_names(&mut self, directory: &str, change: NameChange) -> io::Result<()> {
         let at = self.find(directory).ok_or(io::ErrorKind::NotFound)?;
         let Some(Node::Directory { now, pending, .. }) = self.nodes.get_mut(&at) else {
             return Err(error(Errno::NOTDIR.raw_os_error()));
@@ -279,7 +277,7 @@ impl State {
         Ok(())
     }
 
-    fn add(&mut self, path: &str, node: Node) -> io::Result<u64> {
+    pub(super) fn add(&mut self, path: &str, node: Node) -> io::Result<u64> {
         let (directory, name) = split(path);
         let number = self.next;
         self.next += 1;
@@ -288,21 +286,21 @@ impl State {
         Ok(number)
     }
 
-    fn write(&mut self, node: u64, offset: usize, bytes: &[u8]) {
+    pub(super) fn write(&mut self, node: u64, offset: usize, bytes: &[u8]) {
         if let Some(Node::File { now, pending, .. }) = self.nodes.get_mut(&node) {
             put(now, offset, bytes);
             pending.push(FileChange::Write(offset, bytes.to_vec()));
         }
     }
 
-    fn resize(&mut self, node: u64, length: usize) {
+    pub(super) fn resize(&mut self, node: u64, length: usize) {
         if let Some(Node::File { now, pending, .. }) = self.nodes.get_mut(&node) {
             now.resize(length, 0);
             pending.push(FileChange::Length(length));
         }
     }
 
-    fn sync(&mut self, node: u64) {
+    pub(super) fn sync(&mut self, node: u64) {
         match self.nodes.get_mut(&node) {
             Some(Node::File {
                 now,
@@ -322,213 +320,5 @@ impl State {
             }
             None => {}
         }
-    }
-}
-
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
-}
-
-fn raise(errno: i32) -> io::Result<()> {
-    if errno == 0 {
-        Ok(())
-    } else {
-        Err(error(errno))
-    }
-}
-
-/// After a change that the power failure may have come before.
-fn after(state: &State) -> io::Result<()> {
-    state.alive()
-}
-
-impl Disk for Arc<Model> {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        let state = self.state();
-        state.alive()?;
-        let node = state.find(directory).and_then(|at| state.nodes.get(&at));
-        Ok(match node {
-            Some(Node::Directory { now, .. }) => now.keys().cloned().collect(),
-            _ => Vec::new(),
-        })
-    }
-
-    fn make_directory(&self, path: &str) -> io::Result<()> {
-        let mut state = self.state();
-        if state.find(path).is_some() {
-            return state.alive();
-        }
-        if state.step()? {
-            let node = Node::Directory {
-                now: BTreeMap::new(),
-                durable: BTreeMap::new(),
-                pending: Vec::new(),
-            };
-            state.add(path, node)?;
-        }
-        after(&state)
-    }
-
-    fn sync_directory(&self, path: &str) -> io::Result<()> {
-        let mut state = self.state();
-        raise(state.faults.directory_sync)?;
-        let node = state.find(path).ok_or(io::ErrorKind::NotFound)?;
-        if state.step()? {
-            state.sync(node);
-        }
-        after(&state)
-    }
-
-    fn open(&self, path: &str) -> Result<Option<Arc<dyn LogFile>>, OpenError> {
-        let state = self.state();
-        state
-            .alive()
-            .map_err(|source| OpenError::io(&self.place(path), source))?;
-        Ok(state.find(path).map(|node| -> Arc<dyn LogFile> {
-            Arc::new(Handle {
-                disk: Arc::clone(self),
-                node,
-            })
-        }))
-    }
-
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        let state = self.state();
-        state.alive()?;
-        let node = state.find(path).and_then(|at| state.nodes.get(&at));
-        Ok(match node {
-            Some(Node::File { now, .. }) => Some(now.clone()),
-            _ => None,
-        })
-    }
-
-    fn write(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        let fault = raise(state.faults.file_write);
-        if !state.step()? {
-            return after(&state);
-        }
-        let node = match state.find(path) {
-            Some(node) => node,
-            None => state.add(
-                path,
-                Node::File {
-                    now: Vec::new(),
-                    durable: Vec::new(),
-                    pending: Vec::new(),
-                },
-            )?,
-        };
-        state.resize(node, 0);
-        let half = if fault.is_err() {
-            &bytes[..bytes.len() / 2]
-        } else {
-            bytes
-        };
-        state.write(node, 0, half);
-        fault?;
-        after(&state)?;
-        if state.step()? {
-            state.sync(node);
-        }
-        after(&state)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.state();
-        raise(state.faults.rename)?;
-        let node = state.find(from).ok_or(io::ErrorKind::NotFound)?;
-        let ((directory, from), (other, to)) = (split(from), split(to));
-        assert_eq!(directory, other, "names move within a directory");
-        if state.step()? {
-            let change = NameChange::Moved(from.to_owned(), to.to_owned(), node);
-            state.change_names(directory, change)?;
-        }
-        after(&state)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        let mut state = self.state();
-        if state.find(path).is_none() {
-            return state.alive();
-        }
-        let (directory, name) = split(path);
-        if state.step()? {
-            state.change_names(directory, NameChange::Gone(name.to_owned()))?;
-        }
-        after(&state)
-    }
-
-    fn remove_tree(&self, path: &str) -> io::Result<()> {
-        // Name by name, as the real one does.
-        for name in self.list(path)? {
-            self.remove_tree(&format!("{path}/{name}"))?;
-        }
-        self.remove(path)
-    }
-
-    fn place(&self, path: &str) -> PathBuf {
-        PathBuf::from("/model").join(path)
-    }
-
-    fn unlock(&self) {}
-}
-
-struct Handle {
-    disk: Arc<Model>,
-    node: u64,
-}
-
-impl LogFile for Handle {
-    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
-        state.alive()?;
-        let Some(Node::File { now, .. }) = state.nodes.get(&self.node) else {
-            return Ok(0);
-        };
-        let from = now.get(offset as usize..).unwrap_or_default();
-        let length = from.len().min(out.len());
-        out[..length].copy_from_slice(&from[..length]);
-        Ok(length)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        let state = self.disk.state();
-        state.alive()?;
-        Ok(match state.nodes.get(&self.node) {
-            Some(Node::File { now, .. }) => now.len() as u64,
-            _ => 0,
-        })
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let fault = raise(state.faults.journal_write);
-        if fault.is_err() {
-            state.write(self.node, offset as usize, &bytes[..bytes.len() / 2]);
-            return fault;
-        }
-        if state.step()? {
-            state.write(self.node, offset as usize, bytes);
-        }
-        after(&state)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        raise(state.faults.journal_sync)?;
-        if state.step()? {
-            state.sync(self.node);
-        }
-        after(&state)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        let mut state = self.disk.state();
-        raise(state.faults.set_len)?;
-        if state.step()? {
-            state.resize(self.node, length as usize);
-        }
-        after(&state)
     }
 }

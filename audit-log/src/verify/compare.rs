@@ -55,7 +55,8 @@ mod tests {
         let hash = |n: u8| [n; 32];
         let list = |numbers: &[u8]| numbers.iter().copied().map(hash).collect::<Vec<_>>();
         let good = list(&[1, 2, 3, 4, 5]);
-        let cases: &[(&[u8], &[(usize, What)])] = &[
+        type Case<'a> = (&'a [u8], &'a [(usize, What)]);
+        let cases: &[Case<'_>] = &[
             (&[1, 2, 3, 4, 5], &[]),
             (&[1, 2, 9, 4, 5], &[(2, What::Edited)]),
             (&[1, 9, 3, 9, 5], &[(1, What::Edited), (3, What::Edited)]),
