@@ -1,11 +1,14 @@
 //! `postern-admin` without a server: the key, configuration, policies, exit codes.
 
+#[path = "support/logs.rs"]
+mod logs;
 mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use support::{PASSPHRASE, Place, said};
+use ticket_format::statement::Role;
 
 const NODE: &str = "ec2/123456789012/eu-west-1/i-0123456789abcdef0";
 
@@ -102,8 +105,9 @@ fn a_passphrase_comes_from_stdin_but_not_from_a_file_that_others_read() {
 /// Files of servers that nobody runs, for what fails before anything is sent.
 fn servers(place: &Place) {
     let key = |seed: u8| tools_key(seed);
+    let [ed25519, ml_dsa] = logs::secret(Role::Broker, 1).key().vkeys();
     let broker = format!(
-        "realm = \"example\"\naddresses = [\"127.0.0.1:9\"]\ntls-key = \"{}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n",
+        "realm = \"example\"\naddresses = [\"127.0.0.1:9\"]\ntls-key = \"{}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\nlog-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n",
         key(1),
         key(2),
         key(3)
@@ -411,66 +415,6 @@ fn completions_and_man_pages_are_made() {
     assert_eq!(place.run(&["man", "man"]).code, 0);
     assert!(place.path("man/postern-admin.1").exists());
     assert!(place.path("man/postern-admin-launch-create.1").exists());
-}
-
-#[test]
-fn an_audit_log_that_is_none_is_told() {
-    let place = Place::new();
-    place.write("log", "not a log");
-    assert_eq!(place.run(&["audit", "verify", "log"]).code, 1);
-    assert_eq!(place.run(&["audit", "verify", "absent"]).code, 6);
-}
-
-#[test]
-fn an_audit_log_is_listed_and_its_damage_is_told() {
-    // rule: AUD-3
-    use ticket_format::cbor::Encode as _;
-    use ticket_format::entry::{Entry, Kind};
-    use ticket_format::ids::ActId;
-    let place = Place::new();
-    let path = place.path("audit.log");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (log, torn) = audit_log::AuditLog::open(&path, &audit_log::Options::default()).unwrap();
-        assert!(torn.is_none());
-        for (number, kind) in [(1, Kind::Start), (2, Kind::Login), (3, Kind::Redeem)] {
-            let time = ticket_format::time::Timestamp::from_seconds(1_795_372_800);
-            let entry = Entry::new(ActId([number; 16]), kind, time).subject(NODE);
-            log.append_once([number; 16], entry.to_cbor())
-                .await
-                .unwrap();
-        }
-        log.close().await;
-    });
-    let listed = place.run(&["audit", "list", "audit.log"]);
-    assert_eq!(
-        (listed.code, listed.out.lines().count()),
-        (0, 3),
-        "{}",
-        listed.err
-    );
-    let one = place.run(&["audit", "list", "audit.log", "--kind", "login"]);
-    let one: serde_json::Value = serde_json::from_str(&one.out).unwrap();
-    assert_eq!((&one["index"], &one["subject"]), (&1.into(), &NODE.into()));
-    assert_eq!(
-        place
-            .run(&["audit", "verify", "audit.log", "--format", "json"])
-            .json()["entries"],
-        3
-    );
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    place.write("copy", &bytes);
-    let damaged = place.run(&["audit", "list", "copy"]);
-    assert_eq!(
-        (damaged.code, damaged.out.as_str()),
-        (9, ""),
-        "{}",
-        damaged.err
-    );
 }
 
 /// Makes an admin; the card.

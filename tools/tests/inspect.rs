@@ -1,5 +1,7 @@
 //! `postern-admin inspect`, on real and on damaged input.
 
+#[path = "support/logs.rs"]
+mod logs;
 mod support;
 
 use std::fs;
@@ -8,6 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use support::{Place, repository, said};
+use ticket_format::Refusal;
+use ticket_format::cbor::Encode as _;
+use ticket_format::entry::{Entry, Kind};
+use ticket_format::ids::{ActId, ItemDigest};
+use ticket_format::messages::Receipt;
+use ticket_format::statement::Role;
 
 const REAL: [&str; 4] = [
     "ansible-2022-a",
@@ -429,18 +437,53 @@ fn an_admin_set_is_shown_from_its_statement_and_from_its_body() {
 }
 
 #[test]
-fn entries_and_receipts_are_shown() {
+fn entries_receipts_and_checkpoints_are_shown_and_verified_by_the_logs_keys() {
+    // rule: TLOG-2, TLOG-5
     let place = Place::new();
-    place.write("entry", vector("audit/entry", "expect", "entry"));
-    place.write("receipt", vector("audit/entry", "expect", "receipt"));
-    let entry = place.run(&["inspect", "entry", "entry"]).json();
+    let secret = logs::secret(Role::Broker, 1);
+    let entry = Entry::new(ActId([1; 16]), Kind::Redeem, logs::at(0))
+        .items(vec![(ItemDigest([2; 32]), Err(Refusal::Context))]);
+    logs::append(
+        &place.path("log"),
+        logs::secret(Role::Broker, 1),
+        u64::MAX,
+        &[entry.clone()],
+    );
+    let note = fs::read_to_string(place.path("log/1/checkpoint")).unwrap();
+    let receipt = Receipt {
+        entry: entry.to_cbor(),
+        proof: ticket_format::tlog::proof::text(0, &[], &note),
+    };
+    place.write("entry", entry.to_cbor());
+    place.write("receipt", receipt.to_cbor());
+    place.write("checkpoint", &note);
+    let shown = place.run(&["inspect", "entry", "entry"]).json();
     assert_eq!(
-        (&entry["kind"], &entry["items"][1]["verdict"]),
+        (&shown["kind"], &shown["items"][0]["verdict"]),
         (&"redeem".into(), &"context".into())
     );
+    let keys = logs::keys(&secret);
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let others = logs::keys(&logs::secret(Role::Broker, 2));
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    for what in ["receipt", "checkpoint"] {
+        let unverified = place.run(&["inspect", what, what]);
+        assert!(unverified.err.contains("UNVERIFIED"), "{}", unverified.err);
+        assert_eq!(unverified.json()["verified"], false);
+        let verified = place.run(&[&["inspect", what, what][..], &keys].concat());
+        assert_eq!(verified.json()["verified"], true, "{}", verified.err);
+        let wrong = place.run(&[&["inspect", what, what][..], &others].concat());
+        assert_eq!((wrong.code, wrong.out.as_str()), (9, ""), "{}", wrong.err);
+    }
+    let shown = place.run(&["inspect", "receipt", "receipt"]).json();
+    assert_eq!(shown["entry"]["kind"], "redeem");
+    let shown = place.run(&["inspect", "checkpoint", "checkpoint"]).json();
     assert_eq!(
-        place.run(&["inspect", "receipt", "receipt"]).json()["entry"]["kind"],
-        "redeem"
+        (
+            &shown["size"],
+            shown["signatures"].as_array().unwrap().len()
+        ),
+        (&1.into(), 2)
     );
     assert_eq!(place.run(&["inspect", "receipt", "entry"]).code, 9);
 }

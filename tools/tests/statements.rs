@@ -1,10 +1,14 @@
 //! What `postern-admin` sends, what it believes of an answer, and what it does when none comes. A
 //! server of the test's own speaks the real transport and verifies the real statements.
 
+#[path = "support/logs.rs"]
+mod logs;
 mod support;
 
 use std::sync::{Arc, Mutex};
 
+use audit_log::guard::consistency;
+use audit_log::{AuditLog, Options};
 use support::{Place, Said, now, secret};
 use ticket_format::Refusal;
 use ticket_format::cbor::{Decode as _, Encode};
@@ -13,15 +17,18 @@ use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ActId, DatasetId, KekId, StatementDigest, StatementId};
 use ticket_format::keys::{AdminSecret, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
+use ticket_format::messages::consistency::ConsistencyBody;
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, RequestView, Verb};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::statement::{
     Act, AdminSet, AdminSetBody, AdminSetPage, AdminSetShow, Audience, DatasetList, DatasetPage,
     DatasetRow, DatasetView, Denied, DenyBody, FeedView, LaunchCreate, LaunchShow, LaunchView,
-    NodePage, Nothing, Payload, PolicySet, PolicyText, PolicyTextSet, ProposalRow, ProposalView,
-    Propose, ReceivedStatement, VerifiedStatement, policy_digest,
+    LogRecover, LogState, LogView, NodePage, Nothing, Payload, PolicySet, PolicyText,
+    PolicyTextSet, ProposalRow, ProposalView, Propose, ReceivedStatement, Role, VerifiedStatement,
+    WitnessRow, WitnessState, Witnessing, policy_digest,
 };
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{Checkpoint, LogSecret, Proof};
 use transport::{Bytes, Handler, Peer, Server, ServerIdentity, ServerLimits};
 
 /// How the server errs.
@@ -32,6 +39,8 @@ enum Err {
     LoseFirst,
     /// The receipt is of another statement.
     OtherReceipt,
+    /// The receipt is signed by other keys than the server's log has.
+    OtherLog,
     /// The policy that it says it set is another one.
     OtherPolicy,
     /// The denial that it says it made is another one.
@@ -59,6 +68,10 @@ struct Broker {
     record: Option<DatasetView>,
     /// When it says that it made the denial, however often it is asked.
     made: Timestamp,
+    /// Its logs: as a broker, and as a key server.
+    logs: Mutex<Vec<AuditLog>>,
+    /// How it says that its log is.
+    state: LogState,
 }
 
 impl Broker {
@@ -73,7 +86,15 @@ impl Broker {
             policy: String::new(),
             record: None,
             made: now(),
+            logs: Mutex::default(),
+            state: LogState::Good,
         }
+    }
+
+    /// The log that an act's record goes into; of the acts in these tests one is for a key server.
+    fn log(&self, act: Act) -> AuditLog {
+        let of_key_server = matches!(act, Act::CanarySet | Act::DatasetSet);
+        self.logs.lock().unwrap()[usize::from(of_key_server)].clone()
     }
 
     /// The set in force.
@@ -246,13 +267,47 @@ impl Broker {
             }
             .to_cbor(),
             Act::Deny => self.denied(&statement.body().unwrap(), digest),
+            Act::LogRecover => Nothing {}.to_cbor(),
+            Act::LogShow => {
+                let log = self.log(Act::LogShow);
+                LogView {
+                    key: log.key().clone(),
+                    checkpoint: log.head().checkpoint.note().to_owned(),
+                    state: self.state,
+                    wrong: match self.state {
+                        LogState::Good => String::new(),
+                        _ => "witness w1 has seen more".to_owned(),
+                    },
+                    witnesses: vec![WitnessRow {
+                        name: "w1".to_owned(),
+                        size: Some(1_000),
+                        ago_ms: Some(1),
+                        state: WitnessState::Ahead,
+                    }],
+                }
+                .to_cbor()
+            }
             act => panic!("{act} is in no test"),
         }
     }
 
-    fn answer(&self, message: &[u8]) -> Answer {
+    /// The result of a statement, and the entry that it leaves.
+    fn carried_out(&self, message: &[u8]) -> Result<(Act, Vec<u8>, Entry), Answer> {
         let request = RequestView::parse(message).unwrap();
-        assert_eq!((request.verb, request.proofs.len()), (Verb::Administer, 0));
+        assert_eq!(request.proofs.len(), 0);
+        if request.verb == Verb::Consistency {
+            let body = ConsistencyBody::from_cbor(request.body, 1 << 16).unwrap();
+            let shown = Checkpoint::of_note_unverified(&body.checkpoint).unwrap();
+            let logs = self.logs.lock().unwrap();
+            let log = logs
+                .iter()
+                .find(|log| log.key().origin == shown.shard.origin);
+            return Err(match consistency(log.unwrap(), &body.checkpoint) {
+                Ok(answer) => Answer::done(Verb::Consistency, &answer),
+                Err(error) => RefusalNotice::bare(error.refusal()).into(),
+            });
+        }
+        assert_eq!(request.verb, Verb::Administer);
         let received = ReceivedStatement::parse(request.body).unwrap();
         let tls = self.tls.public();
         // rule: ADM-1 — what the tool signs is what a server accepts.
@@ -263,10 +318,10 @@ impl Broker {
         if seen.iter().any(|(id, ..)| *id == statement.id()) {
             let same = seen.iter().any(|(.., bytes)| bytes == request.body);
             assert!(same, "an id is never used for another statement");
-            return RefusalNotice::bare(Refusal::StatementReplayed).into();
+            return Err(RefusalNotice::bare(Refusal::StatementReplayed).into());
         }
         if let Err::Refuse(refusal) = self.err {
-            return RefusalNotice::detailed(refusal, "as the test asked").into();
+            return Err(RefusalNotice::detailed(refusal, "as the test asked").into());
         }
         seen.push((statement.id(), statement.act(), request.body.to_vec()));
         let digest = StatementDigest::of(request.body);
@@ -276,18 +331,38 @@ impl Broker {
             digest
         };
         let entry = Entry::new(ActId([1; 16]), Kind::Statement, now()).proof(named.0);
-        let receipt = Receipt {
-            index: 1,
-            chain: [1; 32],
-            entry: entry.to_cbor(),
+        Ok((
+            statement.act(),
+            self.result(&statement, digest, &seen),
+            entry,
+        ))
+    }
+
+    async fn answer(&self, message: &[u8]) -> Answer {
+        let (act, result, entry) = match self.carried_out(message) {
+            Ok(done) => done,
+            Err(answer) => return answer,
         };
-        Answer::done(
-            Verb::Administer,
-            &AdministerAnswer {
-                result: self.result(&statement, digest, &seen),
-                receipt,
-            },
-        )
+        let log = self.log(act);
+        let appended = log.append(entry.to_cbor()).await.unwrap();
+        let mut proof = appended.proof();
+        if self.err == Err::OtherLog {
+            let origin = log.key().origin.clone();
+            let other = LogSecret::from_seeds(origin, &[8; 32], &[9; 32]).unwrap();
+            let read: Proof = proof.parse().unwrap();
+            let checkpoint = Checkpoint::of_note_unverified(&read.checkpoint).unwrap();
+            let signed = other.sign(&checkpoint, now());
+            proof = Proof {
+                checkpoint: signed.note().to_owned(),
+                ..read
+            }
+            .to_string();
+        }
+        let receipt = Receipt {
+            entry: entry.to_cbor(),
+            proof,
+        };
+        Answer::done(Verb::Administer, &AdministerAnswer { result, receipt })
     }
 
     /// What was carried out, but for the questions after the admin set.
@@ -307,7 +382,7 @@ impl Handler for Broker {
 
     async fn exchange(&self, peer: &Peer, message: Bytes) -> Bytes {
         let before = self.acts().len();
-        let answer = self.answer(&message);
+        let answer = self.answer(&message).await;
         if (before, self.acts().len()) == (0, 1) && self.err == Err::LoseFirst {
             peer.close();
         }
@@ -344,21 +419,37 @@ impl Serving {
             )
             .unwrap()
         };
+        let roles = [
+            (Role::Broker, "broker-log"),
+            (Role::KeyServer, "server-log"),
+        ];
+        let mut lines = Vec::new();
+        for (role, name) in roles {
+            // The server's TLS key is of the same seed.
+            let secret = logs::secret(role, 1);
+            let [ed25519, ml_dsa] = secret.key().vkeys();
+            lines.push(format!("log-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n"));
+            let _inside = runtime.enter();
+            let (log, _) = AuditLog::open(place.path(name), secret, &Options::default()).unwrap();
+            broker.logs.lock().unwrap().push(log);
+        }
         let keys = |seed: u8| TlsSecret::from_seed(&[seed; 32]).public();
         let (address, tls) = (server.local_addr(), broker.tls.public());
         place.write(
             "admin/broker-keys.toml",
             format!(
-                "realm = \"example\"\naddresses = [\"{address}\"]\ntls-key = \"{tls}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n",
+                "realm = \"example\"\naddresses = [\"{address}\"]\ntls-key = \"{tls}\"\nticket-key = \"{}\"\nfeed-key = \"{}\"\n{}",
                 keys(2),
-                keys(3)
+                keys(3),
+                lines[0],
             ),
         );
         place.write(
             "server-keys.toml",
             format!(
-                "realm = \"example\"\naddresses = [\"{address}\"]\ntls-key = \"{tls}\"\nsigning-key = \"{}\"\n",
-                keys(4)
+                "realm = \"example\"\naddresses = [\"{address}\"]\ntls-key = \"{tls}\"\nsigning-key = \"{}\"\n{}",
+                keys(4),
+                lines[1],
             ),
         );
         place.write("policy", POLICY);
@@ -387,6 +478,10 @@ impl Serving {
     fn end(self) -> Vec<Act> {
         let _ = self.stop.send(());
         let acts = self.broker.acts();
+        let logs = std::mem::take(&mut *self.broker.logs.lock().unwrap());
+        for log in logs {
+            self.runtime.block_on(log.close());
+        }
         drop(self.runtime);
         acts
     }
@@ -450,6 +545,91 @@ fn a_question_whose_answer_was_lost_is_put_anew() {
 fn an_answer_whose_receipt_is_of_another_statement_is_not_believed() {
     let (_, said, _) = against(OWNER, Err::OtherReceipt, &CANARY);
     assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
+}
+
+#[test]
+fn an_answer_whose_receipt_is_not_signed_by_the_servers_log_is_not_believed() {
+    // rule: TLOG-5
+    let (_, said, _) = against(OWNER, Err::OtherLog, &CANARY);
+    assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
+    assert!(said.err.contains("signature"), "{}", said.err);
+}
+
+#[test]
+fn a_server_that_cannot_continue_what_was_seen_of_its_log_is_not_used_until_it_is_forgotten() {
+    // rule: TLOG-6
+    let place = Place::new();
+    let set = place.realm(OPERATOR);
+    for _ in 0..2 {
+        // Across a restart of the server its log goes on.
+        let serving = Serving::start(&place, Broker::new(set.clone(), Err::No));
+        let said = serving.run(&place, &["node", "list"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert_eq!(serving.end(), [Act::NodeList]);
+    }
+    // The machine is set back.
+    std::fs::remove_dir_all(place.path("broker-log")).unwrap();
+    let serving = Serving::start(&place, Broker::new(set.clone(), Err::No));
+    let said = serving.run(&place, &["node", "list"]);
+    assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
+    assert!(
+        said.err.contains("not the one that was seen before"),
+        "{}",
+        said.err
+    );
+    let shown = serving.run(&place, &["log", "show", "--format=json"]);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(
+        shown.json()["compared"]
+            .as_str()
+            .unwrap()
+            .starts_with("LOST: ")
+    );
+    assert_eq!(serving.run(&place, &["log", "forget"]).code, 2, "it asks");
+    assert_eq!(serving.run(&place, &["log", "forget", "--yes"]).code, 0);
+    assert_eq!(serving.run(&place, &["node", "list"]).code, 0);
+    assert_eq!(serving.end(), [Act::LogShow, Act::NodeList]);
+}
+
+#[test]
+fn a_recovery_says_what_is_lost_and_travels_as_a_proposal() {
+    // rule: TLOG-10, PRO-3
+    let place = Place::new();
+    let set = place.realm(OWNER);
+    let mut broker = Broker::new(set.clone(), Err::No);
+    broker.state = LogState::RolledBack;
+    let serving = Serving::start(&place, broker);
+    let dry = serving.run(&place, &["log", "recover", "--dry-run"]);
+    assert_eq!(dry.code, 0, "{}", dry.err);
+    assert!(
+        dry.err.contains("entries that witness w1 has cosigned"),
+        "{}",
+        dry.err
+    );
+    let said = serving.run(&place, &["--propose=recovery", "log", "recover", "--yes"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let statement = std::fs::read(place.path("recovery")).unwrap();
+    let received = ReceivedStatement::parse(&statement).unwrap();
+    assert_eq!(received.payload().act, Act::LogRecover);
+    let body: LogRecover = received.body().unwrap();
+    let log = serving.broker.log(Act::LogShow).head().checkpoint;
+    assert_eq!(body.shard, log.checkpoint().shard.to_string());
+    assert!(body.size <= log.checkpoint().size);
+    let approved = serving.run(&place, &["proposal", "show", "recovery"]);
+    assert!(
+        approved.code == 0 && approved.out.contains("LOST") || approved.err.contains("LOST"),
+        "{} {}",
+        approved.out,
+        approved.err
+    );
+    serving.end();
+    let serving = Serving::start(&place, Broker::new(set, Err::No));
+    assert_eq!(
+        serving.run(&place, &["log", "recover", "--yes"]).code,
+        7,
+        "nothing is wrong"
+    );
+    serving.end();
 }
 
 #[test]
@@ -624,6 +804,8 @@ fn a_key_server_that_no_authorised_record_names_counts_as_one_that_has_not_appli
         lease: 5,
         evidence: false,
         canary: None,
+        witnessing: Witnessing::none(),
+        log_key: logs::secret(Role::KeyServer, 1).key().clone(),
     };
     broker.record = Some(view(proposal(POLICY, None, &secret("second"))));
     let serving = Serving::start(&place, broker);

@@ -376,12 +376,12 @@ impl Remote<'_> {
     /// # Errors
     /// As [`Remote::act`].
     pub async fn deliver(&mut self, statement: &[u8]) -> Result<Sent<Vec<u8>>, Report> {
-        if strict(statement) {
-            self.continues().await?;
-        }
         let mut lost = false;
         let mut attempt = 1;
         loop {
+            if strict(statement) {
+                self.continues().await?;
+            }
             match self.once(statement).await {
                 Ok(answer) => return self.believe(statement, &answer).map(Sent::Done),
                 Err(Error::Refused { notice, .. })
@@ -431,7 +431,10 @@ impl Remote<'_> {
         let key = self.place.log_key.clone();
         let word = self.place.server.word;
         let open = self.link.as_ref().is_some_and(Link::is_open);
-        let Some(mut newest) = seen.load(&key)?.filter(|_| !(open && self.continued)) else {
+        if open && self.continued {
+            return Ok(());
+        }
+        let Some(mut newest) = seen.load(&key)? else {
             return Ok(());
         };
         let another = |why: &dyn std::fmt::Display| super::seen::another(word, &key.origin, why);

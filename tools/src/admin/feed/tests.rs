@@ -6,6 +6,7 @@ use ticket_format::labels;
 use ticket_format::messages::feed::FeedBody;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::statement::{Acknowledgement, Subscriber};
+use ticket_format::tlog::LogSecret;
 
 use super::*;
 
@@ -132,12 +133,15 @@ fn the_links_must_lead_from_the_own_denial_to_the_head() {
 }
 
 fn broker() -> BrokerKeys {
+    let origin = "example/broker/00".parse().unwrap();
+    let log = LogSecret::from_seeds(origin, &[5; 32], &[6; 32]).unwrap();
     BrokerKeys {
         realm: "example".to_owned(),
         addresses: vec!["broker:1".to_owned()],
         tls_key: TlsSecret::from_seed(&[1; 32]).public(),
         ticket_key: TicketSecret::from_seed(&[2; 32]).public(),
         feed_key: FeedSecret::from_seed(&[3; 32]).public(),
+        log_key: log.key().clone(),
     }
 }
 
