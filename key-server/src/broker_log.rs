@@ -195,7 +195,7 @@ pub enum Seen {
     /// Too many wait to be proven.
     Full,
     /// It contradicts one that was seen before.
-    Forked(Fork),
+    Forked(Box<Fork>),
 }
 
 /// What the broker says to one question.
@@ -217,7 +217,7 @@ pub enum Round {
     /// Something is to be asked again.
     Again,
     /// It is not one log.
-    Forked(Fork),
+    Forked(Box<Fork>),
 }
 
 #[derive(Debug, Default)]
@@ -327,7 +327,7 @@ impl BrokerLog {
             Some(known) if known.checkpoint == *checkpoint => Seen::Taken,
             Some(known) => {
                 let fork = two_roots(&known.checkpoint, checkpoint);
-                self.forked(&mut inner, fork.clone());
+                self.forked(&mut inner, &fork);
                 Seen::Forked(fork)
             }
             None if inner.waiting.len() >= WAITING => Seen::Full,
@@ -340,10 +340,10 @@ impl BrokerLog {
         }
     }
 
-    fn forked(&self, inner: &mut Inner, fork: Fork) {
+    fn forked(&self, inner: &mut Inner, fork: &Fork) {
         self.forked.store(true, Ordering::Release);
         inner.waiting.clear();
-        inner.fork = Some(fork);
+        inner.fork = Some(fork.clone());
     }
 
     /// Completes when there is something to ask about.
@@ -378,7 +378,7 @@ impl BrokerLog {
                 Ok(Some(end)) => ends.push((known, end)),
                 Ok(None) => {}
                 Err(fork) => {
-                    self.forked(&mut self.lock(), fork.clone());
+                    self.forked(&mut self.lock(), &fork);
                     return Round::Forked(fork);
                 }
             }
@@ -390,21 +390,21 @@ impl BrokerLog {
         match inner.take(&ends) {
             Ok(round) => round,
             Err(fork) => {
-                self.forked(&mut inner, fork.clone());
+                self.forked(&mut inner, &fork);
                 Round::Forked(fork)
             }
         }
     }
 
     /// Where the log leads from one checkpoint, if the broker could say.
-    fn judge(&self, asked: &Known, said: Said) -> Result<Option<Known>, Fork> {
+    fn judge(&self, asked: &Known, said: Said) -> Result<Option<Known>, Box<Fork>> {
         let ours = asked.checkpoint.clone();
         let fork = |theirs, why: String| {
-            Err(Fork {
+            Err(Box::new(Fork {
                 ours: ours.clone(),
                 theirs,
                 why: short(why),
-            })
+            }))
         };
         let answer = match said {
             Said::Answer(answer) => answer,
@@ -472,7 +472,7 @@ impl BrokerLog {
 
 impl Inner {
     /// Takes where each checkpoint led to.
-    fn take(&mut self, ends: &[(&Known, Known)]) -> Result<Round, Fork> {
+    fn take(&mut self, ends: &[(&Known, Known)]) -> Result<Round, Box<Fork>> {
         let Some((_, first)) = ends.first() else {
             return Ok(match self.waiting.is_empty() {
                 true => Round::Proven,
@@ -508,11 +508,11 @@ impl Inner {
                 continue;
             }
             if tries >= TRIES {
-                return Err(Fork {
+                return Err(Box::new(Fork {
                     ours: head.checkpoint.clone(),
                     theirs: Some(end.checkpoint.clone()),
                     why: "the broker never shows that they are of one log".to_owned(),
-                });
+                }));
             }
             let known = self
                 .waiting
@@ -536,12 +536,12 @@ impl Inner {
     }
 }
 
-fn two_roots(ours: &Checkpoint, theirs: &Checkpoint) -> Fork {
-    Fork {
+fn two_roots(ours: &Checkpoint, theirs: &Checkpoint) -> Box<Fork> {
+    Box::new(Fork {
         ours: ours.clone(),
         theirs: Some(theirs.clone()),
         why: "two checkpoints of one size have different roots".to_owned(),
-    }
+    })
 }
 
 fn short(mut why: String) -> String {

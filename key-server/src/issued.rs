@@ -83,7 +83,7 @@ pub enum NotIssued {
     /// The request is refused.
     Refused(Refused),
     /// The receipt is good, and shows that the broker's log is not one log.
-    Forked(Fork),
+    Forked(Box<Fork>),
 }
 
 impl From<Refused> for NotIssued {

@@ -92,7 +92,7 @@ fn round(seen: &BrokerLog, log: &Log, size: usize) -> Round {
     seen.answered(&asked, said)
 }
 
-fn forked(round: Round) -> Fork {
+fn forked(round: Round) -> Box<Fork> {
     match round {
         Round::Forked(fork) => fork,
         other => panic!("{other:?}"),

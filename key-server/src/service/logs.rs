@@ -159,7 +159,7 @@ impl Service {
     }
 
     /// The broker's log is not one log: no ticket is taken any more.
-    pub async fn broker_forked(&self, fork: Fork) {
+    pub async fn broker_forked(&self, fork: &Fork) {
         // rule: TLOG-7
         tracing::error!(%fork, "no ticket is taken until security says where the broker's log goes on");
         let alarm = Entry::alarm(self.act(), Alarm::LogFork, self.clock.now());
@@ -181,7 +181,7 @@ impl Service {
             Ok(Round::Proven) | Err(_) => false,
             Ok(Round::Again) => true,
             Ok(Round::Forked(fork)) => {
-                self.broker_forked(fork).await;
+                self.broker_forked(&fork).await;
                 false
             }
         }

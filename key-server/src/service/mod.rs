@@ -308,7 +308,7 @@ impl Service {
             Ok(proven) => Ok(proven),
             Err(NotIssued::Refused(refused)) => Err(refused),
             Err(NotIssued::Forked(fork)) => {
-                self.broker_forked(fork).await;
+                self.broker_forked(&fork).await;
                 Err(Refused::Forked)
             }
         };
