@@ -15,6 +15,9 @@ use crate::proof::{Prover, TILE, Tiles};
 use crate::shard::{Shard, Shared};
 use crate::tiles::{self, Published};
 
+/// What the tiles of a shard are called while they are removed.
+const REMOVED: &str = "tile.removed";
+
 pub(crate) struct Keep {
     shards: Option<u64>,
     time: Option<Duration>,
@@ -48,6 +51,12 @@ impl Keep {
         let old = &shards[..shards.len().saturating_sub(2)];
         for shard in old {
             remove_journal(shared, shard)?;
+        }
+        if self.seen == 0 {
+            // What a crash left half removed.
+            for shard in old.iter().filter(|shard| shard.live().pruned) {
+                shared.disk.remove_tree(&shard.path(REMOVED))?;
+            }
         }
         let keep = self.shards.unwrap_or(u64::MAX);
         for (at, shard) in old.iter().enumerate() {
@@ -139,8 +148,12 @@ fn prune(shared: &Shared, shard: &Shard) -> io::Result<()> {
         "a shard of the audit log was removed, as its retention says"
     );
     // Its name goes first, so that no half of it is taken for the whole.
-    let (tiles, gone) = (shard.path("tile"), shard.path("tile.removed"));
-    shared.disk.rename(&tiles, &gone)?;
+    let (tiles, gone) = (shard.path("tile"), shard.path(REMOVED));
+    match shared.disk.rename(&tiles, &gone) {
+        // A shard that was left empty by a recovery has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
     shared.disk.sync_directory(&shard.number().to_string())?;
     shared.disk.remove_tree(&gone)
 }

@@ -183,15 +183,9 @@ async fn check(
         }
     }
     for (act_id, entry, index) in memory.acts.iter().rev().take(2) {
-        // Known as long as its shard's journal is kept.
-        let known = log.place(*index).is_some_and(|(shard, _)| {
-            log.shared
-                .shards()
-                .iter()
-                .rev()
-                .take(2)
-                .any(|open| open.number() == shard)
-        });
+        // Known as long as its shard's journal is kept; a shard may be closed while this goes on.
+        let newest = log.head().checkpoint.checkpoint().shard.number;
+        let known = log.place(*index).is_some_and(|(shard, _)| shard == newest);
         if known {
             let again = log.append_once(*act_id, entry.clone()).await;
             let again = match again {
