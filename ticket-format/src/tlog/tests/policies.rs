@@ -239,6 +239,13 @@ fn a_policy_that_names_logs_takes_the_checkpoints_of_those_only() {
     assert_eq!(check(&[stranger]), Err(Unwitnessed::OtherLog));
     // The key name is the origin of another shard.
     assert_eq!(check(&[next]), Err(Unwitnessed::OtherLog));
+    // A signature that holds, under a name that is not the checkpoint's origin.
+    let other = witness(1);
+    let lines = other.cosign(signed.checkpoint(), at(6));
+    let cosigned = signed.with_cosignatures(lines.split_inclusive('\n'));
+    let policy = format!("log {}\nquorum none\n", other.vkeys()[1]);
+    let policy: WitnessPolicy = policy.parse().unwrap();
+    assert_eq!(policy.check(&cosigned), Err(Unwitnessed::OtherLog));
 }
 
 #[test]

@@ -110,6 +110,34 @@ fn bent(path: &[Hash]) -> Vec<Vec<Hash>> {
     all
 }
 
+#[test]
+fn the_reference_trees_have_their_known_roots() {
+    // rule: TLOG-1
+    // The leaves behind the proofs of tests/vectors/merkle, and the roots that stand in them.
+    let entries: [&[u8]; 8] = [
+        &[],
+        &[0],
+        &[0x10],
+        &[0x20, 0x21],
+        &[0x30, 0x31],
+        b"@ABC",
+        b"PQRSTUVW",
+        b"`abcdefghijklmno",
+    ];
+    let leaves = entries.map(leaf_hash);
+    for (size, known) in [
+        (0, "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
+        (1, "bjQLnP+zepicpUTmu3gKLHiQHT+zNzh2hRGjBhevoB0="),
+        (2, "+sVCA+fMaWzw38tCySodnbr3CtnmIfS9jZhmLwDjwSU="),
+        (5, "Tju7H3tHjc/nH7YxYxUZo7yhLJrvyhYSv85ME6hiZNQ="),
+        (6, "duZ9rbzfHhDht03cYIq9L5jfsW+851J3tSMqEn8gh+8="),
+        (7, "3bib5AOAnjJXUNPSY814kpwpQreUKjS3fhIslZSnTIw="),
+        (8, "XcnaeacGWamtVZy3Ad7ZoqudgjqtL0lgz+Nw7/RgQyg="),
+    ] {
+        assert_eq!(super::note::base64(&root(&leaves[..size])), known, "{size}");
+    }
+}
+
 /// All proofs of the smaller trees are bent, and of the larger ones some at every place and size.
 fn bends(place: usize, size: usize) -> bool {
     size <= 40 || (place + size).is_multiple_of(11)
