@@ -1051,7 +1051,20 @@ fn a_server_with_another_key_is_never_spoken_to() {
     let keys = std::fs::read_to_string(place.path("admin/broker-keys.toml")).unwrap();
     let pinned = TlsSecret::from_seed(&[1; 32]).public().to_string();
     let other = TlsSecret::from_seed(&[8; 32]).public().to_string();
-    place.write("admin/broker-keys.toml", keys.replace(&pinned, &other));
+    let keys = keys.replace(&pinned, &other);
+    place.write("admin/broker-keys.toml", &keys);
+    let said = serving.run(&place, &["node", "list"]);
+    assert_eq!(
+        said.code, 10,
+        "its log keys are another server's: {}",
+        said.err
+    );
+    let head = keys.split("log-keys").next().unwrap();
+    let [ed25519, ml_dsa] = logs::secret(Role::Broker, 8).key().vkeys();
+    place.write(
+        "admin/broker-keys.toml",
+        format!("{head}log-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n"),
+    );
     let said = serving.run(&place, &["node", "list"]);
     assert_eq!(said.code, 9, "{}", said.err);
     assert_eq!(serving.end(), []);

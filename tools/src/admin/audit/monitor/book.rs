@@ -392,9 +392,7 @@ impl Round<'_> {
         let text = "SELECT digest, since FROM policy ORDER BY rowid DESC";
         let mut statement = self.0.prepare_cached(text)?;
         let mut rows = statement.query([])?;
-        let mut any = false;
         while let Some(row) = rows.next()? {
-            any = true;
             let (digest, since): (Vec<u8>, i64) = (row.get(0)?, row.get(1)?);
             if entry
                 .policy
@@ -407,7 +405,8 @@ impl Round<'_> {
                 return Ok(Some(false));
             }
         }
-        Ok((whole && !any).then_some(false))
+        // Before the first one nothing was permitted.
+        Ok(whole.then_some(false))
     }
 
     fn whole(&self, origin: &str) -> rusqlite::Result<bool> {
