@@ -514,9 +514,7 @@ async fn a_new_store_takes_a_later_set_as_its_first() {
     let later = second(&world, world.admins.all());
     let later = statement(&world, &later, &[one, two]);
     world.stop().await;
-    for name in ["store.redb", "audit.log"] {
-        std::fs::remove_file(world.path(name)).unwrap();
-    }
+    world.remove();
     world.configured = later;
     world.start(broker::Limits::default()).await.unwrap();
     assert_eq!(world.broker().realm().admins.current().version(), 2);

@@ -484,7 +484,9 @@ async fn every_act_leaves_its_entry_and_the_answer_brings_it() {
         .unwrap();
     let answer = AdministerAnswer::from_cbor(&answer, limits::MESSAGE).unwrap();
     let entries = world.entries();
-    let entry = &entries[usize::try_from(answer.receipt.index).unwrap()];
+    // rule: TLOG-5
+    let logged = world.verify(&answer.receipt);
+    let entry = &entries[usize::try_from(logged.index).unwrap()];
     assert_eq!(entry.to_cbor(), answer.receipt.entry);
     assert_eq!(
         (entry.kind, entry.subject.as_deref()),

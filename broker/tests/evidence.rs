@@ -14,7 +14,7 @@ use ticket_format::ids::{EvidenceHash, ProofHash, StatementDigest};
 use ticket_format::iid::{self, RegionKeys};
 use ticket_format::keys::{AdminSecret, NodeSecret};
 use ticket_format::messages::present::{Evidence, Link};
-use ticket_format::side::pairs_hash;
+use ticket_format::side::pairs_digest;
 use ticket_format::sign::Proof;
 use ticket_format::statement::{AdminSet, AdminSetBody};
 use ticket_format::ticket::{Action, Actions, DatasetClaims};
@@ -221,7 +221,11 @@ async fn what_the_policy_decided_on_stands_in_the_entry_and_beside_it() {
         (&entries[0], study("a"), Ok(()), "study-a"),
         (&entries[1], study("b"), Err(Refusal::Policy), "not-b"),
     ] {
-        let expected = (Some(dataset), Some(actions), Some(pairs_hash(&pairs)));
+        let expected = (
+            Some(dataset),
+            Some(actions),
+            Some(pairs_digest(&world.pairs, &pairs)),
+        );
         assert_eq!(said(entry), expected);
         assert_eq!(entry.outcome, outcome);
         assert_eq!(entry.policies, Some(vec![policy.to_owned()]));
@@ -238,7 +242,10 @@ async fn what_the_policy_decided_on_stands_in_the_entry_and_beside_it() {
         audit_log::SideFile::open(world.path("audit.side"), &audit_log::SideOptions::default())
             .unwrap();
     for pairs in [study("a"), study("b")] {
-        let record = side.get(&pairs_hash(&pairs).0).unwrap().unwrap();
+        let record = side
+            .get(&pairs_digest(&world.pairs, &pairs).0)
+            .unwrap()
+            .unwrap();
         let record: ticket_format::side::SideRecord =
             ticket_format::cbor::Decode::from_cbor(&record, record.len()).unwrap();
         assert_eq!((record.dek, record.pairs), (None, pairs));

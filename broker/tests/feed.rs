@@ -160,17 +160,12 @@ async fn an_old_backup_of_the_broker_is_noticed_by_its_subscribers() {
     let mut world = World::new().await;
     world.dataset().await;
     world.deny(some_ticket()).await;
-    let files = ["store.redb", "audit.log"];
     world.stop().await;
-    for file in files {
-        std::fs::copy(world.path(file), world.path(&format!("{file}.old"))).unwrap();
-    }
+    world.back_up();
     world.start(broker::Limits::default()).await.unwrap();
     let lost = world.deny(Selector::node(SYDNEY.node())).await;
     world.stop().await;
-    for file in files {
-        std::fs::rename(world.path(&format!("{file}.old")), world.path(file)).unwrap();
-    }
+    world.restore();
     world.start(broker::Limits::default()).await.unwrap();
     for at in [(2, lost.chain), (1, lost.before)] {
         let answer = feed(&world, &world.server, at.0, at.1, 0).await;

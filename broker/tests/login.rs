@@ -192,8 +192,7 @@ async fn a_document_from_the_future_is_refused() {
             .unwrap();
     let mut world = world;
     world.stop().await;
-    std::fs::remove_file(world.path("store.redb")).unwrap();
-    std::fs::remove_file(world.path("audit.log")).unwrap();
+    world.remove();
     world
         .clock
         .set(Timestamp::from_seconds(document.pending_time() - 61));

@@ -6,12 +6,11 @@ mod support;
 use std::collections::BTreeMap;
 
 use support::*;
-use ticket_format::cbor::Decode;
-use ticket_format::entry::{Entry, Kind};
+use ticket_format::entry::Kind;
 use ticket_format::statement::*;
 use ticket_format::ticket::{Action, Actions};
 use ticket_format::time::Timestamp;
-use ticket_format::{Context, Refusal, limits};
+use ticket_format::{Context, Refusal};
 
 fn ask(draft: &str) -> WhatIf {
     WhatIf {
@@ -151,7 +150,7 @@ async fn any_admin_may_see_an_entry_as_it_stands() {
             .act_by(&show, &[&world.admins.managers[0]])
             .await
             .unwrap();
-        let shown = Entry::from_cbor(&view.entry, limits::ENTRY).unwrap();
+        let shown = world.verify(&view.receipt).entry;
         assert_eq!(shown, *entry);
     }
     let none = EntryShow { index: u64::MAX };

@@ -147,7 +147,6 @@ pub fn record(
             format!("the name {:?} is another dataset's", body.name),
         ));
     }
-    log_holds(opened, &body, realm)?;
     if let Some(existing) = existing {
         if existing.record.name != body.name {
             return Err(invalid("a dataset keeps its name"));
@@ -186,6 +185,7 @@ pub fn record(
             }
         }
     }
+    log_holds(opened, &body, realm)?;
     // rule: ADM-5 — one that owners signed long ago, for another record to be replaced, is not sent late.
     let stands = existing.map_or(DatasetRecord::FIRST, |existing| existing.record.digest());
     if body.follows != stands {

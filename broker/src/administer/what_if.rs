@@ -184,6 +184,8 @@ mod tests {
     use ticket_format::ids::{ActId, KekId};
     use ticket_format::keys::{ServerKey, TlsKey};
     use ticket_format::seal::{Kem, SealingSecret};
+    use ticket_format::statement::witnessing::Witnessing;
+    use ticket_format::tlog::LogSecret;
 
     const NOTHING: &str = r#"@id("none") forbid (principal, action, resource);"#;
 
@@ -232,6 +234,15 @@ mod tests {
             lease: 5,
             evidence: false,
             follows: DatasetRecord::FIRST,
+            log_key: LogSecret::from_seeds(
+                "test/key-server/0123456789abcdef".parse().unwrap(),
+                &[1; 32],
+                &[2; 32],
+            )
+            .unwrap()
+            .key()
+            .clone(),
+            witnessing: Witnessing::none(),
         }
     }
 

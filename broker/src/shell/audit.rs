@@ -134,8 +134,11 @@ impl Audit {
 
     /// Removes outbox keys whose entries stand in the log.
     pub(crate) async fn sweep(&self, directory: &Directory) -> Result<(), Refused> {
-        let drained =
+        let mut drained =
             std::mem::take(&mut *self.drained.lock().unwrap_or_else(PoisonError::into_inner));
+        // What was drained twice stands there twice.
+        drained.sort();
+        drained.dedup();
         let swept = directory.remove(&drained).await;
         if swept.is_err() {
             self.drained

@@ -299,6 +299,7 @@ impl Broker {
             locked(&self.oversight.pending).retain(|other| other.act != entry.act);
         }
         if !self.oversight.begun.load(Ordering::Acquire) {
+            self.audit.sweep(&self.directory).await?;
             let drained = self.audit.drain_all(&self.directory).await?;
             self.record_start(drained).await?;
         }

@@ -370,6 +370,14 @@ mod tests {
     use ticket_format::keys::{ServerSecret, TlsSecret};
     use ticket_format::seal::{Kem, SealingSecret};
     use ticket_format::sign::{Exporter, Proof};
+    use ticket_format::statement::witnessing::Witnessing;
+    use ticket_format::tlog::{LogKey, LogSecret};
+
+    fn log_key() -> LogKey {
+        let origin = "test/key-server/0123456789abcdef".parse().unwrap();
+        let secret = LogSecret::from_seeds(origin, &[1; 32], &[2; 32]).unwrap();
+        secret.key().clone()
+    }
 
     const SECOND: fn(u64) -> Duration = Duration::from_secs;
 
@@ -393,6 +401,8 @@ mod tests {
             lease,
             evidence: false,
             follows: DatasetRecord::FIRST,
+            log_key: log_key(),
+            witnessing: Witnessing::none(),
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test program uses its own part
 
 pub mod admins;
+pub mod witness;
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use audit_log::{AuditLog, SideFile, SideOptions};
 use broker::realm::{Caller, Realm};
-use broker::{Broker, Files, Hooks, Limits, ManualClock, StartError};
+use broker::{Broker, Files, Hooks, Limits, ManualClock, StartError, Witnesses};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use store::{RedbStore, Store};
@@ -29,12 +30,14 @@ use ticket_format::messages::feed::{FeedAnswer, FeedBody};
 use ticket_format::messages::issue::{IssueAnswer, IssueBody};
 use ticket_format::messages::login::{LoginAnswer, LoginBody};
 use ticket_format::messages::renew::{RenewAnswer, RenewBody};
-use ticket_format::messages::{Answer, RefusalNotice, Request, Verb};
+use ticket_format::messages::{Answer, Receipt, RefusalNotice, Request, Verb};
 use ticket_format::seal::{Kem, SealingSecret};
+use ticket_format::secret::PairsKey;
 use ticket_format::sign::{Channel, Exporter, Proof};
 use ticket_format::statement::*;
 use ticket_format::ticket::{self, Action, Actions, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{LogKey, LogSecret, Logged, Origin, Verifier};
 use ticket_format::{Context, Refusal, labels, limits};
 
 pub const REALM: &str = "test";
@@ -43,6 +46,32 @@ pub const NOW: u64 = 1_771_300_000;
 
 pub fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
+}
+
+/// What a broker keeps, but for the side file.
+const FILES: [&str; 2] = ["store.redb", "audit"];
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir(to).expect("a directory");
+        let mode = std::fs::metadata(from).expect("a directory").permissions();
+        std::fs::set_permissions(to, mode).expect("a mode");
+        for entry in std::fs::read_dir(from).expect("a directory") {
+            let entry = entry.expect("an entry");
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        std::fs::copy(from, to).expect("a copy");
+    }
+}
+
+pub fn seed() -> [u8; 32] {
+    *PairsKey::random(&mut rng()).expose()
+}
+
+pub fn log_secret(role: Role, server: &TlsKey, seeds: &[[u8; 32]; 2]) -> LogSecret {
+    let origin = Origin::new(REALM, role, server);
+    LogSecret::from_seeds(origin, &seeds[0], &seeds[1]).expect("seeds")
 }
 
 /// Real documents: directory, account, region, image, instance.
@@ -97,6 +126,16 @@ pub struct World {
     pub configured: Vec<u8>,
     /// The next start's hooks.
     pub hooks: Hooks,
+    /// The next start's witnesses.
+    pub witnesses: Witnesses,
+    /// The next start's size of a shard, in bytes.
+    pub shard_bytes: u64,
+    /// What everybody knows of the broker's log.
+    pub verifier: Verifier,
+    pub pairs: PairsKey,
+    /// Of the key server's log.
+    pub server_log: LogKey,
+    log_seeds: [[u8; 32]; 2],
     pub server_tls: TlsSecret,
     pub server: ServerSecret,
     pub tls: TlsSecret,
@@ -115,15 +154,26 @@ impl World {
     pub async fn with(limits: Limits) -> Self {
         let rng = &mut rng();
         let admins = admins::Admins::new();
+        let (tls, server_tls) = (TlsSecret::generate(rng), TlsSecret::generate(rng));
+        let seeds = || [seed(), seed()];
+        let log_seeds = seeds();
+        let log = log_secret(Role::Broker, &tls.public(), &log_seeds);
+        let server_log = log_secret(Role::KeyServer, &server_tls.public(), &seeds());
         let mut world = Self {
             dir: tempfile::tempdir().expect("a directory"),
             clock: Arc::new(ManualClock::at(Timestamp::from_seconds(NOW))),
             configured: admins.first.clone(),
             admins,
             hooks: Hooks::default(),
-            server_tls: TlsSecret::generate(rng),
+            witnesses: Vec::new(),
+            shard_bytes: audit_log::Options::default().shard_bytes,
+            verifier: Verifier::new(log.key().clone(), None),
+            pairs: PairsKey::random(rng),
+            server_log: server_log.key().clone(),
+            log_seeds,
+            server_tls,
             server: ServerSecret::generate(rng),
-            tls: TlsSecret::generate(rng),
+            tls,
             ticket: TicketSecret::generate(rng),
             feed: FeedSecret::generate(rng),
             broker: None,
@@ -141,8 +191,19 @@ impl World {
     pub async fn start(&mut self, limits: Limits) -> Result<(), StartError> {
         let store =
             RedbStore::open(self.path("store.redb"), store::Options::default()).expect("a store");
+        let clock: Arc<ManualClock> = Arc::clone(&self.clock);
+        let told = Arc::clone(&clock);
+        let told: audit_log::Clock = Arc::new(move || broker::Clock::now(&*told));
+        let options = audit_log::Options {
+            shard_bytes: self.shard_bytes,
+            shard_entries: Some(Arc::new(audit_log::guard::Shards {
+                clock: Arc::clone(&told),
+            })),
+            clock: told,
+            ..audit_log::Options::default()
+        };
         let (log, _) =
-            AuditLog::open(self.path("audit.log"), &audit_log::Options::default()).expect("a log");
+            AuditLog::open(self.path("audit"), self.log_secret(), &options).expect("a log");
         let (side, _) =
             SideFile::open(self.path("audit.side"), &SideOptions::default()).expect("a side file");
         let realm = Realm {
@@ -150,19 +211,21 @@ impl World {
             tls: self.tls.public(),
             ticket: TicketSecret::from_seed(&self.ticket.seed()),
             feed: FeedSecret::from_seed(&self.feed.seed()),
+            pairs: self.pairs.clone(),
+            others: Vec::new(),
             admins: broker::admins::Admins::configured(&self.configured, REALM, self.now())
                 .expect("an admin set"),
             regions: RegionKeys::built_in(),
             nobody: Realm::nobody(&mut rng()),
         };
-        let clock: Arc<ManualClock> = Arc::clone(&self.clock);
         let (store, kept): (Arc<RedbStore>, _) = (Arc::new(store), log.clone());
         let files = Files {
             store: Arc::clone(&store) as Arc<dyn store::Store>,
             log,
             side: side.clone(),
         };
-        match Broker::start(files, realm, clock, limits, self.hooks.clone()).await {
+        let (hooks, witnesses) = (self.hooks.clone(), self.witnesses.clone());
+        match Broker::start(files, realm, clock, limits, hooks, witnesses).await {
             Ok(broker) => {
                 self.broker = Some(Arc::new(broker));
                 self.log = Some(kept);
@@ -191,6 +254,37 @@ impl World {
         if let Some(broker) = self.broker.take() {
             broker.close().await;
         }
+    }
+
+    /// The broker's log keys.
+    pub fn log_secret(&self) -> LogSecret {
+        log_secret(Role::Broker, &self.tls.public(), &self.log_seeds)
+    }
+
+    /// What a receipt proves (TLOG-5).
+    pub fn verify(&self, receipt: &Receipt) -> Logged {
+        self.verifier.verify(receipt).expect("a receipt")
+    }
+
+    /// Copies what the broker keeps, while it does not run.
+    pub fn back_up(&self) {
+        for name in FILES {
+            copy(&self.path(name), &self.path(&format!("{name}.old")));
+        }
+    }
+
+    /// Puts back what was copied.
+    pub fn restore(&self) {
+        self.remove();
+        for name in FILES {
+            copy(&self.path(&format!("{name}.old")), &self.path(name));
+        }
+    }
+
+    /// Removes store and log.
+    pub fn remove(&self) {
+        std::fs::remove_file(self.path("store.redb")).expect("it was there");
+        std::fs::remove_dir_all(self.path("audit")).expect("it was there");
     }
 
     pub fn broker(&self) -> &Arc<Broker> {
@@ -295,6 +389,9 @@ impl World {
             .await?;
         let answer =
             AdministerAnswer::from_cbor(&answer.0, limits::MESSAGE).expect("an administer answer");
+        // rule: TLOG-5
+        let logged = self.verify(&answer.receipt);
+        assert_eq!(logged.entry.proof, Some(StatementDigest::of(statement).0));
         Ok(B::Result::from_cbor(&answer.result, limits::MESSAGE).expect("the act's result"))
     }
 
@@ -368,6 +465,8 @@ impl World {
             lease: 5,
             evidence: false,
             follows: DatasetRecord::FIRST,
+            log_key: self.server_log.clone(),
+            witnessing: witnessing::Witnessing::none(),
         }
     }
 
@@ -545,6 +644,7 @@ impl Node {
         let (answer, _) = connection.send(Verb::Login, &body, &proofs).await?;
         self.chain = chain;
         let answer = LoginAnswer::from_cbor(&answer, limits::MESSAGE).expect("a login answer");
+        assert_eq!(world.verify(&answer.receipt).entry.kind, Kind::Login);
         Ok(Held {
             bytes: answer.ticket.clone(),
             proof_key,
@@ -595,6 +695,7 @@ impl Node {
         ];
         let (answer, _) = connection.send(Verb::Renew, &body, &proofs).await?;
         let answer = RenewAnswer::from_cbor(&answer, limits::MESSAGE).expect("a renew answer");
+        assert_eq!(world.verify(&answer.receipt).entry.kind, Kind::Renew);
         Ok((
             Held {
                 bytes: answer.ticket.clone(),
@@ -633,7 +734,11 @@ impl Node {
                 .sign_with(&job, labels::ISSUE_REQUEST, hash, &body),
         ];
         let (answer, _) = connection.send(Verb::Issue, &body, &proofs).await?;
-        Ok(IssueAnswer::from_cbor(&answer, limits::MESSAGE).expect("an issue answer"))
+        let answer = IssueAnswer::from_cbor(&answer, limits::MESSAGE).expect("an issue answer");
+        let logged = world.verify(&answer.receipt);
+        let hash = ticket::hash(&answer.ticket);
+        assert_eq!(logged.entry.ticket_hash, Some(hash));
+        Ok(answer)
     }
 
     pub fn issue_body(
