@@ -379,26 +379,30 @@ fn a_witness_that_is_killed_at_any_moment_never_cosigns_backwards_or_sideways() 
         // Three rounds on each shard: before, at and after the parting of the branches.
         let shard = 1 + round / 3;
         let running = Running::start(&data);
+        let (told, answers) = std::sync::mpsc::channel();
         let clients: Vec<_> = (0..8_u64)
             .map(|client| {
-                let address = running.address.clone();
+                let (address, told) = (running.address.clone(), told.clone());
                 let (seen, keys) = (Arc::clone(&seen), keys.clone());
                 let branch = Branch {
                     shard,
                     branch: client % 2,
                 };
-                std::thread::spawn(move || pursue(&address, branch, client, &seen, &keys))
+                std::thread::spawn(move || pursue(&address, branch, client, &seen, &keys, &told))
             })
             .collect();
-        // Not a wait for anything: the moment of the kill is what is drawn.
-        std::thread::sleep(Duration::from_millis(5 + next(300)));
+        // After a number of cosignatures that is drawn, and then somewhere in the requests under way.
+        for _ in 0..1 + next(6) {
+            answers.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        std::thread::sleep(Duration::from_micros(next(15_000)));
         running.kill();
         for client in clients {
             client.join().unwrap();
         }
     }
     let seen = seen.lock().unwrap();
-    assert!(seen.cosigned.len() > 24, "{}", seen.cosigned.len());
+    assert!(seen.cosigned.len() >= 24, "{}", seen.cosigned.len());
     for (shard, size, branch) in &seen.cosigned {
         for (other_shard, other_size, other) in &seen.cosigned {
             let parted = *size > PART && *other_size > PART;
@@ -417,7 +421,14 @@ fn a_witness_that_is_killed_at_any_moment_never_cosigns_backwards_or_sideways() 
 }
 
 /// Submits ever larger checkpoints of a branch, and now and then a stale one, until the witness is gone.
-fn pursue(address: &str, branch: Branch, client: u64, seen: &Mutex<Seen>, keys: &[Vkey]) {
+fn pursue(
+    address: &str,
+    branch: Branch,
+    client: u64,
+    seen: &Mutex<Seen>,
+    keys: &[Vkey],
+    told: &std::sync::mpsc::Sender<()>,
+) {
     let log = secret();
     let mut old = 0;
     for step in 0.. {
@@ -440,6 +451,8 @@ fn pursue(address: &str, branch: Branch, client: u64, seen: &Mutex<Seen>, keys: 
                 let largest = seen.largest.entry(branch.shard).or_default();
                 *largest = new.max(*largest);
                 old = new;
+                // Nobody counts any more once the kill is under way.
+                let _ = told.send(());
             }
             409 => {
                 let size: u64 = answer.trim().parse().unwrap();
