@@ -9,6 +9,7 @@ use std::time::Duration;
 use audit_log::guard::WitnessSection;
 use audit_log::witness::{self, ServeLimits, Submitter, Witness};
 use audit_log::{AuditLog, SideFile, SideOptions};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -364,7 +365,12 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
         async move {
             let permit = service.state.gate.permit();
             let lease = service.state.lease_left(service.clock().monotonic());
-            Json(serde_json::json!({
+            let status = match service.state.standing.check() {
+                Ok(()) => StatusCode::OK,
+                // rule: TLOG-10
+                Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            let health = Json(serde_json::json!({
                 "v": 1,
                 "lease_ms": u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
                 "epoch": permit.epoch().number(),
@@ -373,7 +379,8 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
                 "log": service.state.standing.state().name(),
                 "broker_log_forked": service.state.broker_log.is_forked(),
                 "now": service.clock().now().to_string(),
-            }))
+            }));
+            (status, health)
         }
     };
     Router::new()

@@ -161,7 +161,7 @@ impl Service {
             "denials applied"
         );
         for entry in entries {
-            self.drain(&entry).await.map_err(ApplyError::Record)?;
+            self.settle(&entry).await.map_err(ApplyError::Record)?;
         }
         Ok(())
     }
@@ -352,7 +352,7 @@ impl Service {
             }
             self.state.gate.apply(set, number, chain).await;
             tracing::info!(act = %entry.act, epoch, lifted = lifted.len(), "denials lifted that an older admin set did not let go");
-            if let Err(error) = self.drain(&entry).await {
+            if let Err(error) = self.settle(&entry).await {
                 tracing::warn!(%error, "a lifting waits in the outbox for its record");
             }
         }
@@ -365,7 +365,14 @@ impl Service {
         let entry = Entry::alarm(self.act(), Alarm::FeedRollback, self.clock.now())
             .refused(Refusal::Rollback);
         let entry = entry.epoch(self.state.gate.permit().epoch().number());
-        if let Err(error) = self.append(&entry).await {
+        let recorded = match self.state.standing.check() {
+            Ok(()) => self.append(&entry).await.map(drop).map_err(Refused::from),
+            Err(_) => {
+                self.raised(None, &entry);
+                self.put_aside(&entry).await
+            }
+        };
+        if let Err(error) = recorded {
             tracing::error!(%error, "an alarm could not be recorded");
         }
     }

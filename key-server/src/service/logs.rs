@@ -109,9 +109,23 @@ impl Service {
     /// A witness, by its place in the configuration, says something.
     pub async fn witness_told(&self, witness: usize, told: Told) {
         let ours = self.log.head().checkpoint;
-        let event = self.state.standing.told(witness, told, ours.checkpoint());
+        let standing = &self.state.standing;
+        let before = standing.check();
+        let event = standing.told(witness, told, ours.checkpoint());
+        if before.is_err() && standing.check().is_ok() {
+            tracing::warn!("no witness contradicts the log any more");
+            self.catch_up().await;
+        }
         if let Some(event) = event {
             self.happened(event).await;
+        }
+    }
+
+    /// What was put aside goes into the log, when something may be appended again.
+    async fn catch_up(&self) {
+        // rule: AUD-2
+        if let Err(error) = self.drain_outbox().await {
+            tracing::error!(%error, "the outbox could not be drained");
         }
     }
 
@@ -138,22 +152,16 @@ impl Service {
 
     /// Records an alarm together with what is to outlive a restart.
     async fn record_alarm(&self, kept: Option<Transaction>, alarm: &Entry) {
-        let Some(kept) = kept else {
-            if let Err(error) = self.append(alarm).await {
-                tracing::error!(%error, "an alarm could not be recorded");
-            }
-            return;
-        };
         // rule: AUD-2
-        let commit = kept.put(records::outbox(alarm.act), alarm.to_cbor());
+        let commit = kept
+            .unwrap_or_default()
+            .put(records::outbox(alarm.act), alarm.to_cbor());
         if let Err(error) = self.store.commit(commit).await {
-            tracing::error!(%error, "what is wrong with a log could not be persisted");
-            if let Err(error) = self.append(alarm).await {
-                tracing::error!(%error, "an alarm could not be recorded");
-            }
+            tracing::error!(%error, "an alarm, and what is wrong with a log, could not be persisted");
+            self.raised(None, alarm);
             return;
         }
-        if let Err(error) = self.drain(alarm).await {
+        if let Err(error) = self.settle(alarm).await {
             tracing::error!(%error, "an alarm waits in the outbox");
         }
     }
@@ -288,6 +296,7 @@ impl Service {
             // It is found done at the next start.
             tracing::warn!(%error, "a recovery that is done stays in the store");
         }
+        self.catch_up().await;
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use store::hooks::{Hook, HookCounts};
 use store::{Store, Transaction};
+use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, RequestView, Verb};
@@ -266,6 +267,9 @@ impl Service {
             Trace::Alarm(entry) => (entry, false),
         };
         let entry = entry.refused(refusal);
+        if self.state.standing.check().is_err() {
+            return self.refuse_unrecorded(&entry, refusal, &refused).await;
+        }
         // rule: AUD-1 — also a denied job could go on asking. What was withheld follows up a record of its
         // own, and an alarm has a bound of its own.
         let repeatable = !matches!(entry.kind, Kind::Withheld | Kind::Alarm);
@@ -286,6 +290,28 @@ impl Service {
                 RefusalNotice::detailed(refused.refusal(), refused.to_string())
             }
         }
+    }
+
+    /// A refusal while nothing may be appended: what follows up a record, and an alarm, waits in the outbox;
+    /// the others are counted as a stranger's are.
+    async fn refuse_unrecorded(
+        &self,
+        entry: &Entry,
+        refusal: Refusal,
+        refused: &Refused,
+    ) -> RefusalNotice {
+        // rule: TLOG-10
+        tracing::info!(act = %entry.act, refusal = refusal.number(), why = %refused, "refused, and not recorded: the log was rolled back");
+        if !matches!(entry.kind, Kind::Withheld | Kind::Alarm) {
+            let source = entry
+                .source
+                .as_deref()
+                .and_then(|source| source.parse().ok());
+            self.counted.add(source, refusal);
+        } else if let Err(error) = self.put_aside(entry).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+        RefusalNotice::detailed(refusal, refused.to_string())
     }
 
     fn moment(&self) -> Moment {
@@ -512,13 +538,17 @@ impl Service {
     /// What is done once a minute: the outbox, counted refusals, the time, and what may be forgotten.
     pub async fn each_minute(&self) {
         let now = self.clock.now();
-        // rule: AUD-2
-        if let Err(error) = self.drain_outbox().await {
-            tracing::error!(%error, "the outbox could not be drained");
-        }
-        for entry in self.counted.drain(now, || self.act()) {
-            if let Err(error) = self.append(&entry).await {
-                tracing::error!(%error, "refusals could not be recorded");
+        self.finish_recovery().await;
+        // rule: TLOG-10
+        if self.state.standing.check().is_ok() {
+            // rule: AUD-2
+            if let Err(error) = self.drain_outbox().await {
+                tracing::error!(%error, "the outbox could not be drained");
+            }
+            for entry in self.counted.drain(now, || self.act()) {
+                if let Err(error) = self.append(&entry).await {
+                    tracing::error!(%error, "refusals could not be recorded");
+                }
             }
         }
         if self.state.latest.see(now).is_err() {
@@ -534,7 +564,6 @@ impl Service {
             tracing::error!(%error, "the time could not be persisted");
         }
         self.remember_broker_log().await;
-        self.finish_recovery().await;
         self.state.budgets.sweep(now);
         self.habits.sweep(now);
         if let Err(error) = self.forget(now).await {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use audit_log::guard::NotGood;
 use audit_log::{AppendError, Appended};
 use store::Transaction;
 use ticket_format::cbor::{Decode, Encode};
@@ -48,6 +49,26 @@ impl Service {
             tracing::warn!(%act, %error, "an entry stays in the outbox");
         }
         Ok(receipt(&appended, bytes))
+    }
+
+    /// Appends an entry that a commit left in the outbox, unless nothing may be appended now: then it waits
+    /// there.
+    pub(super) async fn settle(&self, entry: &Entry) -> Result<(), Refused> {
+        // rule: TLOG-10 — each append to a log that was rolled back signs another history of it.
+        match self.state.standing.check() {
+            Ok(()) => self.drain(entry).await.map(drop),
+            Err(NotGood) => {
+                self.raised(None, entry);
+                Ok(())
+            }
+        }
+    }
+
+    /// Leaves an entry in the outbox, for a log to which nothing may be appended now.
+    pub(super) async fn put_aside(&self, entry: &Entry) -> Result<(), Refused> {
+        let commit = Transaction::new().put(records::outbox(entry.act), entry.to_cbor());
+        self.store.commit(commit).await?;
+        Ok(())
     }
 
     /// Drains what a crash, or a log that could not be written, left in the outbox.

@@ -242,19 +242,19 @@ impl Service {
         for (witness, compared) in compared.iter().enumerate() {
             service.witness_told(witness, Told::from(compared)).await;
         }
-        service.drain_outbox().await?;
+        // rule: TLOG-10
+        let good = service.state.standing.check().is_ok();
+        if good {
+            service.drain_outbox().await?;
+        }
         service.notice_rollback(remembered.epoch, now).await?;
         service
             .store
             .commit(store::Transaction::new().put(records::TIME, now.max(persisted).to_cbor()))
             .await?;
-        let act = service.act();
-        service
-            .append(
-                &Entry::new(act, Kind::Start, now)
-                    .epoch(service.state.gate.permit().epoch().number()),
-            )
-            .await?;
+        let epoch = service.state.gate.permit().epoch().number();
+        let entry = Entry::new(service.act(), Kind::Start, now).epoch(epoch);
+        service.begin(&entry).await?;
         Ok(service)
     }
 
@@ -270,10 +270,21 @@ impl Service {
                 seen,
                 "the store is older than the log"
             );
-            self.append(&Entry::alarm(self.act(), Alarm::StoreRollback, now).epoch(seen))
-                .await?;
+            let alarm = Entry::alarm(self.act(), Alarm::StoreRollback, now);
+            self.begin(&alarm.epoch(seen)).await?;
         }
         Ok(())
+    }
+
+    /// Appends an entry, or puts it aside.
+    async fn begin(&self, entry: &Entry) -> Result<(), StartError> {
+        // rule: TLOG-10
+        if self.state.standing.check().is_ok() {
+            self.append(entry).await?;
+            return Ok(());
+        }
+        self.raised(None, entry);
+        self.put_aside(entry).await.map_err(StartError::Outbox)
     }
 }
 
