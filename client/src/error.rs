@@ -8,9 +8,11 @@ use ticket_format::messages::RefusalNotice;
 use ticket_format::messages::present::LINKS;
 use ticket_format::report::{Report, exit};
 use ticket_format::ticket::TicketError;
+use ticket_format::tlog::ReceiptError;
 use transport::{ConnectError, ExchangeError, Outcome};
 
 use crate::imds::ImdsError;
+use crate::logs::LogFailure;
 
 /// A failure of the client library.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,23 @@ pub enum Error {
         /// Which check failed.
         what: &'static str,
     },
+    /// What the answer brings as proof that it is recorded is none: nothing in it was used.
+    #[error("the {server}'s receipt does not hold: {source}")]
+    Receipt {
+        /// `broker` or `key server`.
+        server: &'static str,
+        /// Which check failed.
+        source: ReceiptError,
+    },
+    /// The server's log is not what was seen of it: nothing of that server is used.
+    #[error(transparent)]
+    Log(Box<LogFailure>),
+    /// The file in which checkpoints of a log are remembered is damaged.
+    #[error("{0} holds no checkpoints that can be read")]
+    Checkpoints(PathBuf),
+    /// As many logs are remembered as may be.
+    #[error("{0} remembers as many logs as it may")]
+    TooManyLogs(PathBuf),
     /// The metadata service gave no user-data or no identity proof.
     #[error(transparent)]
     Imds(#[from] ImdsError),
@@ -118,6 +137,10 @@ impl Error {
             Self::Imds(error) => error.is_retryable(),
             Self::Resolve { .. } | Self::Locked(_) => true,
             Self::Answer { .. }
+            | Self::Receipt { .. }
+            | Self::Log(_)
+            | Self::Checkpoints(_)
+            | Self::TooManyLogs(_)
             | Self::Bootstrap(_)
             | Self::Identity(_)
             | Self::File(_)
@@ -174,6 +197,21 @@ impl Error {
             )
             .why(what)
             .next("do not use the output; ask the operator of the server"),
+            Self::Receipt { server, source } => Report::new(
+                exit::INTEGRITY,
+                format!("the {server}'s answer was not used: its receipt does not hold"),
+            )
+            .why(source)
+            .next("do not use the output; ask the operator of the server"),
+            Self::Log(failure) => failure.report(),
+            Self::Checkpoints(_) => {
+                Report::new(exit::LOCAL, "what is remembered of a log cannot be read")
+                    .why(self)
+                    .next("find out what damaged it, tell security, and move the file away")
+            }
+            Self::TooManyLogs(_) => Report::new(exit::LOCAL, "no more logs can be remembered")
+                .why(self)
+                .next("see `postern logs`; forget those of servers that are gone: `postern logs forget ORIGIN`"),
             Self::Imds(error) => {
                 let code = if error.is_retryable() {
                     exit::RETRY
@@ -216,5 +254,11 @@ impl Error {
                 .why(why)
                 .next("run `postern login`"),
         }
+    }
+}
+
+impl From<LogFailure> for Error {
+    fn from(failure: LogFailure) -> Self {
+        Self::Log(Box::new(failure))
     }
 }

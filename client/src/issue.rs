@@ -12,10 +12,12 @@ use ticket_format::sign::{ALG_EDDSA, Proof};
 use ticket_format::statement::{DatasetRecord, ReceivedStatement, StatementRefusal};
 use ticket_format::ticket::{self, Actions, Audience, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{LogKey, Verifier, WitnessPolicy};
 use ticket_format::{Context, labels, limits};
 
 use crate::error::Error;
-use crate::link::{Link, Server};
+use crate::link::Server;
+use crate::logs::LoggedLink;
 use crate::producer::checked;
 use crate::receipt;
 use crate::state::{NodeState, Pins};
@@ -47,13 +49,14 @@ pub struct Wanted {
 /// The node ticket has expired, the exchange failed, the broker refused, its answer does not hold, or
 /// the dataset wants evidence that this node has too much of.
 pub async fn issue(
-    link: &Link,
+    logged: &LoggedLink,
     state: &mut NodeState,
     node: &NodeSession,
     wanted: &Wanted,
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<DatasetSession, Error> {
+    let link = logged.link();
     let broker = link.word();
     let verified = ticket::verify_for_anyone::<NodeClaims>(&node.ticket, &state.pins.ticket_key);
     let live = verified
@@ -97,9 +100,12 @@ pub async fn issue(
         channel.sign_with(&node.secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
         channel.sign_with(&secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
     ];
+    logged.proven().await?;
     let (answer, _) = link.call(Verb::Issue, &bytes, &proofs).await?;
     let answer =
         IssueAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
+    let hash = TicketHash::of(&answer.ticket);
+    receipt::check(logged, &answer.receipt, None, Kind::Issue, hash).await?;
     follow(state, &answer.admin_sets, now)?;
     let mut session = DatasetSession {
         dataset: wanted.dataset.clone(),
@@ -130,12 +136,12 @@ pub async fn issue(
             "its ticket carries other evidence than was signed",
         ));
     }
-    receipt::check(
-        broker,
-        &session.receipt,
-        Kind::Issue,
-        TicketHash::of(&session.ticket),
-    )?;
+    if let Some(policy) = opened.witnesses()? {
+        // rule: TLOG-8
+        let key = logged.log().key().clone();
+        let cosigned = Verifier::new(key, Some(policy));
+        receipt::check(logged, &session.receipt, Some(&cosigned), Kind::Issue, hash).await?;
+    }
     if opened.record.evidence {
         session.evidence = Some(evidence(state, chain, issued)?);
     }
@@ -220,6 +226,26 @@ impl Opened {
             hash: live.hash(),
             record,
         })
+    }
+
+    /// The witnesses that receipts of both logs must satisfy, where the dataset requires them (TLOG-8).
+    ///
+    /// # Errors
+    /// The record's policy does not hold.
+    pub fn witnesses(&self) -> Result<Option<WitnessPolicy>, Error> {
+        self.record.witnessing.required().map_err(|error| {
+            tracing::warn!(%error, "dataset record");
+            Error::answer(
+                "broker",
+                "its dataset record has no witness policy that holds",
+            )
+        })
+    }
+
+    /// The key server's log, as the record has it.
+    #[must_use]
+    pub fn log_key(&self) -> &LogKey {
+        &self.record.log_key
     }
 
     /// The key server, as the record has it.

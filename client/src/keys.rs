@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::issue::Opened;
-use crate::link::Link;
+use crate::logs::{LoggedLink, Logs};
 use crate::object::ObjectContext;
 use crate::object::keys::{
     KeySource, NewItem, NewKey, NewWrap, OpenedKey, Verdicts, WrapItem, WrapSource,
@@ -80,6 +80,7 @@ impl KeyError {
 pub struct DatasetKeys {
     session: DatasetSession,
     opened: Opened,
+    logs: Logs,
     accept_unsigned: bool,
     patience: Duration,
     presented: Mutex<Option<Arc<Presented>>>,
@@ -87,13 +88,15 @@ pub struct DatasetKeys {
 }
 
 impl DatasetKeys {
-    /// Uses a checked session; connects when the first key is asked for. `patience` bounds how
-    /// long one batch is tried again while the key server is busy or away.
+    /// Uses a checked session; connects when the first key is asked for. What the key server's log shows
+    /// is remembered in `logs`. `patience` bounds how long one batch is tried again while the key server
+    /// is busy or away.
     #[must_use]
-    pub fn new(session: DatasetSession, opened: Opened, patience: Duration) -> Self {
+    pub fn new(session: DatasetSession, opened: Opened, logs: Logs, patience: Duration) -> Self {
         Self {
             session,
             opened,
+            logs,
             accept_unsigned: false,
             patience,
             presented: Mutex::default(),
@@ -117,7 +120,7 @@ impl DatasetKeys {
     /// The ticket, as it can be watched.
     #[must_use]
     pub fn watched(&self) -> Watched {
-        Watched::dataset(&self.session, &self.opened)
+        Watched::dataset(&self.session, &self.opened, &self.logs)
     }
 
     /// How many data keys came by this ticket so far.
@@ -131,10 +134,14 @@ impl DatasetKeys {
     }
 
     /// Ends the connection, if there is one, and tells the key server.
-    pub async fn close(self) {
+    ///
+    /// # Errors
+    /// As [`LoggedLink::close`]: what came over it is not to be used.
+    pub async fn close(self) -> Result<(), Error> {
         let presented = self.presented.into_inner();
-        if let Some(presented) = presented.and_then(Arc::into_inner) {
-            presented.close().await;
+        match presented.and_then(Arc::into_inner) {
+            Some(presented) => presented.close().await,
+            None => Ok(()),
         }
     }
 
@@ -149,7 +156,8 @@ impl DatasetKeys {
         }
         *slot = None;
         let timeout = self.patience.min(CONNECT);
-        let link = Link::connect(&self.opened.server(), timeout).await?;
+        let (server, key) = (self.opened.server(), self.opened.log_key());
+        let link = LoggedLink::connect(&server, key, &self.logs, timeout).await?;
         let presented = Presented::present(link, &self.session, self.opened.clone()).await?;
         let presented = Arc::new(presented.accept_unsigned(self.accept_unsigned));
         *slot = Some(Arc::clone(&presented));

@@ -7,6 +7,7 @@ pub mod issue;
 pub mod keys;
 pub mod link;
 pub mod login;
+pub mod logs;
 pub mod object;
 pub mod producer;
 pub mod redeem;

@@ -21,7 +21,8 @@ use ticket_format::ticket::{self, Audience, NodeClaims};
 
 use crate::chain::Chain;
 use crate::error::Error;
-use crate::link::{Link, Server};
+use crate::link::Server;
+use crate::logs::LoggedLink;
 use crate::receipt;
 use crate::state::{NodeState, Pins};
 use crate::wallet::{NodeSession, SessionSecrets};
@@ -83,6 +84,7 @@ impl Evidence {
         Pins {
             broker: self.broker(),
             ticket_key: self.bootstrap.ticket_key,
+            log_key: self.bootstrap.log_key.clone(),
             admins: self.admins.clone(),
         }
     }
@@ -153,12 +155,15 @@ pub fn prepare(
 /// # Errors
 /// The exchange failed, the broker refused, its answer does not hold, or the state cannot be written.
 pub async fn login(
-    link: &Link,
+    logged: &LoggedLink,
     dir: &Path,
     state: &mut NodeState,
     evidence: &Evidence,
     rng: &mut impl CryptoRng,
 ) -> Result<NodeSession, Error> {
+    // Before the server is told anything: identity proof and signatures are for no other one.
+    logged.proven().await?;
+    let link = logged.link();
     let secrets = SessionSecrets::generate(Kem::XWing, rng);
     let launch = evidence.bootstrap.launch_secret();
     let mut body = LoginBody {
@@ -201,15 +206,13 @@ pub async fn login(
         channel.sign_with(&secrets.proof, labels::LOGIN_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Login, &bytes, &proofs).await?;
-    let (session, launch) = accept(
-        link,
-        state,
-        &answer,
+    let sent = Sent {
         secrets,
-        state.key.public(),
+        node_key: state.key.public(),
         chain,
-        Kind::Login,
-    )?;
+        kind: Kind::Login,
+    };
+    let (session, launch) = accept(logged, state, &answer, sent).await?;
     state.chains = vec![begun];
     state.launch_statement = Some(launch);
     // From here on this state is the one in force, and another launch's is gone.
@@ -218,19 +221,30 @@ pub async fn login(
     Ok(session)
 }
 
+/// What was sent with a login or a renewal.
+pub(crate) struct Sent {
+    pub secrets: SessionSecrets,
+    pub node_key: NodeKey,
+    pub chain: EvidenceHash,
+    pub kind: Kind,
+}
+
 /// Checks the answer of login or renew: the ticket is the broker's, for this node, with the keys
 /// that were sent and the evidence that was signed, its receipt is of it, and the launch that comes
 /// with it is the bootstrap's.
-pub(crate) fn accept(
-    link: &Link,
+pub(crate) async fn accept(
+    logged: &LoggedLink,
     state: &NodeState,
     answer: &[u8],
-    secrets: SessionSecrets,
-    node_key: NodeKey,
-    chain: EvidenceHash,
-    kind: Kind,
+    sent: Sent,
 ) -> Result<(NodeSession, Vec<u8>), Error> {
-    let broker = link.word();
+    let broker = logged.link().word();
+    let Sent {
+        secrets,
+        node_key,
+        chain,
+        kind,
+    } = sent;
     let answer =
         LoginAnswer::from_cbor(answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
     let audience = Audience::Broker(state.pins.broker.tls_key);
@@ -261,12 +275,8 @@ pub(crate) fn accept(
             "its ticket carries other evidence than was signed",
         ));
     }
-    receipt::check(
-        broker,
-        &answer.receipt,
-        kind,
-        TicketHash::of(&answer.ticket),
-    )?;
+    let ticket = TicketHash::of(&answer.ticket);
+    receipt::check(logged, &answer.receipt, None, kind, ticket).await?;
     // rule: EVD-3
     if StatementDigest::of(&answer.launch) != state.launch_digest {
         return Err(Error::answer(

@@ -13,12 +13,13 @@ use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::{BatchAnswer, Clear, Verb, Verdict};
 use ticket_format::seal::{self, AnswerId, Session};
 use ticket_format::secret::Dek;
+use ticket_format::tlog::Verifier;
 use ticket_format::wrapped::{Origin, Wrapped};
 use ticket_format::{Context, Refusal, labels, limits};
 
 use crate::error::Error;
 use crate::issue::Opened;
-use crate::link::Link;
+use crate::logs::LoggedLink;
 use crate::receipt;
 use crate::wallet::DatasetSession;
 
@@ -45,7 +46,9 @@ pub struct Generated {
 /// A ticket presented on one connection.
 #[derive(Debug)]
 pub struct Presented {
-    link: Link,
+    link: LoggedLink,
+    /// With the witnesses that the dataset requires.
+    receipts: Option<Verifier>,
     opened: Opened,
     handle: u64,
     session: Session,
@@ -59,12 +62,15 @@ impl Presented {
     /// The exchange failed, the key server refused, or its answer is not signed by the key server
     /// that the admin-signed record names.
     pub async fn present(
-        link: Link,
+        logged: LoggedLink,
         session: &DatasetSession,
         opened: Opened,
     ) -> Result<Self, Error> {
+        let witnesses = opened.witnesses()?;
+        let link = logged.link();
         let body = PresentBody {
             ticket: session.ticket.clone(),
+            // rule: PRE-5
             receipt: Some(session.receipt.clone()),
             // rule: EVD-3
             evidence: session.evidence.clone().filter(|_| opened.record.evidence),
@@ -79,7 +85,12 @@ impl Presented {
             ticket,
             &body,
         );
-        let answered = link.call(Verb::Present, &body, &[proof]).await;
+        // Together, for one round trip: nothing of the answer is used before the log is proven, and the
+        // ticket alone, bound to this connection, is nothing that a server could misuse.
+        let proofs = [proof];
+        let (proven, answered) =
+            tokio::join!(logged.proven(), link.call(Verb::Present, &body, &proofs));
+        proven?;
         let (answer, signature) = answered.map_err(|error| match error.refusal() {
             // The owners have changed the dataset since the ticket was issued: the record that came
             // with it does not say so yet.
@@ -127,7 +138,9 @@ impl Presented {
         Ok(Self {
             handle: answer.handle,
             session: Session::new(exports, opened.hash),
-            link,
+            // rule: TLOG-8
+            receipts: witnesses.map(|policy| Verifier::new(opened.log_key().clone(), Some(policy))),
+            link: logged,
             opened,
             accept_unsigned: false,
         })
@@ -149,12 +162,15 @@ impl Presented {
     /// Whether the connection still stands.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.link.is_open()
+        self.link.link().is_open()
     }
 
     /// Ends the connection.
-    pub async fn close(self) {
-        self.link.close().await;
+    ///
+    /// # Errors
+    /// As [`LoggedLink::close`]: what came over it is not to be used.
+    pub async fn close(self) -> Result<(), Error> {
+        self.link.close().await
     }
 
     fn head(&self, rng: &mut impl CryptoRng) -> BatchHead {
@@ -309,11 +325,11 @@ impl Presented {
         let label = verb.request_label().unwrap_or_default();
         let ticket = self.opened.hash;
         // rule: RED-1
-        let proof = self
-            .session
-            .mac()
-            .authenticate(self.link.channel(), label, ticket, body);
-        let (answer, _) = self.link.call(verb, body, &[proof]).await?;
+        let proof =
+            self.session
+                .mac()
+                .authenticate(self.link.link().channel(), label, ticket, body);
+        let (answer, _) = self.link.link().call(verb, body, &[proof]).await?;
         let answer =
             BatchAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(SERVER))?;
         let clear =
@@ -326,7 +342,9 @@ impl Presented {
         let items = digests
             .with_verdicts(&clear)
             .ok_or(Error::answer(SERVER, "verdicts and items do not fit"))?;
-        receipt::check_batch(SERVER, &clear.receipt, kind, ticket, request, &items)?;
+        let policy = self.receipts.as_ref();
+        let act = (kind, ticket, request);
+        receipt::check_batch(&self.link, &clear.receipt, policy, act, &items).await?;
         let id = AnswerId {
             verb,
             request,

@@ -16,8 +16,8 @@ use ticket_format::sign::{ALG_EDDSA, Proof};
 
 use crate::chain::Chain;
 use crate::error::Error;
-use crate::link::Link;
-use crate::login::accept;
+use crate::login::{Sent, accept};
+use crate::logs::LoggedLink;
 use crate::state::NodeState;
 use crate::wallet::{NodeSession, SessionSecrets};
 
@@ -29,7 +29,7 @@ use crate::wallet::{NodeSession, SessionSecrets};
 /// [`Error::NoTicket`] before the first login; the exchange failed, the broker refused, its answer
 /// does not hold, or the state cannot be written.
 pub async fn renew(
-    link: &Link,
+    link: &LoggedLink,
     dir: &Path,
     state: &mut NodeState,
     rng: &mut impl CryptoRng,
@@ -37,6 +37,7 @@ pub async fn renew(
     if state.chains.is_empty() {
         return Err(Error::NoTicket("this node has never logged in"));
     }
+    link.proven().await?;
     if state.next.is_none() {
         state.next = Some(NodeSecret::generate(rng));
         // rule: REN-1
@@ -65,7 +66,7 @@ pub async fn renew(
 }
 
 async fn renew_from(
-    link: &Link,
+    logged: &LoggedLink,
     state: &NodeState,
     chain: &Chain,
     rng: &mut impl CryptoRng,
@@ -75,6 +76,7 @@ async fn renew_from(
         .as_ref()
         .ok_or(Error::NoTicket("the next node key is missing"))?;
     let next_public = next.public();
+    let link = logged.link();
     let secrets = SessionSecrets::generate(Kem::XWing, rng);
     let mut body = RenewBody {
         node: state.node.clone(),
@@ -111,14 +113,12 @@ async fn renew_from(
         channel.sign_with(&secrets.proof, labels::RENEW_REQUEST, None, &bytes),
     ];
     let (answer, _) = link.call(Verb::Renew, &bytes, &proofs).await?;
-    let (session, launch) = accept(
-        link,
-        state,
-        &answer,
+    let sent = Sent {
         secrets,
-        next_public,
-        linked,
-        Kind::Renew,
-    )?;
+        node_key: next_public,
+        chain: linked,
+        kind: Kind::Renew,
+    };
+    let (session, launch) = accept(logged, state, &answer, sent).await?;
     Ok((session, renewed, launch))
 }

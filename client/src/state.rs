@@ -13,6 +13,7 @@ use ticket_format::ids::{EvidenceHash, LaunchId, LoginId, NodeId, StatementDiges
 use ticket_format::keys::{NodeSecret, TicketKey, TlsKey};
 use ticket_format::limits::{NAME, RECORD};
 use ticket_format::statement::AdminSet;
+use ticket_format::tlog::LogKey;
 use zeroize::Zeroizing;
 
 use crate::chain::Chain;
@@ -34,6 +35,8 @@ pub struct Pins {
     pub broker: Server,
     /// Its ticket-signing key.
     pub ticket_key: TicketKey,
+    /// Its log's keys: receipts are believed by them (TLOG-5).
+    pub log_key: LogKey,
     /// The admin set by which dataset records are believed: the bootstrap's, or the last of those
     /// that followed it and that an issue brought (ISS-6).
     pub admins: AdminSet,
@@ -244,7 +247,7 @@ fn remove_file(path: PathBuf) -> Result<(), Error> {
 impl Encode for NodeState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .map(15)
+            .map(16)
             .uint(0)
             .uint(FORMAT)
             .uint(1)
@@ -284,12 +287,13 @@ impl Encode for NodeState {
         writer
             .uint(14)
             .optional_bytes(self.launch_statement.as_deref());
+        self.pins.log_key.encode(writer.uint(15));
     }
 }
 
 impl Decode for NodeState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(15)?;
+        let mut map = reader.map(16)?;
         if map.required(0, Reader::uint)? != FORMAT {
             return Err(DecodeError::OutOfRange("format"));
         }
@@ -316,6 +320,7 @@ impl Decode for NodeState {
         let launch_statement = map.required(14, |r| {
             r.optional(|r| r.bytes(1..=RECORD).map(<[u8]>::to_vec))
         })?;
+        let log_key = map.required(15, LogKey::decode)?;
         map.end()?;
         Ok(Self {
             pins: Pins {
@@ -326,6 +331,7 @@ impl Decode for NodeState {
                     tls_key,
                 },
                 ticket_key,
+                log_key,
                 admins,
             },
             launch,

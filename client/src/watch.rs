@@ -8,16 +8,18 @@ use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Kind;
 use ticket_format::ids::{TicketHash, TicketId};
 use ticket_format::keys::{ProofSecret, ServerKey};
+use ticket_format::messages::Verb;
 use ticket_format::messages::watch::{WatchAnswer, WatchBody};
 use ticket_format::messages::wipe::{WipeAnswer, WipeBody};
-use ticket_format::messages::{Receipt, Verb};
 use ticket_format::ticket::{self, NodeClaims};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::{LogKey, Logged};
 use ticket_format::{Refusal, labels, limits};
 
 use crate::error::Error;
 use crate::issue::Opened;
 use crate::link::{Link, Server};
+use crate::logs::{LoggedLink, Logs};
 use crate::receipt;
 use crate::state::Pins;
 use crate::wallet::{DatasetSession, NodeSession};
@@ -40,6 +42,8 @@ pub struct Watched {
     proof: ProofSecret,
     /// Who signs the answers of a key server; a broker's are its connection's (WIP-2).
     signer: Option<ServerKey>,
+    log_key: LogKey,
+    logs: Logs,
 }
 
 /// How a watch ended.
@@ -65,7 +69,7 @@ impl Watched {
     ///
     /// # Errors
     /// It is not the pinned broker's.
-    pub fn node(session: &NodeSession, pins: &Pins) -> Result<Self, Error> {
+    pub fn node(session: &NodeSession, pins: &Pins, logs: &Logs) -> Result<Self, Error> {
         let verified = ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &pins.ticket_key);
         let verified = verified.map_err(Error::ticket("broker"))?;
         let common = &verified.claims().common;
@@ -78,12 +82,14 @@ impl Watched {
             expires: common.expires,
             proof: copy(&session.secrets.proof),
             signer: None,
+            log_key: pins.log_key.clone(),
+            logs: logs.clone(),
         })
     }
 
     /// A dataset ticket, at its key server.
     #[must_use]
-    pub fn dataset(session: &DatasetSession, opened: &Opened) -> Self {
+    pub fn dataset(session: &DatasetSession, opened: &Opened, logs: &Logs) -> Self {
         Self {
             server: opened.server(),
             ticket: session.ticket.clone(),
@@ -94,6 +100,8 @@ impl Watched {
             proof: copy(&session.secrets.proof),
             // rule: WIP-2
             signer: Some(opened.record.server_key),
+            log_key: opened.log_key().clone(),
+            logs: logs.clone(),
         }
     }
 
@@ -171,15 +179,16 @@ impl Watched {
             let asked = async {
                 let open = match link.take() {
                     Some(open) => open,
-                    None => Link::connect(&self.server, CONNECT).await?,
+                    None => self.connect().await?,
                 };
                 let begun = Instant::now();
-                let answer = self.ask(&open, hold).await?;
+                open.proven().await?;
+                let answer = self.ask(open.link(), hold).await?;
                 Ok::<_, Error>((open, answer, begun.elapsed()))
             };
             match asked.await {
                 Ok((open, answer, _)) if answer.denied => {
-                    open.close().await;
+                    open.link().clone().close().await;
                     return Ok(Ended::Denied(Denied {
                         epoch: answer.epoch,
                         reason: answer.reason,
@@ -215,7 +224,7 @@ impl Watched {
         erased: u64,
         at: Timestamp,
         patience: Duration,
-    ) -> Result<Receipt, Error> {
+    ) -> Result<Logged, Error> {
         let body = WipeBody {
             ticket: self.ticket.clone(),
             epoch: denied.epoch,
@@ -238,19 +247,28 @@ impl Watched {
         }
     }
 
-    async fn send_wipe(&self, body: &[u8]) -> Result<Receipt, Error> {
-        let link = Link::connect(&self.server, CONNECT).await?;
+    async fn connect(&self) -> Result<LoggedLink, Error> {
+        LoggedLink::connect(&self.server, &self.log_key, &self.logs, CONNECT).await
+    }
+
+    async fn send_wipe(&self, body: &[u8]) -> Result<Logged, Error> {
+        let logged = self.connect().await?;
+        logged.proven().await?;
+        let link = logged.link();
         let (channel, ticket) = (link.channel(), Some(self.hash));
         // rule: WIP-2
         let proof = channel.sign_with(&self.proof, labels::WIPE_REQUEST, ticket, body);
         let answer = link.call(Verb::Wipe, body, &[proof]).await;
-        let word = link.word();
-        link.close().await;
-        let (answer, _) = answer?;
-        let answer =
-            WipeAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(word))?;
-        receipt::check(word, &answer.receipt, Kind::Wiped, self.hash)?;
-        Ok(answer.receipt)
+        let believed = async {
+            let (answer, _) = answer?;
+            let answer = WipeAnswer::from_cbor(&answer, limits::MESSAGE)
+                .map_err(Error::malformed(link.word()))?;
+            receipt::check(&logged, &answer.receipt, None, Kind::Wiped, self.hash).await
+        };
+        let believed = believed.await;
+        let closed = logged.close().await;
+        let believed = believed?;
+        closed.map(|()| believed)
     }
 }
 

@@ -5,10 +5,10 @@ mod cli_support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cli_support::{Home, Refusing, chain, evidence, rng, server, tls_key};
+use cli_support::{Home, Refusing, broker_log, chain, evidence, rng, server, tls_key};
 use client::Error;
-use client::link::Link;
 use client::login::{login, prepare};
+use client::logs::{LoggedLink, Logs};
 use client::renew::renew;
 use client::state::NodeState;
 use ticket_format::Refusal;
@@ -24,6 +24,12 @@ fn body<B: ticket_format::cbor::Decode>(message: &[u8], verb: Verb) -> B {
     let request = RequestView::parse(message).unwrap();
     assert_eq!(request.verb, verb);
     B::from_cbor(request.body, limits::SMALL_MESSAGE).unwrap()
+}
+
+async fn link(home: &Home, address: std::net::SocketAddr) -> LoggedLink {
+    let (key, logs) = (broker_log(&tls_key()).key(), Logs::of_state(&home.state()));
+    let link = LoggedLink::connect(&server(address), &key, &logs, WAIT);
+    link.await.unwrap()
 }
 
 type Seen<T> = Arc<Mutex<Vec<T>>>;
@@ -45,11 +51,11 @@ async fn node_key_login_id_and_chain_are_on_disk_before_a_login_is_sent() {
         // As after a crash: everything comes from the disk.
         let evidence = evidence(&broker.address.to_string(), tls_key());
         let mut state = prepare(&dir, &evidence, &mut rng()).unwrap();
-        let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+        let link = link(&home, broker.address).await;
         let error = login(&link, &dir, &mut state, &evidence, &mut rng())
             .await
             .unwrap_err();
-        link.close().await;
+        link.close().await.unwrap();
         assert_eq!(error.refusal(), Some(Refusal::Internal));
         assert!(error.worth_retrying());
     }
@@ -97,13 +103,13 @@ async fn a_refused_login_under_another_launch_loses_neither_node_key_nor_wallet(
         let mut evidence = evidence(&address, tls_key());
         evidence.bootstrap.launch = LaunchId([0x44; 16]);
         let mut state = prepare(&dir, &evidence, &mut rng()).unwrap();
-        let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+        let link = link(&home, broker.address).await;
         assert!(
             login(&link, &dir, &mut state, &evidence, &mut rng())
                 .await
                 .is_err()
         );
-        link.close().await;
+        link.close().await.unwrap();
         let in_force = NodeState::load(&dir).unwrap().unwrap();
         assert_eq!(in_force.key.public(), old.key.public());
         assert!(in_force.known && in_force.launch == old.launch);
@@ -143,9 +149,9 @@ async fn the_next_node_key_is_on_disk_before_a_renewal_is_sent_and_stays_the_sam
     home.logged_in(&broker.address.to_string(), tls_key(), 3_600);
     for _ in 0..2 {
         let mut state = NodeState::load(&dir).unwrap().unwrap();
-        let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+        let link = link(&home, broker.address).await;
         assert!(renew(&link, &dir, &mut state, &mut rng()).await.is_err());
-        link.close().await;
+        link.close().await.unwrap();
     }
     let seen = seen.lock().unwrap();
     let [(first, before_first), (second, _)] = &seen[..] else {
@@ -172,11 +178,11 @@ async fn after_logins_without_answer_a_renewal_tries_the_chain_of_each() {
     *broker.refusal.lock().unwrap() = Refusal::NotAuthenticated;
     let (mut state, _) = home.logged_in(&broker.address.to_string(), tls_key(), 3_600);
     state.chains = vec![chain(1), chain(2)];
-    let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+    let link = link(&home, broker.address).await;
     let error = renew(&link, &dir, &mut state, &mut rng())
         .await
         .unwrap_err();
-    link.close().await;
+    link.close().await.unwrap();
     assert_eq!(error.refusal(), Some(Refusal::NotAuthenticated));
     let chains: Vec<_> = seen.lock().unwrap().iter().map(|body| body.chain).collect();
     assert_eq!(chains, [EvidenceHash([2; 32]), EvidenceHash([1; 32])]);
@@ -188,10 +194,10 @@ async fn a_node_that_never_logged_in_renews_nothing() {
     let broker = Refusing::start(|_| panic!("nothing is sent"));
     let evidence = evidence(&broker.address.to_string(), tls_key());
     let mut state = prepare(&home.state(), &evidence, &mut rng()).unwrap();
-    let link = Link::connect(&server(broker.address), WAIT).await.unwrap();
+    let link = link(&home, broker.address).await;
     let error = renew(&link, &home.state(), &mut state, &mut rng())
         .await
         .unwrap_err();
-    link.close().await;
+    link.close().await.unwrap();
     assert!(matches!(error, Error::NoTicket(_)));
 }

@@ -4,6 +4,7 @@ mod cli_support;
 
 use std::collections::BTreeMap;
 
+use cli_support::log::TestLog;
 use cli_support::{Home, admin_set, now, owners, rng, tls_key};
 use client::object::{BodyHeader, Decryptor, HEADER_LEN, ObjectContext, container};
 use client::redeem::raw_context;
@@ -13,7 +14,7 @@ use ticket_format::ids::{DatasetId, KekId, StatementId};
 use ticket_format::keys::{AdminSecret, ProducerKey, ServerSecret};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::secret::SealingSeed;
-use ticket_format::statement::{DatasetRecord, Payload};
+use ticket_format::statement::{DatasetRecord, Payload, Role, Witnessing};
 use ticket_format::wrapped::{Origin, Wrapped, object_context, public};
 
 const REALM: &str = "example.org";
@@ -47,6 +48,8 @@ fn home(producers: Vec<ProducerKey>) -> Home {
         lease: 5,
         evidence: false,
         follows: DatasetRecord::FIRST,
+        log_key: TestLog::new(REALM, Role::KeyServer, &tls_key(), 32).key(),
+        witnessing: Witnessing::none(),
     };
     let payload = Payload::record(StatementId::random(&mut rng()), REALM, now(), &record);
     let [one, two] = owners();

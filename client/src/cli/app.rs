@@ -1,6 +1,7 @@
 //! What every command works with: settings, output, state, wallet, patience.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -13,6 +14,7 @@ use ticket_format::time::Timestamp;
 use super::output::{Output, Printed};
 use super::settings::{Setting, Settings, duration};
 use crate::Error;
+use crate::logs::Logs;
 use crate::s3::Stores;
 use crate::state::NodeState;
 use crate::wallet::{Wallet, WalletFile};
@@ -28,6 +30,7 @@ pub struct App {
     pub out: Output,
     /// What was set.
     pub settings: Settings<'static>,
+    logs: OnceLock<Logs>,
 }
 
 /// How a command ended: its exit code, or an error to be shown.
@@ -138,6 +141,25 @@ impl Patience {
 }
 
 impl App {
+    /// With these settings.
+    #[must_use]
+    pub fn new(out: Output, settings: Settings<'static>) -> Self {
+        Self {
+            out,
+            settings,
+            logs: OnceLock::new(),
+        }
+    }
+
+    /// The servers' logs, remembered beside the node's state.
+    ///
+    /// # Errors
+    /// No place for the state is known.
+    pub fn logs(&self) -> Result<&Logs, Report> {
+        let dir = self.state_dir()?;
+        Ok(self.logs.get_or_init(|| Logs::of_state(&dir)))
+    }
+
     /// How long to go on trying: as set, or `default`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use ticket_format::seal::Kem;
 use ticket_format::ticket::Action;
+use ticket_format::tlog::Origin;
 
 use super::settings::Flags;
 use crate::s3::Location;
@@ -18,7 +19,7 @@ use crate::s3::Location;
     max_term_width = 100
 )]
 #[command(
-    after_help = "`postern help` lists the topics: exit-codes, environment, wallet, refusals."
+    after_help = "`postern help` lists the topics: exit-codes, environment, wallet, logs, refusals."
 )]
 pub struct Cli {
     /// For every command.
@@ -71,6 +72,12 @@ pub enum Command {
     },
     /// List the wallet's tickets
     Tickets,
+    /// List the servers' logs and what was seen of each; forget one
+    Logs {
+        /// Without it, list them.
+        #[command(subcommand)]
+        command: Option<Logs>,
+    },
     /// Erase the wallet
     Logout(Logout),
     /// Wait for the denial of the wallet's tickets, and erase what is denied (exit code 5)
@@ -108,7 +115,7 @@ pub enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
-    /// Explain a command or a topic: exit-codes, environment, wallet, refusals, refusal N
+    /// Explain a command or a topic: exit-codes, environment, wallet, logs, refusals, refusal N
     Help {
         /// A command or a topic
         topic: Vec<String>,
@@ -144,6 +151,24 @@ pub struct Renew {
     /// Also write the ticket's bytes here; alone they open nothing
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ticket_out: Option<PathBuf>,
+}
+
+/// `postern logs …`.
+#[derive(Debug, Subcommand)]
+pub enum Logs {
+    /// Forget what was seen of a log, once security has explained why it is another one
+    ///
+    /// Whatever its server shows next is then taken for the log.
+    Forget {
+        /// The log's origin, as `postern logs` lists it
+        origin: Origin,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Only say what would be forgotten
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `postern logout`.

@@ -99,8 +99,9 @@ async fn redeem(
         .collect();
     let source = keys(app, need).await?;
     let verdicts = source.redeem(&items).await;
-    source.close().await;
+    let closed = source.close().await;
     let verdicts = verdicts?;
+    closed?;
 
     let mut columns = COLUMNS.to_vec();
     if reveal {
@@ -172,8 +173,10 @@ async fn generate(
     let with_deks = outs.reveal || outs.deks.is_some();
     let source = keys(app, need).await?;
     let answers = source.make(&contexts, with_deks).await;
-    source.close().await;
-    let made = answers?.into_iter().collect::<Result<Vec<_>, _>>();
+    let closed = source.close().await;
+    let answers = answers?;
+    closed?;
+    let made = answers.into_iter().collect::<Result<Vec<_>, _>>();
     let made = made.map_err(|error| error.report())?;
 
     let mut columns = vec!["wrapped", "dek_id", "kek_version"];
@@ -223,8 +226,9 @@ async fn rewrap(
     let wrapped = read_wrapped(file)?;
     let source = keys(app, need).await?;
     let answers = source.rewrap(&[(&wrapped, &context, new.as_ref())]).await;
-    source.close().await;
+    let closed = source.close().await;
     let answer = answers?.pop();
+    closed?;
     let answer =
         answer.ok_or_else(|| Report::new(exit::INTEGRITY, "the key server sent no verdict"))?;
     let wrapped = answer.map_err(|error| error.report())?;

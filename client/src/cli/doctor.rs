@@ -8,13 +8,15 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::ticket::{self, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
+use ticket_format::tlog::LogKey;
 
 use super::app::{App, Ended, now};
 use super::login::{evidence, live};
 use crate::Error;
 use crate::issue::Opened;
-use crate::link::{Link, Server};
+use crate::link::Server;
 use crate::login::Evidence;
+use crate::logs::LoggedLink;
 use crate::state::NodeState;
 use crate::wallet::Wallet;
 
@@ -56,8 +58,8 @@ pub async fn doctor(app: &App) -> Ended {
         checks.push(Check::of("node ticket", node_ticket(state, wallet)));
         checks.push(Check::of("clock", clock(app, state, wallet)));
     }
-    for (what, server) in servers(evidence.as_ref(), state.as_ref(), wallet.as_ref()) {
-        let found = reach(app, &server).await;
+    for (what, server, key) in servers(evidence.as_ref(), state.as_ref(), wallet.as_ref()) {
+        let found = reach(app, &server, &key).await;
         checks.push(Check::of(what, found));
     }
     print(app, checks)
@@ -150,17 +152,20 @@ fn latest_issue(state: &NodeState, wallet: &Wallet) -> Option<Timestamp> {
     node.chain(datasets).max()
 }
 
-/// Every server that is known: the broker, and the key servers of live dataset tickets.
+/// Every server that is known, with its log's keys: the broker, and the key servers of live dataset
+/// tickets.
 fn servers(
     evidence: Option<&Evidence>,
     state: Option<&NodeState>,
     wallet: Option<&Wallet>,
-) -> Vec<(String, Server)> {
-    let pinned = state.map(|state| state.pins.broker.clone());
-    let broker = pinned.or_else(|| evidence.map(Evidence::broker));
+) -> Vec<(String, Server, LogKey)> {
+    let pinned = state.map(|state| (state.pins.broker.clone(), state.pins.log_key.clone()));
+    let of_bootstrap =
+        |evidence: &Evidence| (evidence.broker(), evidence.bootstrap.log_key.clone());
+    let broker = pinned.or_else(|| evidence.map(of_bootstrap));
     let mut servers: Vec<_> = broker
         .into_iter()
-        .map(|server| ("broker".to_owned(), server))
+        .map(|(server, key)| ("broker".to_owned(), server, key))
         .collect();
     if let (Some(state), Some(wallet)) = (state, wallet) {
         for session in &wallet.datasets {
@@ -168,6 +173,7 @@ fn servers(
                 servers.push((
                     format!("key server of {}", session.dataset),
                     opened.server(),
+                    opened.log_key().clone(),
                 ));
             }
         }
@@ -175,12 +181,23 @@ fn servers(
     servers
 }
 
-async fn reach(app: &App, server: &Server) -> Result<String, Report> {
+async fn reach(app: &App, server: &Server, key: &LogKey) -> Result<String, Report> {
     let patience = app.patience(WAIT)?;
-    let link = Link::connect(server, patience.left().min(WAIT)).await?;
-    link.close().await;
+    let timeout = patience.left().min(WAIT);
+    let link = LoggedLink::connect(server, key, app.logs()?, timeout).await?;
+    let proven = link.proven().await;
+    let newest = link.log().newest();
+    let closed = link.close().await;
+    proven.and(closed)?;
+    let log = match newest {
+        Some(newest) => format!(
+            "its log goes on from what was seen, to {} entries in shard {}",
+            newest.size, newest.shard.number
+        ),
+        None => "nothing of its log was seen yet".to_owned(),
+    };
     Ok(format!(
-        "reached at {}, with the pinned key",
+        "reached at {}, with the pinned key; {log}",
         server.addresses.join(" or ")
     ))
 }

@@ -19,11 +19,12 @@ pub fn help(app: &App, topic: &[String]) -> Ended {
     match words[..] {
         [] => {
             print(&Cli::command().render_help().to_string())?;
-            print("\nTopics: exit-codes, environment, wallet, refusals, refusal N\n")?;
+            print("\nTopics: exit-codes, environment, wallet, logs, refusals, refusal N\n")?;
         }
         ["exit-codes"] => exit_codes(app)?,
         ["environment"] => environment(app)?,
         ["wallet"] => print(WALLET)?,
+        ["logs"] => print(LOGS)?,
         ["refusals"] => refusals(app)?,
         ["refusal", number] => refusal(app, number)?,
         _ => command(&words)?,
@@ -64,7 +65,10 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         "conflict: exists, already used, changed meanwhile",
     ),
     (exit::RETRY, "unreachable or busy: safe to retry"),
-    (exit::INTEGRITY, "integrity failure: do not use the output"),
+    (
+        exit::INTEGRITY,
+        "integrity failure: do not use the output (see `help logs`)",
+    ),
     (exit::CONFIG, "configuration"),
     (super::INTERRUPTED, "interrupted"),
 ];
@@ -135,6 +139,24 @@ worthless, and a state that is found on another instance is thrown away by `post
 `postern watch` holds one request open for each ticket and hears of its denial at once. It then erases
 the ticket and its keys, and the wallet with the last of them, tells the server, and ends with exit
 code 5. Copies that take longer than some seconds watch their ticket by themselves.
+";
+
+const LOGS: &str = "\
+Broker and key servers record every act in a log that can only grow, and prove it with each answer by a
+receipt. No ticket and no key is used without one that verifies, by keys that came with the bootstrap
+and the dataset record; where a dataset requires witnesses, they must have cosigned it.
+
+The newest checkpoint (size and root) that was seen of each log stands in the directory `checkpoints` of
+the node's state, one file for each log, shared by all jobs of the node. On every new connection the
+server must prove that its log goes on from there. `postern logs` lists them.
+
+Exit code 9 that names a log means that a server cannot prove it, or has signed two histories: it was
+rolled back, restored from an old copy, or somebody has rewritten its records. Nothing that it said is
+used. Keep the file that `postern logs` names, it is evidence, and tell security. Where the contradiction
+is signed, the server is not used any more, by no job of this node, whatever it shows later.
+
+Once security has explained it, as after a recovery that a quorum signed, `postern logs forget ORIGIN`
+lets this node begin anew with what the server shows next.
 ";
 
 fn refusals(app: &App) -> Printed {

@@ -10,11 +10,10 @@ use ticket_format::{Context, Refusal};
 
 use super::app::{App, Ended, Patience, now, rng, talk, write_file};
 use super::args::Issue;
-use super::login::live;
+use super::login::{live, to_broker};
 use crate::Error;
 use crate::issue::{Opened, Wanted};
 use crate::keys::DatasetKeys;
-use crate::link::Link;
 use crate::state::NodeState;
 use crate::wallet::{DatasetSession, Wallet};
 
@@ -88,13 +87,14 @@ async fn get(
     let none = Error::NoTicket("the wallet holds no node ticket");
     let node = wallet.node.as_ref().ok_or(none)?;
     let known = state.pins.admins.version();
+    let logs = app.logs()?;
     let session = patience
         .keep_trying(true, async |connect| {
-            let link = Link::connect(&state.pins.broker, connect).await?;
+            let link = to_broker(&state, logs, connect).await?;
             let answer =
                 crate::issue::issue(&link, &mut state, node, wanted, now(), &mut rng()).await;
-            link.close().await;
-            answer
+            let closed = link.close().await;
+            answer.and_then(|answer| closed.map(|()| answer))
         })
         .await;
     if state.pins.admins.version() > known {
@@ -149,10 +149,13 @@ pub async fn keys(app: &App, need: &Need<'_>) -> Result<DatasetKeys, Report> {
             got
         }
     };
-    Ok(
-        DatasetKeys::new(session, opened, app.patience(WAIT)?.left())
-            .accept_unsigned(need.accept_unsigned),
+    Ok(DatasetKeys::new(
+        session,
+        opened,
+        app.logs()?.clone(),
+        app.patience(WAIT)?.left(),
     )
+    .accept_unsigned(need.accept_unsigned))
 }
 
 /// Gets a ticket for what is needed, and for what the wallet's ticket of this dataset is for, which

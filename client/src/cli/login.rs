@@ -15,8 +15,8 @@ use super::args::{Login, Renew};
 use super::output::Printed;
 use crate::Error;
 use crate::imds::Imds;
-use crate::link::Link;
 use crate::login::Evidence;
+use crate::logs::{LoggedLink, Logs};
 use crate::state::NodeState;
 use crate::wallet::{NodeSession, Wallet};
 
@@ -49,22 +49,23 @@ pub async fn login(app: &App, args: &Login) -> Ended {
         print(app, &text, &state, &claims)?;
         return Ok(exit::DONE);
     }
+    let logs = app.logs()?;
     let session = if state.known {
-        renewed(patience, &dir, &mut state).await?
+        renewed(patience, &dir, logs, &mut state).await?
     } else {
         let first = patience
             .keep_trying(true, async |connect| {
-                let link = Link::connect(&state.pins.broker, connect).await?;
+                let link = to_broker(&state, logs, connect).await?;
                 let answer =
                     crate::login::login(&link, &dir, &mut state, &evidence, &mut rng()).await;
-                link.close().await;
-                answer
+                let closed = link.close().await;
+                answer.and_then(|answer| closed.map(|()| answer))
             })
             .await;
         match first {
             // An earlier login was answered and the answer never arrived.
             Err(error) if error.refusal() == Some(Refusal::RetryOver) => {
-                renewed(patience, &dir, &mut state).await?
+                renewed(patience, &dir, logs, &mut state).await?
             }
             other => other?,
         }
@@ -115,21 +116,35 @@ async fn renew_once(app: &App, patience: Patience, out: Option<&Path>) -> Printe
     app.wallet_file()?;
     let _lock = patience.lock(|| NodeState::lock(&dir)).await?;
     let mut state = app.state()?;
-    let session = renewed(patience, &dir, &mut state).await?;
+    let session = renewed(patience, &dir, app.logs()?, &mut state).await?;
     store(app, patience, &state, session, "renewed", out).await
+}
+
+/// A connection to the pinned broker.
+///
+/// # Errors
+/// As [`LoggedLink::connect`].
+pub(super) async fn to_broker(
+    state: &NodeState,
+    logs: &Logs,
+    timeout: Duration,
+) -> Result<LoggedLink, Error> {
+    let pins = &state.pins;
+    LoggedLink::connect(&pins.broker, &pins.log_key, logs, timeout).await
 }
 
 async fn renewed(
     patience: Patience,
     dir: &Path,
+    logs: &Logs,
     state: &mut NodeState,
 ) -> Result<NodeSession, Error> {
     patience
         .keep_trying(true, async |connect| {
-            let link = Link::connect(&state.pins.broker, connect).await?;
+            let link = to_broker(state, logs, connect).await?;
             let answer = crate::renew::renew(&link, dir, state, &mut rng()).await;
-            link.close().await;
-            answer
+            let closed = link.close().await;
+            answer.and_then(|answer| closed.map(|()| answer))
         })
         .await
 }

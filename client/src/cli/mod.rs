@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod help;
 pub mod issue;
 pub mod login;
+pub mod logs;
 pub mod output;
 pub mod plan;
 pub mod producer;
@@ -68,10 +69,7 @@ fn start(cli: &Cli, out: &mut Output) -> Ended {
     let choice = settings.parse(Setting::Color, color)?;
     choice.unwrap_or(anstream::ColorChoice::Auto).write_global();
     log(cli.global.verbose);
-    let app = App {
-        out: *out,
-        settings,
-    };
+    let app = App::new(*out, settings);
     let failed = |error| Report::new(exit::LOCAL, "cannot start").why(error);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
@@ -137,6 +135,7 @@ async fn dispatch(app: &App, command: &Command) -> Ended {
         Command::Renew(args) => login::renew(app, args).await,
         Command::Status { quiet } => tickets::status(app, *quiet).await,
         Command::Tickets => tickets::tickets(app),
+        Command::Logs { command } => logs::logs(app, command.as_ref()),
         Command::Logout(args) => tickets::logout(app, args).await,
         Command::Watch(args) => watch::watch(app, args).await,
         Command::Issue(args) => issue::issue(app, args).await,

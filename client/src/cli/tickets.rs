@@ -35,6 +35,18 @@ pub async fn status(app: &App, quiet: bool) -> Ended {
         mut object,
         problem,
     } = status?;
+    let origin = &state.pins.log_key.origin;
+    object.insert("log".to_owned(), json!(origin.as_str()));
+    let seen = app.logs()?.list()?;
+    if let Some(seen) = seen.into_iter().find(|log| log.origin == *origin) {
+        let newest = seen.newest.map(|newest| newest.size);
+        object.insert("log_entries_seen".to_owned(), json!(newest));
+        if let Some(why) = seen.failed {
+            talk(format!(
+                "the broker's log {origin} is not used any more: {why}; see `postern help logs`"
+            ));
+        }
+    }
     if let Some(found) = instance(app).await {
         let same = found == state.node.instance();
         object.insert("this_instance".to_owned(), json!(same));

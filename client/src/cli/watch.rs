@@ -142,10 +142,12 @@ impl Watching<'_> {
     async fn tell(&self, ticket: Watched, denied: &Denied, erased: u64) -> Printed {
         let said = Said::of(&ticket);
         match ticket.wipe(denied, erased, now(), self.patience).await {
-            Ok(receipt) => {
+            Ok(logged) => {
+                let shard = &logged.checkpoint.checkpoint().shard;
                 let more = Map::from_iter([
                     ("erased".to_owned(), json!(erased)),
-                    ("entry".to_owned(), json!(receipt.index)),
+                    ("entry".to_owned(), json!(logged.index)),
+                    ("shard".to_owned(), json!(shard.to_string())),
                 ]);
                 said.event(self.app, "wiped", more)
             }
@@ -173,13 +175,13 @@ fn tickets(app: &App, datasets: &[String]) -> Result<Vec<Watched>, Report> {
     let (state, wallet) = app.open()?;
     let mut found = Vec::new();
     if let (Some(session), []) = (&wallet.node, datasets) {
-        found.push(Watched::node(session, &state.pins)?);
+        found.push(Watched::node(session, &state.pins, app.logs()?)?);
     }
     for session in &wallet.datasets {
         let wanted = datasets.is_empty() || datasets.contains(&session.dataset);
         // One that has expired is not watched; one that does not hold is not used either.
         if let (true, Ok(opened)) = (wanted, Opened::check(session, &state.pins, now())) {
-            found.push(Watched::dataset(session, &opened));
+            found.push(Watched::dataset(session, &opened, app.logs()?));
         }
     }
     found.retain(|ticket| now() < ticket.expires());
@@ -317,7 +319,8 @@ pub async fn unless_denied<T>(
     };
     let denied = match denied {
         Err(done) => {
-            keys.close().await;
+            // What was decrypted is not to be used where the log turns out to be two.
+            keys.close().await?;
             return Ok(done);
         }
         Ok(denied) => denied,
@@ -326,14 +329,20 @@ pub async fn unless_denied<T>(
     drop(progress);
     let _ = gone.recv().await;
     let deks = keys.released();
-    keys.close().await;
+    if let Err(error) = keys.close().await {
+        talk(error);
+    }
     let patience = app.patience(WAIT)?;
     let erased = erase(app, patience, &ticket).await? + deks;
     let report = Report::new(exit::DENIED, format!("{} was denied", name(&ticket)))
         .why(denied.reason.as_deref().unwrap_or("no reason is given"))
         .next("ask an admin; ticket and keys are erased here");
     match ticket.wipe(&denied, erased, now(), patience.left()).await {
-        Ok(receipt) => talk(format!("{erased} keys are erased, entry {}", receipt.index)),
+        Ok(logged) => talk(format!(
+            "{erased} keys are erased, entry {} of {}",
+            logged.index,
+            logged.checkpoint.checkpoint().shard
+        )),
         Err(error) => talk(format!("{erased} keys are erased; not told: {error}")),
     }
     Err(report)

@@ -5,7 +5,10 @@ use ticket_format::ids::{
 };
 use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsSecret};
 use ticket_format::seal::SealingSecret;
-use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Payload};
+use ticket_format::statement::{
+    Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Payload, Role, Witnessing,
+};
+use ticket_format::tlog::{LogSecret, Origin};
 
 use super::*;
 use crate::chain::Chain;
@@ -19,6 +22,12 @@ fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
 
 fn owner(seed: u8) -> AdminSecret {
     AdminSecret::from_seed(&[seed; 32])
+}
+
+fn log_key(role: Role) -> LogKey {
+    let origin = Origin::new(REALM, role, &TlsSecret::from_seed(&[4; 32]).public());
+    let secret = LogSecret::from_seeds(origin, &[6; 32], &[7; 32]).unwrap();
+    secret.key().clone()
 }
 
 fn at() -> Timestamp {
@@ -71,6 +80,7 @@ fn state() -> NodeState {
             tls_key: TlsSecret::from_seed(&[4; 32]).public(),
         },
         ticket_key: TicketSecret::from_seed(&[5; 32]).public(),
+        log_key: log_key(Role::Broker),
         admins: AdminSet::new(first).unwrap(),
     };
     NodeState::new(
@@ -103,6 +113,8 @@ fn record(owners: &[u8], by: &[u8]) -> Vec<u8> {
         lease: 5,
         evidence: true,
         follows: DatasetRecord::FIRST,
+        log_key: log_key(Role::KeyServer),
+        witnessing: Witnessing::none(),
     };
     let by: Vec<AdminSecret> = by.iter().map(|seed| owner(*seed)).collect();
     let by: Vec<&AdminSecret> = by.iter().collect();

@@ -7,7 +7,8 @@ use ticket_format::ids::AdminSetDigest;
 use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::keys::{AdminSecret, TicketSecret, TlsSecret};
 use ticket_format::secret::BootstrapSecret;
-use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody};
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Role};
+use ticket_format::tlog::{LogSecret, Origin};
 
 use super::*;
 use crate::chain::tests::link;
@@ -41,6 +42,16 @@ fn admins() -> AdminSetBody {
     }
 }
 
+fn log_key() -> LogKey {
+    let origin = Origin::new(
+        "example.org",
+        Role::Broker,
+        &TlsSecret::from_seed(&[1; 32]).public(),
+    );
+    let secret = LogSecret::from_seeds(origin, &[6; 32], &[7; 32]).unwrap();
+    secret.key().clone()
+}
+
 fn chain(byte: u8) -> Chain {
     Chain::begin(EvidenceHash([byte; 32]), vec![byte; 1_500], link(byte))
 }
@@ -57,6 +68,7 @@ fn evidence(instance: &str, launch: u8) -> Evidence {
             admin_set: admins().to_cbor(),
             launch_digest: StatementDigest([3; 32]),
             ticket_key: TicketSecret::from_seed(&[4; 32]).public(),
+            log_key: log_key(),
         },
         proof: String::new(),
         node: NodeId::new("123456789012", "eu-west-1", instance).unwrap(),

@@ -28,9 +28,8 @@ fn session(dataset: &str) -> DatasetSession {
         ticket: vec![2; 900],
         secrets: SessionSecrets::generate(Kem::X25519, &mut rng()),
         receipt: Receipt {
-            index: 7,
-            chain: [3; 32],
             entry: vec![4; 200],
+            proof: "a proof".repeat(600),
         },
         record: vec![5; 2_000],
         evidence: None,

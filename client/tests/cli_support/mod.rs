@@ -1,6 +1,8 @@
 //! A broker that refuses everything and remembers what it was asked, and a node's home on disk.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod log;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,6 +15,7 @@ use client::login::{Evidence, prepare};
 use client::state::NodeState;
 use client::wallet::{NodeSession, SessionSecrets, Wallet, WalletFile};
 use ed25519_dalek::SigningKey;
+use log::TestLog;
 use ticket_format::Refusal;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::Encode as _;
@@ -26,7 +29,7 @@ use ticket_format::messages::{Answer, RefusalNotice};
 use ticket_format::seal::Kem;
 use ticket_format::secret::BootstrapSecret;
 use ticket_format::sign::{ALG_EDDSA, Proof};
-use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody};
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Role};
 use ticket_format::ticket::{self, Attributes, Audience, Common, NodeClaims};
 use ticket_format::time::Timestamp;
 use transport::{Handler, Peer, ServerIdentity, ServerLimits};
@@ -43,6 +46,11 @@ pub fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
 pub fn now() -> Timestamp {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap();
     Timestamp::from_seconds(since.as_secs())
+}
+
+/// The broker's log in these tests, empty.
+pub fn broker_log(tls_key: &TlsKey) -> TestLog {
+    TestLog::new("example.org", Role::Broker, tls_key, 31)
 }
 
 type Look = Box<dyn Fn(&[u8]) + Send + Sync>;
@@ -144,6 +152,7 @@ pub fn evidence(address: &str, tls_key: TlsKey) -> Evidence {
             admin_set: admins.body().to_cbor(),
             launch_digest: StatementDigest([5; 32]),
             ticket_key: TicketSecret::from_seed(&TICKET).public(),
+            log_key: broker_log(&tls_key).key(),
         },
         proof: "MA==".to_owned(),
         node: NodeId::new("123456789012", "eu-west-1", INSTANCE).unwrap(),

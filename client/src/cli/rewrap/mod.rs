@@ -113,14 +113,14 @@ impl Work<'_> {
                 let writer = self.keys(Action::Encrypt, budget).await?;
                 let both = (&reader, &writer);
                 let ended = reencrypt_many(stores, both, wanted, options, progress).await;
-                reader.close().await;
-                writer.close().await;
+                let closed = (reader.close().await, writer.close().await);
+                closed.0.and(closed.1)?;
                 Ok(ended)
             }
             Op::Rewrap => {
                 let source = self.keys(Action::Rewrap, budget).await?;
                 let ended = rewrap_many(stores, &source, wanted, options, progress).await;
-                source.close().await;
+                source.close().await?;
                 Ok(ended)
             }
         }
