@@ -201,7 +201,7 @@ impl AuditLog {
     }
 
     /// Takes a checkpoint of this log with the cosignatures collected for it: it is published, and shown
-    /// by [`AuditLog::cosigned`]. An older one than the last is left out. The caller verified the lines.
+    /// by [`AuditLog::cosigned`]. An older one of the same shard than the last is left out. The caller verified the lines.
     pub fn set_cosigned(&self, checkpoint: SignedCheckpoint) {
         if let Err(error) = self.key().verify(checkpoint.note()) {
             // What does not verify now would be damage at the next start.
@@ -212,6 +212,16 @@ impl AuditLog {
             let of = of.checkpoint();
             (of.shard.number, of.size)
         };
+        if let Some(shard) = self.shared.shard(checkpoint.checkpoint().shard.number) {
+            // The last checkpoint of a shard may be cosigned after the next shard's first.
+            let known = &mut shard.live().cosigned;
+            if known
+                .as_ref()
+                .is_none_or(|known| place(&checkpoint) >= place(known))
+            {
+                *known = Some(checkpoint.clone());
+            }
+        }
         self.shared.cosigned.send_if_modified(|newest| {
             let newer = newest
                 .as_ref()

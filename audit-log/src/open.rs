@@ -169,6 +169,7 @@ impl Opener<'_> {
             live: Mutex::new(Live {
                 size: at.entries,
                 checkpoint: newest.checkpoint,
+                cosigned: None,
                 closed,
                 pruned: false,
                 kept: Some(Kept {
@@ -427,6 +428,7 @@ impl Opener<'_> {
                 live: Mutex::new(Live {
                     size,
                     checkpoint,
+                    cosigned: None,
                     closed: true,
                     pruned: kept.is_none() && !has.tiles,
                     kept,

@@ -117,6 +117,12 @@ impl Publishing {
     }
 }
 
+/// What there is to publish of a shard.
+struct Notes {
+    newest: SignedCheckpoint,
+    cosigned: Option<SignedCheckpoint>,
+}
+
 struct Publisher {
     shared: Arc<Shared>,
     /// By number of shard: the checkpoint in the file. Read from there when it is not here.
@@ -183,13 +189,17 @@ impl Publisher {
     fn publish_all(&mut self, now: bool) -> io::Result<()> {
         let shards = self.shared.shards();
         for shard in &shards {
-            let (kept, newest, closed) = {
+            let (kept, notes, closed) = {
                 let live = shard.live();
                 let kept = live.kept.as_ref().map(|kept| Arc::clone(&kept.journal));
-                (kept, live.checkpoint.clone(), live.closed)
+                let notes = Notes {
+                    newest: live.checkpoint.clone(),
+                    cosigned: live.cosigned.clone(),
+                };
+                (kept, notes, live.closed)
             };
             if let Some(journal) = kept {
-                self.publish_shard(shard, &journal, newest, closed || now)?;
+                self.publish_shard(shard, &journal, notes, closed || now)?;
             }
         }
         let due = self
@@ -207,7 +217,7 @@ impl Publisher {
         &mut self,
         shard: &Shard,
         journal: &Journal,
-        newest: SignedCheckpoint,
+        notes: Notes,
         now: bool,
     ) -> io::Result<()> {
         let number = shard.number();
@@ -216,7 +226,7 @@ impl Publisher {
             None => self.read(number)?,
         };
         let from = published.as_ref().map(|note| note.checkpoint().size);
-        let wanted = self.wanted(from, published.as_ref(), newest, now);
+        let wanted = self.wanted(from, published.as_ref(), notes, now);
         let Some(wanted) = wanted else {
             return Ok(());
         };
@@ -240,23 +250,20 @@ impl Publisher {
         &self,
         from: Option<u64>,
         published: Option<&SignedCheckpoint>,
-        newest: SignedCheckpoint,
+        notes: Notes,
         now: bool,
     ) -> Option<SignedCheckpoint> {
+        let Notes { newest, cosigned } = notes;
         let Some(from) = from else {
             return Some(newest);
         };
-        let shard = newest.checkpoint().shard.number;
         let size = newest.checkpoint().size;
-        let cosigned = self.cosigned.as_ref().filter(|(cosigned, _)| {
-            let checkpoint = cosigned.checkpoint();
-            checkpoint.shard.number == shard && checkpoint.size <= size
-        });
-        if let Some((cosigned, _)) = cosigned {
+        if let Some(cosigned) = cosigned {
             let theirs = cosigned.checkpoint().size;
             let same = published.is_some_and(|published| published.note() == cosigned.note());
-            if theirs >= from && !same && (theirs == size || !now) {
-                return Some(cosigned.clone());
+            let fits = (from..=size).contains(&theirs);
+            if fits && !same && (theirs == size || !now) {
+                return Some(cosigned);
             }
         }
         let witnessed = self

@@ -39,6 +39,8 @@ pub(crate) struct Live {
     pub(crate) size: u64,
     /// The newest, of this size.
     pub(crate) checkpoint: SignedCheckpoint,
+    /// The newest with cosignatures, since the log was opened.
+    pub(crate) cosigned: Option<SignedCheckpoint>,
     pub(crate) closed: bool,
     /// Only the checkpoint is left.
     pub(crate) pruned: bool,

@@ -385,6 +385,7 @@ pub(crate) fn fresh(
         live: std::sync::Mutex::new(crate::shard::Live {
             size: at.entries,
             checkpoint,
+            cosigned: None,
             closed: false,
             pruned: false,
             kept: Some(Kept {

@@ -260,6 +260,29 @@ async fn cosignatures_are_published_with_their_checkpoint() {
     log.close().await;
 }
 
+#[tokio::test]
+async fn the_last_checkpoint_of_a_closed_shard_is_published_with_cosignatures_that_come_late() {
+    let place = place();
+    let log = open_with(&place.path, &small_shards());
+    fill(&log, 2).await;
+    log.publish_now().await.expect("publishes");
+    let witness = WitnessSecret::from_seeds("witness.example", &[3; 32], &[4; 32]).expect("one");
+    for shard in [2, 1] {
+        let last = log.checkpoint_of(shard).expect("is there");
+        let lines = witness.cosign(last.checkpoint(), last.time());
+        log.set_cosigned(last.with_cosignatures(lines.split_inclusive('\n')));
+    }
+    log.publish_now().await.expect("publishes");
+    for shard in [1, 2] {
+        let path = place.path.join(format!("{shard}/checkpoint"));
+        let note = std::fs::read_to_string(path).expect("reads");
+        assert!(note.contains("\u{2014} witness.example "), "{shard}");
+    }
+    let newest = log.cosigned().borrow().clone().expect("is there");
+    assert_eq!(newest.checkpoint().shard.number, 2);
+    log.close().await;
+}
+
 // rule: TLOG-4
 #[tokio::test]
 async fn journals_go_when_their_tiles_are_whole_and_old_shards_when_enough_are_newer() {

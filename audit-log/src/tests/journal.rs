@@ -291,3 +291,45 @@ fn a_journal_is_a_cbor_sequence_that_others_read() {
     assert!(items[2][1].is_null());
     assert_eq!(items[4][1].as_bytes(), Some(&vec![1; 16]));
 }
+
+#[test]
+fn a_seal_or_a_note_of_another_tree_is_damage() {
+    let good = merkle::leaf_hash(b"one");
+    let bad = merkle::leaf_hash(b"other");
+    let note = |size, root| {
+        let checkpoint = ticket_format::tlog::Checkpoint {
+            shard: name(),
+            size,
+            root,
+        };
+        checkpoint.text() + "\nsignatures\n"
+    };
+    for (root, noted, size) in [
+        (good, good, 1),
+        (bad, good, 1),
+        (good, bad, 1),
+        (good, good, 2),
+    ] {
+        let (mut bytes, _) = journal(&[]);
+        format::put_record(&mut bytes, 0, None, b"one");
+        seal(&mut bytes, 1, &root, &note(size, noted), false, &[0]);
+        let (_, grown) = Edge::default().grow(vec![good, merkle::leaf_hash(b"two")]);
+        format::put_record(&mut bytes, 1, None, b"two");
+        seal(
+            &mut bytes,
+            2,
+            &grown.root,
+            &note(2, grown.root),
+            false,
+            &[0],
+        );
+        match load(&bytes) {
+            Ok(loaded) => assert_eq!((loaded.at.entries, root, noted, size), (2, good, good, 1)),
+            Err(OpenError::Damaged { index, .. }) => {
+                assert_eq!(index, 100);
+                assert_ne!((root, noted, size), (good, good, 1));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
