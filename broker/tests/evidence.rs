@@ -227,6 +227,10 @@ async fn what_the_policy_decided_on_stands_in_the_entry_and_beside_it() {
             Some(pairs_digest(&world.pairs, &pairs)),
         );
         assert_eq!(said(entry), expected);
+        // rule: AUD-5 — whoever can guess the pairs learns nothing from the entry.
+        let guessed =
+            ticket_format::ids::RequestHash::of(&ticket_format::cbor::Encode::to_cbor(&pairs));
+        assert_ne!(entry.pairs.map(|digest| digest.0), Some(guessed.0));
         assert_eq!(entry.outcome, outcome);
         assert_eq!(entry.policies, Some(vec![policy.to_owned()]));
         assert!(entry.policy.is_some());

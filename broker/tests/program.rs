@@ -1,7 +1,7 @@
 //! The program as its operator meets it.
 #![allow(missing_docs)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -55,6 +55,34 @@ fn init_makes_what_run_needs_and_replaces_nothing() {
 
     let config = dir.path().join("broker/broker.toml");
     let config = config.to_str().unwrap();
+    // What others know of its log, and of it as a witness.
+    let [first, second] = &keys.log_keys;
+    let log = ticket_format::tlog::LogKey::from_vkeys(first, second).unwrap();
+    let tls = ticket_format::keys::TlsKey::from_bytes(&hex(&keys.tls_key)).unwrap();
+    let role = ticket_format::statement::Role::Broker;
+    assert_eq!(
+        log.origin,
+        ticket_format::tlog::Origin::new("test", role, &tls)
+    );
+    let vkeys = broker(&["witness-keys", "--config", config])
+        .output()
+        .unwrap();
+    let vkeys = text(&vkeys.stdout);
+    let lines: Vec<_> = vkeys.lines().collect();
+    assert_eq!(lines.len(), 2, "{vkeys}");
+    for line in &lines {
+        let vkey: ticket_format::tlog::Vkey = line.parse().unwrap();
+        assert_eq!(vkey.name(), format!("{}/witness", log.origin));
+    }
+    // It witnesses a log, its own for that matter, which waits for nobody.
+    let at = dir.path().join("witness.addr");
+    let written = std::fs::read_to_string(config).unwrap();
+    let witness = format!(
+        "[witness]\nlisten = \"127.0.0.1:0\"\nready-file = \"{}\"\nlogs = [[\"{first}\", \"{second}\"]]\n",
+        at.display()
+    );
+    std::fs::write(config, format!("{written}{witness}")).unwrap();
+
     let checked = broker(&["check-config", "--config", config])
         .output()
         .unwrap();
@@ -73,6 +101,14 @@ fn init_makes_what_run_needs_and_replaces_nothing() {
     .spawn()
     .unwrap();
     let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let bound = line.strip_prefix("witness http://").expect("the witness");
+    assert_eq!(std::fs::read_to_string(at).unwrap().trim(), bound);
+    let asked = std::net::TcpStream::connect(bound).unwrap();
+    writeln!(&asked, "GET /add-checkpoint HTTP/1.0\r\n\r").unwrap();
+    let mut answered = String::new();
+    (&asked).read_to_string(&mut answered).unwrap();
+    assert!(answered.starts_with("HTTP/1.0 405"), "{answered}");
     let line = lines.next().unwrap().unwrap();
     let address = line
         .strip_prefix("listening ")
@@ -104,6 +140,30 @@ fn init_makes_what_run_needs_and_replaces_nothing() {
         "a stop on request is no failure"
     );
     assert_eq!(std::fs::read_to_string(ready).unwrap().trim(), address);
+    let status = || broker(&["status", "--config", config]).output().unwrap();
+    let said = text(&status().stdout);
+    assert!(
+        said.contains("1 entries in 1 shards, each verified"),
+        "{said}"
+    );
+    // One byte of it is another.
+    let bundle = dir.path().join("broker/data/audit/1/tile/entries");
+    let bundle = std::fs::read_dir(bundle.join("000.p")).unwrap().next();
+    let bundle = bundle.unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&bundle, bytes).unwrap();
+    let refused = status();
+    assert_eq!(refused.status.code(), Some(9), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("entry 0"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+fn hex(text: &str) -> [u8; 32] {
+    std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
 }
 
 #[test]
@@ -172,6 +232,17 @@ fn a_fault_in_the_configuration_is_one_clear_message() {
             "exactly one of",
         ),
         ("root.credential", "no.credential", "does not exist"),
+        ("[log]", "[log]\nshard-bytes = 10", "shard-bytes"),
+        (
+            "[log]",
+            "[[log.witness]]\nname = \"a\"\nurl = \"ftp://x\"\nkeys = []",
+            "[[log.witness]] a: ",
+        ),
+        (
+            "[limits]",
+            "[witness]\nlisten = \"127.0.0.1:0\"\nlogs = [[\"a\", \"b\"]]\n[limits]",
+            "[witness] logs, number 1: ",
+        ),
     ];
     for (from, to, expected) in cases {
         std::fs::write(&path, good.replace(from, to)).unwrap();

@@ -295,7 +295,8 @@ impl Broker {
             let Some(entry) = locked(&self.oversight.pending).first().cloned() else {
                 break;
             };
-            self.audit.append(&entry).await?;
+            // Once: a recovery brings its alarm with it too.
+            self.audit.drain(std::slice::from_ref(&entry)).await?;
             locked(&self.oversight.pending).retain(|other| other.act != entry.act);
         }
         if !self.oversight.begun.load(Ordering::Acquire) {
@@ -364,7 +365,7 @@ impl Broker {
             let why = format!("{:?} is no name of a shard", body.shard);
             return Err(opened.refuse(Refusal::Invalid, why));
         };
-        reads.raw(keys::ROLLED_BACK).await?;
+        let found = reads.get::<Found>(keys::ROLLED_BACK).await?;
         if reads.raw(keys::RECOVERY).await?.is_some() {
             let why = "the log is being recovered by another statement";
             return Err(opened.refuse(Refusal::Stale, why));
@@ -384,6 +385,8 @@ impl Broker {
         };
         changes.put(keys::RECOVERY.to_owned(), &recovery);
         changes.deletes.push(keys::ROLLED_BACK.to_owned());
+        // With its record gone, nothing but the outbox would remember the alarm after a crash.
+        changes.entries.extend(found.iter().map(Found::alarm));
         Ok(Done::new::<LogRecover>(
             changes,
             &ticket_format::statement::Nothing {},
@@ -397,6 +400,8 @@ impl Broker {
         };
         let begun = recovery.finish(self.audit.log()).await;
         begun.map_err(|error| Refused::stranger(Refusal::AuditUnavailable, error))?;
+        // The alarm first: it is the reason of the new shard.
+        self.begin_serving().await?;
         let shard = self.ours().shard.number;
         self.directory.remove(&[keys::RECOVERY.to_owned()]).await?;
         self.oversight.standing.recovered(shard);
@@ -404,7 +409,7 @@ impl Broker {
             shard,
             "the log goes on in a new shard, as a quorum of security said"
         );
-        self.begin_serving().await
+        Ok(())
     }
 
     /// The log and its witnesses, for people.
