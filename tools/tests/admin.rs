@@ -315,6 +315,34 @@ fn a_secret_goes_into_json_only_when_it_is_revealed() {
 }
 
 #[test]
+fn a_dataset_cannot_wait_for_witnesses_that_nobody_named() {
+    // rule: TLOG-8
+    let place = Place::new();
+    place.write("policy", "permit (principal, action, resource);");
+    let witness = ticket_format::tlog::WitnessSecret::from_seeds("w1", &[7; 32], &[8; 32]).unwrap();
+    let [vkey, _] = witness.vkeys();
+    place.write("good", format!("witness w1 {vkey}\nquorum w1\n"));
+    place.write("nobody", format!("witness w1 {vkey}\nquorum none\n"));
+    place.write("no-policy", "witness w1\n");
+    let create = |extra: &[&str]| {
+        let mut arguments = vec!["dataset", "create", "faces", "--policy", "policy"];
+        arguments.extend(extra);
+        place.run(&arguments).code
+    };
+    // Beyond these checks the configuration is missing.
+    assert_eq!(create(&["--witness=require", "--witness-policy=good"]), 10);
+    assert_eq!(create(&["--witness=none"]), 10);
+    assert_eq!(create(&["--witness=require"]), 2);
+    assert_eq!(create(&["--witness-policy=good"]), 2);
+    assert_eq!(create(&["--witness=watch", "--witness-policy=nobody"]), 2);
+    assert_eq!(
+        create(&["--witness=watch", "--witness-policy=no-policy"]),
+        1
+    );
+    assert_eq!(create(&["--witness=watch", "--witness-policy=absent"]), 1);
+}
+
+#[test]
 fn a_launch_or_a_denial_that_cannot_be_is_refused_before_anything_is_sent() {
     let place = Place::new();
     let create = |extra: &[&str]| {

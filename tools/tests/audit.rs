@@ -489,6 +489,42 @@ fn an_entry_is_proven_and_the_proof_is_checked_without_the_log() {
 }
 
 #[test]
+fn who_reads_single_entries_believes_none_that_is_not_under_the_signed_root() {
+    // rule: TLOG-1, TLOG-2
+    let place = Place::new();
+    let log = served(&place);
+    let place_of = log.to_str().unwrap();
+    let path = file(&log, "tile/entries/000");
+    let good = fs::read(&path).unwrap();
+    let mut all = bundle(&path);
+    all[17] = entry(17).subject("somebody else").to_cbor();
+    put_bundle(&path, &all);
+    for arguments in [
+        &["tail", "-n", "290"][..],
+        &["prove", "17"],
+        &["query"],
+        &["export", "--as=cef", "--from=17"],
+    ] {
+        let said = run(
+            &place,
+            &broker(),
+            &[arguments, &["--log", place_of]].concat(),
+        );
+        assert_eq!(said.code, 9, "{arguments:?}: {} {}", said.out, said.err);
+        assert!(!said.out.contains("somebody else"), "{}", said.out);
+    }
+    fs::write(&path, good).unwrap();
+    assert_eq!(
+        run(&place, &broker(), &["query", "--log", place_of]).code,
+        0
+    );
+    let origin = broker().key().origin.clone();
+    let forged = LogSecret::from_seeds(origin, &[50; 32], &[51; 32]).unwrap();
+    let said = run(&place, &forged, &["tail", "--log", place_of]);
+    assert_eq!((said.code, said.out.as_str()), (9, ""), "{}", said.err);
+}
+
+#[test]
 fn what_the_log_does_not_have_is_not_proven_and_nothing_is_overwritten() {
     let place = Place::new();
     served(&place);

@@ -668,6 +668,8 @@ fn the_user_data_of_a_launch_is_printed_once_and_opens_that_launch() {
     );
     let bootstrap = ticket_format::bootstrap::Bootstrap::find(said.out.as_bytes()).unwrap();
     assert!(said.err.contains(&bootstrap.launch.to_string()));
+    // rule: TLOG-5
+    assert_eq!(bootstrap.log_key, *logs::secret(Role::Broker, 1).key());
     let secret = base64::Engine::encode(
         &base64::engine::general_purpose::URL_SAFE_NO_PAD,
         bootstrap.secret.expose(),

@@ -1,23 +1,22 @@
 //! Statements to a server: made, signed, sent, and the answer believed only when its receipt names
 //! the statement.
 
+mod believe;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use client::Error;
 use client::link::Link;
 use ticket_format::Refusal;
-use ticket_format::cbor::{Decode, Encode as _};
-use ticket_format::entry::Kind;
+use ticket_format::cbor::Decode;
 use ticket_format::ids::{StatementDigest, StatementId};
 use ticket_format::keys::{AdminKey, AdminSecret};
 use ticket_format::limits;
-use ticket_format::messages::administer::AdministerAnswer;
-use ticket_format::messages::consistency::{ConsistencyAnswer, ConsistencyBody};
-use ticket_format::messages::{Receipt, Verb};
+use ticket_format::messages::Verb;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{Act, ActBody, AdminSet, Payload, ReceivedStatement};
-use ticket_format::tlog::{Logged, Verifier, verify_continuation};
+use ticket_format::statement::{Act, ActBody, AdminSet, Payload};
+use ticket_format::tlog::Verifier;
 use tokio::sync::OnceCell;
 
 use super::config::Place;
@@ -223,16 +222,6 @@ impl Admin {
     }
 }
 
-/// Whether a statement is only sent to a server whose log is what it was. What a server that was rolled
-/// back still answers must reach it; admin sets prove themselves (SET-3, TLOG-10).
-fn strict(statement: &[u8]) -> bool {
-    let act = ReceivedStatement::parse(statement).map(|received| received.payload().act);
-    !matches!(
-        act,
-        Ok(Act::AdminSet | Act::AdminSetShow | Act::LogRecover | Act::LogShow | Act::Status)
-    )
-}
-
 impl Remote<'_> {
     /// Asks; nothing changes.
     ///
@@ -379,7 +368,7 @@ impl Remote<'_> {
         let mut lost = false;
         let mut attempt = 1;
         loop {
-            if strict(statement) {
+            if believe::strict(statement) {
                 self.continues().await?;
             }
             match self.once(statement).await {
@@ -420,98 +409,6 @@ impl Remote<'_> {
                 Ok(none.insert(link))
             }
         }
-    }
-
-    /// Has the server show that its log continues what was seen of it, once on each connection.
-    async fn continues(&mut self) -> Result<(), Report> {
-        // rule: TLOG-6
-        let Some(seen) = self.admin.seen().cloned() else {
-            return Ok(());
-        };
-        let key = self.place.log_key.clone();
-        let word = self.place.server.word;
-        let open = self.link.as_ref().is_some_and(Link::is_open);
-        if open && self.continued {
-            return Ok(());
-        }
-        let Some(mut newest) = seen.load(&key)? else {
-            return Ok(());
-        };
-        let another = |why: &dyn std::fmt::Display| super::seen::another(word, &key.origin, why);
-        let mut attempt = 1;
-        loop {
-            let body = ConsistencyBody {
-                checkpoint: newest.note().to_owned(),
-            };
-            let link = self.connected().await.map_err(|error| error.report())?;
-            let answer = match link.call(Verb::Consistency, &body.to_cbor(), &[]).await {
-                Ok((answer, _)) => answer,
-                Err(Error::Exchange { .. }) if attempt < ATTEMPTS => {
-                    attempt += 1;
-                    self.link = None;
-                    continue;
-                }
-                // To be refused the proof is to have none. One that sheds load is asked again later.
-                Err(Error::Refused { notice, .. }) if notice.refusal.exit_code() != exit::RETRY => {
-                    return Err(another(&format!(
-                        "the {word} refused to prove it ({notice})"
-                    )));
-                }
-                Err(error) => return Err(error.report()),
-            };
-            let answer = ConsistencyAnswer::from_cbor(&answer, limits::MESSAGE)
-                .map_err(|error| another(&error))?;
-            let went = verify_continuation(&self.verifier, newest.checkpoint(), &answer)
-                .map_err(|error| another(&error))?;
-            let further = super::seen::later(&went.checkpoint, &newest);
-            newest = went.checkpoint;
-            seen.keep(word, &key, &newest)?;
-            if !(went.more && further) {
-                break;
-            }
-        }
-        self.continued = true;
-        Ok(())
-    }
-
-    /// The receipt must stand in the server's log, and be of this very statement: its hash stands in the
-    /// entry.
-    fn believe(&self, statement: &[u8], answer: &[u8]) -> Result<Vec<u8>, Report> {
-        // rule: TLOG-5
-        let answer =
-            AdministerAnswer::from_cbor(answer, limits::MESSAGE).map_err(|_| self.unbelieved())?;
-        let logged = self.logged(&answer.receipt)?;
-        let entry = &logged.entry;
-        // A denial's entry is of its own kind; both name the statement.
-        let kind = matches!(entry.kind, Kind::Statement | Kind::Denial);
-        if !kind || entry.outcome.is_err() || entry.proof != Some(StatementDigest::of(statement).0)
-        {
-            return Err(self.unbelieved());
-        }
-        if let Some(seen) = self.admin.seen().filter(|_| strict(statement)) {
-            let word = self.place.server.word;
-            seen.keep(word, &self.place.log_key, &logged.checkpoint)?;
-        }
-        Ok(answer.result)
-    }
-
-    /// Verifies a receipt by the server's log key.
-    ///
-    /// # Errors
-    /// It does not stand in that log.
-    pub fn logged(&self, receipt: &Receipt) -> Result<Logged, Report> {
-        self.verifier
-            .verify(receipt)
-            .map_err(|error| self.unbelieved().why(error))
-    }
-
-    fn unbelieved(&self) -> Report {
-        Report::new(
-            exit::INTEGRITY,
-            format!("the {}'s answer was not used", self.place.server.word),
-        )
-        .why("it is malformed, or its receipt is not of this statement")
-        .next("the act may have been done: look with `show` or `list` before you repeat it")
     }
 
     /// Tells the server that nothing more comes.

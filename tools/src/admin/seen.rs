@@ -124,3 +124,52 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ticket_format::time::Timestamp;
+    use ticket_format::tlog::{Checkpoint, LogSecret};
+
+    use super::*;
+
+    fn secret(seed: u8) -> LogSecret {
+        let origin = "example/broker/00".parse().unwrap();
+        LogSecret::from_seeds(origin, &[seed; 32], &[seed; 32]).unwrap()
+    }
+
+    fn signed(shard: u64, size: u64, root: u8) -> SignedCheckpoint {
+        let secret = secret(1);
+        let checkpoint = Checkpoint {
+            shard: secret.key().origin.shard(shard),
+            size,
+            root: [root; 32],
+        };
+        secret.sign(&checkpoint, Timestamp::from_seconds(1))
+    }
+
+    #[test]
+    fn the_largest_checkpoint_is_kept_and_two_roots_of_one_size_are_told() {
+        // rule: TLOG-5
+        let place = tempfile::tempdir().unwrap();
+        let seen = Seen::beside(&place.path().join("admin-set.cose"));
+        let key = secret(1).key().clone();
+        assert_eq!(seen.load(&key).unwrap(), None);
+        for (new, kept) in [
+            (signed(1, 10, 1), signed(1, 10, 1)),
+            (signed(1, 9, 2), signed(1, 10, 1)),
+            (signed(2, 1, 3), signed(2, 1, 3)),
+            (signed(1, 20, 4), signed(2, 1, 3)),
+        ] {
+            seen.keep("broker", &key, &new).unwrap();
+            assert_eq!(seen.load(&key).unwrap(), Some(kept));
+        }
+        let two = seen.keep("broker", &key, &signed(2, 1, 9)).unwrap_err();
+        assert_eq!(two.exit, exit::INTEGRITY);
+        // The file is not believed under other keys.
+        assert_eq!(
+            seen.load(secret(2).key()).unwrap_err().exit,
+            exit::INTEGRITY
+        );
+        assert!(seen.forget(&key).unwrap() && !seen.forget(&key).unwrap());
+    }
+}

@@ -126,7 +126,7 @@ pub struct Export {
     #[command(flatten)]
     which: Which,
     /// In which form
-    #[arg(long = "format-of", alias = "as", value_name = "FORM", value_enum)]
+    #[arg(long = "as", value_name = "FORM", value_enum)]
     form: Form,
     /// From this index of the log on
     #[arg(long, value_name = "INDEX", default_value_t = 0)]

@@ -429,3 +429,36 @@ pub(super) fn records(
     lines.extend(owners(&old.owners, &new.owners, set));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use ticket_format::tlog::WitnessSecret;
+
+    use super::*;
+
+    fn witnessing(mode: WitnessMode, name: &str) -> Witnessing {
+        let secret = WitnessSecret::from_seeds(name, &[7; 32], &[8; 32]).unwrap();
+        let [vkey, _] = secret.vkeys();
+        Witnessing {
+            mode,
+            policy: format!("witness w {vkey}\nquorum w\n"),
+        }
+    }
+
+    #[test]
+    fn what_a_dataset_wants_of_witnesses_is_said_and_its_policy_shown_as_a_difference() {
+        // rule: PRO-3, TLOG-8
+        let require = witnessing(WitnessMode::Require, "house/broker/1/witness");
+        assert!(witnessed(&require).contains("house/broker/1/witness"));
+        assert!(witnessed(&require).contains("no key leaves"));
+        assert!(witnessed(&Witnessing::none()).contains("no witness"));
+        let other = witnessing(WitnessMode::Require, "elsewhere");
+        let lines = witness_policies(&require, &other).join("\n");
+        assert!(
+            lines.contains("elsewhere") && lines.contains("house/broker/1/witness"),
+            "{lines}"
+        );
+        assert!(witness_policies(&require, &require).is_empty());
+        assert_ne!(policy_hash(&require), policy_hash(&other));
+    }
+}
