@@ -303,7 +303,10 @@ impl Broker {
         if !self.oversight.is_good() {
             // rule: TLOG-10 — nothing may be appended; what was recorded as done is set right later.
             if entry.kind == Kind::Withheld {
-                self.record_later(entry.refused(refused.refusal));
+                let entry = entry.refused(refused.refusal);
+                if let Err(error) = self.record_later(entry).await {
+                    tracing::error!(why = %error.why, "a withheld answer could not be recorded");
+                }
             }
             return Failed::Recorded(refused);
         }

@@ -215,6 +215,10 @@ impl Broker {
                         // The new shard first: the entries stand in it.
                         self.finish_recovery().await.map_err(Failed::Recorded)?;
                     }
+                    if changes.entries.first().map(|entry| entry.kind) != Some(Kind::Statement) {
+                        // It stands in the outbox until the log goes on (TLOG-10).
+                        self.good().map_err(Failed::Recorded)?;
+                    }
                     let logged = self.record(&changes.entries).await?;
                     return Ok((logged, outcome));
                 }

@@ -73,6 +73,13 @@ impl Decode for Found {
     }
 }
 
+/// An alarm, or the record of an answer that was withheld, that cannot be appended yet.
+struct Waiting {
+    entry: Entry,
+    /// Whether it stands in the outbox too, so that a crash does not forget it.
+    kept: bool,
+}
+
 /// The witnesses that cosign this log, each with the name that it has in the configuration.
 pub type Witnesses = Vec<(String, Endpoint)>;
 
@@ -82,8 +89,8 @@ pub(crate) struct Oversight {
     /// Whether everything that a start does has been done: not while the log is rolled back.
     begun: AtomicBool,
     beginning: tokio::sync::Mutex<()>,
-    /// Alarms and withheld answers that were told, and wait for the log.
-    pending: Mutex<Vec<Entry>>,
+    /// What waits for the log, in the order in which it happened.
+    pending: Mutex<Vec<Waiting>>,
     /// A rollback that the store does not know of yet.
     unpersisted: Mutex<Option<Found>>,
     /// When a caller's contradiction was alarmed last.
@@ -169,7 +176,7 @@ impl Oversight {
         let mut pending = locked(&self.pending);
         for entry in entries {
             if pending.len() < PENDING {
-                pending.push(entry);
+                pending.push(Waiting { entry, kept: false });
             }
         }
     }
@@ -259,19 +266,8 @@ impl Broker {
 
     /// Tells and persists what was found; where the log is good, records what waits, and begins to serve.
     pub(super) async fn after_witnesses(&self) -> Result<(), Refused> {
-        // To people at once, whatever becomes of the rest.
-        let told = locked(&self.oversight.pending).clone();
-        let alarms = told.iter().filter(|entry| entry.kind == Kind::Alarm);
         if !self.oversight.is_good() {
-            alarms.for_each(|entry| self.audit.alarms().unrecorded(entry));
-        }
-        let found = locked(&self.oversight.unpersisted).clone();
-        if let Some(found) = found {
-            let mut changes = Changes::new();
-            changes.put(keys::ROLLED_BACK.to_owned(), &found);
-            let latest = self.time.latest();
-            self.directory.commit(Vec::new(), &changes, latest).await?;
-            locked(&self.oversight.unpersisted).take();
+            self.put_aside().await?;
         }
         if self
             .directory
@@ -292,12 +288,15 @@ impl Broker {
     async fn begin_serving(&self) -> Result<(), Refused> {
         let _turn = self.oversight.beginning.lock().await;
         loop {
-            let Some(entry) = locked(&self.oversight.pending).first().cloned() else {
+            let first = locked(&self.oversight.pending)
+                .first()
+                .map(|waiting| waiting.entry.clone());
+            let Some(entry) = first else {
                 break;
             };
             // Once: a recovery brings its alarm with it too.
             self.audit.drain(std::slice::from_ref(&entry)).await?;
-            locked(&self.oversight.pending).retain(|other| other.act != entry.act);
+            locked(&self.oversight.pending).retain(|other| other.entry.act != entry.act);
         }
         if !self.oversight.begun.load(Ordering::Acquire) {
             self.audit.sweep(&self.directory).await?;
@@ -312,14 +311,40 @@ impl Broker {
         if self.oversight.is_good() {
             return self.audit.append(&alarm).await.map(drop);
         }
-        self.audit.alarms().unrecorded(&alarm);
-        self.oversight.keep([alarm]);
-        Ok(())
+        self.record_later(alarm).await
     }
 
     /// Keeps an entry of what happened while nothing may be appended.
-    pub(super) fn record_later(&self, entry: Entry) {
+    pub(super) async fn record_later(&self, entry: Entry) -> Result<(), Refused> {
         self.oversight.keep([entry]);
+        self.put_aside().await
+    }
+
+    /// Tells people of the alarms that wait, and puts what waits into the outbox.
+    async fn put_aside(&self) -> Result<(), Refused> {
+        // rule: AUD-2, TLOG-10
+        let mut changes = Changes::new();
+        for waiting in locked(&self.oversight.pending).iter() {
+            self.audit.alarms().unrecorded(&waiting.entry);
+            if !waiting.kept {
+                changes.record(waiting.entry.clone());
+            }
+        }
+        let found = locked(&self.oversight.unpersisted).clone();
+        if let Some(found) = &found {
+            changes.put(keys::ROLLED_BACK.to_owned(), found);
+        }
+        if changes.entries.is_empty() && found.is_none() {
+            return Ok(());
+        }
+        let latest = self.time.latest();
+        self.directory.commit(Vec::new(), &changes, latest).await?;
+        let kept = |entry: &Entry| changes.entries.iter().any(|other| other.act == entry.act);
+        for waiting in locked(&self.oversight.pending).iter_mut() {
+            waiting.kept |= kept(&waiting.entry);
+        }
+        locked(&self.oversight.unpersisted).take_if(|known| Some(&*known) == found.as_ref());
+        Ok(())
     }
 
     /// A caller has shown a checkpoint that this log's keys signed and that it does not hold.
@@ -404,6 +429,7 @@ impl Broker {
         self.begin_serving().await?;
         let shard = self.ours().shard.number;
         self.directory.remove(&[keys::RECOVERY.to_owned()]).await?;
+        locked(&self.oversight.unpersisted).take();
         self.oversight.standing.recovered(shard);
         tracing::warn!(
             shard,
