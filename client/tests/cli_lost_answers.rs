@@ -28,8 +28,9 @@ fn body<B: ticket_format::cbor::Decode>(message: &[u8], verb: Verb) -> B {
 
 async fn link(home: &Home, address: std::net::SocketAddr) -> LoggedLink {
     let (key, logs) = (broker_log(&tls_key()).key(), Logs::of_state(&home.state()));
-    let link = LoggedLink::connect(&server(address), &key, &logs, WAIT);
-    link.await.unwrap()
+    LoggedLink::connect(&server(address), &key, &logs, WAIT)
+        .await
+        .unwrap()
 }
 
 type Seen<T> = Arc<Mutex<Vec<T>>>;

@@ -1,6 +1,7 @@
 //! A broker that refuses everything and remembers what it was asked, and a node's home on disk.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod house;
 pub mod log;
 
 use std::net::SocketAddr;
