@@ -21,7 +21,7 @@ const refuse = (why) => {
 const utf8 = (text) => new TextEncoder().encode(text);
 const read = (file) => new Uint8Array(fs.readFileSync(file));
 const readText = (file) => new TextDecoder('utf-8', { fatal: true }).decode(read(file));
-const join = (...parts) => new Uint8Array(Buffer.concat(parts));
+const join = (...parts) => new Uint8Array(Buffer.concat(parts.map((part) => Uint8Array.from(part))));
 const hex = (bytes) => Buffer.from(bytes).toString('hex');
 const uint64 = (number) => {
   const bytes = Buffer.alloc(8);

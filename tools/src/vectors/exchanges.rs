@@ -163,7 +163,7 @@ fn login(world: &World) -> (Case, EvidenceHash, Link) {
     .gives_item("signed", "signed", &signed);
     let case = exchange(case, Verb::Login, "login-body", &body, proofs);
     let ticket = ticket::sign(&world.node_claims(link), &world.ticket);
-    let receipt = World::receipt(
+    let receipt = world.broker_log.receipt(
         &world
             .entry(Kind::Login)
             .evidence(link)
@@ -226,7 +226,7 @@ fn renew(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Link) {
     let mut claims = world.node_claims(link);
     claims.node_key = world.next_node.public();
     let ticket = ticket::sign(&claims, &world.ticket);
-    let receipt = World::receipt(
+    let receipt = world.broker_log.receipt(
         &world
             .entry(Kind::Renew)
             .evidence(link)
@@ -316,12 +316,9 @@ fn issue(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Proof) {
         &world.dataset_claims(link, &world.job_sealing),
         &world.ticket,
     );
-    let receipt = World::receipt(
-        &world
-            .entry(Kind::Issue)
-            .evidence(link)
-            .ticket_hash(ticket::hash(&ticket)),
-    );
+    let receipt = world
+        .broker_log
+        .witnessed(&world.issued(&ticket).evidence(link));
     let body = IssueAnswer {
         ticket,
         receipt,
@@ -340,7 +337,11 @@ fn beside(world: &World) -> Case {
     let ticket = ticket::sign(&claims, &world.ticket);
     let body = PresentBody {
         ticket: ticket.clone(),
-        receipt: None,
+        receipt: Some(
+            world
+                .broker_log
+                .witnessed(&world.issued(&ticket).evidence(end)),
+        ),
         evidence: Some(evidence.clone()),
     }
     .to_cbor();

@@ -4,6 +4,8 @@ mod admins;
 mod case;
 mod exchanges;
 mod feed;
+mod log;
+mod logged;
 mod refused;
 mod rng;
 mod session;
@@ -40,6 +42,7 @@ pub fn all() -> Vec<Case> {
     all.extend(exchanges::cases(&world));
     all.extend(feed::cases(&world));
     all.extend(watch::cases(&world));
+    all.extend(logged::cases(&world));
     all.extend(session::cases(&world));
     all.extend(wraps::cases(&world));
     all.extend(refused::cases(&world));

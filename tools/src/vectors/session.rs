@@ -82,7 +82,7 @@ fn encapsulate(secret: &SealingSecret, info: &[u8]) -> Vec<u8> {
 fn present(world: &World, secret: &SealingSecret, path: &str, about: &str) -> Presented {
     let ticket = ticket::sign(&world.dataset_claims(EVIDENCE, secret), &world.ticket);
     let hash = ticket::hash(&ticket);
-    let receipt = World::receipt(&world.entry(Kind::Issue).ticket_hash(hash));
+    let receipt = world.broker_log.witnessed(&world.issued(&ticket));
     let body = PresentBody {
         ticket: ticket.clone(),
         receipt: Some(receipt),
@@ -331,7 +331,7 @@ fn redeem(world: &World, presented: &Presented, path: &str, about: &str) -> Case
             ticket: presented.ticket,
             request,
             salt: SALT,
-            receipt: World::receipt(
+            receipt: world.server_log.witnessed(
                 &world
                     .entry(Kind::Redeem)
                     .ticket_hash(presented.ticket)
@@ -365,7 +365,7 @@ fn generate(world: &World, presented: &Presented) -> Case {
             ticket: presented.ticket,
             request,
             salt: SALT,
-            receipt: World::receipt(
+            receipt: world.server_log.witnessed(
                 &world
                     .entry(Kind::Generate)
                     .ticket_hash(presented.ticket)
@@ -418,7 +418,7 @@ fn rewrap(world: &World, presented: &Presented) -> Case {
             ticket: presented.ticket,
             request,
             salt: SALT,
-            receipt: World::receipt(
+            receipt: world.server_log.witnessed(
                 &world
                     .entry(Kind::Rewrap)
                     .ticket_hash(presented.ticket)

@@ -13,10 +13,11 @@ use ticket_format::statement::{
     Changed, DatasetCreate, DatasetCreated, DatasetOwnersSet, DatasetPage, DatasetPolicySet,
     DatasetRow, DatasetSet, DatasetShow, DatasetView, DenialPage, Denied, DenyBody, DenyList,
     EntryShow, EntryView, Exposed, ExposurePage, ExposureShow, FeedShow, FeedView, LaunchClose,
-    LaunchPage, LaunchShow, LaunchView, NodePage, NodeShow, NodeState, NodeUnfreeze, NodeView,
-    Payload, PolicySet, PolicyText, PolicyTextSet, ProducerAdd, ProducerAdded, ProposalPage,
-    ProposalRow, ProposalShow, ProposalView, ProposalWithdraw, Propose, Role, Status, StatusShow,
-    Subscriber, TicketShow, TicketView, Undeny, WhatIf, WhatIfPage, policy_digest,
+    LaunchPage, LaunchShow, LaunchView, LogRecover, LogShow, LogState, LogView, NodePage, NodeShow,
+    NodeState, NodeUnfreeze, NodeView, Payload, PolicySet, PolicyText, PolicyTextSet, ProducerAdd,
+    ProducerAdded, ProposalPage, ProposalRow, ProposalShow, ProposalView, ProposalWithdraw,
+    Propose, Role, Status, StatusShow, Subscriber, TicketShow, TicketView, Undeny, WhatIf,
+    WhatIfPage, WitnessMode, WitnessRow, WitnessState, Witnessing, policy_digest,
 };
 use ticket_format::ticket::Action;
 use ticket_format::time::Timestamp;
@@ -24,6 +25,7 @@ use ticket_format::time::Timestamp;
 use super::admins::{self, ALL, OPERATOR, OWNERS, SECURITY};
 use super::case::Case;
 use super::feed::feed_request;
+use super::log;
 use super::world::{
     ACT, AUTHENTICATOR, DATASET, DATASET_TICKET, DEK, KEK, LAUNCH, NODE_TICKET, POLICY, REALM,
     World, at,
@@ -183,7 +185,46 @@ fn bodies(world: &World) -> Case {
     let case = launches_and_nodes(world, case);
     let case = datasets(world, case);
     let case = denials(world, case);
+    let case = logs(world, case);
     exposure_and_drafts(world, case)
+}
+
+fn logs(world: &World, case: Case) -> Case {
+    let log = &world.broker_log;
+    let shard = log.with(&world.entry(Kind::Issue));
+    let (older, head) = (shard.at(5), shard.head());
+    let recover = LogRecover {
+        shard: older.shard.to_string(),
+        size: older.size,
+        root: older.root,
+    };
+    assert_eq!(recover.checkpoint(), Some(older));
+    let row = |name: &str, size, ago_ms, state| WitnessRow {
+        name: name.to_owned(),
+        size,
+        ago_ms,
+        state,
+    };
+    let good = row("w1", Some(head.size), Some(150), WitnessState::Good);
+    let view = |state, wrong: &str, witness| LogView {
+        key: log.key.clone(),
+        checkpoint: log::cosigned_note(log, &head),
+        state,
+        wrong: wrong.to_owned(),
+        witnesses: vec![good.clone(), witness],
+    };
+    let silent = row("w2", None, None, WitnessState::Silent);
+    let ahead = row("w2", Some(21), Some(3_000), WitnessState::Ahead);
+    let rolled_back = view(
+        LogState::RolledBack,
+        "witness w2 has seen 21 entries",
+        ahead,
+    );
+    let case = item(case, "log-recover", &recover);
+    let case = case.gives_item("log-view, rolled back", "log-view", rolled_back.to_cbor());
+    let case = item(case, "log-view", &view(LogState::Good, "", silent));
+    let case = case.gives("log-show", LogShow {}.to_cbor());
+    item(case, "witness", &good)
 }
 
 fn item(case: Case, rule: &'static str, value: &impl Encode) -> Case {
@@ -315,6 +356,7 @@ fn datasets(world: &World, case: Case) -> Case {
         lease: 5,
         evidence: true,
         canary: Canary::No,
+        witnessing: record.witnessing.clone(),
     };
     let created = DatasetCreated {
         dataset: DATASET,
@@ -322,6 +364,7 @@ fn datasets(world: &World, case: Case) -> Case {
         kek_version: 1,
         public_key: world.dataset.public(),
         server_key: world.server.public(),
+        log_key: world.server_log.key.clone(),
     };
     let row = DatasetRow {
         dataset: DATASET,
@@ -347,6 +390,8 @@ fn datasets(world: &World, case: Case) -> Case {
         lease: 5,
         evidence: true,
         canary,
+        witnessing: record.witnessing.clone(),
+        log_key: world.server_log.key.clone(),
     };
     let set = DatasetSet {
         name: name.clone(),
@@ -356,6 +401,10 @@ fn datasets(world: &World, case: Case) -> Case {
         lease: 1,
         evidence: true,
         canary: Canary::Alarm,
+        witnessing: Witnessing {
+            mode: WitnessMode::Watch,
+            policy: record.witnessing.policy.clone(),
+        },
     };
     let owners_set = DatasetOwnersSet {
         name: name.clone(),
@@ -505,7 +554,7 @@ fn exposure_and_drafts(world: &World, case: Case) -> Case {
         next: Some(8),
     };
     let entry = EntryView {
-        entry: world.entry(Kind::Redeem).to_cbor(),
+        receipt: world.server_log.receipt(&world.entry(Kind::Redeem)),
     };
     let what_if = WhatIf {
         draft: POLICY.to_owned(),

@@ -1,18 +1,22 @@
 //! Tickets, bootstrap and launch key, denials, entries.
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use ticket_format::Refusal;
 use ticket_format::bootstrap::launch_secret;
 use ticket_format::cbor::{Encode, Writer};
 use ticket_format::denial::{CHAIN_START, Denial, Link, Members, Selector, chain_next};
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::{EvidenceHash, ItemDigest, PairsDigest, RequestHash, StatementDigest};
+use ticket_format::ids::{EvidenceHash, ItemDigest, RequestHash, StatementDigest};
 use ticket_format::keys::TicketKey;
 use ticket_format::messages::feed::Event;
+use ticket_format::side::pairs_digest;
 use ticket_format::ticket::{self, Claims};
 use ticket_format::time::Timestamp;
 
 use super::admins;
 use super::case::Case;
+use super::log;
 use super::statements::{denial, deny_body, undeny_payload};
 use super::world::{ACT, LAUNCH, POLICY, REALM, World, at, bootstrap_secret, ed25519};
 
@@ -136,6 +140,7 @@ fn bootstrap(world: &World) -> Case {
     .given("launch_id", LAUNCH.0)
     .given("secret", bootstrap_secret().expose())
     .input("brokers", bootstrap.brokers.clone())
+    .gives_item("log_key", "log-key", bootstrap.log_key.to_cbor())
     .given("broker_tls", world.broker_tls.public().to_bytes())
     .gives_item("admin_set", "admin-set", &bootstrap.admin_set)
     .given("launch_digest", world.launch_digest().0)
@@ -222,18 +227,45 @@ fn entry(world: &World) -> Case {
         .entry(Kind::Statement)
         .proof(world.launch_digest().0)
         .signers(["operator".to_owned()]);
+    let pairs = pairs_digest(&world.pairs, &World::required());
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(world.pairs.expose());
+    let mac = mac.map(|mac| mac.chain_update(World::required().to_cbor()));
+    assert!(mac.is_ok_and(|mac| mac.finalize().into_bytes()[..] == pairs.0));
     let issue = world
         .entry(Kind::Issue)
         .actions(World::actions())
-        .pairs(PairsDigest::of(&World::required().to_cbor()));
+        .pairs(pairs);
+    let (log, other) = (&world.broker_log, &world.server_log);
+    let shard = log.with(&issue);
+    let (head, older) = (shard.head(), shard.at(5));
+    let opened = log::opened(&head, 13);
+    let recovered = log::opened(&older, 5)
+        .proof(world.launch_digest().0)
+        .signers(admins::SECURITY.iter().map(|name| (*name).to_owned()))
+        .seen(head.clone());
+    let closed = Entry::new(ACT, Kind::ShardClosed, at(0));
+    let fork = Entry::alarm(ACT, Alarm::LogFork, at(0))
+        .log(older)
+        .seen(head);
+    let unlogged = Entry::alarm(ACT, Alarm::UnloggedTicket, at(0))
+        .subject(&world.attributes.node)
+        .ticket(super::world::DATASET_TICKET);
     Case::new(
         "audit/entry",
-        "AUD-3: an entry of a redeem of two items, an alarm, a statement, an issue, and a receipt.",
+        "AUD-3, AUD-5, TLOG-4: an entry of a redeem of two items, alarms, a statement, an issue, a shard that ends and the one after it, also after a recovery; and a receipt.",
     )
+    .input("keys", "world.json")
+    .given("required", World::required().to_cbor())
     .given("act", ACT.0)
     .gives_item("entry", "entry", entry.to_cbor())
     .gives_item("alarm", "entry", alarm.to_cbor())
     .gives_item("statement", "entry", statement.to_cbor())
     .gives_item("issue", "entry", issue.to_cbor())
-    .gives_item("receipt", "receipt", World::receipt(&entry).to_cbor())
+    .gives("pairs_digest", pairs.0)
+    .gives_item("closed", "entry", closed.to_cbor())
+    .gives_item("opened", "entry", opened.to_cbor())
+    .gives_item("opened_by_recovery", "entry", recovered.to_cbor())
+    .gives_item("alarm_log_fork", "entry", fork.to_cbor())
+    .gives_item("alarm_unlogged_ticket", "entry", unlogged.to_cbor())
+    .gives_item("receipt", "receipt", other.receipt(&entry).to_cbor())
 }

@@ -112,7 +112,7 @@ fn wipe(world: &World) -> Case {
         .ticket_hash(ticket::hash(&ticket(world)))
         .count(12);
     let answer = WipeAnswer {
-        receipt: World::receipt(&entry),
+        receipt: world.server_log.receipt(&entry),
     };
     case.gives_item("answer_body", "wipe-answer", answer.to_cbor())
         .gives_item(

@@ -16,18 +16,18 @@ use ticket_format::keys::{
     AdminKey, FeedSecret, LaunchSecret, NodeSecret, ProducerSecret, ProofSecret, ServerSecret,
     TicketSecret, TlsKey, TlsSecret,
 };
-use ticket_format::messages::Receipt;
 use ticket_format::seal::{Kem, SealingSecret};
-use ticket_format::secret::{BootstrapSecret, Kek, SealingSeed};
+use ticket_format::secret::{BootstrapSecret, Kek, PairsKey, SealingSeed};
 use ticket_format::sign::{Channel, Exporter};
-use ticket_format::statement::{DatasetRecord, LaunchCreate, Payload};
+use ticket_format::statement::{DatasetRecord, LaunchCreate, Payload, Role};
 use ticket_format::ticket::{
-    Action, Actions, Attributes, Audience, Common, DatasetClaims, NodeClaims,
+    self, Action, Actions, Attributes, Audience, Common, DatasetClaims, NodeClaims,
 };
 use ticket_format::time::Timestamp;
 
 use super::admins;
 use super::case::{Case, hex};
+use super::log::{self, Log};
 
 /// A real proof, as AWS signed it and the metadata service serves it.
 pub(super) const IID_PROOF: &str =
@@ -75,6 +75,10 @@ pub(super) struct World {
     pub(super) kek: Kek,
     pub(super) attributes: Attributes,
     pub(super) proof_hash: ProofHash,
+    pub(super) broker_log: Log,
+    pub(super) server_log: Log,
+    /// What digests of pairs are made with in the broker's log (AUD-5).
+    pub(super) pairs: PairsKey,
 }
 
 fn sealing(kem: Kem, seed: u8) -> SealingSecret {
@@ -98,9 +102,14 @@ impl World {
             document.instance_id(),
         )
         .expect("the verifier checked its form");
+        let broker_tls = TlsSecret::from_seed(&[1; 32]);
+        let server_tls = TlsSecret::from_seed(&[2; 32]);
         Self {
-            broker_tls: TlsSecret::from_seed(&[1; 32]),
-            server_tls: TlsSecret::from_seed(&[2; 32]),
+            broker_log: Log::new(Role::Broker, &broker_tls.public(), 22),
+            server_log: Log::new(Role::KeyServer, &server_tls.public(), 24),
+            pairs: PairsKey::from_bytes([30; 32]),
+            broker_tls,
+            server_tls,
             ticket: TicketSecret::from_seed(&[3; 32]),
             feed: FeedSecret::from_seed(&[4; 32]),
             server: ServerSecret::from_seed(&[5; 32]),
@@ -258,6 +267,8 @@ impl World {
             lease: 5,
             evidence: true,
             follows: DatasetRecord::FIRST,
+            log_key: self.server_log.key.clone(),
+            witnessing: log::witnessing(),
         }
     }
 
@@ -297,6 +308,7 @@ impl World {
             admin_set: admins::first_body().to_cbor(),
             launch_digest: self.launch_digest(),
             ticket_key: self.ticket.public(),
+            log_key: self.broker_log.key.clone(),
         }
     }
 
@@ -304,12 +316,14 @@ impl World {
         StatementDigest::of(&self.launch_statement())
     }
 
-    pub(super) fn receipt(entry: &Entry) -> Receipt {
-        Receipt {
-            index: 7,
-            chain: [0x31; 32],
-            entry: entry.to_cbor(),
-        }
+    /// The broker's entry of a dataset ticket's issue, with what a key server looks for in it (PRE-5).
+    pub(super) fn issued(&self, ticket: &[u8]) -> Entry {
+        self.entry(Kind::Issue)
+            .ticket_hash(ticket::hash(ticket))
+            .ticket(DATASET_TICKET)
+            .dataset(DATASET)
+            .launch(LAUNCH)
+            .expires(at(3_600))
     }
 
     pub(super) fn entry(&self, kind: Kind) -> Entry {
@@ -383,6 +397,10 @@ pub(super) fn case(world: &World) -> Case {
         })
         .collect();
     case.input("admins", admins)
+        .input("broker_log", log::log_json(&world.broker_log))
+        .input("server_log", log::log_json(&world.server_log))
+        .input("witnesses", log::witnesses_json())
+        .given("pairs_key", world.pairs.expose())
         .given("kek", world.kek.expose())
         .given("bootstrap_secret", bootstrap_secret().expose())
         .given("launch_id", LAUNCH.0)

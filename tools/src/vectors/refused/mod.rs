@@ -4,6 +4,7 @@ mod encodings;
 mod evidence;
 mod others;
 mod proofs;
+mod receipts;
 mod sealing;
 mod statements;
 mod tickets;
@@ -30,6 +31,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
     all.extend(statements::cases(world));
     all.extend(others::cases(world));
     all.extend(evidence::cases(world));
+    all.extend(receipts::cases(world));
     all
 }
 
