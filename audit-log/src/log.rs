@@ -209,8 +209,9 @@ impl AuditLog {
             return;
         }
         let place = |of: &SignedCheckpoint| {
-            let of = of.checkpoint();
-            (of.shard.number, of.size)
+            // Of two notes of one tree the one with fewer lines is the older one.
+            let (lines, of) = (of.note().len(), of.checkpoint());
+            (of.shard.number, of.size, lines)
         };
         if let Some(shard) = self.shared.shard(checkpoint.checkpoint().shard.number) {
             // The last checkpoint of a shard may be cosigned after the next shard's first.
