@@ -112,6 +112,17 @@ fn log_holds(opened: &Opened, body: &DatasetRecord, realm: &Realm) -> Result<(),
     Ok(())
 }
 
+/// What a record is decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The dataset as it stands.
+    pub existing: Option<&'a DatasetEntry>,
+    /// Whose the record's name is.
+    pub named: Option<&'a DatasetId>,
+    /// Who uses its keys, in the order of [`keys_of`].
+    pub uses: &'a [Option<KeyUse>],
+}
+
 /// Takes a record: of a new dataset, or a newer one of a known dataset.
 ///
 /// # Errors
@@ -119,13 +130,16 @@ fn log_holds(opened: &Opened, body: &DatasetRecord, realm: &Realm) -> Result<(),
 pub fn record(
     opened: &Opened,
     body: DatasetRecord,
-    existing: Option<&DatasetEntry>,
-    named: Option<&DatasetId>,
-    uses: &[Option<KeyUse>],
+    known: &Known<'_>,
     realm: &Realm,
     now: Timestamp,
     mut changes: Changes,
 ) -> Result<Done, Refused> {
+    let Known {
+        existing,
+        named,
+        uses,
+    } = *known;
     let invalid = |why: &str| opened.refuse(Refusal::Invalid, why);
     if opened.statement().audience() != Audience::Everyone {
         return Err(invalid(

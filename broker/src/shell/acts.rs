@@ -200,9 +200,11 @@ impl Broker {
                     datasets::record(
                         opened,
                         body,
-                        existing.as_ref(),
-                        named.as_ref(),
-                        &uses,
+                        &datasets::Known {
+                            existing: existing.as_ref(),
+                            named: named.as_ref(),
+                            uses: &uses,
+                        },
                         &self.realm,
                         now,
                         changes,

@@ -216,9 +216,9 @@ impl Secrets {
             witness_ml_dsa,
         ] = seeds;
         Ok(Self {
-            tls: TlsSecret::from_seed(&*tls),
-            ticket: TicketSecret::from_seed(&*ticket),
-            feed: FeedSecret::from_seed(&*feed),
+            tls: TlsSecret::from_seed(&tls),
+            ticket: TicketSecret::from_seed(&ticket),
+            feed: FeedSecret::from_seed(&feed),
             log: Seeds {
                 ed25519: log_ed25519,
                 ml_dsa: log_ml_dsa,
