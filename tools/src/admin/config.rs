@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use client::link::Server;
+use client::logs::Logs;
 use serde::{Deserialize, Deserializer};
 use store::config::ConfigError;
 use ticket_format::keys::{FeedKey, ServerKey, TicketKey, TlsKey};
@@ -256,6 +257,14 @@ impl Config {
             .iter()
             .map(|path| self.key_server(Some(path)))
             .collect()
+    }
+
+    /// What was seen of servers' logs: remembered beside the admin set.
+    #[must_use]
+    pub fn logs_seen(&self) -> Logs {
+        let mut directory = self.admin_set.clone().into_os_string();
+        directory.push(".logs");
+        Logs::at(directory)
     }
 
     /// The keys of all configured servers' logs.

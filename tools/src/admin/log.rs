@@ -13,7 +13,6 @@ use ticket_format::tlog::{Checkpoint, SignedCheckpoint};
 
 use super::config::{Config, Place};
 use super::remote::{Change, Remote};
-use super::seen;
 use super::view::{self, maybe, object, text};
 use super::{Context, ask, block_on};
 
@@ -113,8 +112,8 @@ async fn fetched(
 }
 
 /// How what is shown compares with what was seen before, in words; none where nothing was seen.
-fn compared(seen: Option<&SignedCheckpoint>, shown: &SignedCheckpoint) -> Option<String> {
-    let (old, new) = (seen?.checkpoint(), shown.checkpoint());
+fn compared(seen: Option<&Checkpoint>, shown: &SignedCheckpoint) -> Option<String> {
+    let (old, new) = (seen?, shown.checkpoint());
     Some(if new.shard.number < old.shard.number {
         format!(
             "LOST: shard {} with {} entries was seen before, and the server is at shard {}",
@@ -179,10 +178,7 @@ fn show(context: &Context, at: &At) -> Printed {
         let mut remote = admin.at(place.clone());
         let (view, signed) = fetched(&mut remote, &place).await?;
         remote.close().await;
-        let seen = match admin.seen() {
-            Some(seen) => seen.load(&place.log_key)?,
-            None => None,
-        };
+        let seen = admin.remembered(&place.log_key.origin)?;
         let compared = compared(seen.as_ref(), &signed);
         let mut shown = json_of(&view, &signed, compared.as_ref());
         if context.output.format == Format::Text {
@@ -193,7 +189,7 @@ fn show(context: &Context, at: &At) -> Printed {
 }
 
 /// What stays, what is lost, and what that means.
-fn words(view: &LogView, goes_on: &Checkpoint, seen: Option<&SignedCheckpoint>) -> Vec<String> {
+fn words(view: &LogView, goes_on: &Checkpoint, seen: Option<&Checkpoint>) -> Vec<String> {
     let mut lines = vec![format!(
         "the log goes on behind {} entries of {} with root {}",
         goes_on.size,
@@ -212,9 +208,8 @@ fn words(view: &LogView, goes_on: &Checkpoint, seen: Option<&SignedCheckpoint>) 
             ));
         }
     }
-    let before = seen
-        .map(SignedCheckpoint::checkpoint)
-        .filter(|seen| (seen.shard.number, seen.size) > (goes_on.shard.number, goes_on.size));
+    let before =
+        seen.filter(|seen| (seen.shard.number, seen.size) > (goes_on.shard.number, goes_on.size));
     if let Some(seen) = before {
         lines.push(format!(
             "LOST: what {} had up to {} entries, which this admin has seen",
@@ -249,10 +244,7 @@ fn recover(context: &Context, args: &Recover) -> Printed {
         };
         let (view, signed) = shown;
         let checkpoint = signed.checkpoint();
-        let seen = match admin.seen() {
-            Some(seen) => seen.load(&whose.log_key)?,
-            None => None,
-        };
+        let seen = admin.remembered(&whose.log_key.origin)?;
         for line in words(&view, checkpoint, seen.as_ref()) {
             context.talk(Printable(&line));
         }
@@ -282,8 +274,9 @@ fn recover(context: &Context, args: &Recover) -> Printed {
             return Ok(());
         }
         // This admin has just said that it is accounted for.
-        if let Some(seen) = admin.seen() {
-            seen.forget(&whose.log_key)?;
+        if let Some(logs) = admin.logs() {
+            let forgotten = logs.forget(&whose.log_key.origin);
+            forgotten.map_err(|error| error.report())?;
         }
         context.output.object(object! {
             "recovered": text(&whose.log_key.origin),
@@ -298,17 +291,24 @@ fn forget(context: &Context, args: &Forget) -> Printed {
     let config = context.config()?;
     let place = place(&config, args.at.key_server.as_deref())?;
     let key = &place.log_key;
-    let seen = seen::Seen::beside(&config.admin_set);
-    // One that cannot be read is forgotten too.
-    if let Ok(Some(known)) = seen.load(key) {
-        let checkpoint = known.checkpoint();
-        context.talk(format_args!(
-            "{} entries of {} were seen; what the server shows next is believed",
-            checkpoint.size, checkpoint.shard
-        ));
+    let logs = config.logs_seen();
+    let all = logs.list().map_err(|error| error.report())?;
+    if let Some(known) = all.iter().find(|known| known.origin == key.origin) {
+        if let Some(Checkpoint { shard, size, .. }) = &known.newest {
+            context.talk(format_args!(
+                "{size} entries of {shard} were seen; what the server shows next is believed"
+            ));
+        }
+        if let Some(why) = &known.failed {
+            context.talk(format_args!(
+                "the server is not used because {}",
+                Printable(why)
+            ));
+        }
     }
     ask::confirm(args.yes, &key.origin.to_string())?;
-    let known = seen.forget(key)?;
+    let forgotten = logs.forget(&key.origin);
+    let known = forgotten.map_err(|error| error.report())?;
     context
         .output
         .object(object! { "log": text(&key.origin), "forgotten": known })

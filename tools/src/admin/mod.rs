@@ -25,7 +25,6 @@ pub mod passphrase;
 pub mod policy;
 pub mod proposal;
 pub mod remote;
-pub mod seen;
 pub mod signer;
 pub mod span;
 pub mod status;
@@ -47,7 +46,6 @@ use ticket_format::time::Timestamp;
 use args::{Cli, Command, Global};
 use config::{Config, KeySource};
 use remote::{Admin, House};
-use seen::Seen;
 use signer::Key;
 use trust::Trust;
 
@@ -97,7 +95,7 @@ impl Context {
         let house = House {
             trust: Trust::new(config.admin_set.clone(), config.realm.clone()),
             broker,
-            seen: Seen::beside(&config.admin_set),
+            logs: config.logs_seen(),
             propose: self.global.propose.clone(),
         };
         let admin = Admin::with(config.realm.clone(), key, self.global.timeout(), house);

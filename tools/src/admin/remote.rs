@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use client::Error;
 use client::link::Link;
+use client::logs::{LoggedLink, Logs};
 use ticket_format::Refusal;
 use ticket_format::cbor::Decode;
 use ticket_format::ids::{StatementDigest, StatementId};
@@ -16,12 +17,11 @@ use ticket_format::limits;
 use ticket_format::messages::Verb;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{Act, ActBody, AdminSet, Payload};
-use ticket_format::tlog::Verifier;
+use ticket_format::tlog::{Checkpoint, Origin, Verifier};
 use tokio::sync::OnceCell;
 
 use super::config::Place;
 use super::proposal::{self, Proposed};
-use super::seen::Seen;
 use super::signer::Key;
 use super::trust::{Known, Trust};
 use super::{now, rng};
@@ -49,7 +49,7 @@ pub struct House {
     /// Whose inbox takes proposals.
     pub broker: Result<Place, Report>,
     /// What was seen of servers' logs.
-    pub seen: Seen,
+    pub logs: Logs,
     /// A file that takes them instead.
     pub propose: Option<PathBuf>,
 }
@@ -81,8 +81,8 @@ pub struct Remote<'a> {
     place: Place,
     verifier: Verifier,
     link: Option<Link>,
-    /// Whether the server has shown on this connection that its log continues what was seen of it.
-    continued: bool,
+    /// The same connection, with what was seen of the server's log.
+    logged: Option<LoggedLink>,
 }
 
 impl Admin {
@@ -194,14 +194,27 @@ impl Admin {
             verifier: Verifier::new(place.log_key.clone(), None),
             place,
             link: None,
-            continued: false,
+            logged: None,
         }
     }
 
     /// What was seen of servers' logs, where there is a place for it.
     #[must_use]
-    pub fn seen(&self) -> Option<&Seen> {
-        self.house.as_ref().map(|house| &house.seen)
+    pub fn logs(&self) -> Option<&Logs> {
+        self.house.as_ref().map(|house| &house.logs)
+    }
+
+    /// The largest checkpoint that was seen of a log.
+    ///
+    /// # Errors
+    /// What is remembered cannot be read.
+    pub fn remembered(&self, origin: &Origin) -> Result<Option<Checkpoint>, Report> {
+        let Some(logs) = self.logs() else {
+            return Ok(None);
+        };
+        let all = logs.list().map_err(|error| error.report())?;
+        let found = all.into_iter().find(|one| one.origin == *origin);
+        Ok(found.and_then(|one| one.newest))
     }
 
     /// Signs a record for everyone (ADM-3).
@@ -368,11 +381,8 @@ impl Remote<'_> {
         let mut lost = false;
         let mut attempt = 1;
         loop {
-            if believe::strict(statement) {
-                self.continues().await?;
-            }
             match self.once(statement).await {
-                Ok(answer) => return self.believe(statement, &answer).map(Sent::Done),
+                Ok(answer) => return self.believe(statement, &answer).await.map(Sent::Done),
                 Err(Error::Refused { notice, .. })
                     if lost && notice.refusal == Refusal::StatementReplayed =>
                 {
@@ -384,12 +394,17 @@ impl Remote<'_> {
                     attempt += 1;
                     self.link = None;
                 }
-                Err(error) => return Err(error.report()),
+                Err(error) => return Err(believe::told(&error)),
             }
         }
     }
 
     async fn once(&mut self, statement: &[u8]) -> Result<Vec<u8>, Error> {
+        self.connected().await?;
+        // rule: TLOG-6
+        if let Some(logged) = self.logged.as_ref().filter(|_| believe::strict(statement)) {
+            logged.proven().await?;
+        }
         let link = self.connected().await?;
         link.call(Verb::Administer, statement, &[])
             .await
@@ -398,14 +413,16 @@ impl Remote<'_> {
 
     async fn connected(&mut self) -> Result<&Link, Error> {
         if !self.link.as_ref().is_some_and(Link::is_open) {
-            self.link = None;
-            self.continued = false;
+            (self.link, self.logged) = (None, None);
         }
         match &mut self.link {
             Some(link) => Ok(link),
             none => {
                 let server = &self.place.server;
                 let link = Link::connect(server, self.admin.timeout).await?;
+                let logs = self.admin.logs();
+                let log = logs.map(|logs| logs.log(server.word, &self.place.log_key));
+                self.logged = log.map(|log| LoggedLink::over(link.clone(), log));
                 Ok(none.insert(link))
             }
         }
@@ -413,7 +430,12 @@ impl Remote<'_> {
 
     /// Tells the server that nothing more comes.
     pub async fn close(self) {
-        if let Some(link) = self.link {
+        if let Some(logged) = self.logged {
+            // What is wrong with the log is kept, and ends the next command that asks this server.
+            if let Err(error) = logged.close().await {
+                tracing::error!(%error, "what was seen of the server's log");
+            }
+        } else if let Some(link) = self.link {
             link.close().await;
         }
     }
