@@ -35,7 +35,7 @@ pub const POLICY: usize = 64 * 1024;
 /// Audit entry (AUD-3).
 pub const ENTRY: usize = 60 * 1024;
 /// Proof of a receipt, and checkpoint with its cosignatures.
-pub const NOTE: usize = 32 * 1024;
+pub const NOTE: usize = 48 * 1024;
 /// Witness policy.
 pub const WITNESS_POLICY: usize = 16 * 1024;
 /// Witnesses of one log.

@@ -190,7 +190,7 @@ impl From<RefusalNotice> for Answer {
 /// What proves to a caller that his act stands in the audit log (TLOG-5). It proves nothing before a
 /// [`crate::tlog::Verifier`] has looked at it.
 ///
-/// `receipt = [entry: bstr .size (1..61440), proof: tstr .size (1..32768)]`
+/// `receipt = [entry: bstr .size (1..61440), proof: tstr .size (1..49152)]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The entry's bytes, for [`crate::entry::Entry`].
