@@ -318,7 +318,10 @@ fn a_secret_goes_into_json_only_when_it_is_revealed() {
 fn a_dataset_cannot_wait_for_witnesses_that_nobody_named() {
     // rule: TLOG-8
     let place = Place::new();
-    place.write("policy", "permit (principal, action, resource);");
+    place.write(
+        "policy",
+        "@id(\"all\") permit (principal, action, resource);",
+    );
     let witness = ticket_format::tlog::WitnessSecret::from_seeds("w1", &[7; 32], &[8; 32]).unwrap();
     let [vkey, _] = witness.vkeys();
     place.write("good", format!("witness w1 {vkey}\nquorum w1\n"));
