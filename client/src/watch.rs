@@ -188,7 +188,9 @@ impl Watched {
             };
             match asked.await {
                 Ok((open, answer, _)) if answer.denied => {
-                    open.link().clone().close().await;
+                    if let Err(error) = open.close().await {
+                        tracing::warn!(%error, "the server's log");
+                    }
                     return Ok(Ended::Denied(Denied {
                         epoch: answer.epoch,
                         reason: answer.reason,

@@ -24,8 +24,8 @@ const MANY: usize = 32;
 const ASKED: usize = 16;
 /// How often they are asked about in a row. Answers that are a commit apart tie nothing; those to
 /// questions that were put together seldom are.
-const ROUNDS: usize = 8;
-/// After so many rounds that never came to one checkpoint there is no one log.
+const ROUNDS: u64 = 8;
+/// After so many rounds in a row that never came to one checkpoint there is no one log.
 pub(super) const TRIES: u64 = 256;
 /// Most answers to one question, each leading over 16 shards.
 const LEGS: usize = 256;
@@ -106,12 +106,13 @@ impl Log {
         }
     }
 
-    fn two_roots(&self, TwoRoots { known, shown }: TwoRoots) -> LogFailure {
+    fn two_roots(&self, two: &TwoRoots) -> LogFailure {
+        let TwoRoots { known, shown } = two;
         let why = "it has signed two trees of one size".to_owned();
         LogFailure {
             shown: Some(shown.checkpoint.clone()),
             note: Some(shown.note.to_string()),
-            ..self.failure(Some(&known), why)
+            ..self.failure(Some(known), why)
         }
     }
 
@@ -149,7 +150,7 @@ impl Log {
         };
         match taken {
             Ok(_) => Ok(()),
-            Err(two) => Err(self.fail(self.two_roots(two)).await),
+            Err(two) => Err(self.fail(self.two_roots(&two)).await),
         }
     }
 
@@ -164,19 +165,19 @@ impl Log {
             failure.note = shown;
             inner.failed = Some(failure.clone());
             inner.failure_filed = true;
-            return Err(Adopt::Known(failure));
+            return Err(Adopt::Known(Box::new(failure)));
         }
         if inner.failure_filed {
             (inner.failed, inner.failure_filed) = (None, false);
         }
         if let Some(failure) = &inner.failed {
-            return Err(Adopt::Known(failure.clone()));
+            return Err(Adopt::Known(Box::new(failure.clone())));
         }
         let ours: Vec<_> = inner.tips.iter().chain(inner.filed.iter()).collect();
         for known in kept.tips.iter().filter(|known| !ours.contains(known)) {
             if let Err(error) = self.key.verify(&known.note) {
                 let why = format!("what is remembered is not signed by its pinned keys: {error}");
-                return Err(Adopt::Known(self.failure(Some(known), why)));
+                return Err(Adopt::Known(Box::new(self.failure(Some(known), why))));
             }
         }
         let beginning = since.unwrap_or(&inner.filed);
@@ -190,8 +191,8 @@ impl Log {
     async fn adopted(self: &Arc<Self>, adopted: Result<(), Adopt>) -> Result<(), Error> {
         match adopted {
             Ok(()) => Ok(()),
-            Err(Adopt::Known(failure)) => Err(failure.into()),
-            Err(Adopt::TwoRoots(two)) => Err(self.fail(self.two_roots(two)).await),
+            Err(Adopt::Known(failure)) => Err(Error::Log(failure)),
+            Err(Adopt::TwoRoots(two)) => Err(self.fail(self.two_roots(&two)).await),
         }
     }
 
@@ -245,11 +246,7 @@ impl Log {
         // rule: TLOG-6
         self.look().await?;
         let _asking = self.asking.lock().await;
-        let asked = !self.lock().tips.is_empty();
-        if asked {
-            self.round(link).await?;
-        }
-        self.tie(link).await
+        self.tie(link, 1).await
     }
 
     /// How many checkpoints are not proven of one log with the newest.
@@ -274,48 +271,47 @@ impl Log {
             Err(_) if untied < MOST / 2 => return Ok(()),
             Err(_) => self.asking.lock().await,
         };
-        self.tie(link).await
+        self.tie(link, 2).await
     }
 
     /// Has the server prove that what was seen on a connection is of one log, before it ends.
     pub(super) async fn end(self: &Arc<Self>, link: &Link) -> Result<(), Error> {
         let _asking = self.asking.lock().await;
-        self.tie(link).await
+        self.tie(link, 2).await
     }
 
-    /// Asks until one checkpoint is left, or often enough. Called with `asking` held.
-    async fn tie(self: &Arc<Self>, link: &Link) -> Result<(), Error> {
-        for _ in 0..ROUNDS {
-            if self.untied() == 0 {
-                break;
-            }
-            self.round(link).await?;
+    /// Asks until the checkpoints that are there now have become one, or often enough. `least` so many must
+    /// there be for a first question. What is seen meanwhile waits for the next time, or a busy job would
+    /// never come to an end. Called with `asking` held.
+    async fn tie(self: &Arc<Self>, link: &Link, least: usize) -> Result<(), Error> {
+        let mut tips = self.lock().tips.clone();
+        let mut rounds = 0;
+        while rounds < ROUNDS && tips.len() >= if rounds == 0 { least } else { 2 } {
+            tips = self.round(link, tips).await?;
+            rounds += 1;
         }
-        let newest = {
+        let untied = {
             let mut inner = self.lock();
             inner.proven = Some(Instant::now());
-            if inner.tips.len() <= 1 {
+            if tips.len() <= 1 {
                 inner.rounds = 0;
-                return Ok(());
-            }
-            if inner.rounds < TRIES {
+            } else {
                 // The next time, or the next process, goes on from where the answers ended.
-                return Ok(());
+                inner.rounds += rounds;
             }
-            inner.tips.newest().cloned()
+            inner.rounds >= TRIES
         };
+        if !untied {
+            return Ok(());
+        }
         let why = format!("in {TRIES} answers what it shows has never become one log");
-        Err(self.fail(self.failure(newest.as_ref(), why)).await)
+        Err(self.fail(self.failure(tips.newest(), why)).await)
     }
 
-    async fn round(self: &Arc<Self>, link: &Link) -> Result<(), Error> {
-        let tips: Vec<Known> = {
-            let mut inner = self.lock();
-            inner.rounds += 1;
-            inner.tips.iter().cloned().collect()
-        };
+    /// Asks about each of them once; where the answers end.
+    async fn round(self: &Arc<Self>, link: &Link, tips: Tips) -> Result<Tips, Error> {
         // Put together: answers of one moment end at one checkpoint.
-        let ends: Vec<(Known, Known)> = stream::iter(tips)
+        let ends: Vec<(Known, Known)> = stream::iter(tips.iter().cloned())
             .map(|tip| async move {
                 let end = self.ask(link, &tip).await?;
                 Ok::<_, Error>((tip, end))
@@ -323,13 +319,15 @@ impl Log {
             .buffer_unordered(ASKED)
             .try_collect()
             .await?;
+        let mut reached = Tips::default();
         for (from, to) in ends {
-            let led = self.lock().tips.lead(&from, to);
+            let led = reached.add(to.clone());
+            let led = led.and_then(|_| self.lock().tips.lead(&from, to));
             if let Err(two) = led {
-                return Err(self.fail(self.two_roots(two)).await);
+                return Err(self.fail(self.two_roots(&two)).await);
             }
         }
-        Ok(())
+        Ok(reached)
     }
 
     /// Asks where the log goes on from one checkpoint, over as many shards as there are.
@@ -374,8 +372,8 @@ impl Log {
 
 /// Why what the file holds is not taken over.
 enum Adopt {
-    Known(LogFailure),
-    TwoRoots(TwoRoots),
+    Known(Box<LogFailure>),
+    TwoRoots(Box<TwoRoots>),
 }
 
 /// Files are synced, and their locks may be another process's for a moment.

@@ -558,6 +558,38 @@ async fn a_log_that_grows_between_questions_is_one_log_and_one_that_never_meets_
     assert!(failed.why.contains("never become one log"), "{failed}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_job_at_an_honest_server_never_ends_as_a_fork() {
+    // rule: TLOG-5, TLOG-6
+    let (_keep, dir) = place();
+    let shows = Shows::start(test_log());
+    let link = shows.link(&dir).await;
+    link.believe(&shows.append(0), None).await.unwrap();
+    let store = super::store::Store::new(dir.clone());
+    let earlier = super::log::TRIES - 9;
+    store
+        .change(&link_origin(&shows), |kept| kept.rounds = earlier)
+        .unwrap();
+    let link = shows.link(&dir).await;
+    let mut jobs = tokio::task::JoinSet::new();
+    for job in 0..4 {
+        let (shows, link) = (Arc::clone(&shows), link.clone());
+        jobs.spawn(async move {
+            for number in 0..50 {
+                let receipt = shows.append(job * 50 + number);
+                link.believe(&receipt, None).await.unwrap();
+            }
+        });
+    }
+    while let Some(ended) = jobs.join_next().await {
+        ended.unwrap();
+    }
+    assert!(!shows.asked().is_empty());
+    assert!(link.log().untied() < 100);
+    link.close().await.unwrap();
+    assert_eq!(remembered(&dir), Some((1, 201)));
+}
+
 #[tokio::test]
 async fn what_is_remembered_must_be_whole_private_and_signed_by_the_pinned_keys() {
     // rule: TLOG-6
@@ -642,11 +674,13 @@ fn the_largest_file_of_a_log_can_be_read_back() {
     use ticket_format::cbor::{Decode as _, Encode as _};
     let mut log = test_log();
     let mut kept = super::store::Kept::nothing(log.key().origin.clone());
-    for _ in 0..super::tips::MOST {
-        log.grow(1);
-        kept.tips
-            .add(super::tips::Known::of(&log.checkpoint()))
-            .unwrap();
+    log.grow(1);
+    let one = super::tips::Known::of(&log.checkpoint());
+    for size in 0..super::tips::MOST as u64 {
+        let note = one.note.replace("\n1\n", &format!("\n{size}\n"));
+        let known = super::tips::Known::of_file(&note).unwrap();
+        assert_eq!(known.checkpoint.size, size);
+        kept.tips.add(known).unwrap();
     }
     kept.failed = Some(super::store::Failed {
         why: "x".repeat(1_024),

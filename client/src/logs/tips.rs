@@ -66,10 +66,6 @@ impl Tips {
         self.0.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Known> {
         self.0.values()
     }
@@ -80,13 +76,15 @@ impl Tips {
     }
 
     /// Adds one; true if it was not there.
-    pub(super) fn add(&mut self, shown: Known) -> Result<bool, TwoRoots> {
+    pub(super) fn add(&mut self, shown: Known) -> Result<bool, Box<TwoRoots>> {
         // rule: TLOG-5
         match self.0.get(&shown.place()) {
-            Some(known) if known.checkpoint.root != shown.checkpoint.root => Err(TwoRoots {
-                known: known.clone(),
-                shown,
-            }),
+            Some(known) if known.checkpoint.root != shown.checkpoint.root => {
+                Err(Box::new(TwoRoots {
+                    known: known.clone(),
+                    shown,
+                }))
+            }
             Some(_) => Ok(false),
             None => {
                 self.0.insert(shown.place(), shown);
@@ -96,7 +94,7 @@ impl Tips {
     }
 
     /// Puts what was proven to come of a checkpoint in its place.
-    pub(super) fn lead(&mut self, from: &Known, to: Known) -> Result<(), TwoRoots> {
+    pub(super) fn lead(&mut self, from: &Known, to: Known) -> Result<(), Box<TwoRoots>> {
         self.add(to.clone())?;
         if from.place() != to.place() {
             self.0.remove(&from.place());
@@ -106,7 +104,7 @@ impl Tips {
 
     /// Joins what two have made of the same beginning. What one of them has left out, since it was
     /// proven to lead to another or since a person said so, stays out.
-    pub(super) fn join(&self, other: &Self, beginning: &Self) -> Result<Self, TwoRoots> {
+    pub(super) fn join(&self, other: &Self, beginning: &Self) -> Result<Self, Box<TwoRoots>> {
         let mut joined = Self::default();
         for (ours, theirs) in [(self, other), (other, self)] {
             for known in ours.iter() {
@@ -115,10 +113,10 @@ impl Tips {
                 if let Some(same) = theirs.0.get(&place)
                     && same.checkpoint.root != known.checkpoint.root
                 {
-                    return Err(TwoRoots {
+                    return Err(Box::new(TwoRoots {
                         known: same.clone(),
                         shown: known.clone(),
-                    });
+                    }));
                 }
                 let both = theirs.0.contains_key(&place);
                 let new = !beginning.0.contains_key(&place);
