@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use client::link::{Link, Server};
 use client::login::{self, Evidence};
+use client::logs::{LoggedLink, Logs};
 use client::state::{NodeState, Pins};
 use client::wallet::{DatasetSession, NodeSession};
 use ticket_format::Refusal;
@@ -15,9 +16,10 @@ use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
 use ticket_format::secret::BootstrapSecret;
 use ticket_format::statement::{
-    ActBody, Canary, DatasetCreate, DatasetRecord, LaunchCreate, PolicySet,
+    ActBody, Canary, DatasetCreate, DatasetRecord, LaunchCreate, PolicySet, Witnessing,
 };
 use ticket_format::ticket::{Action, Actions};
+use ticket_format::tlog::LogKey;
 pub(crate) use tools::admin::{now, rng};
 
 use crate::admins::{self, Admins};
@@ -61,6 +63,10 @@ pub(crate) struct Node {
     pins: Pins,
     /// Its state, which an issue may bring forward; each node is asked by one task at a time.
     state: tokio::sync::Mutex<NodeState>,
+    /// What it remembers of logs.
+    logs: Logs,
+    /// The broker's log.
+    broker_log: LogKey,
     /// Its ticket.
     pub(crate) session: NodeSession,
 }
@@ -105,6 +111,7 @@ impl Realm {
             lease: LEASE,
             evidence: false,
             canary: Canary::No,
+            witnessing: Witnessing::none(),
         };
         let created = self.act(key_server, &create).await?;
         let record = DatasetRecord {
@@ -125,6 +132,8 @@ impl Realm {
             lease: LEASE,
             evidence: false,
             follows: DatasetRecord::FIRST,
+            log_key: created.log_key,
+            witnessing: create.witnessing,
         };
         let statement = self.admins.record(&record)?;
         let link = self.admin_link(&self.servers.broker).await?;
@@ -181,6 +190,7 @@ impl Realm {
             admin_set: self.admins.pinned(),
             launch_digest: ticket_format::ids::StatementDigest::of(&statement),
             ticket_key: self.servers.ticket_key,
+            log_key: self.servers.broker_log.clone(),
         })
     }
 
@@ -253,10 +263,15 @@ impl Realm {
 impl Newcomer {
     /// Logs in.
     pub(crate) async fn login(mut self, link: &Link) -> Result<Node, Report> {
-        let session =
-            login::login(link, &self.dir, &mut self.state, &self.evidence, &mut rng()).await;
+        let logs = Logs::of_state(&self.dir);
+        let broker_log = self.evidence.bootstrap.log_key.clone();
+        let link = LoggedLink::over(link.clone(), logs.log("broker", &broker_log));
+        let (state, evidence) = (&mut self.state, &self.evidence);
+        let session = login::login(&link, &self.dir, state, evidence, &mut rng()).await;
         let session = session.map_err(|error| error.report())?;
         Ok(Node {
+            logs,
+            broker_log,
             pins: self.state.pins.clone(),
             state: self.state.into(),
             session,
@@ -265,8 +280,17 @@ impl Newcomer {
 }
 
 impl Node {
+    /// A connection to the broker, which this node holds to what it remembers of its log.
+    pub(crate) fn to_broker(&self, link: &Link) -> LoggedLink {
+        LoggedLink::over(link.clone(), self.logs.log("broker", &self.broker_log))
+    }
+
     /// Gets a dataset ticket for a job that decrypts and encrypts.
-    pub(crate) async fn issue(&self, link: &Link, budget: u64) -> Result<DatasetSession, Report> {
+    pub(crate) async fn issue(
+        &self,
+        link: &LoggedLink,
+        budget: u64,
+    ) -> Result<DatasetSession, Report> {
         let actions = Actions::new(&[Action::Decrypt, Action::Encrypt]);
         let wanted = client::issue::Wanted {
             dataset: DATASET.to_owned(),
@@ -293,7 +317,9 @@ impl Node {
         loop {
             let opened = client::issue::Opened::check(session, &self.pins, now());
             let opened = opened.map_err(|error| error.report())?;
-            match client::redeem::Presented::present(link.clone(), session, opened).await {
+            let log = self.logs.log("key server", opened.log_key());
+            let link = LoggedLink::over(link.clone(), log);
+            match client::redeem::Presented::present(link, session, opened).await {
                 Ok(presented) => return Ok(presented),
                 Err(error)
                     if error.refusal() == Some(Refusal::Lease) && asked.elapsed() < TIMEOUT =>

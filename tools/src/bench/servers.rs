@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use ticket_format::keys::{FeedKey, TicketKey, TlsKey};
 use ticket_format::report::{Report, exit};
+use ticket_format::tlog::LogKey;
 
 use crate::documents;
 
@@ -28,6 +29,8 @@ pub(crate) struct Servers {
     pub(crate) ticket_key: TicketKey,
     /// Its feed-signing key.
     pub(crate) feed_key: FeedKey,
+    /// The keys of its log.
+    pub(crate) broker_log: LogKey,
     /// The key server.
     pub(crate) key_server: Server,
     // Stopped in this order, before the directory goes.
@@ -52,6 +55,8 @@ struct PublicKeys {
     tls_key: String,
     ticket_key: Option<String>,
     feed_key: Option<String>,
+    #[serde(default)]
+    log_keys: Vec<String>,
 }
 
 impl Servers {
@@ -80,6 +85,7 @@ impl Servers {
         let keys = public_keys(&keys_file)?;
         let ticket_key = parsed(keys.ticket_key.as_deref().unwrap_or_default(), &keys_file)?;
         let feed_key = parsed(keys.feed_key.as_deref().unwrap_or_default(), &keys_file)?;
+        let broker_log = log_key(&keys, &keys_file)?;
         let broker = server("broker", &keys, &keys_file, address)?;
         // The port that the system chose.
         put(&keys_file, "addresses", vec![address.to_string()])?;
@@ -96,6 +102,7 @@ impl Servers {
             broker,
             ticket_key,
             feed_key,
+            broker_log,
             key_server,
             _key_server: key_process,
             _broker: broker_process,
@@ -308,6 +315,17 @@ fn parsed<K: std::str::FromStr>(key: &str, path: &Path) -> Result<K, Report> {
         )
     };
     key.parse().map_err(|_| wrong())
+}
+
+fn log_key(keys: &PublicKeys, path: &Path) -> Result<LogKey, Report> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        let what = format!("{} has no keys of a log", path.display());
+        Report::new(exit::LOCAL, what).why(why)
+    };
+    match keys.log_keys.as_slice() {
+        [ed25519, ml_dsa] => LogKey::from_vkeys(ed25519, ml_dsa).map_err(|error| wrong(&error)),
+        _ => Err(wrong(&"log-keys are two")),
+    }
 }
 
 fn server(

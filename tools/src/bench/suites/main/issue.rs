@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::link::Link;
+use client::logs::LoggedLink;
 use client::wallet::DatasetSession;
 use ticket_format::report::Report;
 use transport::Connection;
@@ -20,7 +20,7 @@ const ADDRESSES: u32 = 60_000;
 /// Jobs that ask for dataset tickets.
 pub(crate) struct Bench {
     nodes: Arc<Vec<Node>>,
-    links: Arc<Vec<Link>>,
+    links: Arc<Vec<LoggedLink>>,
     floor: Arc<Floor>,
     floor_connections: Arc<Vec<Connection>>,
 }
@@ -47,14 +47,19 @@ impl Bench {
         };
         let floor = Floor::start(realm.servers.dir(), "floor-issue", act)?;
         let nodes = login.nodes(TASKS).await?;
-        let (mut links, mut floor_connections) = (Vec::new(), Vec::new());
-        for (task, node) in nodes.iter().enumerate().take(CONNECTIONS) {
+        let (mut shared, mut floor_connections) = (Vec::new(), Vec::new());
+        for task in 0..CONNECTIONS {
             let socket = floor::socket(address(ADDRESSES, task))?;
-            let link = realm.broker(&socket).await?;
+            shared.push(realm.broker(&socket).await?);
+            floor_connections.push(floor.connect(&socket).await?);
+        }
+        // Each node holds the broker to what it itself remembers of the log.
+        let mut links = Vec::new();
+        for (task, node) in nodes.iter().enumerate() {
+            let link = node.to_broker(&shared[task % CONNECTIONS]);
             // A server closes a connection on which nothing is asked soon.
             node.issue(&link, 1).await?;
             links.push(link);
-            floor_connections.push(floor.connect(&socket).await?);
         }
         Ok(Self {
             nodes: Arc::new(nodes),
@@ -71,9 +76,7 @@ impl Bench {
         budget: u64,
     ) -> Result<(&Node, DatasetSession), Report> {
         let node = &self.nodes[number % TASKS];
-        let session = node
-            .issue(&self.links[number % CONNECTIONS], budget)
-            .await?;
+        let session = node.issue(&self.links[number % TASKS], budget).await?;
         Ok((node, session))
     }
 
@@ -92,7 +95,7 @@ impl Bench {
         let operation = move |task: usize| {
             let (nodes, links) = (Arc::clone(&nodes), Arc::clone(&links));
             async move {
-                nodes[task].issue(&links[task % CONNECTIONS], 1).await?;
+                nodes[task].issue(&links[task], 1).await?;
                 Ok(Some(1))
             }
         };
