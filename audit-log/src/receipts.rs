@@ -111,6 +111,9 @@ impl AuditLog {
         if old.shard.origin != self.key().origin {
             return Err(unknown());
         }
+        // Before any checkpoint is read: of a shard that ends meanwhile the answer then shows no end, and no
+        // link names one that the answer does not show.
+        let later = self.shared.shards().into_iter();
         let shard = self.shared.shard(old.shard.number).ok_or_else(unknown)?;
         let checkpoint = shard.live().checkpoint.clone();
         let ours = checkpoint.checkpoint().size;
@@ -139,7 +142,6 @@ impl AuditLog {
             });
         }
         let mut links = Vec::new();
-        let later = self.shared.shards().into_iter();
         for next in later
             .filter(|next| next.number() > shard.number())
             .take(MAX_LINKS)
