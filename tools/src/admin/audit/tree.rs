@@ -72,15 +72,18 @@ pub fn root_of(nodes: &[Hash]) -> Hash {
     level.first().copied().unwrap_or_else(merkle::empty_root)
 }
 
+/// Hashes that were held against the signed root.
+type Tile = Rc<Vec<Hash>>;
+
 /// Verified tiles of one shard at one size.
 #[derive(Debug)]
 pub struct Tree<'a> {
     log: &'a Published,
     shard: u64,
     size: u64,
-    tiles: RefCell<HashMap<(u8, u64), Rc<Vec<Hash>>>>,
+    tiles: RefCell<HashMap<(u8, u64), Tile>>,
     /// The partial tile of each level: what the root is made of.
-    edge: Vec<Rc<Vec<Hash>>>,
+    edge: Vec<Tile>,
 }
 
 impl<'a> Tree<'a> {
@@ -133,7 +136,7 @@ impl<'a> Tree<'a> {
     }
 
     /// A tile, held against the tile above it.
-    fn tile(&self, level: u8, index: u64) -> Result<Rc<Vec<Hash>>, Fault> {
+    fn tile(&self, level: u8, index: u64) -> Result<Tile, Fault> {
         let stored = self
             .size
             .checked_shr(LEVELS * u32::from(level))

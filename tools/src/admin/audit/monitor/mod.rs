@@ -380,7 +380,7 @@ impl Breach {
             "alarm": self.alarm,
             "log": self.log,
             "index": self.index,
-            "act": text(&self.act),
+            "act": text(self.act),
             "time": text(self.time),
             "why": self.why,
         }
