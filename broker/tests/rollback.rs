@@ -414,3 +414,39 @@ async fn a_recovery_that_a_crash_interrupted_is_finished_at_the_next_start() {
     assert_eq!(opened.count(), 1);
     world.launch(&SEOUL, |_| {}).await;
 }
+
+#[tokio::test]
+async fn an_empty_directory_in_the_place_of_a_log_that_was_seen_serves_nothing() {
+    // rule: TLOG-10
+    let Restored {
+        mut world,
+        lost,
+        witness,
+        ..
+    } = restored(true).await;
+    world.stop().await;
+    world.remove();
+    world.start(broker::Limits::default()).await.unwrap();
+    let mut node = Node::boot(&SYDNEY);
+    let unknown = Launch {
+        id: ticket_format::ids::LaunchId([1; 16]),
+        secret: ticket_format::keys::LaunchSecret::generate(&mut rng()),
+        digest: StatementDigest([1; 32]),
+    };
+    assert_eq!(
+        refusal(node.login(&world, &unknown).await),
+        Refusal::Rollback
+    );
+    assert!(world.entries().is_empty());
+    let view = world.act(&LogShow {}).await.unwrap();
+    assert_eq!(view.state, LogState::RolledBack);
+    world.act(&recover(&world, &view)).await.unwrap();
+    let opened = world.entries().into_iter();
+    let opened = opened
+        .filter(|entry| entry.kind == Kind::ShardOpened)
+        .last();
+    let opened = opened.unwrap();
+    assert_eq!(opened.seen.unwrap().shard, lost.checkpoint().shard);
+    world.launch(&SYDNEY, |_| {}).await;
+    drop(witness);
+}
