@@ -418,6 +418,11 @@ async fn a_log_is_followed_over_its_shards_and_over_no_other_ones() {
         assert!(failed.why.contains("another tree"), "{failed}");
     }
     // One that is left out shows in the next one, which goes on from another.
+    let (_keep, dir) = place();
+    let shows = Shows::start(before.clone());
+    let link = shows.link(&dir).await;
+    link.believe(&before.receipt(newest), None).await.unwrap();
+    link.close().await.unwrap();
     let mut log = grown.clone();
     log.begin_shard();
     log.begin_shard();
