@@ -33,7 +33,7 @@ pub fn items(journal: &Path) -> Vec<(Range<usize>, Item)> {
                 let index = u64::try_from(i128::from(*index)).expect("an index");
                 items.push((range, Item::Record(index, entry.clone())));
             }
-            Some([Value::Integer(size), _, Value::Text(note), _]) => {
+            Some([Value::Integer(size), _, Value::Text(note), ..]) => {
                 let size = u64::try_from(i128::from(*size)).expect("a size");
                 items.push((range, Item::Seal(size, note.clone())));
             }
@@ -49,10 +49,12 @@ pub fn items(journal: &Path) -> Vec<(Range<usize>, Item)> {
 /// When it has not its shape.
 #[must_use]
 pub fn records(journal: &Path) -> Vec<(Range<usize>, u64, Vec<u8>)> {
-    let records = items(journal).into_iter().filter_map(|(range, item)| match item {
-        Item::Record(index, entry) => Some((range, index, entry)),
-        Item::Seal(..) => None,
-    });
+    let records = items(journal)
+        .into_iter()
+        .filter_map(|(range, item)| match item {
+            Item::Record(index, entry) => Some((range, index, entry)),
+            Item::Seal(..) => None,
+        });
     records.collect()
 }
 

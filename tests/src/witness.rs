@@ -31,7 +31,8 @@ impl Witness {
         fs::create_dir(&dir).expect("a directory");
         let full = format!("witness.example/{name}");
         let mut init = command("postern-witness");
-        init.args(["init", "--name", &full, "--data-dir"]).arg(dir.join("data"));
+        init.args(["init", "--name", &full, "--data-dir"])
+            .arg(dir.join("data"));
         let said = ended(init).ok();
         let vkeys: Vec<String> = said
             .split_whitespace()
@@ -50,7 +51,11 @@ impl Witness {
         fs::write(dir.join("witness.toml"), config).expect("written");
         let mut daemon = Daemon::new("postern-witness", &dir, "witness.toml");
         let address = daemon.start();
-        crate::house::set(&dir.join("witness.toml"), "listen", &format!("\"{address}\""));
+        crate::house::set(
+            &dir.join("witness.toml"),
+            "listen",
+            &format!("\"{address}\""),
+        );
         Self {
             daemon,
             name: full,

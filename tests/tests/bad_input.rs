@@ -504,6 +504,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
         lease: 5,
         evidence: false,
         canary: Canary::No,
+        witnessing: ticket_format::statement::Witnessing::none(),
     };
     let free = |what: &str| {
         matches!(
@@ -579,6 +580,7 @@ async fn newer_acts(house: &House, broker: &Wire, server: &Wire, owners: &[Admin
         lease: 5,
         evidence: false,
         canary: Canary::No,
+        witnessing: ticket_format::statement::Witnessing::none(),
     };
     sent += hold_act(house, server, &options, never).await;
     let replaced = DatasetOwnersSet {

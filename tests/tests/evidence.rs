@@ -118,6 +118,7 @@ fn a_ticket_from_before_evidence_was_wanted_is_issued_anew() {
         lease: 5,
         evidence: true,
         canary: Canary::No,
+        witnessing: ticket_format::statement::Witnessing::none(),
     };
     let strict = DatasetRecord {
         evidence: true,

@@ -224,7 +224,7 @@ async fn the_main_job(kind: &str, small: usize) {
     for server in ["broker", "key-server"] {
         let log = house.log(server);
         house
-            .admin_does(&["audit", "verify", log.to_str().expect("text")])
+            .admin_does(&["audit", "verify", "--log", log.to_str().expect("text")])
             .ok();
     }
 }

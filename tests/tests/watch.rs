@@ -245,7 +245,8 @@ async fn a_denial_that_the_key_server_of_the_record_did_not_sign_is_not_believed
         hash: TicketHash::of(&session.ticket),
         record: DatasetRecord::from_cbor(record, limits::STATEMENT).expect("a record"),
     };
-    let watched = Watched::dataset(&session, &opened);
+    let logs = client::logs::Logs::at(house.path("checkpoints"));
+    let watched = Watched::dataset(&session, &opened, &logs);
     let ask = async |signing: Option<ServerSecret>| {
         let tls = TlsSecret::generate(&mut rng());
         let seed = ed25519_dalek::SigningKey::from_bytes(&tls.seed());

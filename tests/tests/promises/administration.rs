@@ -8,7 +8,8 @@ use ticket_format::keys::{AdminSecret, ProducerSecret};
 use ticket_format::seal::Kem;
 use ticket_format::statement::{
     Act, ActBody, AdminRole, AdminSet, AdminSetBody, AdminSetShow, Canary, DatasetOwnersSet,
-    DatasetPolicySet, DatasetSet, PolicySet, ProducerAdd, Propose, Undeny, policy_digest,
+    DatasetPolicySet, DatasetSet, PolicySet, ProducerAdd, Propose, Undeny, Witnessing,
+    policy_digest,
 };
 
 use super::*;
@@ -77,6 +78,7 @@ async fn promise_9_no_single_admin_can_widen_policy_or_lift_a_denial() {
         lease: 300,
         evidence: false,
         canary: Canary::No,
+        witnessing: Witnessing::none(),
     };
     nobody_alone(&house, &server, &options, false).await;
     let owners = DatasetOwnersSet {

@@ -264,6 +264,9 @@ async fn promise_10_a_killed_key_server_has_released_nothing_that_its_log_does_n
         assert_eq!(entries.get(index), Some(&logged.entry), "entry {index}");
         assert_eq!(leaves[index], merkle::leaf_hash(&receipt.entry));
     }
-    println!("{} releases, 12 kills, every one in the log", receipts.len());
+    println!(
+        "{} releases, 12 kills, every one in the log",
+        receipts.len()
+    );
     house.is_sound();
 }

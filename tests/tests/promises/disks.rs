@@ -30,8 +30,21 @@ async fn promise_4_a_copied_disk_mints_nothing_and_opens_nothing() {
         ("node key".into(), node.key.seed().to_vec()),
     ];
     for (server, names) in [
-        ("broker", &["tls", "ticket", "feed", "log-ed25519", "log-ml-dsa", "pairs"][..]),
-        ("key-server", &["tls", "signing", "log-ed25519", "log-ml-dsa"]),
+        (
+            "broker",
+            &[
+                "tls",
+                "ticket",
+                "feed",
+                "log-ed25519",
+                "log-ml-dsa",
+                "pairs",
+            ][..],
+        ),
+        (
+            "key-server",
+            &["tls", "signing", "log-ed25519", "log-ml-dsa"],
+        ),
     ] {
         for name in names {
             let seed = house.sealed_seed(server, &format!("{server}-root"), name);

@@ -35,7 +35,16 @@ fn named(name: &str) -> Context {
 fn verify(house: &House, log: &Path, server: &str) -> Said {
     let [ed25519, ml_dsa] = house.log_key(server).vkeys().map(|vkey| vkey.to_string());
     let log = log.to_str().expect("text");
-    let arguments = ["audit", "verify", "--log", log, "--log-key", &ed25519, "--log-key", &ml_dsa];
+    let arguments = [
+        "audit",
+        "verify",
+        "--log",
+        log,
+        "--log-key",
+        &ed25519,
+        "--log-key",
+        &ml_dsa,
+    ];
     house.as_admin("operator", &arguments)
 }
 

@@ -38,14 +38,20 @@ async fn a_ticket_that_is_signed_but_not_in_the_brokers_log_opens_nothing() {
     for (what, receipt) in [
         ("the receipt of another ticket", honest.receipt.clone()),
         ("the receipt of a third", other.receipt.clone()),
-        ("a receipt whose entry was changed", Receipt {
-            entry: other.receipt.entry.iter().rev().copied().collect(),
-            ..other.receipt.clone()
-        }),
-        ("half a receipt", Receipt {
-            proof: other.receipt.proof[..other.receipt.proof.len() / 2].to_owned(),
-            ..other.receipt.clone()
-        }),
+        (
+            "a receipt whose entry was changed",
+            Receipt {
+                entry: other.receipt.entry.iter().rev().copied().collect(),
+                ..other.receipt.clone()
+            },
+        ),
+        (
+            "half a receipt",
+            Receipt {
+                proof: other.receipt.proof[..other.receipt.proof.len() / 2].to_owned(),
+                ..other.receipt.clone()
+            },
+        ),
     ] {
         let reply = server.present(&stolen(receipt)).await.expect_err(what);
         assert_eq!(reply.refusal(), Some(Refusal::Receipt), "{what}");
@@ -53,7 +59,10 @@ async fn a_ticket_that_is_signed_but_not_in_the_brokers_log_opens_nothing() {
     let mut none = wire::present_body(&stolen(honest.receipt.clone()));
     none.receipt = None;
     let message = wire::presentation(&stolen(honest.receipt.clone()), &none);
-    assert_eq!(server.send(&message).await.refusal(), Some(Refusal::Receipt));
+    assert_eq!(
+        server.send(&message).await.refusal(),
+        Some(Refusal::Receipt)
+    );
     assert!(house.alarms("key-server", Alarm::UnloggedTicket) > 0);
     noticed("a ticket outside the log", "the key server, at once", begun);
     house.is_sound();

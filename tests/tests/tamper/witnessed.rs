@@ -16,9 +16,13 @@ use ticket_format::tlog::{Checkpoint, Verifier, WitnessPolicy};
 
 /// A house whose dataset requires two of three witnesses.
 async fn witnessed_house() -> (House, Vec<Witness>) {
-    let mut house = tokio::task::spawn_blocking(House::start).await.expect("a house");
-    let witnesses: Vec<Witness> =
-        ["w1", "w2", "w3"].iter().map(|name| Witness::start(&house, name)).collect();
+    let mut house = tokio::task::spawn_blocking(House::start)
+        .await
+        .expect("a house");
+    let witnesses: Vec<Witness> = ["w1", "w2", "w3"]
+        .iter()
+        .map(|name| Witness::start(&house, name))
+        .collect();
     for (server, config) in [("broker", "broker.toml"), ("key-server", "key-server.toml")] {
         witness::witnessed_by(&house.path(server).join(config), &witnesses);
     }
@@ -35,7 +39,9 @@ async fn witnessed_house() -> (House, Vec<Witness>) {
 
 /// Sets what the dataset wants of witnesses, at the key server and in its record.
 async fn require(house: &House, broker: &Wire, server: &Wire, witnessing: Witnessing) {
-    let show = DatasetShow { name: DATASET.into() };
+    let show = DatasetShow {
+        name: DATASET.into(),
+    };
     let view = server.act(&house.admins, &show).await.expect("a dataset");
     let change = DatasetSet {
         name: DATASET.into(),
@@ -71,27 +77,44 @@ async fn keys_wait_for_witnesses_and_denials_do_not() {
     println!("a ticket with two cosignatures after {:?}", begun.elapsed());
     let policy: WitnessPolicy = witness::policy(2, &witnesses).parse().expect("a policy");
     let verifier = Verifier::new(house.log_key("broker"), Some(policy.clone()));
-    verifier.verify(&ticket.receipt).expect("two of three have cosigned it");
+    verifier
+        .verify(&ticket.receipt)
+        .expect("two of three have cosigned it");
     let presented = server.present_when_leased(&ticket).await;
     let begun = Instant::now();
-    let (wrap, _) = server.generate(&presented, &named("a")).await.expect("a DEK");
+    let (wrap, _) = server
+        .generate(&presented, &named("a"))
+        .await
+        .expect("a DEK");
     println!("a key with two cosignatures after {:?}", begun.elapsed());
 
     // One of three may be away.
     witnesses[0].daemon.kill();
-    server.generate(&presented, &named("b")).await.expect("two are enough");
+    server
+        .generate(&presented, &named("b"))
+        .await
+        .expect("two are enough");
     // Two may not: nothing leaves, and the record says so.
     witnesses[1].daemon.kill();
     let item = named("a");
-    let reply = server.redeem(&presented, &[(&wrap, &item)]).await.expect_err("one is too few");
+    let reply = server
+        .redeem(&presented, &[(&wrap, &item)])
+        .await
+        .expect_err("one is too few");
     assert_eq!(reply.refusal(), Some(Refusal::Unwitnessed));
-    let withheld = |entry: &Entry| entry.kind == Kind::Withheld && entry.outcome == Err(Refusal::Unwitnessed);
+    let withheld =
+        |entry: &Entry| entry.kind == Kind::Withheld && entry.outcome == Err(Refusal::Unwitnessed);
     assert!(house.entries("key-server").iter().any(withheld));
-    let reply = node.issue(&broker, DATASET).await.expect_err("one is too few");
+    let reply = node
+        .issue(&broker, DATASET)
+        .await
+        .expect_err("one is too few");
     assert_eq!(reply.refusal(), Some(Refusal::Unwitnessed));
     assert!(house.entries("broker").iter().any(withheld));
     eventually("the silence is an alarm", || {
-        ["broker", "key-server"].iter().all(|server| house.alarms(server, Alarm::WitnessSilent) >= 2)
+        ["broker", "key-server"]
+            .iter()
+            .all(|server| house.alarms(server, Alarm::WitnessSilent) >= 2)
     });
     // Denials wait for nobody.
     let begun = Instant::now();
@@ -119,14 +142,19 @@ async fn keys_wait_for_witnesses_and_denials_do_not() {
         assert!(begun.elapsed() < SOON);
     };
     let presented = server.present_when_leased(&ticket).await;
-    server.generate(&presented, &named("c")).await.expect("a DEK");
+    server
+        .generate(&presented, &named("c"))
+        .await
+        .expect("a DEK");
     house.is_sound();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_whose_issue_is_not_witnessed_is_refused_where_witnesses_are_required() {
     // rule: TLOG-8, PRE-5
-    let mut house = tokio::task::spawn_blocking(House::start).await.expect("a house");
+    let mut house = tokio::task::spawn_blocking(House::start)
+        .await
+        .expect("a house");
     let node = house.node(0).await;
     let (broker, server) = (house.to_broker().await, house.to_key_server().await);
     // Issued while nothing is required; the key server's owners require it from now on.
@@ -153,42 +181,90 @@ async fn an_old_copy_of_a_machine_refuses_to_serve_until_a_quorum_says_where_it_
         let (broker, key_server) = (house.to_broker().await, house.to_key_server().await);
         let ticket = node.issue(&broker, DATASET).await.expect("a ticket");
         let presented = key_server.present_when_leased(&ticket).await;
-        key_server.generate(&presented, &named("a")).await.expect("a DEK");
+        key_server
+            .generate(&presented, &named("a"))
+            .await
+            .expect("a DEK");
         drop((broker, key_server));
-        let daemon = if server == "broker" { &mut house.broker } else { &mut house.key_server };
+        let daemon = if server == "broker" {
+            &mut house.broker
+        } else {
+            &mut house.key_server
+        };
         daemon.stop();
         copy_dir(&house.path(server).join("data"), &house.path("before"));
-        let daemon = if server == "broker" { &mut house.broker } else { &mut house.key_server };
+        let daemon = if server == "broker" {
+            &mut house.broker
+        } else {
+            &mut house.key_server
+        };
         daemon.start();
         let (broker, key_server) = (house.to_broker().await, house.to_key_server().await);
         let ticket = node.issue(&broker, DATASET).await.expect("a ticket");
         let presented = key_server.present_when_leased(&ticket).await;
-        key_server.generate(&presented, &named("b")).await.expect("a DEK");
+        key_server
+            .generate(&presented, &named("b"))
+            .await
+            .expect("a DEK");
         drop((broker, key_server));
 
         // The machine comes back as it was.
-        let daemon = if server == "broker" { &mut house.broker } else { &mut house.key_server };
+        let daemon = if server == "broker" {
+            &mut house.broker
+        } else {
+            &mut house.key_server
+        };
         daemon.stop();
         let data = house.path(server).join("data");
         fs::remove_dir_all(&data).expect("removed");
         copy_dir(&house.path("before"), &data);
         let begun = Instant::now();
-        let daemon = if server == "broker" { &mut house.broker } else { &mut house.key_server };
+        let daemon = if server == "broker" {
+            &mut house.broker
+        } else {
+            &mut house.key_server
+        };
         daemon.start();
-        let wire = if server == "broker" { house.to_broker().await } else { house.to_key_server().await };
+        let wire = if server == "broker" {
+            house.to_broker().await
+        } else {
+            house.to_key_server().await
+        };
         let refused = async |wire: &Wire| match server {
-            "broker" => node.issue(wire, DATASET).await.map(drop).expect_err("rolled back").refusal(),
-            _ => wire.present(&ticket).await.map(drop).expect_err("rolled back").refusal(),
+            "broker" => node
+                .issue(wire, DATASET)
+                .await
+                .map(drop)
+                .expect_err("rolled back")
+                .refusal(),
+            _ => wire
+                .present(&ticket)
+                .await
+                .map(drop)
+                .expect_err("rolled back")
+                .refusal(),
         };
         assert_eq!(refused(&wire).await, Some(Refusal::Rollback), "{server}");
-        noticed(&format!("an old copy of the {server}"), "the server itself, by its witnesses", begun);
+        noticed(
+            &format!("an old copy of the {server}"),
+            "the server itself, by its witnesses",
+            begun,
+        );
         let view = wire.act(&house.admins, &LogShow {}).await.expect("a view");
         assert_eq!(view.state, LogState::RolledBack, "{}", view.wrong);
         // Also after a restart.
         drop(wire);
-        let daemon = if server == "broker" { &mut house.broker } else { &mut house.key_server };
+        let daemon = if server == "broker" {
+            &mut house.broker
+        } else {
+            &mut house.key_server
+        };
         daemon.restart();
-        let wire = if server == "broker" { house.to_broker().await } else { house.to_key_server().await };
+        let wire = if server == "broker" {
+            house.to_broker().await
+        } else {
+            house.to_key_server().await
+        };
         assert_eq!(refused(&wire).await, Some(Refusal::Rollback), "{server}");
         let ours = Checkpoint::of_note_unverified(&view.checkpoint).expect("a checkpoint");
         let recover = LogRecover {
@@ -199,17 +275,34 @@ async fn an_old_copy_of_a_machine_refuses_to_serve_until_a_quorum_says_where_it_
         let alone = [house.admins.all()[1]];
         let message = tests::admins::statement_by(&alone, &wire.channel, &recover);
         assert_eq!(wire.send(&message).await.refusal(), Some(Refusal::Quorum));
-        let other = LogRecover { size: ours.size - 1, ..recover.clone() };
-        let refusal = wire.act(&house.admins, &other).await.expect_err("another size").refusal();
+        let other = LogRecover {
+            size: ours.size - 1,
+            ..recover.clone()
+        };
+        let refusal = wire
+            .act(&house.admins, &other)
+            .await
+            .expect_err("another size")
+            .refusal();
         assert_eq!(refusal, Some(Refusal::Stale));
         wire.act(&house.admins, &recover).await.expect("recovered");
         let view = wire.act(&house.admins, &LogShow {}).await.expect("a view");
         assert_eq!(view.state, LogState::Good, "{}", view.wrong);
         // What was lost stays on record, in the shard that goes on.
         let entries = house.entries(server);
-        let opened = entries.iter().find(|entry| entry.kind == Kind::ShardOpened).expect("a new shard");
-        assert_eq!(opened.log.as_ref(), Some(&ours));
-        assert!(opened.seen.as_ref().is_some_and(|seen| seen.size > ours.size || seen.root != ours.root));
+        let opened = entries
+            .iter()
+            .find(|entry| entry.kind == Kind::ShardOpened)
+            .expect("a new shard");
+        // What admins did meanwhile stands before it.
+        let end = opened.log.as_ref().expect("where the old shard ended");
+        assert!(end.shard == ours.shard && end.size >= ours.size, "{end:?}");
+        assert!(
+            opened
+                .seen
+                .as_ref()
+                .is_some_and(|seen| seen.size > ours.size || seen.root != ours.root)
+        );
         assert!(opened.proof.is_some(), "the statement");
         if server == "key-server" {
             // The witnesses cosign the new shard: keys flow again.
