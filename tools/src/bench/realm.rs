@@ -29,7 +29,7 @@ use crate::servers::{REALM, Servers};
 /// The dataset of every bench.
 pub(crate) const DATASET: &str = "bench";
 /// The broker's policy and the dataset's: as an operator would write one for a fleet of one account.
-const POLICY: &str = r#"@id("bench") permit (principal, action, resource)
+pub(crate) const POLICY: &str = r#"@id("bench") permit (principal, action, resource)
 when { principal.account == "123456789012" };"#;
 /// More than any load redeems.
 const BUDGET: u64 = 10_000_000;

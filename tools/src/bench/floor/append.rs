@@ -6,6 +6,8 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Work;
+
 /// A file that is appended to, one `fdatasync` for all that waits.
 pub(crate) struct GroupCommit {
     queue: mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<bool>)>,
@@ -18,9 +20,14 @@ pub(crate) struct NotDurable;
 impl GroupCommit {
     /// Makes a new file and a thread that writes it; the thread ends with this.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        Self::with(path, Box::new(|| ()))
+    }
+
+    /// The same, with work to be done once for all that waits, before it is written.
+    pub(crate) fn with(path: &Path, each: Work) -> io::Result<Self> {
         let file = File::create_new(path)?;
         let (queue, waiting) = mpsc::unbounded_channel();
-        std::thread::spawn(move || write(file, waiting));
+        std::thread::spawn(move || write(file, waiting, &each));
         Ok(Self { queue })
     }
 
@@ -35,7 +42,11 @@ impl GroupCommit {
     }
 }
 
-fn write(mut file: File, mut waiting: mpsc::UnboundedReceiver<(Vec<u8>, oneshot::Sender<bool>)>) {
+fn write(
+    mut file: File,
+    mut waiting: mpsc::UnboundedReceiver<(Vec<u8>, oneshot::Sender<bool>)>,
+    each: &Work,
+) {
     let (mut bytes, mut waiters) = (Vec::new(), Vec::new());
     while let Some((record, waiter)) = waiting.blocking_recv() {
         bytes.extend_from_slice(&record);
@@ -44,6 +55,7 @@ fn write(mut file: File, mut waiting: mpsc::UnboundedReceiver<(Vec<u8>, oneshot:
             bytes.extend_from_slice(&record);
             waiters.push(waiter);
         }
+        each();
         let durable = file
             .write_all(&bytes)
             .and_then(|()| file.sync_data())

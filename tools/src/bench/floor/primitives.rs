@@ -6,7 +6,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
-    KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    KeyPair as _, ML_DSA_44, ML_DSA_44_SIGNING, ParsedPublicKey, PqdsaKeyPair,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey,
 };
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, XChaCha20Poly1305};
@@ -59,6 +60,37 @@ impl Signature {
             let verified = key.verify_strict(black_box(&self.message), &self.signature);
             assert!(black_box(verified).is_ok(), "a good signature verifies");
         }
+    }
+}
+
+/// An ML-DSA-44 key, a message and its signature.
+pub(crate) struct MlDsa {
+    key: PqdsaKeyPair,
+    signature: Vec<u8>,
+}
+
+impl MlDsa {
+    /// A fresh one.
+    pub(crate) fn new() -> Result<Self, Report> {
+        let failed = |_| Report::new(exit::LOCAL, "cannot make an ML-DSA-44 key");
+        let key = PqdsaKeyPair::generate(&ML_DSA_44_SIGNING).map_err(failed)?;
+        let mut signature = vec![0; ML_DSA_44_SIGNING.signature_len()];
+        key.sign(&[0xa5; SIGNED], &mut signature).map_err(failed)?;
+        Ok(Self { key, signature })
+    }
+
+    /// Signs once.
+    pub(crate) fn sign(&self) {
+        let mut signature = vec![0; self.signature.len()];
+        let signed = self.key.sign(black_box(&[0xa5; SIGNED]), &mut signature);
+        assert!(black_box(signed).is_ok(), "any message is signed");
+    }
+
+    /// Verifies once.
+    pub(crate) fn verify(&self) {
+        let key = UnparsedPublicKey::new(&ML_DSA_44, self.key.public_key());
+        let verified = key.verify(black_box(&[0xa5; SIGNED]), &self.signature);
+        assert!(black_box(verified).is_ok(), "a good signature verifies");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The suites. A new one is a module with a [`Suite`], listed in [`ALL`].
 
+mod audit;
 mod feed;
 mod main;
 
@@ -13,7 +14,7 @@ use ticket_format::report::{Report, exit};
 use crate::rows::{Row, RowInfo};
 
 /// All suites, in the order in which they came.
-pub(crate) const ALL: &[&Suite] = &[&main::SUITE, &feed::SUITE];
+pub(crate) const ALL: &[&Suite] = &[&main::SUITE, &feed::SUITE, &audit::SUITE];
 
 /// What every suite is given.
 #[derive(Debug)]
