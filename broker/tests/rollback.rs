@@ -441,10 +441,8 @@ async fn an_empty_directory_in_the_place_of_a_log_that_was_seen_serves_nothing()
     let view = world.act(&LogShow {}).await.unwrap();
     assert_eq!(view.state, LogState::RolledBack);
     world.act(&recover(&world, &view)).await.unwrap();
-    let opened = world.entries().into_iter();
-    let opened = opened
-        .filter(|entry| entry.kind == Kind::ShardOpened)
-        .last();
+    let mut entries = world.entries().into_iter().rev();
+    let opened = entries.find(|entry| entry.kind == Kind::ShardOpened);
     let opened = opened.unwrap();
     assert_eq!(opened.seen.unwrap().shard, lost.checkpoint().shard);
     world.launch(&SYDNEY, |_| {}).await;
