@@ -100,6 +100,7 @@ pub async fn issue(
         channel.sign_with(&node.secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
         channel.sign_with(&secrets.proof, labels::ISSUE_REQUEST, ticket, &bytes),
     ];
+    logged.is_of(&state.pins.log_key)?;
     logged.proven().await?;
     let (answer, _) = link.call(Verb::Issue, &bytes, &proofs).await?;
     let answer =

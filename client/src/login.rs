@@ -162,6 +162,7 @@ pub async fn login(
     rng: &mut impl CryptoRng,
 ) -> Result<NodeSession, Error> {
     // Before the server is told anything: identity proof and signatures are for no other one.
+    logged.is_of(&state.pins.log_key)?;
     logged.proven().await?;
     let link = logged.link();
     let secrets = SessionSecrets::generate(Kem::XWing, rng);

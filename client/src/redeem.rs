@@ -66,6 +66,7 @@ impl Presented {
         session: &DatasetSession,
         opened: Opened,
     ) -> Result<Self, Error> {
+        logged.is_of(opened.log_key())?;
         let witnesses = opened.witnesses()?;
         let link = logged.link();
         let body = PresentBody {

@@ -37,6 +37,7 @@ pub async fn renew(
     if state.chains.is_empty() {
         return Err(Error::NoTicket("this node has never logged in"));
     }
+    link.is_of(&state.pins.log_key)?;
     link.proven().await?;
     if state.next.is_none() {
         state.next = Some(NodeSecret::generate(rng));

@@ -46,19 +46,23 @@ async fn log_in(broker: &Fake, dir: &Path) -> Result<(NodeState, NodeSession), E
     Ok((state, session?))
 }
 
-async fn issue(
-    state: &mut NodeState,
-    node: &NodeSession,
-    dir: &Path,
-) -> Result<DatasetSession, Error> {
-    let wanted = Wanted {
+fn wanted() -> Wanted {
+    Wanted {
         dataset: "faces".to_owned(),
         actions: Actions::new(&[Action::Decrypt]).unwrap(),
         required: Context::default(),
         life: 600,
         budget: 10,
         kem: Kem::XWing,
-    };
+    }
+}
+
+async fn issue(
+    state: &mut NodeState,
+    node: &NodeSession,
+    dir: &Path,
+) -> Result<DatasetSession, Error> {
+    let wanted = wanted();
     let link = to_broker(state, &Logs::of_state(dir)).await;
     let session = client::issue::issue(&link, state, node, &wanted, now(), &mut rng()).await;
     link.close().await?;
@@ -252,6 +256,43 @@ async fn a_broker_that_cannot_prove_its_log_is_told_nothing() {
     assert!(asked.iter().all(|verb| *verb == Verb::Consistency));
     let kept = NodeState::load(&dir).unwrap().unwrap();
     assert_eq!((kept.key.public(), kept.next.is_none()), (key, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_another_log_checks_is_used_for_nothing() {
+    // rule: TLOG-5
+    let (broker, key_server) = house(WitnessMode::None);
+    let home = Home::new();
+    let dir = home.state();
+    let (mut state, node) = log_in(&broker, &dir).await.unwrap();
+    let session = issue(&mut state, &node, &dir).await.unwrap();
+    let opened = Opened::check(&session, &state.pins, now()).unwrap();
+    broker.asked.lock().unwrap().clear();
+    let logs = Logs::at(home.path("elsewhere"));
+    // The server's own name, and keys that somebody else has.
+    let forged = broker.log.lock().unwrap().signed_by(99).key();
+    let link = LoggedLink::connect(&state.pins.broker, &forged, &logs, WAIT);
+    let link = link.await.unwrap();
+    let evidence = bootstrap(&broker);
+    let login = client::login::login(&link, &dir, &mut state, &evidence, &mut rng()).await;
+    let renewed = client::renew::renew(&link, &dir, &mut state, &mut rng()).await;
+    let wanted = wanted();
+    let issued = client::issue::issue(&link, &mut state, &node, &wanted, now(), &mut rng()).await;
+    let forged = key_server.log.lock().unwrap().signed_by(99).key();
+    let server = opened.server();
+    let link = LoggedLink::connect(&server, &forged, &logs, WAIT);
+    let presented = Presented::present(link.await.unwrap(), &session, opened.clone()).await;
+    let all = [
+        login.map(drop),
+        renewed.map(drop),
+        issued.map(drop),
+        presented.map(drop),
+    ];
+    for ended in all {
+        assert!(matches!(ended, Err(Error::Answer { .. })), "{ended:?}");
+    }
+    assert!(broker.asked.lock().unwrap().is_empty());
+    assert!(key_server.asked.lock().unwrap().is_empty());
 }
 
 async fn run(home: &Home, arguments: &[&str]) -> Said {

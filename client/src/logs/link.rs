@@ -69,6 +69,17 @@ impl LoggedLink {
         &self.log
     }
 
+    /// Whether it is checked by the log that is pinned for this purpose, and by no other: whoever makes a
+    /// connection names a log, and what is asked over it wants a certain one.
+    pub(crate) fn is_of(&self, pinned: &LogKey) -> Result<(), Error> {
+        // rule: TLOG-5
+        if self.log.key() == pinned {
+            return Ok(());
+        }
+        let why = "the connection is not checked by the log that is pinned";
+        Err(Error::answer(self.link.word(), why))
+    }
+
     /// Has the server prove, once on a connection, that its log goes on from what is remembered of it.
     /// Nothing remembered, nothing asked: what comes first is believed.
     ///
