@@ -34,7 +34,8 @@ impl NotConsistent {
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Malformed(_) => Refusal::Malformed,
-            Self::Unknown | Self::Pruned => Refusal::NotFound,
+            Self::Unknown => Refusal::NotFound,
+            Self::Pruned => Refusal::Pruned,
             Self::Contradicted(_) => Refusal::Rollback,
             Self::Read(_) => Refusal::Internal,
         }
