@@ -24,10 +24,13 @@ use ticket_format::cbor::{Decode, Encode, Writer};
 use ticket_format::denial::Selector;
 use ticket_format::ids::{NodeId, RequestHash};
 use ticket_format::keys::NodeSecret;
+use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::batch::{GenerateBody, RedeemBody, RewrapBody};
-use ticket_format::messages::{BatchAnswer, Clear, Verb};
+use ticket_format::messages::consistency::ConsistencyBody;
+use ticket_format::messages::{BatchAnswer, Clear, Request, Verb};
 use ticket_format::seal::Kem;
-use ticket_format::statement::{DenyBody, StatusShow};
+use ticket_format::statement::{DenyBody, LogShow, StatusShow};
+use ticket_format::tlog::Proof;
 use ticket_format::wrapped::{Wrapped, object_context};
 use ticket_format::{Context, limits};
 
@@ -458,6 +461,39 @@ async fn live_messages_are_what_the_cddl_says() {
         )
         .await;
     }
+    for wire in [&broker, &server] {
+        let show = statement(&house.admins, &wire.channel, &LogShow {});
+        let answer = exchange(
+            &mut items,
+            wire,
+            &show,
+            "statement-payload",
+            "administer-answer",
+        )
+        .await;
+        let answer = AdministerAnswer::from_cbor(&answer, limits::MESSAGE).expect("its shape");
+        items.push(("log-view", answer.result));
+    }
+    let proof: Proof = ticket.receipt.proof.parse().expect("a proof");
+    let checkpoint = proof.checkpoint;
+    let body = ConsistencyBody { checkpoint }.to_cbor();
+    let request = Request::encode_parts(Verb::Consistency, &body, &[]);
+    let bytes = broker
+        .connection
+        .exchange(&request)
+        .await
+        .expect("an answer");
+    let Ok(ticket_format::messages::Answer::Done { body: answer, .. }) =
+        ticket_format::messages::Answer::parse(&bytes)
+    else {
+        panic!("no proof of consistency");
+    };
+    items.extend([
+        ("consistency-body", body),
+        ("request", request),
+        ("consistency-answer", answer),
+        ("answer", bytes.to_vec()),
+    ]);
     let refused = broker
         .connection
         .exchange(b"\x83\x01\x40\x80")
