@@ -16,8 +16,6 @@ use super::tips::{Known, MOST, Tips, TwoRoots};
 use crate::error::Error;
 use crate::link::Link;
 
-/// How often, at most, checkpoints are written while receipts come in, and are proven of one log.
-const PACE: Duration = Duration::from_secs(1);
 /// So many that are not proven of one log yet are proven at once.
 const MANY: usize = 32;
 /// Checkpoints that are asked about at one time.
@@ -40,6 +38,7 @@ pub struct Log {
     /// Its own, since a verifier remembers one note.
     proofs: Verifier,
     store: Store,
+    pace: Duration,
     inner: Mutex<Inner>,
     /// Held while the server is asked.
     asking: tokio::sync::Mutex<()>,
@@ -61,13 +60,14 @@ struct Inner {
 }
 
 impl Log {
-    pub(super) fn new(server: &'static str, key: LogKey, store: Store) -> Self {
+    pub(super) fn new(server: &'static str, key: LogKey, store: Store, pace: Duration) -> Self {
         Self {
             server,
             receipts: Verifier::new(key.clone(), None),
             proofs: Verifier::new(key.clone(), None),
             key,
             store,
+            pace,
             inner: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
@@ -207,7 +207,7 @@ impl Log {
     /// Whether enough time has gone by since the last write.
     pub(super) fn write_is_due(&self) -> bool {
         let inner = self.lock();
-        inner.tips != inner.filed && inner.written.is_none_or(|at| at.elapsed() >= PACE)
+        inner.tips != inner.filed && inner.written.is_none_or(|at| at.elapsed() >= self.pace)
     }
 
     /// Writes down what was seen, durably. Nothing is written where the file has it already.
@@ -260,7 +260,7 @@ impl Log {
         // rule: TLOG-5
         let (untied, due) = {
             let inner = self.lock();
-            let due = inner.proven.is_none_or(|at| at.elapsed() >= PACE);
+            let due = inner.proven.is_none_or(|at| at.elapsed() >= self.pace);
             (inner.tips.len().saturating_sub(1), due)
         };
         if untied == 0 || (untied < MANY && !due) {
@@ -271,7 +271,15 @@ impl Log {
             Err(_) if untied < MOST / 2 => return Ok(()),
             Err(_) => self.asking.lock().await,
         };
-        self.tie(link, 2).await
+        match self.tie(link, 2).await {
+            // The answer at hand is proven to be logged; this waits, while there is room for it.
+            Err(error) if error.worth_retrying() && untied < MOST / 2 => {
+                tracing::debug!(%error, "the log is not asked about now");
+                self.lock().proven = Some(Instant::now());
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Has the server prove that what was seen on a connection is of one log, before it ends.

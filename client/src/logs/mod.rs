@@ -14,6 +14,7 @@ mod tips;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ticket_format::tlog::{Checkpoint, LogKey, Origin};
 
@@ -24,6 +25,9 @@ pub use log::Log;
 use crate::error::Error;
 use store::Store;
 
+/// How often, at most, checkpoints are written while receipts come in, and are proven of one log.
+const PACE: Duration = Duration::from_secs(1);
+
 /// The logs that this process meets, and where their checkpoints are remembered. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Logs {
@@ -33,6 +37,7 @@ pub struct Logs {
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    pace: Duration,
     open: Mutex<HashMap<Origin, Arc<Log>>>,
 }
 
@@ -55,9 +60,14 @@ impl Logs {
     /// Remembers in this directory, which is made when there is something to remember.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self::paced(dir, PACE)
+    }
+
+    fn paced(dir: impl Into<PathBuf>, pace: Duration) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store: Store::new(dir.into()),
+                pace,
                 open: Mutex::default(),
             }),
         }
@@ -82,7 +92,12 @@ impl Logs {
         if let Some(known) = known {
             return Arc::clone(known);
         }
-        let log = Arc::new(Log::new(server, key.clone(), self.inner.store.clone()));
+        let log = Arc::new(Log::new(
+            server,
+            key.clone(),
+            self.inner.store.clone(),
+            self.inner.pace,
+        ));
         open.insert(key.origin.clone(), Arc::clone(&log));
         log
     }

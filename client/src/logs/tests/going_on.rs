@@ -262,3 +262,23 @@ async fn a_busy_job_at_an_honest_server_never_ends_as_a_fork() {
     link.close().await.unwrap();
     assert_eq!(remembered(&dir), Some((1, 201)));
 }
+
+#[tokio::test]
+async fn a_server_that_is_too_busy_to_be_asked_holds_no_receipt_up() {
+    // rule: TLOG-5
+    let (_keep, dir) = place();
+    let shows = Shows::start(test_log());
+    let link = shows.link(&dir).await;
+    let busy = || RefusalNotice::bare(Refusal::Busy).into();
+    let script = std::iter::repeat_with(busy).take(200);
+    shows.script.lock().unwrap().extend(script);
+    for number in 0..=33 {
+        link.believe(&shows.append(number), None).await.unwrap();
+    }
+    assert!(!shows.asked().is_empty());
+    assert_eq!(link.log().untied(), 33, "nothing is lost");
+    shows.script.lock().unwrap().clear();
+    link.close().await.unwrap();
+    let listed = Logs::at(&dir).list().unwrap().remove(0);
+    assert_eq!((listed.newest.unwrap().size, listed.untied), (34, 0));
+}

@@ -7,7 +7,7 @@ async fn the_first_checkpoint_is_on_disk_before_its_receipt_is_believed_and_late
     // rule: TLOG-5
     let (_keep, dir) = place();
     let shows = Shows::start(test_log());
-    let logs = Logs::at(&dir);
+    let logs = paced(&dir);
     let link = shows.link_of(&logs).await;
     link.believe(&shows.append(1), None).await.unwrap();
     assert_eq!(remembered(&dir), Some((1, 1)));
@@ -23,6 +23,14 @@ async fn the_first_checkpoint_is_on_disk_before_its_receipt_is_believed_and_late
     link.close().await.unwrap();
     assert_eq!(remembered(&dir), Some((1, 19)));
     assert_ne!(file.metadata().unwrap().ino(), stat.ino());
+    // Later ones when it is time, and then they are proven of one log too.
+    let logs = Logs::paced(&dir, Duration::ZERO);
+    let link = shows.link_of(&logs).await;
+    for number in 20..23 {
+        link.believe(&shows.append(number), None).await.unwrap();
+        assert_eq!(remembered(&dir), Some((1, number.into())));
+        assert_eq!(Logs::at(&dir).list().unwrap()[0].untied, 0);
+    }
 }
 
 #[tokio::test]
@@ -90,7 +98,7 @@ async fn a_log_that_a_person_forgets_while_a_job_runs_stays_forgotten() {
     let (_keep, dir) = place();
     let shows = Shows::start(test_log());
     shows.log.lock().unwrap().grow(4);
-    let logs = Logs::at(&dir);
+    let logs = paced(&dir);
     let link = shows.link_of(&logs).await;
     link.believe(&shows.append(1), None).await.unwrap();
     let origin = Logs::at(&dir).list().unwrap().remove(0).origin;
