@@ -2,10 +2,11 @@
 //! code's ML-DSA-44 signs with fresh randomness each time; here it is signed without any, by a second
 //! implementation, so that vectors stand still.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ml_dsa::signature::Keypair as _;
-use ml_dsa::{ExpandedSigningKey, MlDsa44, SigningKey};
+use ml_dsa::{ExpandedSigningKey, MlDsa44};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use ticket_format::cbor::Encode;
@@ -33,24 +34,39 @@ pub(super) struct Signer {
     pub(super) name: String,
     ed25519: [u8; 32],
     ml_dsa: [u8; 32],
+    /// What the seeds make, once: it is slow where nothing is optimized.
+    expanded: ExpandedSigningKey<MlDsa44>,
+    public: (Vec<u8>, Vec<u8>),
 }
 
 impl Signer {
-    fn public(&self) -> (Vec<u8>, Vec<u8>) {
-        let key = ed25519_dalek::SigningKey::from_bytes(&self.ed25519);
-        let second = SigningKey::<MlDsa44>::from_seed(&self.ml_dsa.into());
-        (
-            key.verifying_key().to_bytes().to_vec(),
-            second.verifying_key().encode().to_vec(),
-        )
+    /// Ed25519 by this seed, ML-DSA-44 by the next.
+    fn new(name: String, seed: u8) -> Self {
+        let (ed25519, ml_dsa) = ([seed; 32], [seed + 1; 32]);
+        let first = ed25519_dalek::SigningKey::from_bytes(&ed25519).verifying_key();
+        let expanded = ExpandedSigningKey::from_seed(&ml_dsa.into());
+        let second = expanded.verifying_key().encode();
+        Self {
+            name,
+            ed25519,
+            ml_dsa,
+            expanded,
+            public: (first.to_bytes().to_vec(), second.to_vec()),
+        }
+    }
+
+    fn public(&self) -> (&[u8], &[u8]) {
+        (&self.public.0, &self.public.1)
     }
 
     /// ML-DSA-44 without randomness (FIPS 204, algorithm 2 with `rnd` = 0).
     fn sign_ml_dsa(&self, message: &[u8]) -> Vec<u8> {
-        let key = ExpandedSigningKey::<MlDsa44>::from_seed(&self.ml_dsa.into());
         // A context of at most 255 bytes is all that it asks for.
         #[allow(clippy::expect_used)]
-        let signature = key.sign_deterministic(message, b"").expect("no context");
+        let signature = self
+            .expanded
+            .sign_deterministic(message, b"")
+            .expect("no context");
         signature.encode().to_vec()
     }
 
@@ -176,17 +192,13 @@ impl Log {
     /// Of a server, by two seeds.
     pub(super) fn new(role: Role, server: &TlsKey, seed: u8) -> Self {
         let origin = Origin::new(REALM, role, server);
-        let signer = Signer {
-            name: origin.to_string(),
-            ed25519: [seed; 32],
-            ml_dsa: [seed + 1; 32],
-        };
+        let signer = Signer::new(origin.to_string(), seed);
         // Constants of ours; and the code makes the same keys of them.
         #[allow(clippy::expect_used)]
         let secret = LogSecret::from_seeds(origin, &signer.ed25519, &signer.ml_dsa).expect("seeds");
         let key = secret.key().clone();
         let (ed25519, ml_dsa) = signer.public();
-        assert!(key.ed25519()[..] == ed25519 && key.ml_dsa()[..] == ml_dsa);
+        assert!(key.ed25519()[..] == *ed25519 && key.ml_dsa()[..] == *ml_dsa);
         Self { signer, key }
     }
 
@@ -196,11 +208,11 @@ impl Log {
         let signature = ed25519(&self.signer.ed25519, text(checkpoint).as_bytes());
         let second = self.signer.sign_ml_dsa(&cosigned(name, time, checkpoint));
         [
-            line(name, VkeyKind::Ed25519 as u8, &ed, &signature),
+            line(name, VkeyKind::Ed25519 as u8, ed, &signature),
             line(
                 name,
                 VkeyKind::CosignatureMlDsa44 as u8,
-                &ml_dsa,
+                ml_dsa,
                 &timed(time, &second),
             ),
         ]
@@ -326,11 +338,7 @@ pub(super) struct Witness {
 
 impl Witness {
     pub(super) fn new(name: &str, seed: u8) -> Self {
-        let signer = Signer {
-            name: name.to_owned(),
-            ed25519: [seed; 32],
-            ml_dsa: [seed + 1; 32],
-        };
+        let signer = Signer::new(name.to_owned(), seed);
         // Constants of ours.
         #[allow(clippy::expect_used)]
         let secret = WitnessSecret::from_seeds(name, &signer.ed25519, &signer.ml_dsa)
@@ -355,18 +363,21 @@ impl Witness {
         let message = cosigned(name, time, checkpoint);
         let second = timed(time, &self.signer.sign_ml_dsa(&message));
         [
-            line(name, VkeyKind::CosignatureEd25519 as u8, &ed, &first),
-            line(name, VkeyKind::CosignatureMlDsa44 as u8, &ml_dsa, &second),
+            line(name, VkeyKind::CosignatureEd25519 as u8, ed, &first),
+            line(name, VkeyKind::CosignatureMlDsa44 as u8, ml_dsa, &second),
         ]
     }
 }
 
 /// The two witnesses of the vectors.
-pub(super) fn witnesses() -> [Witness; 2] {
-    [
-        Witness::new("witness.example/w1", 26),
-        Witness::new("witness.example/w2", 28),
-    ]
+pub(super) fn witnesses() -> &'static [Witness; 2] {
+    static WITNESSES: LazyLock<[Witness; 2]> = LazyLock::new(|| {
+        [
+            Witness::new("witness.example/w1", 26),
+            Witness::new("witness.example/w2", 28),
+        ]
+    });
+    &WITNESSES
 }
 
 /// Both must cosign, each by either of its keys.
