@@ -204,7 +204,11 @@ impl Watched {
                     }
                 }
                 Err(error) if error.refusal() == Some(Refusal::TicketExpired) => break,
-                Err(error) if error.worth_retrying() => {
+                // A server that was rolled back serves nobody until its admins have decided. Whoever stopped
+                // watching meanwhile would keep what is denied afterwards.
+                Err(error)
+                    if error.worth_retrying() || error.refusal() == Some(Refusal::Rollback) =>
+                {
                     tracing::info!(%error, "watching again");
                     tokio::time::sleep(delays.next().unwrap_or(CONNECT)).await;
                 }
