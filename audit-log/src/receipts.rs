@@ -187,13 +187,24 @@ impl AuditLog {
 
     fn path_between(&self, shard: &Shard, from: u64, to: u64) -> Result<Vec<Hash>, ReadError> {
         let hashes = self.hashes(shard)?;
-        let path = Prover::new(&hashes, to).consistency(from);
+        let path = Prover::new(&hashes, to).consistency(from).and_then(|path| {
+            if let Hashes::Published(_) = hashes {
+                let old = signed_root(shard, &hashes, from)?;
+                let new = signed_root(shard, &hashes, to)?;
+                merkle::verify_consistency(from, &old, to, &new, &path)
+                    .map_err(|error| astray(shard, &error))?;
+            }
+            Ok(path)
+        });
         path.map_err(|error| unless_pruned(shard, error, shard.before))
     }
 
     fn root_at(&self, shard: &Shard, size: u64) -> Result<Hash, ReadError> {
         let hashes = self.hashes(shard)?;
-        let root = Prover::new(&hashes, size).root();
+        let root = match hashes {
+            Hashes::Memory(_) => Prover::new(&hashes, size).root(),
+            Hashes::Published(_) => signed_root(shard, &hashes, size),
+        };
         root.map_err(|error| unless_pruned(shard, error, shard.before))
     }
 
@@ -256,5 +267,23 @@ impl AuditLog {
             index,
             entries: self.head().entries,
         }
+    }
+}
+
+/// The root of a published shard at a size, once its tiles lead from there to the signed checkpoint. Tiles
+/// on disk may have been touched, and a root of damaged ones would look like a fork. (TLOG-4)
+fn signed_root(shard: &Shard, hashes: &Hashes<'_>, size: u64) -> Result<Hash, ReadError> {
+    let last = shard.live().checkpoint.checkpoint().clone();
+    let root = Prover::new(hashes, size).root()?;
+    let path = Prover::new(hashes, last.size).consistency(size)?;
+    merkle::verify_consistency(size, &root, last.size, &last.root, &path)
+        .map_err(|error| astray(shard, &error))?;
+    Ok(root)
+}
+
+fn astray(shard: &Shard, error: &merkle::ProofError) -> ReadError {
+    ReadError::Damaged {
+        index: shard.before,
+        reason: format!("its tiles do not lead to the checkpoint: {error}"),
     }
 }

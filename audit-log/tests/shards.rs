@@ -474,3 +474,41 @@ async fn a_shard_that_is_gone_is_damage() {
     }
     open_with(&place.path, &small_shards()).close().await;
 }
+
+// rule: TLOG-4
+#[tokio::test]
+async fn a_damaged_tile_of_a_closed_shard_is_damage_and_never_a_fork_or_an_answer() {
+    let place = place();
+    let log = open_with(&place.path, &small_shards());
+    log.append(entry(0)).await.expect("appends");
+    log.append(entry(1)).await.expect("appends");
+    let old = log.append(entry(2)).await.expect("appends").checkpoint();
+    let old = old.checkpoint();
+    fill(&log, 4).await;
+    log.publish_now().await.expect("publishes");
+    assert!(!exists(&place.path, "1/journal"));
+    let size = log.checkpoint_of(1).expect("is there").checkpoint().size;
+    log.consistency(old).expect("proves");
+    assert_eq!(log.root_of(1, old.size).expect("is there"), old.root);
+    log.consistency_path(1, old.size, size).expect("proves");
+    let tile = place.path.join(format!("1/tile/0/000.p/{size}"));
+    let whole = std::fs::read(&tile).expect("reads");
+    // In the old tree, where it would look like a fork, and behind it, where the path would be wrong.
+    for at in [0, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&tile, bytes).expect("writes");
+        let error = log.consistency(old).expect_err("is damaged");
+        assert!(
+            matches!(error, ConsistencyError::Read(ReadError::Damaged { .. })),
+            "{error}"
+        );
+        for error in [
+            log.root_of(1, old.size).expect_err("is damaged"),
+            log.consistency_path(1, old.size, size)
+                .expect_err("is damaged"),
+        ] {
+            assert!(matches!(error, ReadError::Damaged { .. }), "{error}");
+        }
+    }
+}
