@@ -29,8 +29,9 @@ const ASKED: usize = 64;
 /// The same where some were asked about before: fewer questions are answered closer together.
 const ASKED_AGAIN: usize = 8;
 /// How often the broker may answer about a checkpoint, and it is still not tied to the head. It is, unless
-/// the log grows between two questions: so many failures are no chance.
-const TRIES: u32 = 64;
+/// the log grows between two questions. Of a busy broker two answers may differ often, so it takes a minute
+/// of them before that is no chance.
+const TRIES: u32 = 512;
 
 /// A checkpoint and its note, without cosignatures.
 ///
@@ -105,18 +106,20 @@ type Place = (u64, u64);
 
 /// What is kept over a restart: the largest checkpoint that is proven, and the largest seen.
 ///
-/// In a store: `[known / null, known / null]`
+/// In a store: `[known / null, known / null, cut: checkpoint / null]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
     /// All that was proven is of one log with it.
     pub head: Option<Known>,
     /// Not proven yet.
     pub seen: Option<Known>,
+    /// Where admins said that the log goes on: what the same shard showed beyond it was lost.
+    pub cut: Option<Checkpoint>,
 }
 
 impl Encode for Remembered {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(2);
+        writer.array(3);
         for known in [&self.head, &self.seen] {
             match known {
                 Some(known) => known.encode(writer),
@@ -125,15 +128,22 @@ impl Encode for Remembered {
                 }
             }
         }
+        match &self.cut {
+            Some(cut) => cut.encode(writer),
+            None => {
+                writer.null();
+            }
+        }
     }
 }
 
 impl Decode for Remembered {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(2..=2)?;
+        reader.array(3..=3)?;
         Ok(Self {
             head: reader.optional(Known::decode)?,
             seen: reader.optional(Known::decode)?,
+            cut: reader.optional(Checkpoint::decode)?,
         })
     }
 }
@@ -194,6 +204,8 @@ pub enum Seen {
     Taken,
     /// Too many wait to be proven.
     Full,
+    /// It stood in a part of the log that was lost, as admins have said.
+    Lost,
     /// It contradicts one that was seen before.
     Forked(Box<Fork>),
 }
@@ -226,6 +238,9 @@ struct Inner {
     /// Each with how often it was asked about.
     waiting: BTreeMap<Place, (Known, u32)>,
     fork: Option<Fork>,
+    /// Whether the fork is persisted.
+    fork_kept: bool,
+    cut: Option<Checkpoint>,
     /// What was persisted last.
     kept: Remembered,
 }
@@ -250,7 +265,9 @@ impl BrokerLog {
         let inner = Inner {
             head: remembered.head.clone(),
             waiting: seen.into_iter().collect(),
+            fork_kept: fork.is_some(),
             fork,
+            cut: remembered.cut.clone(),
             kept: remembered,
         };
         Self {
@@ -294,6 +311,19 @@ impl BrokerLog {
         self.lock().fork.clone()
     }
 
+    /// A fork that is not persisted yet.
+    #[must_use]
+    pub fn unkept_fork(&self) -> Option<Fork> {
+        let inner = self.lock();
+        inner.fork.clone().filter(|_| !inner.fork_kept)
+    }
+
+    /// The fork was persisted.
+    pub fn fork_kept(&self, fork: &Fork) {
+        let mut inner = self.lock();
+        inner.fork_kept |= inner.fork.as_ref() == Some(fork);
+    }
+
     /// How many checkpoints wait to be proven.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -317,6 +347,16 @@ impl BrokerLog {
             return Seen::Taken;
         }
         let checkpoint = signed.checkpoint();
+        if inner
+            .cut
+            .as_ref()
+            .is_some_and(|cut| beyond(cut, checkpoint))
+        {
+            drop(inner);
+            // Whether the shard went on after all is shown by the head.
+            self.news.notify_one();
+            return Seen::Lost;
+        }
         let place = (checkpoint.shard.number, checkpoint.size);
         let known = inner
             .head
@@ -344,6 +384,7 @@ impl BrokerLog {
         self.forked.store(true, Ordering::Release);
         inner.waiting.clear();
         inner.fork = Some(fork.clone());
+        inner.fork_kept = false;
     }
 
     /// Completes when there is something to ask about.
@@ -431,6 +472,10 @@ impl BrokerLog {
     #[must_use]
     pub fn to_keep(&self) -> Option<Remembered> {
         let inner = self.lock();
+        // What was kept before shows the fork again, should that itself not be persisted.
+        if inner.fork.is_some() {
+            return None;
+        }
         let remembered = Remembered {
             head: inner.head.clone(),
             seen: inner
@@ -438,6 +483,7 @@ impl BrokerLog {
                 .values()
                 .next_back()
                 .map(|(known, _)| known.clone()),
+            cut: inner.cut.clone(),
         };
         (remembered != inner.kept).then_some(remembered)
     }
@@ -451,8 +497,9 @@ impl BrokerLog {
     #[must_use]
     pub fn vouched(checkpoint: Checkpoint) -> Remembered {
         Remembered {
-            head: Some(Known::vouched(checkpoint)),
+            head: Some(Known::vouched(checkpoint.clone())),
             seen: None,
+            cut: Some(checkpoint),
         }
     }
 
@@ -461,6 +508,7 @@ impl BrokerLog {
         let mut inner = self.lock();
         *inner = Inner {
             head: remembered.head.clone(),
+            cut: remembered.cut.clone(),
             kept: remembered,
             ..Inner::default()
         };
@@ -491,6 +539,8 @@ impl Inner {
         let Some(head) = self.head.clone() else {
             return Ok(Round::Again);
         };
+        // The broker proved that it goes on in that shard: nothing of it was lost.
+        self.cut.take_if(|cut| beyond(cut, &head.checkpoint));
         for (asked, end) in ends {
             let tries = match self.waiting.get(&asked.place()) {
                 Some((known, tries)) if known == *asked => {
@@ -534,6 +584,11 @@ impl Inner {
             false => Round::Again,
         })
     }
+}
+
+/// Whether a checkpoint is a larger one of the same shard.
+fn beyond(cut: &Checkpoint, checkpoint: &Checkpoint) -> bool {
+    checkpoint.shard == cut.shard && checkpoint.size > cut.size
 }
 
 fn two_roots(ours: &Checkpoint, theirs: &Checkpoint) -> Box<Fork> {

@@ -125,6 +125,7 @@ pub fn check(
             witnessed: required.map(|required| required.digest),
         }),
         Seen::Full => Err(Refused::Busy("the broker's log is being compared").into()),
+        Seen::Lost => Err(Refused::LostReceipt.into()),
         Seen::Forked(fork) => Err(NotIssued::Forked(fork)),
     }
 }

@@ -80,6 +80,9 @@ pub enum Refused {
     /// The broker's log is not one log (TLOG-7).
     #[error("the broker's log has forked: security has to say where it goes on")]
     Forked,
+    /// The ticket's issue stood in a part of the broker's log that was lost (TLOG-7).
+    #[error("issued in a part of the broker's log that was lost: issue again")]
+    LostReceipt,
     /// Cosignatures did not come in time.
     #[error("the record is not witnessed as the dataset requires: {0}")]
     Unwitnessed(String),
@@ -185,9 +188,11 @@ impl Refused {
             Self::Clock(_) => Refusal::Clock,
             Self::Dataset => Refusal::DatasetUnknown,
             Self::NoEvidence | Self::Evidence(_) => Refusal::Evidence,
-            Self::NoReceipt | Self::Receipt(_) | Self::OtherReceipt | Self::Forked => {
-                Refusal::Receipt
-            }
+            Self::NoReceipt
+            | Self::Receipt(_)
+            | Self::OtherReceipt
+            | Self::Forked
+            | Self::LostReceipt => Refusal::Receipt,
             Self::Unwitnessed(_) => Refusal::Unwitnessed,
             Self::RolledBack => Refusal::Rollback,
             Self::Inconsistent(refusal, _) => *refusal,

@@ -46,9 +46,14 @@ impl Service {
         let body = ConsistencyBody::from_cbor(request.body, limits::PRESENT);
         let body = body.map_err(Failed::stranger)?;
         // An old shard's hashes are read from the disk: few at a time, on threads of their own.
-        let _turn = self.proving.acquire().await;
+        // The turn goes with the work: a caller that leaves does not end it.
+        let turn = Arc::clone(&self.proving).acquire_owned().await;
         let log = self.log.clone();
-        let task = tokio::task::spawn_blocking(move || guard::consistency(&log, &body.checkpoint));
+        let task = tokio::task::spawn_blocking(move || {
+            let proved = guard::consistency(&log, &body.checkpoint);
+            drop(turn);
+            proved
+        });
         let proved = task.await;
         let proved =
             proved.map_err(|_| Failed::stranger(Refused::Internal("a proof did not finish")))?;
@@ -150,8 +155,8 @@ impl Service {
         self.record_alarm(kept, &alarm).await;
     }
 
-    /// Records an alarm together with what is to outlive a restart.
-    async fn record_alarm(&self, kept: Option<Transaction>, alarm: &Entry) {
+    /// Records an alarm together with what is to outlive a restart; whether that is persisted.
+    async fn record_alarm(&self, kept: Option<Transaction>, alarm: &Entry) -> bool {
         // rule: AUD-2
         let commit = kept
             .unwrap_or_default()
@@ -159,11 +164,12 @@ impl Service {
         if let Err(error) = self.store.commit(commit).await {
             tracing::error!(%error, "an alarm, and what is wrong with a log, could not be persisted");
             self.raised(None, alarm);
-            return;
+            return false;
         }
         if let Err(error) = self.settle(alarm).await {
             tracing::error!(%error, "an alarm waits in the outbox");
         }
+        true
     }
 
     /// The broker's log is not one log: no ticket is taken any more.
@@ -174,13 +180,22 @@ impl Service {
         let mut alarm = alarm.log(fork.ours.clone());
         alarm.seen.clone_from(&fork.theirs);
         let kept = Transaction::new().put(records::BROKER_FORK, fork.to_cbor());
-        self.record_alarm(Some(kept), &alarm).await;
+        if self.record_alarm(Some(kept), &alarm).await {
+            self.state.broker_log.fork_kept(fork);
+        }
     }
 
     /// Takes what the broker said about its log; whether something is to be asked again.
     pub async fn broker_said(self: &Arc<Self>, asked: Vec<Known>, said: Vec<Option<Said>>) -> bool {
-        // Signatures of as many as 64 answers.
+        // A task of its own: it ends also where the connection, and who waits here, end before.
         let service = Arc::clone(self);
+        let task = tokio::spawn(async move { service.judge_broker(asked, said).await });
+        task.await.unwrap_or(false)
+    }
+
+    async fn judge_broker(self: Arc<Self>, asked: Vec<Known>, said: Vec<Option<Said>>) -> bool {
+        // Signatures of as many as 64 answers.
+        let service = Arc::clone(&self);
         let task =
             tokio::task::spawn_blocking(move || service.state.broker_log.answered(&asked, said));
         let round = task.await;

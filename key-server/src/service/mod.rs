@@ -77,7 +77,7 @@ pub struct Service {
     /// Who reads the log back: one at a time.
     reading: Semaphore,
     /// Who has the log prove what it became.
-    proving: Semaphore,
+    proving: Arc<Semaphore>,
     watching: watching::Watching,
     /// One change of the denials at a time.
     applying: tokio::sync::Mutex<()>,
@@ -565,6 +565,9 @@ impl Service {
             .await
         {
             tracing::error!(%error, "the time could not be persisted");
+        }
+        if let Some(fork) = self.state.broker_log.unkept_fork() {
+            self.broker_forked(&fork).await;
         }
         self.remember_broker_log().await;
         self.state.budgets.sweep(now);

@@ -229,7 +229,7 @@ impl Service {
             started: now,
             heavy: Arc::new(Semaphore::new(cores)),
             reading: Semaphore::new(1),
-            proving: Semaphore::new(super::PROVING),
+            proving: Arc::new(Semaphore::new(super::PROVING)),
             watching: super::watching::Watching::default(),
             applying: tokio::sync::Mutex::default(),
             reports,

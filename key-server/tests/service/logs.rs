@@ -233,7 +233,8 @@ async fn a_log_that_was_rolled_back_serves_nothing_until_a_quorum_says_where_it_
     let nothing = |rig: Rig, job| async move {
         let presented = rig.present(&rig.connect(1), &job).await;
         assert_eq!(refusal(presented.map(drop)), Refusal::Rollback);
-        assert_eq!(refusal(ask(&rig, "whatever").await), Refusal::Rollback);
+        // rule: TLOG-6 — what it asks of the log itself is answered: a refusal would look like a fork.
+        assert_eq!(refusal(ask(&rig, "whatever").await), Refusal::Malformed);
         let entry = EntryShow { index: 0 };
         assert_eq!(refusal(rig.administer(&entry).await), Refusal::Rollback);
         rig.administer(&StatusShow {}).await.unwrap();
@@ -359,7 +360,7 @@ async fn a_witness_that_says_nothing_is_told_of_and_holds_nothing_up() {
     };
     rig.service.witness_told(0, claim).await;
     assert_eq!(show(&rig).await.state, LogState::RolledBack);
-    assert_eq!(refusal(ask(&rig, "x").await), Refusal::Rollback);
+    assert_eq!(refusal(ask(&rig, "x").await), Refusal::Malformed);
     rig.service.witness_told(0, Told::Fits).await;
     assert_eq!(show(&rig).await.state, LogState::Good);
 }
