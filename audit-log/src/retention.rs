@@ -14,6 +14,7 @@ use crate::options::Options;
 use crate::proof::{Prover, TILE, Tiles};
 use crate::shard::{Shard, Shared};
 use crate::tiles::{self, Published};
+use crate::tree::Edge;
 
 /// What the tiles of a shard are called while they are removed.
 const REMOVED: &str = "tile.removed";
@@ -105,7 +106,8 @@ fn remove_journal(shared: &Shared, shard: &Shard) -> io::Result<()> {
     shared.disk.sync_directory(&shard.number().to_string())
 }
 
-/// Checks every entry of a published shard against its leaf hash, and gives the root of its tiles.
+/// Checks every entry of a published shard against its leaf hash and all leaf hashes against the root, and
+/// gives the root of its tiles. Those alone would not do: a root is made without the full tiles of level 0.
 fn verify(shared: &Shared, shard: &Shard, size: u64) -> io::Result<[u8; 32]> {
     let published = Published {
         disk: &*shared.disk,
@@ -113,6 +115,7 @@ fn verify(shared: &Shared, shard: &Shard, size: u64) -> io::Result<[u8; 32]> {
         before: shard.before,
         size,
     };
+    let (mut edge, mut entries) = (Edge::default(), merkle::empty_root());
     for bundle in 0..size.div_ceil(TILE) {
         let width = tiles::width(size, 0, bundle);
         let bytes = published.bundle(bundle, width).map_err(io::Error::other)?;
@@ -128,10 +131,20 @@ fn verify(shared: &Shared, shard: &Shard, size: u64) -> io::Result<[u8; 32]> {
             let why = format!("bundle {bundle} of shard {} is damaged", shard.number());
             return Err(io::Error::other(why));
         }
+        let (after, grown) = edge.grow(leaves);
+        (edge, entries) = (after, grown.root);
     }
-    Prover::new(&published, size)
+    let root = Prover::new(&published, size)
         .root()
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    if entries != root {
+        let why = format!(
+            "the tiles of shard {} do not fit each other",
+            shard.number()
+        );
+        return Err(io::Error::other(why));
+    }
+    Ok(root)
 }
 
 /// Removes all of a shard but its last checkpoint.

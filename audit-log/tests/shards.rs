@@ -512,3 +512,36 @@ async fn a_damaged_tile_of_a_closed_shard_is_damage_and_never_a_fork_or_an_answe
         }
     }
 }
+
+// rule: TLOG-4
+#[tokio::test]
+async fn a_journal_is_kept_when_a_bundle_and_its_full_tile_were_touched_together() {
+    let place = place();
+    let options = Options {
+        shard_bytes: 1_600_000,
+        ..small_shards()
+    };
+    let log = open_with(&place.path, &options);
+    for n in 0..260 {
+        log.append(entry(n)).await.expect("appends");
+    }
+    fill(&log, 2).await;
+    log.publish_now().await.expect("publishes");
+    assert!(exists(&place.path, "1/tile/1/000.p/1"));
+    let touch = |path: &str, at: usize, with: &[u8]| {
+        let path = place.path.join(path);
+        let mut bytes = std::fs::read(&path).expect("reads");
+        bytes[at..at + with.len()].copy_from_slice(with);
+        std::fs::write(&path, bytes).expect("writes");
+    };
+    touch("1/tile/entries/000", 2, b"entry X");
+    touch("1/tile/0/000", 0, &merkle::leaf_hash(b"entry X"));
+    fill(&log, 3).await;
+    assert!(log.publish_now().await.is_err());
+    assert!(exists(&place.path, "1/journal"));
+    assert_eq!(
+        log.read(0).next().expect("one").expect("reads").entry,
+        entry(0)
+    );
+    log.close().await;
+}
