@@ -48,30 +48,44 @@ impl Keep {
         shards: &[Arc<Shard>],
         now: Timestamp,
     ) -> io::Result<()> {
+        // Also of a look that fails: else each tick would read damaged shards again.
+        let first = std::mem::replace(&mut self.seen, shards.len()) == 0;
         // The open shard, and the one before it for its act ids, are left alone.
         let old = &shards[..shards.len().saturating_sub(2)];
-        for shard in old {
-            remove_journal(shared, shard)?;
-        }
-        if self.seen == 0 {
-            // What a crash left half removed.
-            for shard in old.iter().filter(|shard| shard.live().pruned) {
-                shared.disk.remove_tree(&shard.path(REMOVED))?;
-            }
-        }
         let keep = self.shards.unwrap_or(u64::MAX);
+        let mut result = Ok(());
         for (at, shard) in old.iter().enumerate() {
             let newer = (shards.len() - 1 - at) as u64;
-            let (age, pruned) = {
-                let live = shard.live();
-                (now.since(live.checkpoint.time()), live.pruned)
-            };
-            let expired = self.time.is_some_and(|time| age > time.as_secs());
-            if !pruned && (newer > keep || expired) {
-                prune(shared, shard)?;
-            }
+            // One that is damaged keeps no other from its turn.
+            result = result.and(self.look_at(shared, shard, first, newer > keep, now));
         }
-        self.seen = shards.len();
+        result
+    }
+
+    fn look_at(
+        &self,
+        shared: &Shared,
+        shard: &Shard,
+        first: bool,
+        surplus: bool,
+        now: Timestamp,
+    ) -> io::Result<()> {
+        remove_journal(shared, shard)?;
+        let (age, pruned) = {
+            let live = shard.live();
+            (now.since(live.checkpoint.time()), live.pruned)
+        };
+        if pruned {
+            return match first {
+                // What a crash left half removed.
+                true => shared.disk.remove_tree(&shard.path(REMOVED)),
+                false => Ok(()),
+            };
+        }
+        let expired = self.time.is_some_and(|time| age > time.as_secs());
+        if surplus || expired {
+            prune(shared, shard)?;
+        }
         Ok(())
     }
 }

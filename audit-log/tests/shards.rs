@@ -545,3 +545,22 @@ async fn a_journal_is_kept_when_a_bundle_and_its_full_tile_were_touched_together
     );
     log.close().await;
 }
+
+// rule: TLOG-4
+#[tokio::test]
+async fn a_damaged_shard_keeps_no_other_journal_from_going() {
+    let place = place();
+    let log = open_with(&place.path, &small_shards());
+    fill(&log, 2).await;
+    log.publish_now().await.expect("publishes");
+    let size = log.checkpoint_of(1).expect("is there").checkpoint().size;
+    let tile = place.path.join(format!("1/tile/0/000.p/{size}"));
+    let mut bytes = std::fs::read(&tile).expect("reads");
+    bytes[0] ^= 1;
+    std::fs::write(&tile, bytes).expect("writes");
+    fill(&log, 4).await;
+    assert!(log.publish_now().await.is_err());
+    assert!(exists(&place.path, "1/journal"));
+    assert!(!exists(&place.path, "2/journal"));
+    log.close().await;
+}
