@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ticket_format::tlog::{Proof, SignedCheckpoint};
 
 use crate::proof::Prover;
-use crate::shard::Shard;
+use crate::shard::{Journal, Shard};
 use crate::tree::Grown;
 
 /// A durable batch, from which the proofs of its entries are made.
@@ -30,7 +30,12 @@ pub struct Appended {
 #[derive(Clone)]
 enum From {
     Batch(Arc<Sealed>),
-    Shard(Arc<Shard>),
+    /// Taken when the answer is made: the journal may go before its proof is asked for. (TLOG-4)
+    Shard {
+        before: u64,
+        journal: Option<Arc<Journal>>,
+        checkpoint: SignedCheckpoint,
+    },
 }
 
 impl Appended {
@@ -42,11 +47,17 @@ impl Appended {
         }
     }
 
-    pub(crate) fn known(index: u64, shard: Arc<Shard>) -> Self {
+    pub(crate) fn known(index: u64, shard: &Shard) -> Self {
+        let live = shard.live();
+        let journal = live.kept.as_ref().map(|kept| Arc::clone(&kept.journal));
         Self {
             index,
             repeated: true,
-            from: From::Shard(shard),
+            from: From::Shard {
+                before: shard.before,
+                journal,
+                checkpoint: live.checkpoint.clone(),
+            },
         }
     }
 
@@ -55,7 +66,7 @@ impl Appended {
     pub fn checkpoint(&self) -> SignedCheckpoint {
         match &self.from {
             From::Batch(batch) => batch.checkpoint.clone(),
-            From::Shard(shard) => shard.live().checkpoint.clone(),
+            From::Shard { checkpoint, .. } => checkpoint.clone(),
         }
     }
 
@@ -69,19 +80,18 @@ impl Appended {
                 let path = batch.grown.inclusion(index).unwrap_or_default();
                 (index, path, batch.checkpoint.clone())
             }
-            From::Shard(shard) => {
-                let index = self.index - shard.before;
-                let (journal, checkpoint) = {
-                    let live = shard.live();
-                    let kept = live.kept.as_ref().map(|kept| Arc::clone(&kept.journal));
-                    (kept, live.checkpoint.clone())
-                };
+            From::Shard {
+                before,
+                journal,
+                checkpoint,
+            } => {
+                let index = self.index - before;
                 // Acts are known only as long as their journal is kept.
-                let path = journal.and_then(|journal| {
+                let path = journal.as_ref().and_then(|journal| {
                     let size = checkpoint.checkpoint().size;
                     Prover::new(&journal.tree, size).inclusion(index).ok()
                 });
-                (index, path.unwrap_or_default(), checkpoint)
+                (index, path.unwrap_or_default(), checkpoint.clone())
             }
         };
         Proof {

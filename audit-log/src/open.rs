@@ -154,6 +154,10 @@ impl Opener<'_> {
             kept.push((*number, self.read(*number)?));
         }
         self.check_chain(&found, &kept, last)?;
+        // A crash may have left journals that the publisher is about to remove.
+        if let [.., (_, before_last), _] = &kept[..] {
+            self.acts.forget_before(before_last.loaded.header.before);
+        }
         let Some((_, newest)) = kept.pop() else {
             return Err(self.damaged(last, "its journal is missing"));
         };

@@ -226,7 +226,7 @@ impl Writer {
     /// The answer for an act that was recorded before.
     pub(crate) fn known(&self, index: u64) -> Appended {
         let shard = self.shared.shard_of(index);
-        Appended::known(index, shard.unwrap_or_else(|| Arc::clone(&self.open.shard)))
+        Appended::known(index, shard.as_ref().unwrap_or(&self.open.shard))
     }
 
     fn prepare(&mut self, jobs: &[Job]) -> Batch {

@@ -564,3 +564,18 @@ async fn a_damaged_shard_keeps_no_other_journal_from_going() {
     assert!(!exists(&place.path, "2/journal"));
     log.close().await;
 }
+
+// rule: TLOG-4
+#[tokio::test]
+async fn a_repeated_act_is_proven_after_its_journal_went() {
+    let place = place();
+    let log = open_with(&place.path, &small_shards());
+    let first = log.append_once([5; 16], entry(0)).await.expect("appends");
+    let again = log.append_once([5; 16], entry(0)).await.expect("appends");
+    assert!(!first.repeated && again.repeated);
+    fill(&log, 3).await;
+    log.publish_now().await.expect("publishes");
+    assert!(!exists(&place.path, "1/journal"));
+    check(&entry(0), &again.proof());
+    log.close().await;
+}
