@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -576,6 +577,32 @@ async fn a_repeated_act_is_proven_after_its_journal_went() {
     fill(&log, 3).await;
     log.publish_now().await.expect("publishes");
     assert!(!exists(&place.path, "1/journal"));
+    check(&entry(0), &again.proof());
+    log.close().await;
+}
+
+#[tokio::test]
+async fn acts_of_a_journal_that_is_about_to_go_are_forgotten_at_the_start() {
+    let place = place();
+    let log = open_with(&place.path, &small_shards());
+    log.append_once([5; 16], entry(0)).await.expect("appends");
+    fill(&log, 3).await;
+    // As a crash leaves it: nothing was published, so no journal went.
+    let copy = place.path.join("copy");
+    std::fs::create_dir(&copy).expect("creates");
+    for shard in ["1", "2", "3"] {
+        let done = std::process::Command::new("cp")
+            .arg("-a")
+            .args([place.path.join(shard), copy.join(shard)])
+            .status();
+        assert!(done.expect("runs").success());
+    }
+    assert!(exists(&copy, "1/journal"));
+    log.close().await;
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o700)).expect("sets");
+    let log = open_with(&copy, &small_shards());
+    let again = log.append_once([5; 16], entry(0)).await.expect("appends");
+    assert!(!again.repeated);
     check(&entry(0), &again.proof());
     log.close().await;
 }
