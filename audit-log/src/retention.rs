@@ -179,7 +179,12 @@ fn prune(shared: &Shared, shard: &Shard) -> io::Result<()> {
     match shared.disk.rename(&tiles, &gone) {
         // A shard that was left empty by a recovery has none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
+        Err(error) => {
+            // Nothing is gone: it is tried again at the next look.
+            shard.live().pruned = false;
+            return Err(error);
+        }
+        Ok(()) => {}
     }
     shared.disk.sync_directory(&shard.number().to_string())?;
     shared.disk.remove_tree(&gone)

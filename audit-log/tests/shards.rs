@@ -606,3 +606,22 @@ async fn acts_of_a_journal_that_is_about_to_go_are_forgotten_at_the_start() {
     check(&entry(0), &again.proof());
     log.close().await;
 }
+
+#[tokio::test]
+async fn a_shard_that_could_not_be_removed_is_still_read_and_removed_later() {
+    let place = place();
+    let options = Options {
+        keep_shards: Some(1),
+        ..small_shards()
+    };
+    let log = open_with(&place.path, &options);
+    fill(&log, 3).await;
+    let in_the_way = place.path.join("1/tile.removed/x");
+    std::fs::create_dir_all(&in_the_way).expect("creates");
+    assert!(log.publish_now().await.is_err());
+    log.receipt(0).expect("is still there");
+    std::fs::remove_dir_all(place.path.join("1/tile.removed")).expect("removes");
+    log.publish_now().await.expect("publishes");
+    assert!(!exists(&place.path, "1/tile"));
+    log.close().await;
+}
