@@ -95,7 +95,11 @@ async fn ask(log: &AuditLog, caller: Caller) -> Compared {
     let newest = source::newest(log).borrow().clone();
     // Its own size first: a witness that saw no more than this answers at once.
     let size = newest.checkpoint().size;
-    let outcome = Correspondent::new(caller).submit(log, &newest, size).await;
+    let mut witness = Correspondent::new(caller);
+    let outcome = match witness.submit(log, &newest, size).await {
+        fits @ (Outcome::Cosigned(_) | Outcome::Newer) => witness.beyond(log).await.unwrap_or(fits),
+        other => other,
+    };
     match outcome {
         Outcome::Cosigned(lines) => {
             let note = source::hub(log).add(&newest, lines);

@@ -259,7 +259,8 @@ impl Caller {
         }
     }
 
-    async fn show(&self, key: &LogKey, origin: &str) -> Option<SignedCheckpoint> {
+    /// The checkpoint that the witness shows for an origin, if `key` signed it.
+    pub(crate) async fn show(&self, key: &LogKey, origin: &str) -> Option<SignedCheckpoint> {
         let path = format!("checkpoint/{}", digest(origin));
         let url = self.witness.url.join(&path).ok()?;
         let answer = self.http.get(url).send().await.ok()?;

@@ -134,6 +134,23 @@ impl Correspondent {
         Outcome::Behind { size, proof }
     }
 
+    /// What the witness cosigned of a shard that this log does not have, or has otherwise: that it takes an
+    /// older shard's checkpoint says nothing of those that followed.
+    // rule: TLOG-10
+    pub(crate) async fn beyond(&self, log: &AuditLog) -> Option<Outcome> {
+        let key = log.key();
+        let shown = self.caller.show(key, key.origin.as_str()).await?;
+        let open = source::newest(log).borrow().checkpoint().shard.number;
+        // What was seen of older shards may be what a recovery accounted for.
+        if shown.checkpoint().shard.number < open {
+            return None;
+        }
+        source::differs(log, &shown).await.then(|| Outcome::Behind {
+            size: shown.checkpoint().size,
+            proof: Some(shown),
+        })
+    }
+
     async fn forked(&self, log: &AuditLog, signed: &SignedCheckpoint) -> Outcome {
         let proof = self.proof(log, signed).await;
         Outcome::Forked { proof }

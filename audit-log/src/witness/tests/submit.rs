@@ -515,6 +515,32 @@ async fn the_end_of_a_shard_is_cosigned_as_well_as_the_next_one() {
     assert!(shards.len() > 1, "{shards:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_a_whole_shard_is_told_so_though_the_witness_takes_the_one_before() {
+    // rule: TLOG-10
+    let house = House::new();
+    let served = up(house.witness("w/1")).await;
+    let witnesses = [served.endpoint("w/1")];
+    let log = house.log("log");
+    fill(&log, "entry", 4).await;
+    assert!(matches!(compare(&log, &witnesses).await[0], Compared::Fits));
+    log.close().await;
+    let dir = house.dir.path();
+    copy(&dir.join("log"), &dir.join("copy"));
+    let log = house.log("log");
+    log.recover([7; 16], 2, |_, _| b"next".to_vec())
+        .await
+        .unwrap();
+    assert!(matches!(compare(&log, &witnesses).await[0], Compared::Fits));
+    log.close().await;
+
+    let compared = compare(&house.log("copy"), &witnesses).await;
+    assert!(
+        matches!(compared[0], Compared::Ahead { proof: Some(_), .. }),
+        "{compared:?}"
+    );
+}
+
 async fn compare(log: &AuditLog, witnesses: &[Endpoint]) -> Vec<Compared> {
     compare_at_start(log, witnesses, Duration::from_secs(5))
         .await
