@@ -93,9 +93,10 @@ impl Correspondent {
                     self.sizes.insert(shard, checkpoint.size);
                     return Outcome::Cosigned(lines);
                 }
-                // The size is agreed on, so the root is not.
+                // The size is agreed on, so the root is not; a size that was only guessed is not agreed on by
+                // an answer that names none.
                 Reply::Conflict(size)
-                    if old == checkpoint.size && size.is_none_or(|size| size == old) =>
+                    if old == checkpoint.size && size.or(self.cosigned(shard)) == Some(old) =>
                 {
                     self.sizes.remove(&shard);
                     return self.forked(log, signed).await;
