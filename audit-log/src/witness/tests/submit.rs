@@ -567,6 +567,21 @@ fn conflict(size: &str) -> axum::response::Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_that_names_no_size_proves_nothing_of_a_size_that_was_guessed() {
+    // rule: TLOG-10
+    let house = House::new();
+    let log = house.log("log");
+    fill(&log, "entry", 3).await;
+    let bare = || async { StatusCode::CONFLICT };
+    let up = up_with(Router::new().route("/add-checkpoint", post(bare))).await;
+    let compared = compare(&log, &[up.endpoint("w.example/1")]).await;
+    assert!(
+        matches!(compared[0], Compared::Refuses { .. }),
+        "{compared:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_answers_are_refused_and_never_taken_for_cosignatures() {
     // rule: TLOG-8
     let house = House::new();
