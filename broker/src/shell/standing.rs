@@ -355,6 +355,10 @@ impl Broker {
     ) -> Result<(), Refused> {
         /// One alarm in a minute: each caller that remembers what was lost shows it again and again.
         const AGAIN: Duration = Duration::from_secs(60);
+        if !self.oversight.is_good() {
+            // It is known, and was told.
+            return Ok(());
+        }
         let now = self.time.monotonic();
         {
             let mut last = locked(&self.oversight.alarmed);
