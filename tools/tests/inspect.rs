@@ -447,7 +447,7 @@ fn entries_receipts_and_checkpoints_are_shown_and_verified_by_the_logs_keys() {
         &place.path("log"),
         logs::secret(Role::Broker, 1),
         u64::MAX,
-        &[entry.clone()],
+        std::slice::from_ref(&entry),
     );
     let note = fs::read_to_string(place.path("log/1/checkpoint")).unwrap();
     let receipt = Receipt {

@@ -11,6 +11,9 @@ use ticket_format::limits;
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::LogSecret;
 
+/// What root does to a journal's bytes.
+type Edit<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
+
 /// Some history: a node, tickets, keys.
 fn lived_in() -> (House, Home) {
     let house = House::start();
@@ -32,7 +35,7 @@ fn an_edited_deleted_or_reordered_entry_is_noticed_at_the_start_and_by_the_verif
     let records = journal::records(&journal);
     let (range, index, _) = records[records.len() / 2].clone();
     let other = records[records.len() / 2 - 1].0.clone();
-    let edits: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 4] = [
+    let edits: [(&str, Edit<'_>); 4] = [
         (
             "an edited entry",
             Box::new(|bytes: &mut Vec<u8>| bytes[range.end - 20] ^= 1),
