@@ -46,6 +46,7 @@ struct Made {
     home: tempfile::TempDir,
     log: AuditLog,
     keys: PathBuf,
+    shard_bytes: u64,
 }
 
 impl Made {
@@ -66,7 +67,12 @@ impl Made {
         assert!(torn.is_none());
         let keys = home.path().join("keys");
         fs::write(&keys, vkeys(&log.key().vkeys())).expect("written");
-        Self { home, log, keys }
+        Self {
+            home,
+            log,
+            keys,
+            shard_bytes,
+        }
     }
 
     fn dir(&self) -> PathBuf {
@@ -87,8 +93,14 @@ impl Made {
                 appended.expect("appended");
             }
         }
-        // A full shard ends behind the answers; this one is answered after that.
-        self.log.append(entry(entries)).await.expect("appended");
+        // A full shard ends behind an answer; right after one has ended, none is about to.
+        let shards = self.shards().len();
+        let mut next = entries;
+        while self.shard_bytes < u64::MAX && self.shards().len() == shards {
+            self.log.append(entry(next)).await.expect("appended");
+            next += 1;
+        }
+        self.log.append(entry(next)).await.expect("appended");
         self.log.publish_now().await.expect("published");
     }
 
