@@ -1,4 +1,4 @@
-//! `redeem_logged_over_unlogged_batch_100`.
+//! `redeem_logged_over_unlogged_batch_100`, and the same of callers that share nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,20 @@ const TURNS: u32 = 5;
 pub(crate) struct Bench<'a> {
     key_server: &'a KeyServer,
     jobs: Arc<Vec<(Job, Verifier)>>,
+    /// As all jobs of one process share it.
+    shared: Arc<Verifier>,
     items: Arc<Vec<Item>>,
+}
+
+/// Who checks the receipts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Callers {
+    /// Jobs of one process: of receipts with one checkpoint the first is checked in full.
+    Together,
+    /// As if each were on a machine of its own.
+    Alone,
+    /// Nobody: there is none.
+    Unchecked,
 }
 
 impl<'a> Bench<'a> {
@@ -39,7 +52,6 @@ impl<'a> Bench<'a> {
         for _ in 0..CONNECTIONS {
             let ticket = Ticket::issue(key_server).await?;
             let job = ticket.present(key_server.connect().await?).await?;
-            // Each job verifies for itself, as if on a machine of its own.
             jobs.push((job, Verifier::new(key_server.dataset.log_key.clone(), None)));
         }
         let name = |number| Context::named(&format!("s3://bench/object-{number:06}"));
@@ -53,33 +65,52 @@ impl<'a> Bench<'a> {
         Ok(Self {
             key_server,
             jobs: Arc::new(jobs),
+            shared: Arc::new(Verifier::new(key_server.dataset.log_key.clone(), None)),
             items: Arc::new(items),
         })
     }
 
-    /// One round: logged, unlogged and bare in turn, so that what changes on the machine meets all three.
-    pub(crate) async fn measure(&self, span: Duration, row: &mut Row) -> Result<(), Report> {
-        let mut sums = [0.0; 3];
+    /// One round: all kinds in turn, so that what changes on the machine meets each of them.
+    pub(crate) async fn measure(
+        &self,
+        span: Duration,
+        together: &mut Row,
+        alone: &mut Row,
+    ) -> Result<(), Report> {
+        let kinds = [
+            (How::Logged, Callers::Together),
+            (How::Logged, Callers::Alone),
+            (How::Unlogged, Callers::Unchecked),
+            (How::Bare, Callers::Unchecked),
+        ];
+        let mut sums = [0.0; 4];
         for _ in 0..TURNS {
-            for (sum, how) in sums.iter_mut().zip([How::Logged, How::Unlogged, How::Bare]) {
-                *sum += self.redeemed(how, span / TURNS).await?;
+            for (sum, (how, callers)) in sums.iter_mut().zip(kinds) {
+                *sum += self.redeemed(how, callers, span / TURNS).await?;
             }
         }
-        let [logged, unlogged, bare] = sums;
-        row.add(logged / unlogged, bare / unlogged);
+        let [shared, own, unlogged, bare] = sums;
+        together.add(shared / unlogged, bare / unlogged);
+        alone.add(own / unlogged, bare / unlogged);
         Ok(())
     }
 
-    async fn redeemed(&self, how: How, span: Duration) -> Result<f64, Report> {
+    async fn redeemed(&self, how: How, callers: Callers, span: Duration) -> Result<f64, Report> {
         self.key_server.answers(how);
         let (jobs, items) = (Arc::clone(&self.jobs), Arc::clone(&self.items));
+        let shared = Arc::clone(&self.shared);
         let next = Arc::new(AtomicUsize::new(0));
         let operation = move |task: usize| {
             let (jobs, items) = (Arc::clone(&jobs), Arc::clone(&items));
+            let shared = Arc::clone(&shared);
             let from = next.fetch_add(BATCH, Ordering::Relaxed) % (DEKS - BATCH + 1);
             async move {
-                let (job, log) = &jobs[task % CONNECTIONS];
-                let log = (how == How::Logged).then_some(log);
+                let (job, own) = &jobs[task % CONNECTIONS];
+                let log = match callers {
+                    Callers::Together => Some(&*shared),
+                    Callers::Alone => Some(own),
+                    Callers::Unchecked => None,
+                };
                 job.redeem(&items[from..from + BATCH], log).await.map(Some)
             }
         };

@@ -21,12 +21,21 @@ pub(crate) static SUITE: Suite = Suite {
             what: "Redemptions of 100 local-wrapped DEKs each in a second, 16 at a time over 8 open connections, \
                    of a key server whose service runs in this process behind its real transport, by those of \
                    the same service where one thing is left out: the append, with what comes of it (checkpoint, \
-                   inclusion proof, receipt in the answer, the caller's check of both signatures). Without it \
+                   inclusion proof, receipt in the answer, the callers' check of both signatures). Without it \
                    the bench calls the same functions of the library in the same order (possession, decision, \
                    entry, side file, second check, seal) and puts two bytes in the receipt's place; no program \
-                   has a switch for that. Both kinds take turns of a fifth of a round.",
+                   has a switch for that. Habits and canaries, which the service looks at after the append, are \
+                   left out with it. Callers and key server share the cores; the callers are of one process, as \
+                   jobs of one machine are, and check a checkpoint that several receipts name once.",
             floor: "the same with a bare append in place of the log: the entry written to a file by one thread, \
                     one fdatasync for all that wait, no hash, signature, proof or receipt.",
+        },
+        RowInfo {
+            name: "redeem_logged_over_unlogged_lone_callers",
+            unit: "",
+            what: "The same, where each of the 8 connections is a caller that shares nothing and checks every \
+                   checkpoint for itself: so many machines' checks on the key server's own cores.",
+            floor: "as above.",
         },
         RowInfo {
             name: "acts_per_s",
@@ -77,7 +86,7 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
     let dir = tempfile::Builder::new().prefix("postern-bench.").tempdir();
     let dir = dir.map_err(|error| Report::new(exit::LOCAL, "no temporary directory").why(error))?;
     let mut rows: Vec<Row> = SUITE.rows.iter().map(Row::new).collect();
-    let [redeem, acts, p99, verify, receipt, check] = rows.as_mut_slice() else {
+    let [redeem, lone, acts, p99, verify, receipt, check] = rows.as_mut_slice() else {
         return Ok(rows);
     };
     let key_server = door::KeyServer::start(dir.path()).await?;
@@ -86,7 +95,7 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
     let kept = log::Kept::new(dir.path()).await?;
     for round in 0..run.rounds {
         run.begins(round);
-        redeemed.measure(run.span, redeem).await?;
+        redeemed.measure(run.span, redeem, lone).await?;
         log::appends(dir.path(), round, run.span, acts, p99).await?;
         kept.verify(verify)?;
         kept.receipt(receipt)?;
