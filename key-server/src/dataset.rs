@@ -14,7 +14,7 @@ use ticket_format::limits;
 use ticket_format::seal::Kem;
 use ticket_format::statement::datasets::{Canary, DatasetRow, PRODUCERS};
 use ticket_format::statement::witnessing::{Witnessing, WitnessingError};
-use ticket_format::statement::{DatasetCreate, DatasetSet};
+use ticket_format::statement::{DatasetCreate, DatasetSet, Rotation};
 
 use crate::issued::Witnesses;
 
@@ -51,6 +51,8 @@ pub struct DatasetState {
     pub canary: Canary,
     /// What it wants of the witnesses of both logs (TLOG-8).
     pub witnessing: Witnessing,
+    /// When its KEK is rotated by itself (KEK-3).
+    pub rotation: Rotation,
 }
 
 /// Why a dataset cannot be as an admin wants it, or as the store has it.
@@ -101,6 +103,7 @@ impl DatasetState {
             evidence: create.evidence,
             canary: create.canary,
             witnessing: create.witnessing.clone(),
+            rotation: create.rotation,
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if state.name.is_empty() || !state.name.chars().all(plain) {
@@ -134,6 +137,7 @@ impl DatasetState {
         self.kems.clone_from(&set.kems);
         (self.lease, self.evidence, self.canary) = (set.lease, set.evidence, set.canary);
         self.witnessing.clone_from(&set.witnessing);
+        self.rotation = set.rotation;
         // rule: TLOG-8
         self.witnessing.read()?;
         self.limits_let_somebody_in()?;
@@ -159,8 +163,8 @@ impl DatasetState {
 impl Encode for DatasetState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .array(13)
-            .uint(3)
+            .array(14)
+            .uint(4)
             .text(&self.name)
             .text_map(&self.tags)
             .array(self.producers.len());
@@ -174,13 +178,14 @@ impl Encode for DatasetState {
         writer.uint(self.lease).bool(self.evidence);
         self.canary.encode(writer);
         self.witnessing.encode(writer);
+        self.rotation.encode(writer);
     }
 }
 
 impl Decode for DatasetState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(13..=13)?;
-        if reader.uint()? != 3 {
+        reader.array(14..=14)?;
+        if reader.uint()? != 4 {
             return Err(DecodeError::OutOfRange("version of a dataset record"));
         }
         Ok(Self {
@@ -196,6 +201,7 @@ impl Decode for DatasetState {
             evidence: reader.bool()?,
             canary: Canary::decode(reader)?,
             witnessing: Witnessing::decode(reader)?,
+            rotation: Rotation::decode(reader)?,
         })
     }
 }

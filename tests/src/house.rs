@@ -123,6 +123,7 @@ impl House {
     pub fn with(change: impl FnOnce(&mut DatasetCreate)) -> Self {
         let house = Self::bare();
         let mut wanted = DatasetCreate {
+            rotation: Default::default(),
             name: DATASET.to_owned(),
             tags: BTreeMap::new(),
             policy: OPEN_POLICY.to_owned(),

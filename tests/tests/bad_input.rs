@@ -493,6 +493,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
 
     let owners = house.admins.owner_keys();
     let dataset = DatasetCreate {
+        rotation: Default::default(),
         name: "other".into(),
         tags: BTreeMap::from([("k".into(), "v".into())]),
         policy: tests::house::OPEN_POLICY.into(),
@@ -573,6 +574,7 @@ async fn newer_acts(house: &House, broker: &Wire, server: &Wire, owners: &[Admin
     let (name, text) = (tests::house::DATASET, tests::house::OPEN_POLICY);
     let mut sent = 0;
     let options = DatasetSet {
+        rotation: Default::default(),
         name: name.into(),
         max_budget: 1_000,
         max_life: 600,

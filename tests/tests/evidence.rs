@@ -111,6 +111,7 @@ fn a_ticket_from_before_evidence_was_wanted_is_issued_anew() {
     works(&home);
     let admins = &house.admins;
     let wanted = DatasetSet {
+        rotation: Default::default(),
         name: DATASET.to_owned(),
         max_budget: 1_000_000,
         max_life: 3_600,

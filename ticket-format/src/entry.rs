@@ -4,12 +4,12 @@
 use crate::Refusal;
 use crate::cbor::{DecodeError, Encode, Reader, Writer};
 use crate::ids::{
-    ActId, DatasetId, EvidenceHash, ItemDigest, LaunchId, PairsDigest, PolicyDigest, RequestHash,
-    TicketHash, TicketId,
+    ActId, DatasetId, EvidenceHash, ItemDigest, KekId, LaunchId, PairsDigest, PolicyDigest,
+    RequestHash, TicketHash, TicketId,
 };
 use crate::limits;
 use crate::messages::shape::{
-    Fixed, List, Maybe, Pair, Shape, Text, UINT, closed_map, item, numbered,
+    Bytes, Fixed, List, Maybe, Pair, Shape, Text, UINT, closed_map, item, numbered,
 };
 use crate::ticket::Actions;
 use crate::time::Timestamp;
@@ -50,6 +50,10 @@ numbered! {
         ShardOpened = 15, "shard-opened";
         /// A shard of the log ends: nothing follows in it (TLOG-4).
         ShardClosed = 16, "shard-closed";
+        /// The key server made, or destroyed, a KEK version by itself (KEK-3, KEK-4).
+        Kek = 17, "kek";
+        /// The key server was sealed or unsealed (ROOT-4, ROOT-5).
+        Root = 18, "root";
     }
 }
 
@@ -88,6 +92,10 @@ numbered! {
         WitnessSilent = 15, "witness-silent";
         /// A ticket, signed by the broker, came without proof that its issue was recorded (PRE-5).
         UnloggedTicket = 16, "unlogged-ticket";
+        /// A wrap was brought whose KEK version waits for its destruction (KEK-4).
+        KekUse = 17, "kek-use";
+        /// Shares were given that do not open the root key (ROOT-4).
+        BadShares = 18, "bad-shares";
     }
 }
 
@@ -175,6 +183,14 @@ closed_map! {
         25 log: Option<Checkpoint> = Maybe(item());
         /// What somebody else has seen of it: a witness, a caller, a key server.
         26 seen: Option<Checkpoint> = Maybe(item());
+        /// The KEK version that the act wrapped under, made or destroyed.
+        27 kek: Option<KekId> = Maybe(item());
+        /// The KEK versions that the items' wraps are under (INV-1).
+        28 keks: Option<Vec<KekId>> = Maybe(List(1..=limits::KEKS, item()));
+        /// For each item its place in `keks`; 255 for one that is not done, or past the 255th (INV-1).
+        29 kek_of: Option<Vec<u8>> = Maybe(Bytes(1..=limits::ITEMS));
+        /// Of a rewrap: for each item that is done, how its new wrap is named (REW-1).
+        30 moved: Option<Vec<ItemDigest>> = Maybe(List(0..=limits::REWRAPS, item()));
     }
 }
 
@@ -226,6 +242,10 @@ with! {
     log: Checkpoint;
     /// Says what somebody else has seen of it.
     seen: Checkpoint;
+    /// Says which KEK version the act wrapped under, made or destroyed.
+    kek: KekId;
+    /// Says how the new wraps of a rewrap are named.
+    moved: Vec<ItemDigest>;
 }
 
 impl Entry {
@@ -259,6 +279,10 @@ impl Entry {
             signers: None,
             log: None,
             seen: None,
+            kek: None,
+            keks: None,
+            kek_of: None,
+            moved: None,
         }
     }
 
@@ -295,6 +319,14 @@ impl Entry {
     #[must_use]
     pub fn source(mut self, source: impl ToString) -> Self {
         self.source = Some(cut(source.to_string(), 256));
+        self
+    }
+
+    /// Says which KEK versions the items' wraps are under: all of them, and for each item its place there.
+    #[must_use]
+    pub fn keks(mut self, keks: Vec<KekId>, of: Vec<u8>) -> Self {
+        self.keks = Some(keks).filter(|keks| !keks.is_empty());
+        self.kek_of = self.keks.is_some().then_some(of);
         self
     }
 
@@ -374,7 +406,10 @@ mod tests {
             .pairs(PairsDigest([14; 32]))
             .signers(["owner".to_owned()])
             .log(crate::messages::samples::checkpoint(7))
-            .seen(crate::messages::samples::checkpoint(8));
+            .seen(crate::messages::samples::checkpoint(8))
+            .kek(KekId([15; 16]))
+            .keks(vec![KekId([16; 16])], vec![0, u8::MAX])
+            .moved(vec![ItemDigest([17; 32])]);
         entry.alarm = Some(Alarm::Fork);
         entry
     }
@@ -382,7 +417,7 @@ mod tests {
     #[test]
     fn an_entry_holds_to_its_shape() {
         // rule: AUD-3, ENC-3
-        let optional: Vec<i64> = (5..=26).collect();
+        let optional: Vec<i64> = (5..=30).collect();
         strict(&full(), &optional, &[12, 19, 20]);
         strict(
             &Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)),

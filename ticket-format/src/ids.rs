@@ -128,6 +128,10 @@ random_ids! {
     ActId;
     /// Names an admin's statement; used once (ADM-2).
     StatementId;
+    /// Names a key server's root key; it tells nothing of the key (ROOT-1).
+    RootId;
+    /// Names one collection of shares (ROOT-4).
+    AttemptId;
 }
 
 fixed_bytes! {

@@ -100,6 +100,7 @@ refusals! {
     65 StoreUnavailable "store-unavailable" 8 "the store cannot be written" "free disk space; retry";
     66 Unwitnessed "unwitnessed" 8 "too few witnesses have cosigned the record in time" "retry; check the witnesses";
     67 Pruned "pruned" 6 "what would prove it is not kept in the log any more" "let security look at the archive; where all is well, have the caller forget its checkpoint";
+    68 Sealed "sealed" 8 "the key server is sealed: it has no root key" "have shares given: `postern-admin unseal`";
     70 StatementMalformed "statement-malformed" 1 "not a statement, or its act is unknown" "update the tool";
     71 StatementSignature "statement-signature" 1 "signer not registered or signature bad" "sign with a registered admin key";
     72 StatementExpired "statement-expired" 1 "outside not-before and expiry" "make it anew";
@@ -130,6 +131,7 @@ impl Refusal {
                 | Self::AuditUnavailable
                 | Self::StoreUnavailable
                 | Self::Unwitnessed
+                | Self::Sealed
         )
     }
 }

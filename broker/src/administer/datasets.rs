@@ -234,6 +234,7 @@ pub fn row(record: &DatasetRecord) -> DatasetRow {
 pub fn view(entry: &DatasetEntry) -> DatasetView {
     let record = &entry.record;
     DatasetView {
+        rotation: None,
         row: row(record),
         kek: record.kek,
         kek_version: record.kek_version,

@@ -300,7 +300,17 @@ impl Service {
             | Act::Propose
             | Act::ProposalList
             | Act::ProposalShow
-            | Act::ProposalWithdraw => Err(Refused::Act),
+            | Act::ProposalWithdraw
+            | Act::KekRotate
+            | Act::KekSet
+            | Act::KekList
+            | Act::KekDestroy
+            | Act::KekKeep
+            | Act::WrapList
+            | Act::RootShow
+            | Act::ShareGive
+            | Act::SealServer
+            | Act::Rekey => Err(Refused::Act),
         }
     }
 

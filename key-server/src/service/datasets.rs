@@ -183,6 +183,7 @@ impl Service {
     fn view(&self, dataset: &Dataset, state: DatasetState) -> Result<DatasetView, Refused> {
         let kek = self.state.vault.current(dataset.id)?;
         Ok(DatasetView {
+            rotation: Some(state.rotation),
             row: dataset.row(),
             kek: kek.id,
             kek_version: kek.version,

@@ -37,6 +37,7 @@ fn policy() -> DatasetPolicySet {
 
 fn options(canary: Canary) -> DatasetSet {
     DatasetSet {
+        rotation: Default::default(),
         name: "faces".into(),
         max_budget: 7,
         max_life: 60,

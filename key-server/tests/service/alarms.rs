@@ -156,6 +156,7 @@ async fn a_dataset_can_be_a_canary_whole_but_who_makes_keys_in_it_is_none() {
     let context = named("a");
     let usual = wanted("faces");
     let set = DatasetSet {
+        rotation: Default::default(),
         name: usual.name,
         max_budget: usual.max_budget,
         max_life: usual.max_life,

@@ -281,6 +281,7 @@ pub(crate) fn broker_identity() -> TlsKey {
 /// What an admin wants of the test's dataset.
 pub(crate) fn wanted(name: &str) -> DatasetCreate {
     DatasetCreate {
+        rotation: Default::default(),
         name: name.into(),
         tags: BTreeMap::new(),
         policy: POLICY.into(),

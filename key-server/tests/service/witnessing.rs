@@ -29,6 +29,7 @@ fn require() -> Witnessing {
 fn options(witnessing: Witnessing) -> DatasetSet {
     let usual = wanted("faces");
     DatasetSet {
+        rotation: Default::default(),
         name: usual.name,
         max_budget: usual.max_budget,
         max_life: usual.max_life,

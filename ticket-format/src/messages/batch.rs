@@ -248,7 +248,7 @@ impl RewrapItem<'_> {
 
 /// Wrapped DEKs to wrap anew.
 ///
-/// `rewrap-body = { 1: uint, 2: hash, 3: id16, 4: [1*1000 [wrapped, pairs, pairs / null]] }`
+/// `rewrap-body = { 1: uint, 2: hash, 3: id16, 4: [1*500 [wrapped, pairs, pairs / null]] }`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewrapBody<'a> {
     /// Handle, ticket, request id.
@@ -267,7 +267,7 @@ impl<'a> RewrapBody<'a> {
             let mut map = reader.map(4)?;
             let head = BatchHead::read(&mut map)?;
             let items = map.required(4, |reader| {
-                reader.list(1..=limits::ITEMS, |reader| {
+                reader.list(1..=limits::REWRAPS, |reader| {
                     reader.array(3..=3)?;
                     let (wrapped, context) = (wrap(reader)?, RawContext::read(reader)?);
                     Ok(RewrapItem {

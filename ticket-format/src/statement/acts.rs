@@ -78,6 +78,26 @@ numbered! {
         LogRecover = 90, "log-recover";
         /// Shows a server's log and its witnesses.
         LogShow = 91, "log-show";
+        /// Makes a dataset's next KEK version, at its key server.
+        KekRotate = 100, "kek-rotate";
+        /// Takes a KEK version out of use, or back into it.
+        KekSet = 101, "kek-set";
+        /// Lists a dataset's KEK versions.
+        KekList = 102, "kek-list";
+        /// Has a KEK version destroyed after a wait.
+        KekDestroy = 103, "kek-destroy";
+        /// Takes a destruction back.
+        KekKeep = 104, "kek-keep";
+        /// Lists the wraps under a KEK version.
+        WrapList = 105, "wrap-list";
+        /// Shows a key server's root key and the ways to it.
+        RootShow = 110, "root-show";
+        /// Gives a share of the root key.
+        ShareGive = 111, "share-give";
+        /// Seals a key server.
+        SealServer = 112, "seal";
+        /// Makes a new root key, with new shares.
+        Rekey = 113, "rekey";
     }
 }
 
@@ -103,13 +123,19 @@ impl Act {
             | Self::DatasetPolicySet
             | Self::DatasetSet
             | Self::ProducerAdd
-            | Self::CanarySet => Some(AdminRole::DatasetOwner),
+            | Self::CanarySet
+            | Self::KekRotate
+            | Self::KekSet => Some(AdminRole::DatasetOwner),
             Self::AdminSet
             | Self::PolicySet
             | Self::Undeny
             | Self::NodeUnfreeze
             | Self::DatasetOwnersSet
-            | Self::LogRecover => Some(AdminRole::Security),
+            | Self::LogRecover
+            | Self::KekDestroy
+            | Self::KekKeep
+            | Self::SealServer
+            | Self::Rekey => Some(AdminRole::Security),
             Self::LaunchList
             | Self::LaunchShow
             | Self::PolicyShow
@@ -129,14 +155,21 @@ impl Act {
             | Self::ProposalWithdraw
             | Self::Exposure
             | Self::EntryShow
-            | Self::LogShow => None,
+            | Self::LogShow
+            | Self::KekList
+            | Self::WrapList
+            | Self::RootShow
+            | Self::ShareGive => None,
         }
     }
 
-    /// Whether it changes what waits for signatures, and nothing else.
+    /// Whether it changes what waits for signatures, or for shares, and nothing else.
     #[must_use]
     pub fn is_inbox(self) -> bool {
-        matches!(self, Self::Propose | Self::ProposalWithdraw)
+        matches!(
+            self,
+            Self::Propose | Self::ProposalWithdraw | Self::ShareGive
+        )
     }
 
     /// Whether it changes nothing.
@@ -156,6 +189,8 @@ impl Act {
             | Self::NodeUnfreeze
             | Self::DatasetOwnersSet
             | Self::LogRecover
+            | Self::KekDestroy
+            | Self::Rekey
             | Self::DatasetRecord
             | Self::DatasetPolicySet
             | Self::DatasetSet

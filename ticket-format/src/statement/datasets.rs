@@ -14,6 +14,7 @@ use crate::messages::shape::{
 use crate::seal::{Kem, SealingKey};
 
 use super::acts::{ROWS, act, listing};
+use super::keks::Rotation;
 use super::policies::PolicyTextSet;
 use super::witnessing::Witnessing;
 use crate::tlog::LogKey;
@@ -43,7 +44,8 @@ closed_map! {
     ///
     /// ```cddl
     /// dataset-create = { 1: name, 2: tags, 3: tstr .size (1..65536), 4: [*64 ed-key], 5: [1*2 kem],
-    ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary, 12: witnessing }
+    ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary, 12: witnessing,
+    ///                    13: rotation }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetCreate {
@@ -71,6 +73,8 @@ closed_map! {
         11 canary: Canary = item();
         /// What it wants of witnesses (TLOG-8).
         12 witnessing: Witnessing = item();
+        /// When its KEK is rotated by itself (KEK-3).
+        13 rotation: Rotation = item();
     }
 }
 act!(DatasetCreate, DatasetCreate, DatasetCreated);
@@ -205,7 +209,8 @@ closed_map! {
     /// ```cddl
     /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
     ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: bstr .size (1..98304) / null,
-    ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null, 15: witnessing, 16: log-key }
+    ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null, 15: witnessing, 16: log-key,
+    ///                  17: rotation / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetView {
@@ -241,6 +246,8 @@ closed_map! {
         15 witnessing: Witnessing = item();
         /// The key server's log.
         16 log_key: LogKey = item();
+        /// At a key server: when its KEK is rotated by itself.
+        17 rotation: Option<Rotation> = OrNull(item());
     }
 }
 
@@ -263,7 +270,7 @@ act!(DatasetPolicySet, DatasetPolicySet, PolicyTextSet);
 closed_map! {
     /// Sets a dataset's options, all of them, at its key server.
     ///
-    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary, 8: witnessing }`
+    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary, 8: witnessing, 9: rotation }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetSet {
         /// Which dataset.
@@ -282,6 +289,8 @@ closed_map! {
         7 canary: Canary = item();
         /// What it wants of witnesses.
         8 witnessing: Witnessing = item();
+        /// When its KEK is rotated by itself (KEK-3).
+        9 rotation: Rotation = item();
     }
 }
 act!(DatasetSet, DatasetSet, DatasetView);

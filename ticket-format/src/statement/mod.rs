@@ -15,11 +15,13 @@ pub mod datasets;
 pub mod denials;
 pub mod exposures;
 pub mod feeds;
+pub mod keks;
 pub mod launches;
 pub mod logs;
 pub mod nodes;
 pub mod policies;
 pub mod proposals;
+pub mod roots;
 mod signing;
 pub mod sshsig;
 pub mod status;
@@ -38,6 +40,10 @@ pub use datasets::{
 pub use denials::{DenialPage, Denied, DenyBody, DenyList, Undeny};
 pub use exposures::{EntryShow, EntryView, Exposed, ExposurePage, ExposureShow};
 pub use feeds::{Acknowledgement, BadAcknowledgement, FeedShow, FeedView, Subscriber};
+pub use keks::{
+    KekDestroy, KekKeep, KekList, KekOrigin, KekRotate, KekRow, KekRows, KekSet, KekState,
+    Rotation, WrapList, WrapPage, WrapRow,
+};
 pub use launches::{LaunchClose, LaunchCreate, LaunchList, LaunchPage, LaunchShow, LaunchView};
 pub use logs::{LogRecover, LogShow, LogState, LogView, WitnessRow, WitnessState};
 pub use nodes::{
@@ -46,6 +52,10 @@ pub use nodes::{
 pub use policies::{PolicySet, PolicyShow, PolicyText, PolicyTextSet};
 pub use proposals::{
     ProposalList, ProposalPage, ProposalRow, ProposalShow, ProposalView, ProposalWithdraw, Propose,
+};
+pub use roots::{
+    Attempt, AutoKind, Rekey, RootShow, RootView, SealServer, ShareGive, ShareHolder, SharePurpose,
+    ShareRow,
 };
 pub use signing::AdminSigner;
 pub use status::{Role, Status, StatusShow};

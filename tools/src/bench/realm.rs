@@ -100,6 +100,7 @@ impl Realm {
     ) -> Result<DatasetRecord, Report> {
         let kems = vec![Kem::X25519, Kem::XWing];
         let create = DatasetCreate {
+            rotation: Default::default(),
             name: name.to_owned(),
             tags: Default::default(),
             policy: POLICY.to_owned(),

@@ -345,6 +345,7 @@ fn datasets(world: &World, case: Case) -> Case {
     let name = record.name.clone();
     let (tags, owners) = (record.tags.clone(), record.owners.clone());
     let create = DatasetCreate {
+        rotation: Default::default(),
         name: name.clone(),
         tags: tags.clone(),
         policy: POLICY.to_owned(),
@@ -376,6 +377,7 @@ fn datasets(world: &World, case: Case) -> Case {
         more: true,
     };
     let view = |policy: Option<&str>, statement, canary| DatasetView {
+        rotation: Some(Default::default()),
         row: row.clone(),
         kek: KEK,
         kek_version: 1,
@@ -394,6 +396,7 @@ fn datasets(world: &World, case: Case) -> Case {
         log_key: world.server_log.key.clone(),
     };
     let set = DatasetSet {
+        rotation: Default::default(),
         name: name.clone(),
         max_budget: 10_000,
         max_life: 600,

@@ -91,6 +91,7 @@ fn payload_and_launches_hold_to_their_shapes() {
 fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     // rule: ENC-3
     let create = DatasetCreate {
+        rotation: Default::default(),
         name: "maps".into(),
         tags: tags(),
         policy: "permit(principal, action, resource);".into(),
@@ -153,6 +154,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         &[1],
     );
     let view = DatasetView {
+        rotation: Some(Default::default()),
         row,
         kek,
         kek_version: 1,
@@ -189,6 +191,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     );
     strict(
         &DatasetSet {
+            rotation: Default::default(),
             name: "maps".into(),
             max_budget: 1,
             max_life: 2,

@@ -113,6 +113,7 @@ fn wanted(args: &Create) -> Result<DatasetCreate, Report> {
         vec![Kem::XWing]
     };
     Ok(DatasetCreate {
+        rotation: Default::default(),
         name: args.name.clone(),
         tags,
         policy: text,

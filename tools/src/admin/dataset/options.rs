@@ -215,6 +215,7 @@ fn kems(old: &[Kem], weak: Option<bool>) -> Vec<Kem> {
 
 fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
     let set = DatasetSet {
+        rotation: Default::default(),
         name: args.name.clone(),
         max_budget: args.max_budget.unwrap_or(view.max_budget),
         max_life: args.max_life.map_or(view.max_life, |span| span.0),
