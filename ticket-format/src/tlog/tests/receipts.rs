@@ -165,7 +165,10 @@ fn a_proof_of_another_form_is_refused() {
         fault(format!("c2sp.org/tlog-proof@v1\nindex 2\n{hashes}\nx")),
         NotAProof::TooManyHashes
     );
-    assert_eq!(fault("x".repeat(crate::limits::NOTE + 1)), NotAProof::TooLong);
+    assert_eq!(
+        fault("x".repeat(crate::limits::NOTE + 1)),
+        NotAProof::TooLong
+    );
 }
 
 #[test]
