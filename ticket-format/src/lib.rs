@@ -18,6 +18,7 @@ pub mod messages;
 pub mod report;
 pub mod seal;
 pub mod secret;
+pub mod share_key;
 pub mod side;
 pub mod sign;
 pub mod statement;
