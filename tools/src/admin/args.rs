@@ -9,7 +9,7 @@ use client::cli::output::Format;
 use super::span::Span;
 use super::{
     admin_set, approve, audit, dataset, deny, exposure, feed, init, inspect, launch, log, node,
-    policy, proposal, undeny,
+    policy, proposal, share_key, undeny,
 };
 
 /// Administers a Postern realm: every act is a statement signed with the admin's key.
@@ -175,6 +175,9 @@ pub enum Command {
     /// A server's own log: how it is, and where it goes on after a rollback
     #[command(subcommand)]
     Log(log::Command),
+    /// Share keys: what an admin opens shares of key servers' root keys with
+    #[command(subcommand)]
+    ShareKey(share_key::Command),
     /// Print a completion script
     Completions {
         /// For which shell

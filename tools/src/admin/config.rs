@@ -27,6 +27,7 @@ struct File {
     admin_key: Option<PathBuf>,
     agent_key: Option<String>,
     admin_set: Option<PathBuf>,
+    share_key: Option<PathBuf>,
     #[serde(default)]
     logs: Vec<String>,
 }
@@ -54,6 +55,8 @@ pub struct Config {
     pub admin_set: PathBuf,
     /// Where published logs are read: directories, or http(s) addresses.
     pub logs: Vec<String>,
+    /// The admin's share key.
+    pub share_key: Option<PathBuf>,
     broker: PathBuf,
     key_servers: Vec<PathBuf>,
 }
@@ -94,6 +97,9 @@ pub struct ServerKeys {
     /// Signs presentation answers and acknowledges denials.
     #[serde(deserialize_with = "from_text")]
     pub signing_key: ServerKey,
+    /// The pin while it is sealed (ROOT-4).
+    #[serde(default, deserialize_with = "maybe_from_text")]
+    pub door_key: Option<TlsKey>,
     /// Its log: receipts are believed by it (TLOG-5). Two verifier keys, Ed25519 first.
     #[serde(deserialize_with = "vkeys", rename = "log-keys")]
     pub log_key: LogKey,
@@ -191,6 +197,7 @@ impl Config {
                 .clone()
                 .unwrap_or_else(|| at(file.admin_set.unwrap_or_else(|| ADMIN_SET.into()))),
             realm: file.realm.ok_or_else(|| missing("the realm"))?,
+            share_key: file.share_key.map(at),
             logs: file
                 .logs
                 .into_iter()
@@ -362,6 +369,12 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error| {
         serde::de::Error::custom(format!("{error}: expected 64 hexadecimal digits"))
     })
+}
+
+fn maybe_from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    from_text(deserializer).map(Some)
 }
 
 fn vkeys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogKey, D::Error> {

@@ -33,6 +33,14 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "POSTERN_PASSPHRASE_FILE",
         "file with its passphrase, mode 0600 (--passphrase-file)",
     ),
+    (
+        "POSTERN_SHARE_KEY",
+        "the admin's share key (--share-key of unseal and drill)",
+    ),
+    (
+        "POSTERN_SHARE_PASSPHRASE_FILE",
+        "file with the share key's passphrase (--share-passphrase-file)",
+    ),
     ("POSTERN_FORMAT", "text, json or jsonl (--format)"),
     (
         "POSTERN_TIMEOUT",

@@ -13,9 +13,12 @@ use ticket_format::statement::AdminSigner;
 use super::agent::{self, AgentKey};
 use super::card::{Card, name_fits};
 use super::config::{ADMIN_SET, agent_key};
+use super::passphrase::{self, Whose};
 use super::view::{object, text};
-use super::{Context, key, passphrase, rng};
+use super::{Context, key, rng, share_key};
 
+/// The share key's file, beside the configuration.
+const SHARE_KEY: &str = "share-key";
 /// Most bytes of a .pub file that are read.
 const PUBLIC_KEY: u64 = 4_096;
 
@@ -40,27 +43,47 @@ pub struct Init {
     /// A key server's server-keys.toml, to be named in the configuration
     #[arg(long = "key-server", value_name = "FILE")]
     key_servers: Vec<PathBuf>,
+    /// Make a share key too, under the same passphrase: DIR/share-key, and DIR/share-key.pub for whoever
+    /// sets up key servers
+    #[arg(long)]
+    share_key: bool,
 }
 
-/// Makes both files; neither may exist.
+/// Holds that a realm may be called so.
+///
+/// # Errors
+/// It may not.
+pub fn realm_fits(realm: &str) -> Result<(), Report> {
+    let fits = (1..=limits::NAME).contains(&realm.len())
+        && !realm.chars().any(ticket_format::report::hides);
+    if fits {
+        return Ok(());
+    }
+    Err(Report::new(exit::USAGE, "that cannot be a realm's name")
+        .why("it has 1 to 128 bytes and no control characters"))
+}
+
+/// Makes the files; none may exist.
 ///
 /// # Errors
 /// The realm's name does not fit, a file exists, or cannot be written.
 pub fn run(context: &Context, args: &Init) -> Printed {
-    if args.realm.is_empty()
-        || args.realm.len() > limits::NAME
-        || args.realm.chars().any(ticket_format::report::hides)
-    {
-        return Err(Report::new(exit::USAGE, "that cannot be a realm's name")
-            .why("it has 1 to 128 bytes and no control characters"));
-    }
+    realm_fits(&args.realm)?;
     if !name_fits(&args.name) {
         return Err(Report::new(exit::USAGE, "that cannot be an admin's name")
             .why("it has 1 to 64 bytes, no control characters, and none of : = ,"));
     }
     let (key_file, config_file) = (args.out.join("admin-key"), args.out.join("admin.toml"));
+    let share_file = args.share_key.then(|| args.out.join(SHARE_KEY));
+    let share_public = share_file.as_deref().map(share_key::file::public_file);
     // Looked at before anybody types a passphrase; creating them looks again.
-    for file in [&key_file, &config_file] {
+    let wanted = [
+        Some(&key_file),
+        Some(&config_file),
+        share_file.as_ref(),
+        share_public.as_ref(),
+    ];
+    for file in wanted.into_iter().flatten() {
         if fs::symlink_metadata(file).is_ok() {
             return Err(
                 Report::new(exit::CONFLICT, format!("{} exists already", file.display()))
@@ -76,13 +99,15 @@ pub fn run(context: &Context, args: &Init) -> Printed {
         .unwrap_or(Path::new("broker-keys.toml"));
     let agent = args.agent.then(|| chosen(args)).transpose()?;
     let config = configuration(args, broker, agent.as_ref())?;
-    let passphrase = match &agent {
-        Some(_) => None,
-        None => Some(passphrase::read(
-            context.global.passphrase_file.as_deref(),
-            true,
-        )?),
+    let given = context.global.passphrase_file.as_deref();
+    let passphrase = match (&agent, args.share_key) {
+        (None, _) => Some(passphrase::read(given, true)?),
+        (Some(_), true) => Some(passphrase::of(Whose::ShareKey, given, true)?),
+        (Some(_), false) => None,
     };
+    let passphrase = passphrase
+        .as_ref()
+        .map_or(&[][..], |bytes| bytes.as_slice());
     files::private_dir(&args.out).map_err(|error| {
         Report::new(
             exit::LOCAL,
@@ -91,15 +116,14 @@ pub fn run(context: &Context, args: &Init) -> Printed {
         .why(error)
         .next("give a directory of yours with mode 0700, or one that is not there yet")
     })?;
-    let signer = match (&agent, &passphrase) {
-        (Some(agent), _) => agent.signer(),
-        (None, passphrase) => {
-            let passphrase = passphrase
-                .as_ref()
-                .map_or(&[][..], |bytes| bytes.as_slice());
-            AdminSigner::file(key::create(&key_file, &args.realm, passphrase, &mut rng())?)
-        }
+    let signer = match &agent {
+        Some(agent) => agent.signer(),
+        None => AdminSigner::file(key::create(&key_file, &args.realm, passphrase, &mut rng())?),
     };
+    let shares = share_file
+        .as_deref()
+        .map(|file| share_key::file::create(file, &args.realm, passphrase, &mut rng()))
+        .transpose()?;
     let public = signer.key;
     let card = Card {
         name: args.name.clone(),
@@ -115,16 +139,30 @@ pub fn run(context: &Context, args: &Init) -> Printed {
         "Commands find the key with --config {}",
         config_file.display()
     ));
+    if let (Some(key), Some(file)) = (&shares, &share_public) {
+        context.talk(format_args!(
+            "Whoever sets up key servers needs {}: shares of their root keys are sealed to it (share key {})",
+            file.display(),
+            key.hash()
+        ));
+    }
     match context.output.format {
         client::cli::output::Format::Text => context.output.line(card),
-        _ => context.output.object(object! {
-            "card": text(&card),
-            "name": args.name,
-            "public_key": text(public),
-            "realm": args.realm,
-            "admin_key": agent.is_none().then(|| text(key_file.display())),
-            "config": text(config_file.display()),
-        }),
+        _ => {
+            let mut made = object! {
+                "card": text(&card),
+                "name": args.name,
+                "public_key": text(public),
+                "realm": args.realm,
+                "admin_key": agent.is_none().then(|| text(key_file.display())),
+                "config": text(config_file.display()),
+            };
+            if let (Some(key), Some(file)) = (&shares, &share_public) {
+                made.insert("share_key".to_owned(), text(file.display()));
+                made.insert("share_key_hash".to_owned(), text(key.hash()));
+            }
+            context.output.object(made)
+        }
     }
 }
 
@@ -170,6 +208,12 @@ fn configuration(args: &Init, broker: &Path, agent: Option<&AgentKey>) -> Result
             quoted(&agent.to_text()?)
         ),
     };
+    let share_key = match args.share_key {
+        true => format!(
+            "# Opens this admin's shares of key servers' root keys.\nshare-key = {SHARE_KEY:?}\n"
+        ),
+        false => String::new(),
+    };
     Ok(format!(
         "# postern-admin, admin {}; relative paths are relative to this file.\n\
          realm = {}\n\
@@ -179,7 +223,8 @@ fn configuration(args: &Init, broker: &Path, agent: Option<&AgentKey>) -> Result
          key-servers = {}\n\
          {key}\n\
          # The first admin set of the realm, signed by all its admins; later ones are followed from it.\n\
-         admin-set = {}\n",
+         admin-set = {}\n\
+         {share_key}",
         args.name,
         quoted(&args.realm),
         quoted(&absolute(broker)?),

@@ -25,6 +25,8 @@ pub mod passphrase;
 pub mod policy;
 pub mod proposal;
 pub mod remote;
+pub mod seed_file;
+pub mod share_key;
 pub mod signer;
 pub mod span;
 pub mod status;
@@ -42,6 +44,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use ticket_format::report::{Report, exit};
 use ticket_format::time::Timestamp;
+use zeroize::Zeroizing;
 
 use args::{Cli, Command, Global};
 use config::{Config, KeySource};
@@ -64,6 +67,9 @@ pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_seconds(since.map_or(0, |since| since.as_secs()))
 }
+
+/// The passphrase that opened the admin's key; none where an agent has the key.
+pub type Passphrase = Option<Zeroizing<Vec<u8>>>;
 
 /// What every command has at hand.
 #[derive(Debug)]
@@ -88,8 +94,17 @@ impl Context {
     /// # Errors
     /// Configuration, passphrase or key file.
     pub fn admin(&self) -> Result<(Config, Admin), Report> {
+        let (config, admin, _) = self.admin_and_passphrase()?;
+        Ok((config, admin))
+    }
+
+    /// As [`Context::admin`], with the passphrase that opened the key; none where an agent has it.
+    ///
+    /// # Errors
+    /// As [`Context::admin`].
+    pub fn admin_and_passphrase(&self) -> Result<(Config, Admin, Passphrase), Report> {
         let config = self.config()?;
-        let key = self.key(&config)?;
+        let (key, passphrase) = self.key(&config)?;
         // A realm's first set is signed before there is a broker.
         let broker = config.broker().map(|keys| keys.server());
         let house = House {
@@ -99,16 +114,17 @@ impl Context {
             propose: self.global.propose.clone(),
         };
         let admin = Admin::with(config.realm.clone(), key, self.global.timeout(), house);
-        Ok((config, admin))
+        Ok((config, admin, passphrase))
     }
 
-    fn key(&self, config: &Config) -> Result<Key, Report> {
+    fn key(&self, config: &Config) -> Result<(Key, Passphrase), Report> {
         Ok(match &config.key {
             KeySource::File(path) => {
                 let passphrase = passphrase::read(self.global.passphrase_file.as_deref(), false)?;
-                Key::File(Box::new(key::open(path, &config.realm, &passphrase)?))
+                let key = key::open(path, &config.realm, &passphrase)?;
+                (Key::File(Box::new(key)), Some(passphrase))
             }
-            KeySource::Agent(key) => Key::Agent(key.clone()),
+            KeySource::Agent(key) => (Key::Agent(key.clone()), None),
         })
     }
 
@@ -160,6 +176,7 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Inspect(command) => inspect::run(context, command).map(done),
         Command::Audit(command) => audit::run(context, command).map(done),
         Command::Log(command) => log::run(context, command).map(done),
+        Command::ShareKey(command) => share_key::run(context, command).map(done),
         Command::Completions { shell } => help::completions(shell).map(done),
         Command::Man { dir } => help::man(&dir).map(done),
         Command::Help { topic } => help::topic(context, &topic).map(done),
