@@ -59,6 +59,18 @@ fn wrong_usage_ends_with_2() {
         &["cp", "a", "b"],
         &["encrypt", "a", "b.postern", "--record", "r"],
         &["ls", "dir"],
+        &["rewrap"],
+        &["rewrap", "dir", "--dataset", "faces"],
+        &["rewrap", "s3://bucket/a", "--plan", "p"],
+        &[
+            "rewrap",
+            "s3://bucket/a",
+            "--dataset",
+            "a",
+            "--dataset",
+            "b",
+        ],
+        &["rewrap", "--plan", "p", "--journal", "j"],
     ] {
         let said = home.run(arguments);
         assert_eq!(said.code, 2, "{arguments:?}: {said:?}");

@@ -302,10 +302,9 @@ async fn a_damaged_object_stays_as_it_is_and_does_not_stop_the_others() {
     assert_eq!(bench.get("good").await.unwrap(), pattern(50_000));
 }
 
-#[tokio::test]
-async fn a_new_wrap_leaves_the_body_as_it_is() {
+async fn a_new_wrap_leaves_the_body_as_it_is(kind: &str) {
     // rule: OBJ-16
-    let bench = bench("moto").await;
+    let bench = bench(kind).await;
     let mut wanted = Vec::new();
     let mut before = Vec::new();
     for len in SIZES {
@@ -327,6 +326,16 @@ async fn a_new_wrap_leaves_the_body_as_it_is() {
         assert_ne!(now.wrapped, metadata.wrapped);
         assert_eq!(bench.get(&key).await.unwrap(), pattern(len));
     }
+}
+
+#[tokio::test]
+async fn a_new_wrap_leaves_the_body_in_moto_as_it_is() {
+    a_new_wrap_leaves_the_body_as_it_is("moto").await;
+}
+
+#[tokio::test]
+async fn a_new_wrap_leaves_the_body_in_s3rver_as_it_is() {
+    a_new_wrap_leaves_the_body_as_it_is("s3rver").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

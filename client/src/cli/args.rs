@@ -100,10 +100,19 @@ pub enum Command {
     Cat(Cat),
     /// List the encrypted objects under s3://bucket/prefix
     Ls(Ls),
-    /// Write the objects of an exposure plan anew: under fresh data keys, or with new wraps
+    /// Wrap the data keys under s3://bucket/prefix anew, or carry out an exposure plan
     ///
-    /// Only over the versions that the plan means: what has changed since is skipped. Older versions
-    /// that a bucket keeps are not touched; delete them where the old data keys must open nothing.
+    /// With a prefix: every object of the dataset whose wrap is not of the current KEK version gets a
+    /// new wrap by a copy onto itself in S3; bodies stay, context and other metadata too. Which version
+    /// is current the key server's answers tell: the first object of a run is wrapped anew in any case.
+    /// Run again after it was cut off, it goes on where it was. `0 wraps left` of an old version is to
+    /// be believed only when all prefixes have been gone through to their ends.
+    ///
+    /// With --plan: objects are written anew under fresh data keys, or get new wraps, only over the
+    /// versions that the plan means: what has changed since is skipped.
+    ///
+    /// Older versions that a bucket keeps are not touched; delete them where their data keys must open
+    /// nothing, and before the KEK version that wraps them is destroyed.
     Rewrap(Rewrap),
     /// Check everything that this machine needs, one line each
     Doctor(Doctor),
@@ -438,23 +447,29 @@ pub struct Ls {
 
 /// `postern rewrap`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["place", "plan"]))]
 pub struct Rewrap {
+    /// s3://bucket/prefix: all objects whose keys begin so
+    pub place: Option<Location>,
     /// The plan that `postern-admin exposure --plan` wrote; what is done stands in FILE.done
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub plan: PathBuf,
-    /// Only objects of this dataset; repeat for more
+    pub plan: Option<PathBuf>,
+    /// The dataset whose wraps are meant; of a plan only its objects: repeat for more
     #[arg(long, value_name = "NAME")]
     pub dataset: Vec<String>,
     /// Only look at the objects, and say what would be done
     #[arg(long)]
     pub dry_run: bool,
-    /// Accept objects that nobody signed for (public-unsigned)
-    #[arg(long)]
+    /// Where a prefix's run keeps how far it is [default: with the node's state]
+    #[arg(long, value_name = "FILE", conflicts_with = "plan", value_hint = ValueHint::FilePath)]
+    pub journal: Option<PathBuf>,
+    /// Accept objects that nobody signed for (public-unsigned), where they are decrypted
+    #[arg(long, requires = "plan")]
     pub accept_unsigned: bool,
     /// URL of the S3 server [env: POSTERN_S3, AWS_ENDPOINT_URL_S3]
     #[arg(long, value_name = "URL")]
     pub s3: Option<String>,
-    /// Objects that move at one time [env: POSTERN_PARALLEL; default: 4]
+    /// Objects that move at one time [env: POSTERN_PARALLEL; default: 4, of a prefix 16]
     #[arg(long, value_name = "N")]
     pub parallel: Option<String>,
     /// Show no progress

@@ -147,16 +147,23 @@ fn need<'a>(
 /// # Errors
 /// A setting cannot be read.
 pub fn options(app: &App) -> Result<Options, Report> {
-    let read = |text: &str| match text.parse() {
-        Ok(number @ 1..=64) => Ok(number),
-        _ => Err(format!("expected a number from 1 to 64, not {text:?}")),
-    };
-    let parallel = app.settings.parse(Setting::Parallel, read)?;
+    let parallel = app.settings.parse(Setting::Parallel, parallel)?;
     let default = Options::default();
     Ok(Options {
         parallel: parallel.unwrap_or(default.parallel),
         ..default
     })
+}
+
+/// Reads how many objects move at one time.
+///
+/// # Errors
+/// Not a number from 1 to 64.
+pub fn parallel(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err(format!("expected a number from 1 to 64, not {text:?}")),
+    }
 }
 
 /// One object's error as a person reads it.

@@ -22,7 +22,7 @@ pub const BUDGET: u64 = 10_000;
 /// Life of a ticket that is got on the way.
 const LIFE: u64 = 3_600;
 /// A ticket that ends sooner than this is not begun with.
-const MARGIN: u64 = 30;
+pub const MARGIN: u64 = 30;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// `postern issue`.
@@ -149,6 +149,25 @@ pub async fn keys(app: &App, need: &Need<'_>) -> Result<DatasetKeys, Report> {
             got
         }
     };
+    with(app, need, session, opened)
+}
+
+/// The data keys of a dataset, with a ticket that is got now: the one before is used up, or about to end.
+///
+/// # Errors
+/// None can be had.
+pub async fn fresh_keys(app: &App, need: &Need<'_>, dataset: &str) -> Result<DatasetKeys, Report> {
+    let patience = app.patience(WAIT)?;
+    let (session, opened) = on_the_way(app, patience, dataset, need).await?;
+    with(app, need, session, opened)
+}
+
+fn with(
+    app: &App,
+    need: &Need<'_>,
+    session: DatasetSession,
+    opened: Opened,
+) -> Result<DatasetKeys, Report> {
     Ok(DatasetKeys::new(
         session,
         opened,

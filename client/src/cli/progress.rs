@@ -25,6 +25,60 @@ pub fn progress(objects: u64, quiet: bool) -> Arc<dyn Progress> {
     }
 }
 
+/// How going through a prefix goes on, whose number of objects nobody knows before.
+#[derive(Debug)]
+pub enum Looking {
+    /// Not told.
+    Quiet,
+    /// On a terminal.
+    Spinner(ProgressBar),
+    /// A line when the last is ten seconds old.
+    Lines(Instant),
+}
+
+impl Looking {
+    /// As the terminal allows.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        if quiet {
+            return Self::Quiet;
+        }
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines(Instant::now());
+        }
+        let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            spinner.set_style(style);
+        }
+        Self::Spinner(spinner)
+    }
+
+    /// Tells how many objects were looked at and are done.
+    pub fn tell(&mut self, looked: u64, done: u64) {
+        let text = || format!("{looked} looked at, {done} done");
+        match self {
+            Self::Quiet => {}
+            Self::Spinner(spinner) => {
+                spinner.set_message(text());
+                spinner.tick();
+            }
+            Self::Lines(last) if last.elapsed() >= LINES => {
+                *last = Instant::now();
+                talk(text());
+            }
+            Self::Lines(_) => {}
+        }
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        if let Self::Spinner(spinner) = self {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
 struct Bar {
     bar: ProgressBar,
     objects: u64,

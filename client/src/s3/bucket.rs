@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::{HttpClient, HttpConnector as _};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{
-    Attribute, Attributes, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore,
+    Attribute, Attributes, ClientOptions, GetOptions, GetRange, GetResult, HeaderMap, ObjectStore,
     ObjectStoreExt, RetryConfig,
 };
 
 use super::error::StoreError;
+use super::in_place::{Connector, Headers};
 use super::location::{Location, object_path};
 use super::source::BodyStream;
 use super::upload::{PartPool, Upload};
@@ -24,7 +26,9 @@ use crate::object::metadata::is_ours;
 /// Reaches every bucket with one set of credentials and one endpoint.
 #[derive(Clone)]
 pub struct Stores {
-    builder: AmazonS3Builder,
+    pub(super) builder: AmazonS3Builder,
+    /// For the requests that the S3 client does not have.
+    pub(super) http: HttpClient,
     buckets: Arc<Mutex<HashMap<String, Arc<AmazonS3>>>>,
     /// Bounds the parts in flight over all uploads, and so their memory.
     parts: Arc<PartPool>,
@@ -40,7 +44,9 @@ pub struct Head {
     /// User metadata: names without their prefix, and values.
     pub metadata: Vec<(String, String)>,
     /// What else the store keeps of it: content type and the like.
-    others: Attributes,
+    pub(super) others: Attributes,
+    /// All that the store said of it.
+    pub(super) kept: HeaderMap,
 }
 
 /// One object of a listing.
@@ -91,19 +97,26 @@ impl Stores {
             .with_timeout_disabled()
             .with_connect_timeout(Duration::from_secs(5))
             .with_read_timeout(Duration::from_secs(30));
+        let http = Connector
+            .connect(&client)
+            .map_err(|error| StoreError::Configuration(error.to_string()))?;
         let retry = RetryConfig {
             max_retries: 5,
             retry_timeout: Duration::from_secs(30),
             ..RetryConfig::default()
         };
         Ok(Self {
-            builder: builder.with_client_options(client).with_retry(retry),
+            builder: builder
+                .with_client_options(client)
+                .with_retry(retry)
+                .with_http_connector(Connector),
+            http,
             buckets: Arc::default(),
             parts: Arc::default(),
         })
     }
 
-    fn bucket(&self, bucket: &str) -> Result<Arc<AmazonS3>, StoreError> {
+    pub(super) fn bucket(&self, bucket: &str) -> Result<Arc<AmazonS3>, StoreError> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = buckets.get(bucket) {
             return Ok(Arc::clone(store));
@@ -126,7 +139,8 @@ impl Stores {
     /// [`StoreError::Answer`] from a store that gives no ETag.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<Head, StoreError> {
         let options = GetOptions::new().with_head(true);
-        let answer = self.get_opts(bucket, key, options).await?;
+        let mut answer = self.get_opts(bucket, key, options).await?;
+        let kept = answer.extensions.remove::<Headers>();
         let etag = answer.meta.e_tag.ok_or_else(|| StoreError::Answer {
             place: place(bucket, key),
             why: "it has no ETag, so metadata and body cannot be held together",
@@ -149,6 +163,7 @@ impl Stores {
             etag,
             metadata,
             others,
+            kept: kept.map(|Headers(kept)| kept).unwrap_or_default(),
         })
     }
 
@@ -246,6 +261,11 @@ impl Stores {
         for (name, value) in metadata {
             attributes.insert(Attribute::Metadata(name.into()), value.into());
         }
+        // The S3 client says it when it writes, and does not when it reads.
+        let class = head.kept.get("x-amz-storage-class");
+        if let Some(class) = class.and_then(|class| class.to_str().ok()) {
+            attributes.insert(Attribute::StorageClass, class.to_owned().into());
+        }
         let upload = self.start(bucket, key, attributes)?;
         Ok(upload.over(head.etag.clone()))
     }
@@ -273,19 +293,34 @@ impl Stores {
         bucket: &str,
         prefix: &str,
     ) -> BoxStream<'static, Result<Listed, StoreError>> {
+        self.list_after(bucket, prefix, None)
+    }
+
+    /// As [`Stores::list`], of the keys that come after one.
+    ///
+    /// # Errors
+    /// As [`Stores::list`].
+    pub fn list_after(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> BoxStream<'static, Result<Listed, StoreError>> {
         let store = match self.bucket(bucket) {
             Ok(store) => store,
             Err(error) => return stream::once(async { Err(error) }).boxed(),
         };
         let place = place(bucket, prefix);
-        let prefix = prefix.to_owned();
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         stream::try_unfold(Some(None), move |page: Option<Option<String>>| {
             let (store, place, prefix) = (Arc::clone(&store), place.clone(), prefix.clone());
+            let offset = after.clone();
             async move {
                 let Some(page_token) = page else {
                     return Ok::<_, StoreError>(None);
                 };
                 let options = PaginatedListOptions {
+                    offset,
                     page_token,
                     ..PaginatedListOptions::default()
                 };
@@ -375,7 +410,7 @@ impl Stores {
     }
 }
 
-fn place(bucket: &str, key: &str) -> String {
+pub(super) fn place(bucket: &str, key: &str) -> String {
     Location::S3 {
         bucket: bucket.to_owned(),
         key: key.to_owned(),

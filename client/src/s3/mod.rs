@@ -7,6 +7,7 @@ mod bucket;
 pub mod copy;
 mod error;
 mod file;
+mod in_place;
 mod location;
 mod sink;
 mod source;

@@ -164,6 +164,33 @@ impl ObjectSource {
         Ok(Sink::Upload(upload))
     }
 
+    /// Gives the object other metadata at its place, if it is still this version, without reading its
+    /// body. False where that cannot be: then [`replacement`](Self::replacement) writes it again.
+    ///
+    /// # Errors
+    /// Metadata over a bound, [`StoreError::Changed`], and those of the place.
+    // rule: OBJ-16
+    pub fn relabel<'a>(
+        &self,
+        stores: &'a Stores,
+        metadata: &ObjectMetadata,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send + use<'a> {
+        let encoded = metadata.encode().map_err(|source| StoreError::Metadata {
+            place: self.location.to_string(),
+            source,
+        });
+        let in_s3 = match &self.body {
+            Body::S3 { bucket, key, head } => Some((bucket.clone(), key.clone(), head.clone())),
+            Body::File { .. } | Body::Stream(_) => None,
+        };
+        async move {
+            match in_s3 {
+                Some((bucket, key, head)) => stores.relabel(&bucket, &key, &head, &encoded?).await,
+                None => Ok(false),
+            }
+        }
+    }
+
     /// Some bytes of the body, counted from its first.
     ///
     /// # Errors

@@ -1,9 +1,13 @@
-//! `rewrap`: carries out an exposure plan, object by object, and goes on where it was cut off.
+//! `rewrap`: wraps what lies under a prefix anew, or carries out an exposure plan, object by object;
+//! either goes on where it was cut off.
 
 pub mod done;
+pub mod journal;
 pub mod plan;
+pub mod prefix;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures::stream::{self, StreamExt as _};
@@ -32,8 +36,16 @@ const TOLD: usize = 20;
 
 /// `postern rewrap`.
 pub async fn rewrap(app: &App, args: &Rewrap) -> Ended {
-    let plan = Plan::read(&args.plan, &args.dataset)?;
-    let done = Done::open(&args.plan)?;
+    match (&args.place, &args.plan) {
+        (Some(place), _) => prefix::rewrap(app, args, place).await,
+        (None, Some(plan)) => carry_out(app, args, plan).await,
+        (None, None) => Err(Report::new(exit::USAGE, "nothing was rewrapped")
+            .why("neither s3://bucket/prefix nor --plan was given")),
+    }
+}
+
+async fn carry_out(app: &App, args: &Rewrap, plan: &Path) -> Ended {
+    let (plan, done) = (Plan::read(plan, &args.dataset)?, Done::open(plan)?);
     let stores = app.stores()?;
     let mut result = Outcome {
         unplaced: plan.unplaced.clone(),
@@ -223,14 +235,7 @@ impl Outcome {
             .iter()
             .map(|(object, why)| json!({ "object": object, "why": why }))
             .collect();
-        let failed: Vec<Value> = self
-            .failed
-            .iter()
-            .map(|(job, error)| {
-                let report = report(error);
-                json!({ "object": job.to.to_string(), "exit": report.exit, "why": report.why })
-            })
-            .collect();
+        let failed: Vec<Value> = self.failed.iter().map(failure).collect();
         let unplaced: Vec<Value> = self
             .unplaced
             .iter()
@@ -262,23 +267,34 @@ impl Outcome {
                 .next("find them, and encrypt them anew");
             reports.push(report);
         }
-        let worst = reports
-            .iter()
-            .position(|report| report.exit == exit::INTEGRITY)
-            .unwrap_or(0);
-        let others = reports.iter().enumerate().filter(|(at, _)| *at != worst);
-        for (_, report) in others.take(TOLD) {
-            let _ = app.out.error(report);
-        }
-        if reports.len() > TOLD + 1 {
-            talk(format!(
-                "and {} more; --format json lists them all",
-                reports.len() - TOLD - 1
-            ));
-        }
-        let last = reports.into_iter().nth(worst);
-        last.map_or(Ok(exit::DONE), Err)
+        ended(app, reports)
     }
+}
+
+/// Tells failures; the worst ends the command.
+fn ended(app: &App, reports: Vec<Report>) -> Ended {
+    let worst = reports
+        .iter()
+        .position(|report| report.exit == exit::INTEGRITY)
+        .unwrap_or(0);
+    let others = reports.iter().enumerate().filter(|(at, _)| *at != worst);
+    for (_, report) in others.take(TOLD) {
+        let _ = app.out.error(report);
+    }
+    if reports.len() > TOLD + 1 {
+        talk(format!(
+            "and {} more; --format json lists them all",
+            reports.len() - TOLD - 1
+        ));
+    }
+    let last = reports.into_iter().nth(worst);
+    last.map_or(Ok(exit::DONE), Err)
+}
+
+/// One failed object in JSON.
+fn failure((job, error): &(Job, CopyError<KeyError>)) -> Value {
+    let report = report(error);
+    json!({ "object": job.to.to_string(), "exit": report.exit, "why": report.why })
 }
 
 /// Says the first of many lines, and how many there are beside them.

@@ -34,6 +34,14 @@ pub enum CopyError<E> {
         /// Which bound.
         source: MetadataError,
     },
+    /// What stands in the metadata for a wrapped data key is none.
+    #[error("{place}: not a wrapped data key: {source}")]
+    Wrap {
+        /// The encrypted object.
+        place: String,
+        /// Why.
+        source: ticket_format::cbor::DecodeError,
+    },
     /// Standard input or output has no name.
     #[error("{0} has no name of its own: say which object it is (--name)")]
     NoName(String),
@@ -60,7 +68,9 @@ impl<E> CopyError<E> {
         match self {
             Self::Store(error) => Some(error.fault()),
             Self::Body { source, .. } if !source.is_integrity() => Some(Fault::Usage),
-            Self::Body { .. } | Self::Name { .. } | Self::Answers(_) => Some(Fault::Integrity),
+            Self::Body { .. } | Self::Name { .. } | Self::Wrap { .. } | Self::Answers(_) => {
+                Some(Fault::Integrity)
+            }
             Self::Context { .. } | Self::NoName(_) => Some(Fault::Usage),
             Self::Key { .. } => None,
             Self::Random(_) => Some(Fault::Local),

@@ -5,9 +5,11 @@
 
 mod download;
 mod error;
+pub mod prefix;
 mod range;
 mod rewrite;
 mod upload;
+mod wrap;
 
 pub use download::download_many;
 pub use error::CopyError;

@@ -11,8 +11,9 @@ use ticket_format::wrapped::Wrapped;
 use zeroize::Zeroizing;
 
 use super::download::{HEADS_IN_FLIGHT, open};
+use super::wrap::put_wrap;
 use super::{CopyError, Crew, Failed, Job, Options, PIECE_LEN, Progress, Summary};
-use crate::object::keys::{KeySource, NewItem, NewKey, NewWrap, OpenedKey, WrapItem, WrapSource};
+use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, WrapItem, WrapSource};
 use crate::object::metadata::{MetadataError, ObjectMetadata};
 use crate::object::{BodyHeader, Decryptor, Encryptor, HEADER_LEN, plaintext_len};
 use crate::s3::{ObjectSource, StoreError, Stores};
@@ -262,8 +263,7 @@ async fn reencrypt<E>(
     finish(sink, written, &job).await
 }
 
-/// Gives objects a new wrap of the same data key. S3 changes no metadata in place, so each is written
-/// again with the body as it is.
+/// Gives objects a new wrap of the same data key; their bodies stay.
 // rule: OBJ-16
 pub async fn rewrap_many<K: WrapSource>(
     stores: &Stores,
@@ -295,7 +295,7 @@ pub async fn rewrap_many<K: WrapSource>(
             let place = job.to.to_string();
             let failed = match answers.next().filter(|_| complete) {
                 Some(Ok(wrap)) => {
-                    let work = move_under(
+                    let work = put_wrap(
                         stores.clone(),
                         job.clone(),
                         source,
@@ -315,44 +315,7 @@ pub async fn rewrap_many<K: WrapSource>(
     (summary, skipped)
 }
 
-async fn move_under<E>(
-    stores: Stores,
-    job: Job,
-    source: ObjectSource,
-    wrap: NewWrap,
-    progress: Arc<dyn Progress>,
-) -> Result<u64, CopyError<E>> {
-    let expected = source.body_len();
-    progress.begin(&job, expected);
-    let metadata = ObjectMetadata {
-        wrapped: wrap.wrapped,
-        kek_version: wrap.kek_version,
-        stored_context: source.metadata.stored_context.clone(),
-    };
-    let mut sink = source.replacement(&stores, &metadata)?;
-    let written = async {
-        let mut read = 0_u64;
-        let mut body = source.into_body(&stores).await?;
-        while let Some(piece) = body.next().await {
-            let piece = piece?;
-            read += piece.len() as u64;
-            progress.advance(piece.len() as u64);
-            sink.write(&piece).await?;
-        }
-        // The body is not opened here: what the store had said must at least have come.
-        if expected.is_some_and(|expected| expected != read) {
-            return Err(Failed::Store(StoreError::Answer {
-                place: job.to.to_string(),
-                why: "it sent another number of bytes than it had said",
-            }));
-        }
-        Ok(read)
-    };
-    let written = written.await;
-    finish(sink, written, &job).await
-}
-
-async fn finish<E>(
+pub(super) async fn finish<E>(
     sink: crate::s3::Sink,
     written: Result<u64, Failed>,
     job: &Job,
