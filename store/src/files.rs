@@ -170,6 +170,62 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// The system refused.
+pub fn sync_dir(path: &Path) -> Result<(), FileError> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(wrap(path))
+}
+
+/// Overwrites a file with zeros, syncs it and removes it. A symbolic link is only removed. One that is
+/// not there is erased already. The directory is the caller's to sync.
+///
+/// # Errors
+/// The system refused; the file may be there still.
+pub fn erase(path: &Path) -> Result<(), FileError> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(wrap(path))?,
+    };
+    if meta.is_file() {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .custom_flags(no_follow())
+            .open(path)
+            .map_err(wrap(path))?;
+        let mut zeros = io::repeat(0).take(meta.len());
+        io::copy(&mut zeros, &mut file)
+            .and_then(|_| file.sync_all())
+            .map_err(wrap(path))?;
+    }
+    fs::remove_file(path).map_err(wrap(path))
+}
+
+/// Erases a directory: [`erase`] for each file in it and below, then the directories. One that is not
+/// there is erased already.
+///
+/// # Errors
+/// The system refused; some of it may be there still.
+pub fn erase_dir(path: &Path) -> Result<(), FileError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(wrap(path))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(wrap(path))?;
+        if entry.file_type().map_err(wrap(path))?.is_dir() {
+            erase_dir(&entry.path())?;
+        } else {
+            erase(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path).map_err(wrap(path))?;
+    sync_parent(path).map_err(wrap(path))
+}
+
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));

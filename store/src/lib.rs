@@ -17,7 +17,9 @@ mod error;
 pub mod files;
 pub mod harden;
 pub mod hooks;
+pub mod locked;
 mod redb_engine;
+pub mod root;
 pub mod sealed;
 #[cfg(feature = "test-suite")]
 pub mod suite;

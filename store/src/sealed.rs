@@ -9,7 +9,10 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use rand_core::CryptoRng;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use crate::locked::Locked;
 
 const FORMAT: u8 = 1;
 const NONCE: usize = 24;
@@ -36,14 +39,34 @@ pub enum SealedError {
     Open,
 }
 
-/// The key that seals a server's secrets. Erased on drop.
-pub struct RootKey(Zeroizing<[u8; 32]>);
+/// The key that seals a server's secrets, in locked pages (MEM-1). Erased on drop.
+pub struct RootKey(Locked<32>);
 
 impl RootKey {
     /// The key of these 32 bytes, which must be as good as random.
     #[must_use]
     pub fn from_bytes(key: [u8; 32]) -> Self {
-        Self(Zeroizing::new(key))
+        let key = Zeroizing::new(key);
+        // rule: MEM-1
+        Self(Locked::copied(&key))
+    }
+
+    /// A fresh one (ROOT-1).
+    #[must_use]
+    pub fn random(rng: &mut impl CryptoRng) -> Self {
+        // rule: ROOT-1
+        Self(Locked::fill(|key| rng.fill_bytes(key)))
+    }
+
+    /// Whether it is the same key, in constant time (ROOT-6).
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+    }
+
+    /// The bytes, for the wraps that lead to it (ROOT-1).
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Reads a credential: 32 raw bytes, or 64 hexadecimal digits with at most one line end.
@@ -51,15 +74,15 @@ impl RootKey {
     /// # Errors
     /// [`SealedError::Credential`].
     pub fn from_credential(credential: &[u8]) -> Result<Self, SealedError> {
-        if let Ok(key) = <[u8; 32]>::try_from(credential) {
-            return Ok(Self(Zeroizing::new(key)));
+        if let Ok(key) = <&[u8; 32]>::try_from(credential) {
+            return Ok(Self(Locked::copied(key)));
         }
         let text = credential.strip_suffix(b"\n").unwrap_or(credential);
         if text.len() != 64 {
             return Err(SealedError::Credential);
         }
-        let mut key = Zeroizing::new([0; 32]);
-        for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
+        let mut key = Locked::<32>::zeroed();
+        for (byte, pair) in key.expose_mut().iter_mut().zip(text.chunks_exact(2)) {
             let digit = |c: u8| char::from(c).to_digit(16).ok_or(SealedError::Credential);
             *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?)
                 .map_err(|_| SealedError::Credential)?;
@@ -80,9 +103,9 @@ impl RootKey {
         }
         let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(32))
             .map_err(|_| SealedError::Passphrase)?;
-        let mut key = Zeroizing::new([0; 32]);
+        let mut key = Locked::<32>::zeroed();
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(passphrase, salt, key.as_mut())
+            .hash_password_into(passphrase, salt, key.expose_mut())
             .map_err(|_| SealedError::Passphrase)?;
         Ok(Self(key))
     }
@@ -93,7 +116,7 @@ impl RootKey {
         // rule: REST-1
         let mut nonce = [0; NONCE];
         rng.fill_bytes(&mut nonce);
-        let cipher = XChaCha20Poly1305::new((&*self.0).into());
+        let cipher = XChaCha20Poly1305::new(self.0.expose().into());
         // An AEAD refuses only messages of 256 GiB and more.
         let sealed = cipher
             .encrypt(
@@ -118,7 +141,7 @@ impl RootKey {
         if *format != FORMAT {
             return Err(SealedError::Open);
         }
-        let cipher = XChaCha20Poly1305::new((&*self.0).into());
+        let cipher = XChaCha20Poly1305::new(self.0.expose().into());
         let opened = cipher.decrypt(
             nonce.into(),
             Payload {
@@ -130,7 +153,8 @@ impl RootKey {
     }
 }
 
-fn associated(path: &str) -> Vec<u8> {
+/// Associated data of what is sealed for a path.
+pub(crate) fn associated(path: &str) -> Vec<u8> {
     [b"postern/1 at rest\0", &[FORMAT][..], path.as_bytes()].concat()
 }
 

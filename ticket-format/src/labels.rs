@@ -52,6 +52,10 @@ pub const ANSWER_KEY: &str = "postern/1 answer key";
 pub const LAUNCH_KEY: &str = "postern/1 launch key";
 /// Denial chain (DEN-1).
 pub const DENIAL: &str = "postern/1 denial";
+/// HPKE `info` of a share for its holder (ROOT-3).
+pub const SHARE: &str = "postern/1 share";
+/// HPKE `info` of a share for the server that collects it (ROOT-4).
+pub const SHARE_GIVEN: &str = "postern/1 share given";
 /// Context of an object's body (`spec/object.md`).
 pub const OBJECT: &str = "postern/1 object";
 
@@ -88,5 +92,7 @@ pub const ALL: &[&str] = &[
     ANSWER_KEY,
     LAUNCH_KEY,
     DENIAL,
+    SHARE,
+    SHARE_GIVEN,
     OBJECT,
 ];

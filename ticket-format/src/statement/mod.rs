@@ -54,8 +54,8 @@ pub use proposals::{
     ProposalList, ProposalPage, ProposalRow, ProposalShow, ProposalView, ProposalWithdraw, Propose,
 };
 pub use roots::{
-    Attempt, AutoKind, Rekey, RootShow, RootView, SealServer, ShareGive, ShareHolder, SharePurpose,
-    ShareRow,
+    Attempt, AutoKind, Rekey, RootShow, RootView, SEALED_SHARE, SHARE, SealServer, ShareGive,
+    ShareHolder, SharePurpose, ShareRow,
 };
 pub use signing::AdminSigner;
 pub use status::{Role, Status, StatusShow};
