@@ -9,6 +9,8 @@ use store::sealed::{RootKey, SALT_BYTES};
 use ticket_format::ids::{AdminSetDigest, StatementId};
 use ticket_format::keys::{AdminKey, AdminSecret};
 use ticket_format::messages::Verb;
+use ticket_format::seal::{Kem, SealingSecret};
+use ticket_format::share_key;
 use ticket_format::sign::Channel;
 use ticket_format::statement::{
     Act, ActBody, Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Payload,
@@ -96,29 +98,38 @@ impl Admins {
     }
 }
 
-/// Writes a file of `postern-admin`'s, as `spec/admin-key.md` and its configuration want it.
+/// Writes the files of `postern-admin`'s, as `spec/admin-key.md` and its configuration want it.
 ///
 /// # Panics
 /// When it cannot be written.
 fn write_home(dir: &Path, key: &AdminSecret, root: &RootKey, salt: &[u8; SALT_BYTES]) {
-    let public = key.public();
-    let place = format!("admin-key/{REALM}/{public}");
-    let sealed = root.seal(&place, key.seed().as_slice(), &mut rng());
-    let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
-    let sealed = URL_SAFE_NO_PAD.encode(sealed);
     std::fs::create_dir_all(dir).expect("a directory");
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).expect("a mode");
-    private(
-        &dir.join("admin-key"),
-        format!("format = 1\nrealm = \"{REALM}\"\npublic-key = \"{public}\"\nsalt = \"{salt}\"\nsealed = \"{sealed}\"\n")
-            .as_bytes(),
+    let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
+    let write = |kind: &str, public: String, seed: &[u8]| {
+        let sealed = root.seal(&format!("{kind}/{REALM}/{public}"), seed, &mut rng());
+        let sealed = URL_SAFE_NO_PAD.encode(sealed);
+        private(
+            &dir.join(kind),
+            format!("format = 1\nrealm = \"{REALM}\"\npublic-key = \"{public}\"\nsalt = \"{salt}\"\nsealed = \"{sealed}\"\n")
+                .as_bytes(),
+        );
+    };
+    write("admin-key", key.public().to_string(), key.seed().as_slice());
+    let shares = SealingSecret::generate(Kem::XWing, &mut rng());
+    let public = shares.public();
+    write(
+        "share-key",
+        public.hash().to_string(),
+        shares.seed().expose(),
     );
+    std::fs::write(dir.join("share-key.pub"), share_key::write(&public)).expect("written");
     private(
         &dir.join("admin.toml"),
         format!(
             "realm = \"{REALM}\"\nbroker = \"../broker/broker-keys.toml\"\n\
              key-servers = [\"../key-server/server-keys.toml\"]\nadmin-key = \"admin-key\"\n\
-             admin-set = \"admin-set.cose\"\n"
+             admin-set = \"admin-set.cose\"\nshare-key = \"share-key\"\n"
         )
         .as_bytes(),
     );

@@ -9,7 +9,7 @@ use client::cli::output::Format;
 use super::span::Span;
 use super::{
     admin_set, approve, audit, dataset, deny, exposure, feed, init, inspect, launch, log, node,
-    policy, proposal, share_key, undeny,
+    policy, proposal, root, share_key, undeny,
 };
 
 /// Administers a Postern realm: every act is a statement signed with the admin's key.
@@ -178,6 +178,14 @@ pub enum Command {
     /// Share keys: what an admin opens shares of key servers' root keys with
     #[command(subcommand)]
     ShareKey(share_key::Command),
+    /// Give your share of a sealed key server's root key; enough of them open it
+    Unseal(root::Unseal),
+    /// Make a key server forget its root key: it serves nobody until shares are given
+    Seal(root::Seal),
+    /// Make a new root key at a key server, with new shares; the old ones open nothing any more
+    Rekey(root::Rekey),
+    /// Give your share to an open key server, to prove that enough of them would open it
+    Drill(root::Drill),
     /// Print a completion script
     Completions {
         /// For which shell

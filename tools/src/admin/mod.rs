@@ -25,6 +25,7 @@ pub mod passphrase;
 pub mod policy;
 pub mod proposal;
 pub mod remote;
+pub mod root;
 pub mod seed_file;
 pub mod share_key;
 pub mod signer;
@@ -176,6 +177,10 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Inspect(command) => inspect::run(context, command).map(done),
         Command::Audit(command) => audit::run(context, command).map(done),
         Command::Log(command) => log::run(context, command).map(done),
+        Command::Unseal(args) => root::unseal(context, &args).map(done),
+        Command::Seal(args) => root::seal(context, &args).map(done),
+        Command::Rekey(args) => root::rekey(context, &args).map(done),
+        Command::Drill(args) => root::drill(context, &args).map(done),
         Command::ShareKey(command) => share_key::run(context, command).map(done),
         Command::Completions { shell } => help::completions(shell).map(done),
         Command::Man { dir } => help::man(&dir).map(done),

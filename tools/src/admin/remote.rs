@@ -27,7 +27,7 @@ use super::trust::{Known, Trust};
 use super::{now, rng};
 
 /// For how long an act is good, in seconds: long enough to be sent again after a lost answer.
-const LIFE: u64 = 300;
+pub(crate) const LIFE: u64 = 300;
 /// How often one statement is sent when no answer comes.
 const ATTEMPTS: usize = 3;
 
@@ -120,6 +120,12 @@ impl Admin {
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// How long it waits for a server.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// The realm.

@@ -7,6 +7,7 @@ use ticket_format::statement::{Status, StatusShow};
 
 use super::config::ServerKeys;
 use super::remote::Admin;
+use super::root::door;
 use super::view::text;
 use super::{Context, block_on};
 
@@ -33,7 +34,13 @@ pub fn run(context: &Context) -> Printed {
         failed = failed.or(said.err());
         for keys in &servers {
             let said = of(&admin, keys).await;
-            rows.push(row(&keys.addresses, &said, epoch));
+            let mut row = row(&keys.addresses, &said, epoch);
+            // Under another identity than its TLS key: its door key, where it is sealed.
+            let stranger = matches!(&said, Err(report) if report.exit == exit::INTEGRITY);
+            if stranger && door::is_sealed(keys, admin.timeout()).await {
+                row[1] = text("sealed");
+            }
+            rows.push(row);
             failed = failed.or(said.err());
         }
         context.output.rows("servers", &COLUMNS, rows)?;
