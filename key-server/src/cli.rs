@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use store::root::{Holders, Means, Pkcs11Means, RootError, Tpm2Means};
 use ticket_format::report::{Report, exit};
+use ticket_format::share_key;
+use ticket_format::statement::ShareHolder;
 
 use crate::clock::Clock as _;
-use crate::config::{Setup, SetupError};
+use crate::config::{Secrets, Setup, SetupError};
 use crate::init::{self, Root, Wanted};
 use crate::net;
 
@@ -95,27 +98,120 @@ struct Init {
     #[arg(long)]
     broker_keys: PathBuf,
     #[command(flatten)]
-    root: RootArgs,
+    way: Way,
+    #[command(flatten)]
+    token: Token,
+    /// Who gets a share of the root key, and the file of his public share key; may be repeated
+    #[arg(long = "share", value_name = "NAME=FILE", required = true, value_parser = share)]
+    shares: Vec<(String, PathBuf)>,
+    /// So many shares open the root key
+    #[arg(long)]
+    threshold: u64,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct RootArgs {
-    /// Make a root key credential and write it here
+struct Way {
+    /// Make a credential that opens the root key, and write it here
     #[arg(long)]
     new_root_credential: Option<PathBuf>,
-    /// Use the root key credential in this file
+    /// Let the credential in this file open the root key
     #[arg(long)]
     root_credential: Option<PathBuf>,
-    /// Use the passphrase in this file
+    /// Let the passphrase in this file open the root key
     #[arg(long)]
     root_passphrase_file: Option<PathBuf>,
+    /// Let a key in a PKCS#11 token open the root key: the token's library
+    #[arg(long, requires_all = ["root_pkcs11_token", "root_pkcs11_key", "root_pkcs11_pin_file"])]
+    root_pkcs11_module: Option<PathBuf>,
+    /// Let a TPM 2.0 open the root key
+    #[arg(long, requires = "root_tpm2_pcrs")]
+    root_tpm2: bool,
+}
+
+#[derive(Debug, Args)]
+struct Token {
+    /// The token's label
+    #[arg(long, requires = "root_pkcs11_module")]
+    root_pkcs11_token: Option<String>,
+    /// The label of the key in the token
+    #[arg(long, requires = "root_pkcs11_module")]
+    root_pkcs11_key: Option<String>,
+    /// The file of the token's user PIN
+    #[arg(long, requires = "root_pkcs11_module")]
+    root_pkcs11_pin_file: Option<PathBuf>,
+    /// How the TPM is reached, for example "device:/dev/tpmrm0"
+    #[arg(long, requires = "root_tpm2")]
+    root_tpm2_tcti: Option<String>,
+    /// The PCRs that must be as they are now, for example "sha256:0,2,4,7"
+    #[arg(long, requires = "root_tpm2")]
+    root_tpm2_pcrs: Option<String>,
+}
+
+fn share(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        _ => Err("expected NAME=FILE".to_owned()),
+    }
+}
+
+/// The automatic way that was named; clap holds that it is one.
+fn root(way: Way, token: Token) -> Option<Root> {
+    if let Some(path) = way.new_root_credential {
+        return Some(Root::New(path));
+    }
+    // As a configuration names them: from wherever the server is started.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let means = if let Some(path) = way.root_credential {
+        Means::Credential(absolute(path))
+    } else if let Some(path) = way.root_passphrase_file {
+        Means::Passphrase(absolute(path))
+    } else if let Some(module) = way.root_pkcs11_module {
+        Means::Pkcs11(Pkcs11Means {
+            module: absolute(module),
+            token: token.root_pkcs11_token?,
+            key: token.root_pkcs11_key?,
+            pin_file: absolute(token.root_pkcs11_pin_file?),
+        })
+    } else {
+        Means::Tpm2(Tpm2Means {
+            tcti: token.root_tpm2_tcti,
+            pcrs: token.root_tpm2_pcrs?,
+        })
+    };
+    Some(Root::There(means))
+}
+
+/// Reads the holders' public share keys.
+fn holders(shares: Vec<(String, PathBuf)>, threshold: u64) -> Result<Holders, Report> {
+    let mut holders = Vec::with_capacity(shares.len());
+    for (name, path) in shares {
+        let wrong = |why: &dyn std::fmt::Display| {
+            Report::new(exit::CONFIG, format!("{} is no share key", path.display()))
+                .why(why)
+                .next("let its holder make one: `postern-admin share-key new`")
+        };
+        let bytes = store::files::read_bounded(&path, share_key::FILE);
+        let bytes = bytes.map_err(|error| wrong(&error))?;
+        let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not text"))?;
+        let key = share_key::read(&text).map_err(|error| wrong(&error))?;
+        holders.push(ShareHolder { name, key });
+    }
+    Holders::new(threshold, holders)
+        .map_err(|error| Report::new(exit::USAGE, "the root key cannot be shared so").why(error))
 }
 
 impl From<SetupError> for Report {
     fn from(error: SetupError) -> Self {
         use store::config::ConfigError;
         use store::files::FileError;
+        // What happened to a file is the same news whoever read it.
+        let error = match error {
+            SetupError::Root(RootError::File(error)) => SetupError::File(error),
+            error => error,
+        };
         let (code, next) = match &error {
             SetupError::File(FileError::Exists(_)) => (
                 exit::CONFLICT,
@@ -136,6 +232,14 @@ impl From<SetupError> for Report {
             SetupError::Sealed { .. } => (
                 exit::CONFIG,
                 "use the root key that the files were sealed with",
+            ),
+            SetupError::Root(RootError::Exists(_)) => (
+                exit::CONFLICT,
+                "choose another directory, or remove what is there",
+            ),
+            SetupError::Root(_) => (
+                exit::CONFIG,
+                "mend the automatic way, or start the server and give shares: `postern-admin unseal`",
             ),
             SetupError::Config(_) | SetupError::File(_) | SetupError::Wrong { .. } => {
                 (exit::CONFIG, "mend the file")
@@ -172,14 +276,21 @@ impl Cli {
 
 fn check(path: &Path) -> Result<Setup, Report> {
     let setup = Setup::read(path)?;
-    setup.secrets(&setup.root_key()?)?;
+    secrets(&setup)?;
+    setup.door()?;
     setup.admin_set(net::SystemClock.now())?;
     Ok(setup)
 }
 
+/// The server's keys, opened by the automatic way.
+fn secrets(setup: &Setup) -> Result<Secrets, SetupError> {
+    let ways = setup.root_dir().ways()?;
+    setup.secrets(&ways, &ways.open_auto(&setup.means)?)
+}
+
 fn witness_keys(path: &Path) -> Result<(), Report> {
     let setup = Setup::read(path)?;
-    let secrets = setup.secrets(&setup.root_key()?)?;
+    let secrets = secrets(&setup)?;
     for key in secrets.witness.vkeys() {
         say(&key.to_string());
     }
@@ -195,23 +306,12 @@ fn make(wanted: Init) -> Result<(), Report> {
         metrics_listen,
         admin_set,
         broker_keys,
-        root,
+        way,
+        token,
+        shares,
+        threshold,
     } = wanted;
-    let root = match root {
-        RootArgs {
-            new_root_credential: Some(path),
-            ..
-        } => Root::New(path),
-        RootArgs {
-            root_credential: Some(path),
-            ..
-        } => Root::Credential(path),
-        RootArgs {
-            root_passphrase_file: Some(path),
-            ..
-        } => Root::Passphrase(path),
-        _ => return Err(Report::new(exit::USAGE, "no root key is named")),
-    };
+    let root = root(way, token);
     let wanted = Wanted {
         dir,
         realm,
@@ -220,7 +320,8 @@ fn make(wanted: Init) -> Result<(), Report> {
         metrics_listen,
         admin_set,
         broker_keys,
-        root,
+        root: root.ok_or_else(|| Report::new(exit::USAGE, "no way to the root key is named"))?,
+        holders: holders(shares, threshold)?,
     };
     let made = init::init(&wanted, net::SystemClock.now())?;
     // What was made must hold.

@@ -10,7 +10,8 @@ use audit_log::guard::{LogSection, SectionError, WitnessSection};
 use serde::{Deserialize, Deserializer};
 use store::config::{self, ConfigError};
 use store::files::{self, FileError};
-use store::sealed::{RootKey, SALT_BYTES, SealedError};
+use store::root::{Means, Pkcs11Means, RootDir, RootError, Tpm2Means, Ways};
+use store::sealed::{RootKey, SealedError};
 use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
 use ticket_format::limits;
@@ -22,8 +23,6 @@ use zeroize::Zeroizing;
 use crate::admins;
 use crate::habit::BurstLimits;
 
-/// Longest root key credential or passphrase file, in bytes.
-const CREDENTIAL: u64 = 2_048;
 /// Longest certificate of a region, in bytes.
 const PEM: u64 = 64 * 1024;
 /// Longest sealed key, in bytes.
@@ -102,14 +101,84 @@ pub struct Hooks {
     pub alarm: Vec<String>,
 }
 
-/// Where the root key comes from: one of the two.
-#[derive(Debug, Deserialize)]
+/// The automatic way to the root key (ROOT-2): one of these.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RootKeySource {
     /// 32 bytes, or 64 hexadecimal digits.
     pub credential: Option<PathBuf>,
     /// A passphrase, one line.
     pub passphrase_file: Option<PathBuf>,
+    /// A key in a PKCS#11 token.
+    pub pkcs11: Option<Pkcs11Source>,
+    /// A TPM 2.0.
+    pub tpm2: Option<Tpm2Source>,
+}
+
+/// A key in a PKCS#11 token.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Pkcs11Source {
+    /// The token's library.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token: String,
+    /// The key's label.
+    pub key: String,
+    /// The user's PIN, one line.
+    pub pin_file: PathBuf,
+}
+
+/// A TPM 2.0.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tpm2Source {
+    /// How it is reached; without it, as its tools do by themselves.
+    pub tcti: Option<String>,
+    /// The PCRs that must be as they were, for example `sha256:0,2,4,7`.
+    pub pcrs: String,
+}
+
+impl RootKeySource {
+    /// The one way that is named, its paths taken from this file's directory.
+    fn means(&self, file: &Path) -> Option<Means> {
+        // rule: ROOT-2
+        match self {
+            Self {
+                credential: Some(path),
+                passphrase_file: None,
+                pkcs11: None,
+                tpm2: None,
+            } => Some(Means::Credential(beside(file, path))),
+            Self {
+                credential: None,
+                passphrase_file: Some(path),
+                pkcs11: None,
+                tpm2: None,
+            } => Some(Means::Passphrase(beside(file, path))),
+            Self {
+                credential: None,
+                passphrase_file: None,
+                pkcs11: Some(token),
+                tpm2: None,
+            } => Some(Means::Pkcs11(Pkcs11Means {
+                module: beside(file, &token.module),
+                token: token.token.clone(),
+                key: token.key.clone(),
+                pin_file: beside(file, &token.pin_file),
+            })),
+            Self {
+                credential: None,
+                passphrase_file: None,
+                pkcs11: None,
+                tpm2: Some(tpm),
+            } => Some(Means::Tpm2(Tpm2Means {
+                tcti: tpm.tcti.clone(),
+                pcrs: tpm.pcrs.clone(),
+            })),
+            _ => None,
+        }
+    }
 }
 
 /// The broker, as its `broker-keys.toml` says.
@@ -159,7 +228,10 @@ pub enum SetupError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The root key.
+    /// The root key, or the ways to it.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// A sealed key.
     #[error("{path}: {error}")]
     Sealed {
         /// Which file.
@@ -184,6 +256,8 @@ pub struct Setup {
     pub config: Config,
     /// The broker.
     pub broker: BrokerKeys,
+    /// The automatic way to the root key.
+    pub means: Means,
     path: PathBuf,
 }
 
@@ -213,11 +287,9 @@ impl Setup {
             ));
         }
         store::hooks::check(&config.hooks.alarm).map_err(|error| wrong(&error.to_string()))?;
-        if config.root_key.credential.is_some() == config.root_key.passphrase_file.is_some() {
-            return Err(wrong(
-                "[root-key] needs either credential or passphrase-file",
-            ));
-        }
+        let means = config.root_key.means(path).ok_or_else(|| {
+            wrong("[root-key] needs one of credential, passphrase-file, pkcs11 and tpm2")
+        })?;
         let broker = match (&config.broker_keys, &config.broker) {
             (Some(file), None) => config::read(&beside(path, file))?,
             (None, Some(broker)) => broker.clone(),
@@ -269,6 +341,7 @@ impl Setup {
         Ok(Self {
             config,
             broker,
+            means,
             path: path.to_owned(),
         })
     }
@@ -309,33 +382,35 @@ impl Setup {
         }
     }
 
-    /// The root key.
+    /// Where the root key's wraps stand, and all that is sealed under it.
+    #[must_use]
+    pub fn root_dir(&self) -> RootDir {
+        RootDir::at(&self.data_dir())
+    }
+
+    /// The door key, by which a sealed server is known (ROOT-4).
     ///
     /// # Errors
-    /// Its file is missing, readable by others, or holds no key.
-    pub fn root_key(&self) -> Result<RootKey, SetupError> {
-        let RootKeySource {
-            credential,
-            passphrase_file,
-        } = &self.config.root_key;
-        match (credential, passphrase_file) {
-            (Some(file), _) => root_from_credential(&self.resolve(file)),
-            (None, Some(file)) => root_from_passphrase(&self.resolve(file), &self.data_dir()),
-            (None, None) => Err(SetupError::Wrong {
-                path: self.path.clone(),
-                message: "[root-key] is empty".to_owned(),
-            }),
-        }
+    /// Its file is missing, readable by others, or of another length.
+    pub fn door(&self) -> Result<TlsSecret, SetupError> {
+        let path = self.data_dir().join(DOOR);
+        let bytes = Zeroizing::new(files::read_private(&path, 32)?);
+        let seed = <[u8; 32]>::try_from(bytes.as_slice()).map(Zeroizing::new);
+        let seed = seed.map_err(|_| SetupError::Wrong {
+            path,
+            message: "the seed of the door key has 32 bytes".to_owned(),
+        })?;
+        Ok(TlsSecret::from_seed(&seed))
     }
 
     /// The server's own keys.
     ///
     /// # Errors
     /// A sealed file is missing, or another root key sealed it.
-    pub fn secrets(&self, root: &RootKey) -> Result<Secrets, SetupError> {
-        let seed = |name: &str| self.seed(root, name);
+    pub fn secrets(&self, ways: &Ways, root: &RootKey) -> Result<Secrets, SetupError> {
+        let seed = |name: &str| seed(ways, root, name);
         let wrong = |name: &str, error: &dyn std::fmt::Display| SetupError::Wrong {
-            path: sealed_key(&self.data_dir(), name),
+            path: sealed_key(ways, name),
             message: error.to_string(),
         };
         let tls = TlsSecret::from_seed(&*seed(TLS)?);
@@ -358,19 +433,19 @@ impl Setup {
             tls,
         })
     }
+}
 
-    fn seed(&self, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 32]>, SetupError> {
-        let path = sealed_key(&self.data_dir(), name);
-        let sealed = files::read_private(&path, SEALED_KEY)?;
-        let wrong = |error| SetupError::Sealed {
-            path: path.clone(),
-            error,
-        };
-        let opened = root.open(&sealed_name(name), &sealed).map_err(wrong)?;
-        let seed = <[u8; 32]>::try_from(opened.as_slice());
-        seed.map(Zeroizing::new)
-            .map_err(|_| wrong(SealedError::Open))
-    }
+fn seed(ways: &Ways, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 32]>, SetupError> {
+    let path = sealed_key(ways, name);
+    let sealed = files::read_private(&path, SEALED_KEY)?;
+    let wrong = |error| SetupError::Sealed {
+        path: path.clone(),
+        error,
+    };
+    let opened = root.open(&sealed_name(name), &sealed).map_err(wrong)?;
+    let seed = <[u8; 32]>::try_from(opened.as_slice());
+    seed.map(Zeroizing::new)
+        .map_err(|_| wrong(SealedError::Open))
 }
 
 /// A server's own secrets.
@@ -413,6 +488,8 @@ pub fn witness_secret(
     WitnessSecret::from_seeds(&format!("{origin}/witness"), ed25519, ml_dsa)
 }
 
+/// The door key's seed, in the data directory; sealed under nothing, since it speaks while nothing opens.
+pub const DOOR: &str = "door.seed";
 /// Name of the log's Ed25519 key among the sealed keys.
 pub const LOG_ED25519: &str = "log-ed25519";
 /// Name of the log's ML-DSA-44 key among the sealed keys.
@@ -430,16 +507,16 @@ pub const TLS: &str = "tls";
 /// Name of the signing key among the sealed keys.
 pub const SIGNING: &str = "signing";
 
-/// The file of a sealed key.
+/// The file of a sealed key, beside all that is sealed under the same root key.
 #[must_use]
-pub fn sealed_key(data_dir: &Path, name: &str) -> PathBuf {
-    data_dir.join("keys").join(format!("{name}.sealed"))
+pub fn sealed_key(ways: &Ways, name: &str) -> PathBuf {
+    ways.sealed().join("keys").join(format!("{name}.sealed"))
 }
 
-/// Associated data of a sealed key: its path within the data directory.
+/// Associated data of a sealed key (REST-1): its path among what is sealed.
 #[must_use]
 pub fn sealed_name(name: &str) -> String {
-    format!("keys/{name}.sealed")
+    format!("keys/{name}")
 }
 
 /// Reads the statement of an admin set that the operator vouches for.
@@ -478,37 +555,6 @@ fn region_keys(dir: &Path) -> Result<RegionKeys, SetupError> {
         }
     }
     RegionKeys::from_pems(pems).map_err(|error| wrong(dir, error.to_string()))
-}
-
-/// Reads a root key credential.
-///
-/// # Errors
-/// [`SetupError`].
-pub fn root_from_credential(path: &Path) -> Result<RootKey, SetupError> {
-    let bytes = Zeroizing::new(files::read_private(path, CREDENTIAL)?);
-    RootKey::from_credential(&bytes).map_err(|error| SetupError::Sealed {
-        path: path.to_owned(),
-        error,
-    })
-}
-
-/// Derives the root key from a passphrase file and the data directory's salt.
-///
-/// # Errors
-/// [`SetupError`].
-pub fn root_from_passphrase(path: &Path, data_dir: &Path) -> Result<RootKey, SetupError> {
-    let bytes = Zeroizing::new(files::read_private(path, CREDENTIAL)?);
-    let salt_path = data_dir.join("root-salt");
-    let salt = files::read_private(&salt_path, SALT_BYTES as u64)?;
-    let salt = salt.try_into().map_err(|_| SetupError::Wrong {
-        path: salt_path,
-        message: "the salt has 16 bytes".to_owned(),
-    })?;
-    let passphrase = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    RootKey::from_passphrase(passphrase, &salt).map_err(|error| SetupError::Sealed {
-        path: path.to_owned(),
-        error,
-    })
 }
 
 fn beside(file: &Path, named: &Path) -> PathBuf {

@@ -7,25 +7,23 @@ use audit_log::witness::Witness;
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use store::files::{self, FileError};
-use store::sealed::{RootKey, SALT_BYTES};
+use store::root::{Holders, Means, Place, RootDir};
 use ticket_format::keys::{ServerSecret, TlsSecret};
 use ticket_format::time::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::config::{
-    self, BrokerKeys, LOG_ED25519, LOG_ML_DSA, SIGNING, SetupError, TLS, WITNESS_DIR,
+    self, BrokerKeys, DOOR, LOG_ED25519, LOG_ML_DSA, SIGNING, SetupError, TLS, WITNESS_DIR,
     WITNESS_ED25519, WITNESS_ML_DSA,
 };
 
-/// Where the root key comes from.
+/// The automatic way to the root key.
 #[derive(Clone, Debug)]
 pub enum Root {
     /// Make a credential and write it here.
     New(PathBuf),
-    /// Take the credential that is here.
-    Credential(PathBuf),
-    /// Take the passphrase that is here.
-    Passphrase(PathBuf),
+    /// Take what is there.
+    There(Means),
 }
 
 /// What `init` needs to know.
@@ -45,8 +43,10 @@ pub struct Wanted {
     pub admin_set: PathBuf,
     /// The broker's public keys.
     pub broker_keys: PathBuf,
-    /// The root key.
+    /// The automatic way to the root key (ROOT-2).
     pub root: Root,
+    /// Who gets a share of it (ROOT-3).
+    pub holders: Holders,
 }
 
 /// What `init` made.
@@ -72,6 +72,7 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
         admin_set,
         broker_keys,
         root,
+        holders,
     } = wanted;
     let (data, config_path, server_keys, kept_set) = (
         dir.join("data"),
@@ -79,17 +80,14 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
         dir.join("server-keys.toml"),
         dir.join("admin-set.cose"),
     );
-    for path in [
-        &config_path,
-        &server_keys,
-        &config::sealed_key(&data, TLS),
-        &config::sealed_key(&data, SIGNING),
-        &config::sealed_key(&data, LOG_ED25519),
-        &config::sealed_key(&data, LOG_ML_DSA),
-    ] {
+    let (roots, door_path) = (RootDir::at(&data), data.join(DOOR));
+    for path in [&config_path, &server_keys, &door_path] {
         if path.exists() {
             return Err(FileError::Exists(path.clone()).into());
         }
+    }
+    if roots.exists() {
+        return Err(FileError::Exists(data.join("root")).into());
     }
     // Read before anything is made: a wrong file is the operator's most likely mistake.
     let _: BrokerKeys = store::config::read(broker_keys)?;
@@ -97,13 +95,19 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     let set = config::admin_set(admin_set, realm, now)?;
     files::private_dir(dir)?;
     files::private_dir(&data)?;
-    files::private_dir(&data.join("keys"))?;
     let rng = &mut UnwrapErr(SysRng);
-    let mut salt = [0; SALT_BYTES];
-    rng.fill_bytes(&mut salt);
-    files::create_private(&data.join("root-salt"), &salt)?;
-    let (root_key, root_line) = root_key(root, &data)?;
     let (tls, signing) = (TlsSecret::generate(rng), ServerSecret::generate(rng));
+    // rule: ROOT-4 — of its own, and in no wrap: it proves where shares go, and opens nothing.
+    let door = TlsSecret::generate(rng);
+    let (means, root_section) = means(root)?;
+    let place = Place {
+        realm: realm.clone(),
+        server: tls.public(),
+    };
+    // rule: ROOT-1
+    let (ways, root_key) = roots.create(&place, &means, holders, rng)?;
+    files::private_dir(&ways.sealed().join("keys"))?;
+    files::create_private(&door_path, door.seed().as_slice())?;
     let seed = || {
         let mut seed = Zeroizing::new([0_u8; 32]);
         UnwrapErr(SysRng).fill_bytes(seed.as_mut());
@@ -112,7 +116,7 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     // rule: SIG-5
     let (log_seeds, witness_seeds) = ([seed(), seed()], [seed(), seed()]);
     let wrong = |error: &dyn std::fmt::Display| SetupError::Wrong {
-        path: data.join("keys"),
+        path: ways.sealed().join("keys"),
         message: error.to_string(),
     };
     let log = config::log_secret(realm, &tls, &log_seeds[0], &log_seeds[1]);
@@ -130,7 +134,7 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     ];
     for (name, seed) in seeds {
         let sealed = root_key.seal(&config::sealed_name(name), seed.as_slice(), rng);
-        files::create_private(&config::sealed_key(&data, name), &sealed)?;
+        files::create_private(&config::sealed_key(&ways, name), &sealed)?;
     }
     // Made with the keys and never again: a witness that forgot what it cosigned would cosign otherwise.
     // rule: TLOG-9
@@ -145,10 +149,13 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     let public = format!(
         "# Public keys of a key server of realm {realm}. Nothing here is secret; give it to admins.\n\
          realm = {realm:?}\naddresses = {addresses:?}\ntls-key = \"{}\"\nsigning-key = \"{}\"\n\
+         # By which it is known while it is sealed.\n\
+         door-key = \"{}\"\n\
          # Of its audit log: Ed25519, ML-DSA-44.\n\
          log-keys = [\"{ed25519}\", \"{ml_dsa}\"]\n",
         tls.public(),
-        signing.public()
+        signing.public(),
+        door.public()
     );
     files::create_private(&server_keys, public.as_bytes())?;
     let metrics = match metrics_listen {
@@ -173,9 +180,9 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
          # The broker's public keys and addresses.\n\
          broker-keys = \"broker-keys.toml\"\n\
          \n\
-         # Opens the keys at rest; never stored here.\n\
-         [root-key]\n\
-         {root_line}\n\
+         # How the root key opens without people; never stored here. Where that fails the server is sealed,\n\
+         # until shares are given: `postern-admin unseal`.\n\
+         {root_section}\n\
          \n\
          # A burst: a node's minute of released DEKs passes its habit by a factor, and a least number.\n\
          [alarms]\n\
@@ -209,10 +216,9 @@ pub fn init(wanted: &Wanted, now: Timestamp) -> Result<Made, SetupError> {
     })
 }
 
-fn root_key(root: &Root, data: &Path) -> Result<(RootKey, String), SetupError> {
-    let line =
-        |name: &str, path: &Path| format!("{name} = {:?}", absolute(path).display().to_string());
-    match root {
+/// The automatic way, and its section of the configuration.
+fn means(root: &Root) -> Result<(Means, String), SetupError> {
+    let means = match root {
         Root::New(path) => {
             let mut key = Zeroizing::new([0_u8; 32]);
             UnwrapErr(SysRng).fill_bytes(key.as_mut());
@@ -225,20 +231,28 @@ fn root_key(root: &Root, data: &Path) -> Result<(RootKey, String), SetupError> {
             }
             text.push('\n');
             files::create_private(path, text.as_bytes())?;
-            Ok((
-                config::root_from_credential(path)?,
-                line("credential", path),
-            ))
+            Means::Credential(path.clone())
         }
-        Root::Credential(path) => Ok((
-            config::root_from_credential(path)?,
-            line("credential", path),
-        )),
-        Root::Passphrase(path) => Ok((
-            config::root_from_passphrase(path, data)?,
-            line("passphrase-file", path),
-        )),
-    }
+        Root::There(means) => means.clone(),
+    };
+    let text = |path: &Path| format!("{:?}", absolute(path).display().to_string());
+    let section = match &means {
+        Means::Credential(path) => format!("[root-key]\ncredential = {}", text(path)),
+        Means::Passphrase(path) => format!("[root-key]\npassphrase-file = {}", text(path)),
+        Means::Pkcs11(token) => format!(
+            "[root-key.pkcs11]\nmodule = {}\ntoken = {:?}\nkey = {:?}\npin-file = {}",
+            text(&token.module),
+            token.token,
+            token.key,
+            text(&token.pin_file)
+        ),
+        Means::Tpm2(tpm) => {
+            let tcti = tpm.tcti.as_ref();
+            let tcti = tcti.map_or_else(String::new, |tcti| format!("tcti = {tcti:?}\n"));
+            format!("[root-key.tpm2]\n{tcti}pcrs = {:?}", tpm.pcrs)
+        }
+    };
+    Ok((means, section))
 }
 
 fn absolute(path: &Path) -> PathBuf {

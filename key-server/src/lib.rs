@@ -24,6 +24,7 @@ pub mod records;
 pub mod redeem;
 pub mod refused;
 pub mod rewrap;
+pub mod sealed;
 pub mod state;
 pub mod vault;
 pub mod watch;

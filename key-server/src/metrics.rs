@@ -163,6 +163,12 @@ impl Collector for Views {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
         if let Some(service) = self.service.upgrade() {
+            // rule: ROOT-4
+            gauge(
+                "key_server_sealed",
+                "1 while the key server has no root key and serves nothing",
+                0.0,
+            )?;
             let permit = service.state.gate.permit();
             gauge(
                 "feed_epoch",

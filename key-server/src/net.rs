@@ -14,8 +14,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
-use store::files;
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use store::hooks::{Hook, HookLimits};
+use store::root::Ways;
+use store::sealed::RootKey;
+use store::{RedbStore, files};
 use ticket_format::Refusal;
 use ticket_format::messages::{Answer, RefusalNotice};
 use ticket_format::report::{Report, exit};
@@ -23,15 +27,20 @@ use ticket_format::time::Timestamp;
 use ticket_format::tlog::WitnessSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use transport::{ExporterUse, Handler, Peer, Server, ServerIdentity, ServerLimits};
+use transport::{ExporterUse, Handler, Peer, ServerIdentity, ServerLimits};
 
 use crate::clock::Clock;
 use crate::config::{LOG_DIR, Secrets, Setup, WITNESS_DIR};
 use crate::follower::{self, Broker};
 use crate::metrics::Metrics;
-use crate::service::{Identity, Parts, Service, StartError};
+use crate::sealed::{Opened, Sealed, serve};
+use crate::service::{self, Identity, Parts, Service, StartError};
 use crate::state::Connection;
+
+/// How long what was under way when the server was sealed may hold its keys.
+const FORGET: Duration = Duration::from_secs(10);
 
 /// The clocks of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,25 +99,173 @@ impl Handler for Door {
     }
 }
 
-/// Runs the server until it is asked to stop.
+/// Runs the server until it is asked to stop: sealed while it has no root key, open when it has.
 ///
 /// # Errors
 /// [`Report`]: why it did not start, or stopped by itself.
 pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> {
     store::harden::process();
-    let failed = |what: &'static str| {
-        move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error)
+    let stop = asked_to_stop().map_err(|e| failed("signals cannot be heard")(&e))?;
+    let (stopping, mut stop_asked) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        stopping.send_replace(true);
+    });
+    let (mut listen, mut by_admin) = (setup.config.listen, false);
+    loop {
+        let ground = Ground::open(&setup).await?;
+        let (root, opened) = match ground.automatic(&setup, by_admin).await? {
+            Ok(root) => (root, Opened::Automatic),
+            Err(wrong) => {
+                let place = (listen, ready_file);
+                let shares = sealed(&setup, &ground, &wrong, place, &mut stop_asked).await?;
+                let Some((root, opened, address)) = shares else {
+                    ground.close().await;
+                    return Ok(());
+                };
+                listen = address;
+                (root, opened)
+            }
+        };
+        let place = (listen, ready_file);
+        match open(&setup, ground, (root, opened), place, &mut stop_asked).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::Sealed(address) => (listen, by_admin) = (address, true),
+        }
+    }
+}
+
+/// How an open server ended.
+enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// An admin sealed it; it listened here.
+    Sealed(SocketAddr),
+}
+
+fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Report {
+    move |error: &dyn std::fmt::Display| Report::new(exit::LOCAL, what).why(error)
+}
+
+fn configuration(error: &dyn std::fmt::Display) -> Report {
+    Report::new(exit::CONFIG, "the key server cannot start").why(error)
+}
+
+/// What a server stands on, sealed or open. The store's lock is the data directory's: it is held before
+/// anything else there is touched.
+struct Ground {
+    store: Arc<RedbStore>,
+    ways: Ways,
+}
+
+impl Ground {
+    async fn open(setup: &Setup) -> Result<Self, Report> {
+        let (data, roots) = (setup.data_dir(), setup.root_dir());
+        files::private_dir(&data).map_err(|e| configuration(&e))?;
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = RedbStore::open(data.join("store.redb"), store::Options::default())
+                .map_err(|e| e.to_string())?;
+            let ways = roots.ways().map_err(|e| e.to_string())?;
+            Ok::<_, String>((store, ways))
+        });
+        let opened = opened.await.map_err(|e| configuration(&e))?;
+        let (store, ways) = opened.map_err(|e| {
+            configuration(&e).next("stop the other process, or look after the file")
+        })?;
+        Ok(Self {
+            store: Arc::new(store),
+            ways,
+        })
+    }
+
+    /// The root key by the automatic way, or why it does not open.
+    async fn automatic(
+        &self,
+        setup: &Setup,
+        by_admin: bool,
+    ) -> Result<Result<RootKey, String>, Report> {
+        // rule: ROOT-5
+        if by_admin {
+            return Ok(Err("an admin sealed it".to_owned()));
+        }
+        let (ways, means) = (self.ways.clone(), setup.means.clone());
+        let opened = tokio::task::spawn_blocking(move || ways.open_auto(&means)).await;
+        let opened = opened.map_err(|e| configuration(&e))?;
+        Ok(opened.map_err(|error| error.to_string()))
+    }
+
+    async fn close(self) {
+        store::Store::close(&*self.store).await;
+    }
+}
+
+/// Is sealed until shares open the root key; none: it was asked to stop.
+async fn sealed(
+    setup: &Setup,
+    ground: &Ground,
+    wrong: &str,
+    (listen, ready_file): (SocketAddr, Option<&Path>),
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<(RootKey, Opened, SocketAddr)>, Report> {
+    let door = setup.door().map_err(|e| configuration(&e))?;
+    let now = SystemClock.now();
+    let configured = setup.admin_set(now).map_err(|e| configuration(&e))?;
+    let realm = &setup.config.realm;
+    let admins = service::admins(&*ground.store, &configured, realm, now).await;
+    let admins = admins.map_err(|e| configuration(&e))?;
+    let identity = ServerIdentity::new(&ed25519_dalek::SigningKey::from_bytes(&door.seed()))
+        .map_err(|e| configuration(&e))?;
+    let server = serve::bind(listen, &identity, &limits(setup)).await;
+    let server = server.map_err(|e| failed("cannot listen")(&e))?;
+    let address = server.local_addr();
+    let metrics = match setup.config.metrics_listen {
+        Some(listen) => Some(
+            TcpListener::bind(listen)
+                .await
+                .map_err(|e| failed("cannot listen for metrics")(&e))?,
+        ),
+        None => None,
     };
+    let sealed = Arc::new(Sealed::new(
+        realm,
+        door.public(),
+        admins.current(),
+        ground.ways.clone(),
+        wrong,
+        SystemClock.monotonic(),
+        &mut UnwrapErr(SysRng),
+    ));
+    announce(setup, address, ready_file, true)?;
+    tracing::warn!(%address, door = %door.public(), why = wrong, threshold = ground.ways.threshold(), "sealed: shares open it");
+    let stopped = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let served = serve::serve(server, &sealed, Arc::new(SystemClock), metrics, stopped).await;
+    served.map_err(|e| failed("the server stopped")(&e))?;
+    Ok(sealed.opened().map(|(root, opened)| {
+        tracing::info!("shares opened the root key");
+        (root, opened, address)
+    }))
+}
+
+/// Serves with the root key, until it is asked to stop or sealed.
+async fn open(
+    setup: &Setup,
+    ground: Ground,
+    (root, opened): (RootKey, Opened),
+    (listen, ready_file): (SocketAddr, Option<&Path>),
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Ended, Report> {
     let Started {
         service,
         identity,
         submitter,
         witness,
-    } = start(&setup).await?;
-    let limits = limits(&setup);
+    } = start(setup, ground, root, opened).await?;
+    let limits = limits(setup);
     service.hold_at_most(limits.exchanges / 2);
-    let server = Server::bind(setup.config.listen, &identity, limits)
-        .map_err(|e| failed("cannot listen")(&e))?;
+    let server = serve::bind(listen, &identity, &limits).await;
+    let server = server.map_err(|e| failed("cannot listen")(&e))?;
     let address = server.local_addr();
     let registry = Arc::new(Metrics::register(&service, server.metrics()));
 
@@ -141,32 +298,63 @@ pub async fn run(setup: Setup, ready_file: Option<&Path>) -> Result<(), Report> 
             }
         });
     }
-    let stop = asked_to_stop().map_err(|e| failed("signals cannot be heard")(&e))?;
-    announce(&setup, address, ready_file)?;
+    announce(setup, address, ready_file, false)?;
     tracing::info!(%address, server = %service.state.tls_key, realm = service.state.realm, "listening");
-    let stop = async {
-        stop.await;
+    let mut by_admin = false;
+    let over = async {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = service.sealed() => by_admin = true,
+        }
         service.stop();
     };
-    let stopped = server.run(Arc::new(Door(Arc::clone(&service))), stop).await;
+    let stopped = server.run(Arc::new(Door(Arc::clone(&service))), over).await;
     tasks.shutdown().await;
     drop(submitter);
     service.close().await;
-    match stopped {
-        Ok(stopped) => {
-            tracing::info!(unfinished = stopped.unfinished, "stopped");
-            Ok(())
+    let stopped = stopped.map_err(|e| failed("the server stopped")(&e))?;
+    if !by_admin {
+        tracing::info!(unfinished = stopped.unfinished, "stopped");
+        return Ok(Ended::Stopped);
+    }
+    forget(service).await?;
+    tracing::warn!("an admin sealed the server");
+    Ok(Ended::Sealed(address))
+}
+
+/// Waits until nothing uses the service any more, so that its keys are erased.
+async fn forget(service: Arc<Service>) -> Result<(), Report> {
+    // rule: ROOT-5
+    let patience = tokio::time::Instant::now() + FORGET;
+    let mut service = service;
+    loop {
+        service = match Arc::try_unwrap(service) {
+            Ok(service) => {
+                drop(service);
+                return Ok(());
+            }
+            Err(service) => service,
+        };
+        if tokio::time::Instant::now() >= patience {
+            // The end of the process erases what something holds on to.
+            return Err(Report::new(exit::LOCAL, "the server was sealed, and ends")
+                .why("something still held the keys")
+                .next("start it again: it tries the automatic way then"));
         }
-        Err(error) => Err(failed("the server stopped")(&error)),
+        // What is under way on threads of its own ends by itself.
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-async fn start(setup: &Setup) -> Result<Started, Report> {
-    let configuration = |error: &dyn std::fmt::Display| {
-        Report::new(exit::CONFIG, "the key server cannot start").why(error)
-    };
-    let root = setup.root_key().map_err(|e| configuration(&e))?;
-    let secrets = setup.secrets(&root).map_err(|e| configuration(&e))?;
+async fn start(
+    setup: &Setup,
+    ground: Ground,
+    root: RootKey,
+    how: Opened,
+) -> Result<Started, Report> {
+    let Ground { store, ways } = ground;
+    let secrets = setup.secrets(&ways, &root);
+    let secrets = secrets.map_err(|e| configuration(&e))?;
     let Secrets {
         tls,
         signing,
@@ -183,10 +371,7 @@ async fn start(setup: &Setup) -> Result<Started, Report> {
     let admin_set = setup.admin_set(SystemClock.now());
     let admin_set = admin_set.map_err(|e| configuration(&e))?;
     let data = setup.data_dir();
-    files::private_dir(&data).map_err(|e| configuration(&e))?;
     let opened = tokio::task::spawn_blocking(move || {
-        let store = store::RedbStore::open(data.join("store.redb"), store::Options::default())
-            .map_err(|e| e.to_string())?;
         let (log, torn) =
             AuditLog::open(data.join(LOG_DIR), log_secret, &options).map_err(|e| e.to_string())?;
         if let Some(torn) = torn {
@@ -197,10 +382,10 @@ async fn start(setup: &Setup) -> Result<Started, Report> {
         }
         let (side, _) = SideFile::open(data.join("audit.side"), &SideOptions::default())
             .map_err(|e| e.to_string())?;
-        Ok::<_, String>((store, log, side))
+        Ok::<_, String>((log, side))
     });
     let opened = opened.await.map_err(|e| configuration(&e))?;
-    let (store, log, side) = opened
+    let (log, side) = opened
         .map_err(|e| configuration(&e).next("stop the other process, or look after the file"))?;
     let hook = Hook::new(setup.config.hooks.alarm.clone(), HookLimits::default())
         .map_err(|e| configuration(&e))?;
@@ -217,7 +402,10 @@ async fn start(setup: &Setup) -> Result<Started, Report> {
     let parts = Parts {
         identity: identity_parts,
         root,
-        store: Arc::new(store),
+        ways,
+        means: setup.means.clone(),
+        opened: how,
+        store,
         log: log.clone(),
         witnesses: witnesses.clone(),
         side,
@@ -296,9 +484,18 @@ fn limits(setup: &Setup) -> ServerLimits {
     limits
 }
 
-/// Says where the server listens: on stdout, in the ready file, to systemd.
-fn announce(setup: &Setup, address: SocketAddr, ready_file: Option<&Path>) -> Result<(), Report> {
-    let line = format!("{address}\n");
+/// Says where the server listens, and whether it is sealed: on stdout, in the ready file, to systemd.
+fn announce(
+    setup: &Setup,
+    address: SocketAddr,
+    ready_file: Option<&Path>,
+    sealed: bool,
+) -> Result<(), Report> {
+    // rule: ROOT-4
+    let line = match sealed {
+        true => format!("{address} sealed\n"),
+        false => format!("{address}\n"),
+    };
     let configured = setup
         .config
         .ready_file
@@ -316,8 +513,10 @@ fn announce(setup: &Setup, address: SocketAddr, ready_file: Option<&Path>) -> Re
     }
     let mut stdout = std::io::stdout().lock();
     // A closed stdout is nobody's concern: the ready file says the same.
-    let _ = write!(stdout, "listening {line}").and_then(|()| stdout.flush());
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+    let how = if sealed { "sealed" } else { "listening" };
+    let _ = writeln!(stdout, "{how} {address}").and_then(|()| stdout.flush());
+    let status = sd_notify::NotifyState::Status(how);
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready, status]) {
         tracing::debug!(%error, "systemd was not told");
     }
     Ok(())
@@ -372,6 +571,7 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
             };
             let health = Json(serde_json::json!({
                 "v": 1,
+                "sealed": false,
                 "lease_ms": u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
                 "epoch": permit.epoch().number(),
                 "datasets": service.state.datasets.len(),

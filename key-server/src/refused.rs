@@ -156,6 +156,14 @@ pub enum Refused {
     /// The act is done, or may be, and its record waits in the outbox.
     #[error("the act is done or may be, and its record follows: look before you ask again: {0}")]
     Committed(Box<Refused>),
+    /// Another root key is in force.
+    #[error(
+        "another root key is in force than the one that the statement names: look and sign anew"
+    )]
+    StaleRoot,
+    /// A share for another attempt, or one too many.
+    #[error("{0}")]
+    StaleShare(String),
     /// As much as can be done at one time.
     #[error("{0}")]
     Busy(&'static str),
@@ -210,7 +218,9 @@ impl Refused {
             Self::Exists => Refusal::Exists,
             Self::NotFound | Self::NoEntry => Refusal::NotFound,
             Self::AdminSet(refusal, _) => *refusal,
-            Self::OtherSet | Self::StalePolicy => Refusal::Stale,
+            Self::OtherSet | Self::StalePolicy | Self::StaleRoot | Self::StaleShare(_) => {
+                Refusal::Stale
+            }
             Self::AdminsKey => Refusal::KeyReused,
             Self::Invalid(_) => Refusal::Invalid,
             Self::Raced | Self::Changed | Self::Busy(_) => Refusal::Busy,

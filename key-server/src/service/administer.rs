@@ -14,7 +14,8 @@ use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    Act, Admin, AdminSet, ReceivedStatement, Role, StatementRefusal, Status, VerifiedStatement,
+    Act, Admin, AdminSet, ReceivedStatement, Role, RootShow, StatementRefusal, Status,
+    VerifiedStatement,
 };
 
 use super::logs::may_be_done;
@@ -69,6 +70,8 @@ pub(super) enum Change {
     },
     /// This server's log goes on in a new shard.
     Recovered(Recovery),
+    /// The server forgets its root key.
+    Sealed,
     /// The broker's log goes on where admins say.
     BrokerRecovered(Remembered),
 }
@@ -87,6 +90,7 @@ impl Plan {
             Change::Nothing
             | Change::Admins { .. }
             | Change::Recovered(_)
+            | Change::Sealed
             | Change::BrokerRecovered(_) => None,
             Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
         }
@@ -229,6 +233,9 @@ impl Service {
         {
             tracing::error!(%act, %error, "an alarm waits in the outbox");
         }
+        if statement.act() == Act::SealServer {
+            self.end_sealed();
+        }
         // rule: DEN-9
         if statement.act() == Act::AdminSet
             && let Err(error) = self.reconsider().await
@@ -277,6 +284,12 @@ impl Service {
             Act::EntryShow => self.show_entry(statement.body()?).await,
             Act::LogShow => self.show_log(asked),
             Act::LogRecover => self.recover_log(asked),
+            Act::RootShow => {
+                let RootShow {} = statement.body()?;
+                Ok(Plan::reading(&self.show_root()))
+            }
+            Act::ShareGive => self.drill(asked).await,
+            Act::SealServer => self.seal(asked),
             Act::Status => {
                 let StatusShow {} = statement.body()?;
                 Ok(Plan::reading(&self.status()))
@@ -307,9 +320,6 @@ impl Service {
             | Act::KekDestroy
             | Act::KekKeep
             | Act::WrapList
-            | Act::RootShow
-            | Act::ShareGive
-            | Act::SealServer
             | Act::Rekey => Err(Refused::Act),
         }
     }
@@ -333,7 +343,7 @@ impl Service {
 
     fn take_over(&self, change: Change, revision: Revision) -> Result<(), Refused> {
         let (id, state, policy, canary_deks) = match change {
-            Change::Nothing | Change::Recovered(_) => return Ok(()),
+            Change::Nothing | Change::Recovered(_) | Change::Sealed => return Ok(()),
             Change::BrokerRecovered(remembered) => {
                 self.state.broker_log.recovered(remembered);
                 return Ok(());

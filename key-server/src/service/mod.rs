@@ -12,6 +12,7 @@ pub mod load;
 mod logs;
 mod record;
 mod reports;
+mod roots;
 mod start;
 mod watching;
 
@@ -33,7 +34,7 @@ use ticket_format::time::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use denials::ApplyError;
-pub use start::{Identity, Parts, StartError};
+pub use start::{Identity, Parts, StartError, admins};
 
 use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;
@@ -82,6 +83,7 @@ pub struct Service {
     /// One change of the denials at a time.
     applying: tokio::sync::Mutex<()>,
     reports: reports::Reports,
+    roots: roots::Roots,
 }
 
 /// An answer, and the permit that it was released under: kept until the answer is returned.
@@ -542,6 +544,7 @@ impl Service {
     pub async fn each_minute(&self) {
         let now = self.clock.now();
         self.finish_recovery().await;
+        self.expire_drill();
         // rule: TLOG-10
         if self.state.standing.check().is_ok() {
             // rule: AUD-2

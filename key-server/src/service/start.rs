@@ -8,6 +8,7 @@ use audit_log::guard::{Standing, Told};
 use audit_log::witness::{Endpoint, EndpointError, compare_at_start};
 use audit_log::{AuditLog, ReadError, SideFile};
 use store::hooks::Hook;
+use store::root::{Means, Ways};
 use store::sealed::RootKey;
 use store::{Outcome, Store, Transaction};
 use ticket_format::cbor::{Decode, Encode};
@@ -29,6 +30,7 @@ use super::counted::Counted;
 use super::logs::{self, kept};
 use super::record::lossy;
 use super::reports::Reports;
+use super::roots::Roots;
 use crate::admins::{Admins, HistoryError};
 use crate::broker_log::BrokerLog;
 use crate::budget::Budgets;
@@ -41,6 +43,7 @@ use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::records::{self, FeedHead};
 use crate::refused::Refused;
+use crate::sealed::Opened;
 use crate::state::State;
 use crate::vault::{LoadError, Vault};
 
@@ -74,6 +77,12 @@ pub struct Parts {
     pub identity: Identity,
     /// Opens the KEKs.
     pub root: RootKey,
+    /// The ways to it, and where stands what is sealed under it.
+    pub ways: Ways,
+    /// The automatic way, for drills (ROOT-6).
+    pub means: Means,
+    /// How it was opened.
+    pub opened: Opened,
     /// The store, open.
     pub store: Arc<dyn Store>,
     /// The audit log, open.
@@ -161,6 +170,9 @@ impl Service {
         let Parts {
             identity,
             root,
+            ways,
+            means,
+            opened,
             store,
             log,
             witnesses,
@@ -214,6 +226,7 @@ impl Service {
             budgets: remembered.budgets,
             latest,
         };
+        let roots = Roots::new(ways, means, &state.realm, state.tls_key, clock.monotonic());
         no_key_of_ours(&state.admins.current(), &state).map_err(StartError::AdminsKey)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let service = Arc::new(Self {
@@ -233,6 +246,7 @@ impl Service {
             watching: super::watching::Watching::default(),
             applying: tokio::sync::Mutex::default(),
             reports,
+            roots,
         });
         // rule: TLOG-10
         if let Some(recovery) = recovery {
@@ -255,6 +269,7 @@ impl Service {
         let epoch = service.state.gate.permit().epoch().number();
         let entry = Entry::new(service.act(), Kind::Start, now).epoch(epoch);
         service.begin(&entry).await?;
+        service.record_opened(opened).await?;
         Ok(service)
     }
 
@@ -277,7 +292,7 @@ impl Service {
     }
 
     /// Appends an entry, or puts it aside.
-    async fn begin(&self, entry: &Entry) -> Result<(), StartError> {
+    pub(super) async fn begin(&self, entry: &Entry) -> Result<(), StartError> {
         // rule: TLOG-10
         if self.state.standing.check().is_ok() {
             self.append(entry).await?;
@@ -326,7 +341,10 @@ async fn vault(store: &dyn Store, realm: &str, root: RootKey) -> Result<Vault, S
 }
 
 /// The history of admin sets; a new store begins with the configured one.
-async fn admins(
+///
+/// # Errors
+/// [`StartError`]: the store, or a set in it.
+pub async fn admins(
     store: &dyn Store,
     configured: &[u8],
     realm: &str,

@@ -18,3 +18,15 @@ closed_map! {
         2 receipt: Receipt = item();
     }
 }
+
+closed_map! {
+    /// What an act came to at a server that is sealed: it has no log, so there is no receipt. It is
+    /// believed because the door key answered, and of nobody else (ROOT-4).
+    ///
+    /// `sealed-answer = { 1: bstr }`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct SealedAnswer {
+        /// The act's result, of the act's own shape ([`crate::statement::ActBody::Result`]).
+        1 result: Vec<u8> = Bytes(1..=limits::MESSAGE - limits::ENTRY - 256);
+    }
+}
