@@ -20,6 +20,7 @@ pub mod hooks;
 pub mod locked;
 mod redb_engine;
 pub mod root;
+pub mod sandbox;
 pub mod sealed;
 #[cfg(feature = "test-suite")]
 pub mod suite;

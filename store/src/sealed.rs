@@ -64,6 +64,11 @@ impl RootKey {
         self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 
+    /// The key of these bytes, which stay the caller's to erase.
+    pub(crate) fn copied(key: &[u8; 32]) -> Self {
+        Self(Locked::copied(key))
+    }
+
     /// The bytes, for the wraps that lead to it (ROOT-1).
     pub(crate) fn expose(&self) -> &[u8; 32] {
         &self.0
