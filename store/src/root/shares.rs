@@ -17,6 +17,8 @@ use ticket_format::statement::{Attempt, SHARE, ShareGive, ShareHolder, SharePurp
 use vsss_rs::{Gf256, IdentifierGf256};
 use zeroize::Zeroizing;
 
+use crate::locked::Locked;
+
 /// Bytes of the secret that is split.
 const SECRET: usize = SHARE - 1;
 
@@ -147,8 +149,9 @@ pub enum ShareError {
     },
 }
 
-/// One share in the clear: its number and one byte for each of the secret's. Erased on drop.
-pub struct Share(Zeroizing<[u8; SHARE]>);
+/// One share in the clear: its number and one byte for each of the secret's. In locked pages (MEM-1),
+/// erased on drop.
+pub struct Share(Locked<SHARE>);
 
 impl fmt::Debug for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,6 +183,13 @@ impl Share {
             &row.sealed,
             row.number,
         )
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        bytes
+            .try_into()
+            .ok()
+            .map(|bytes| Self(Locked::copied(bytes)))
     }
 
     /// Seals it for the server that collects shares.
@@ -234,11 +244,7 @@ impl Share {
             .decrypt(&Nonce::default(), ciphertext)
             .map(Zeroizing::new)
             .map_err(|_| ShareError::Open)?;
-        let mut share = Self(Zeroizing::new([0; SHARE]));
-        if opened.len() != SHARE {
-            return Err(ShareError::Open);
-        }
-        share.0.copy_from_slice(&opened);
+        let share = Self::of(&opened).ok_or(ShareError::Open)?;
         if number == 0 || share.number() != number {
             return Err(ShareError::Number);
         }
@@ -342,10 +348,10 @@ fn split(
     if need == 1 {
         // A polynomial of degree 0: each share is the secret. The library begins at two.
         let shares = numbers.map(|number| {
-            let mut share = Share(Zeroizing::new([0; SHARE]));
-            share.0[0] = number;
-            share.0[1..].copy_from_slice(secret);
-            share
+            Share(Locked::fill(|share| {
+                share[0] = number;
+                share[1..].copy_from_slice(secret);
+            }))
         });
         return Ok(shares.collect());
     }
@@ -356,23 +362,13 @@ fn split(
         need: holders.threshold,
     };
     let split = Zeroizing::new(split.map_err(|_| too_few)?);
-    let shares = split.iter().map(|bytes| {
-        let mut share = Share(Zeroizing::new([0; SHARE]));
-        if bytes.len() != SHARE {
-            return Err(too_few);
-        }
-        share.0.copy_from_slice(bytes);
-        Ok(share)
-    });
+    let shares = split.iter().map(|bytes| Share::of(bytes).ok_or(too_few));
     shares.collect()
 }
 
 /// The secret of the first `threshold` shares, which must be of different numbers. Shares that are of
 /// no one secret give bytes that open nothing.
-pub(super) fn join(
-    shares: &[Share],
-    threshold: u64,
-) -> Result<Zeroizing<[u8; SECRET]>, ShareError> {
+pub(super) fn join(shares: &[Share], threshold: u64) -> Result<Locked<SECRET>, ShareError> {
     // rule: ROOT-3
     let need = usize::try_from(threshold).unwrap_or(usize::MAX);
     let different: BTreeSet<u64> = shares.iter().map(Share::number).collect();
@@ -384,20 +380,14 @@ pub(super) fn join(
     if different.len() != shares.len() {
         return Err(too_few);
     }
-    let mut secret = Zeroizing::new([0; SECRET]);
+    let copied = |bytes: &[u8]| bytes.try_into().ok().map(Locked::copied).ok_or(too_few);
     if let [only] = some {
-        secret.copy_from_slice(&only.0[1..]);
-        return Ok(secret);
+        return copied(&only.0[1..]);
     }
-    let bytes: Zeroizing<Vec<Vec<u8>>> =
-        Zeroizing::new(some.iter().map(|share| share.0.to_vec()).collect());
+    let bytes: Vec<Vec<u8>> = some.iter().map(|share| share.0.to_vec()).collect();
+    let bytes = Zeroizing::new(bytes);
     let joined = Gf256::combine_bytes(&*bytes).map(Zeroizing::new);
-    let joined = joined.map_err(|_| too_few)?;
-    if joined.len() != SECRET {
-        return Err(too_few);
-    }
-    secret.copy_from_slice(&joined);
-    Ok(secret)
+    copied(&joined.map_err(|_| too_few)?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::RootId;
 use ticket_format::limits;
 use ticket_format::statement::ShareRow;
-use zeroize::Zeroizing;
 
 use super::RootError;
 use super::shares::{Holders, Place, Share, deal, join};
@@ -46,13 +45,12 @@ impl SharesWrap {
         rng: &mut impl CryptoRng,
     ) -> Result<Self, RootError> {
         // rule: ROOT-3
-        let mut secret = Zeroizing::new([0; 32]);
-        rng.fill_bytes(secret.as_mut());
-        let sealed = RootKey::from_bytes(*secret).seal(&place_of(root), key.expose(), rng);
+        let secret = RootKey::random(rng);
+        let sealed = secret.seal(&place_of(root), key.expose(), rng);
         Ok(Self {
             root,
             threshold: holders.threshold(),
-            rows: deal(&secret, holders, place, root, rng)?,
+            rows: deal(secret.expose(), holders, place, root, rng)?,
             sealed,
         })
     }
@@ -60,15 +58,14 @@ impl SharesWrap {
     /// The root key, by as many shares as it takes.
     pub(super) fn open(&self, shares: &[Share]) -> Result<RootKey, RootError> {
         // rule: ROOT-3
-        let secret = RootKey::from_bytes(*join(shares, self.threshold)?);
+        let secret = RootKey::copied(&*join(shares, self.threshold)?);
         let opened = secret.open(&place_of(self.root), &self.sealed);
         let opened = opened.map_err(|_| RootError::SharesNotThis)?;
-        let mut key = Zeroizing::new([0; 32]);
-        if opened.len() != key.len() {
-            return Err(RootError::SharesNotThis);
-        }
-        key.copy_from_slice(&opened);
-        Ok(RootKey::from_bytes(*key))
+        let key: &[u8; 32] = opened
+            .as_slice()
+            .try_into()
+            .map_err(|_| RootError::SharesNotThis)?;
+        Ok(RootKey::copied(key))
     }
 }
 

@@ -149,12 +149,11 @@ pub(super) fn open(means: &Means, wrap: &AutoWrap, work: &Path) -> Result<RootKe
 
 fn opened(kind: AutoKind, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<RootKey, RootError> {
     let bytes = bytes.ok_or(RootError::NotThis(kind))?;
-    let mut key = Zeroizing::new([0; 32]);
-    if bytes.len() != key.len() {
-        return Err(RootError::NotThis(kind));
-    }
-    key.copy_from_slice(&bytes);
-    Ok(RootKey::from_bytes(*key))
+    let key: &[u8; 32] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| RootError::NotThis(kind))?;
+    Ok(RootKey::copied(key))
 }
 
 fn secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, RootError> {

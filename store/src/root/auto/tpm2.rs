@@ -172,8 +172,7 @@ pub(super) fn wrap(
     // rule: ROOT-2
     check(&means.pcrs)?;
     let tools = Tools::new(means, work)?;
-    let mut secret = Zeroizing::new([0; 32]);
-    rng.fill_bytes(secret.as_mut());
+    let secret = RootKey::random(rng);
     tools.primary()?;
     let words = ["-Q", "--policy-pcr", "-l", &means.pcrs, "-L", "policy"];
     tools.run("tpm2_createpolicy", &words, b"")?;
@@ -198,7 +197,7 @@ pub(super) fn wrap(
         "-r",
         "private",
     ];
-    let created = tools.run("tpm2_create", &words, secret.as_slice());
+    let created = tools.run("tpm2_create", &words, secret.expose());
     // A session that is left would take one of the TPM's few places.
     let flushed = tools.run("tpm2_flushcontext", &["session"], b"");
     let freed = tools.flush();
@@ -210,7 +209,7 @@ pub(super) fn wrap(
         private: tools.read("private")?,
         pcrs: means.pcrs.clone(),
     };
-    let sealed = RootKey::from_bytes(*secret).seal(place, root.expose(), rng);
+    let sealed = secret.seal(place, root.expose(), rng);
     Ok(Wrapped::Tpm2 { object, sealed })
 }
 
@@ -259,15 +258,11 @@ pub(super) fn open(
     let secret = unsealed.map_err(kept)?;
     flushed?;
     freed?;
-    let mut key = Zeroizing::new([0; 32]);
-    if secret.len() != key.len() {
-        return Err(Tpm2Error::Unexpected {
-            tool: "tpm2_unseal",
-        }
-        .into());
-    }
-    key.copy_from_slice(&secret);
-    Ok(RootKey::from_bytes(*key))
+    let unexpected = |_| Tpm2Error::Unexpected {
+        tool: "tpm2_unseal",
+    };
+    let key: &[u8; 32] = secret.as_slice().try_into().map_err(unexpected)?;
+    Ok(RootKey::copied(key))
 }
 
 #[cfg(test)]
