@@ -19,7 +19,7 @@ use super::RootError;
 use crate::files;
 use crate::sealed::{RootKey, SALT_BYTES};
 
-use file::Wrapped;
+pub(super) use file::Wrapped;
 pub(super) use file::{AutoWrap, LIMIT as AUTO_LIMIT};
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::Pkcs11Error;
