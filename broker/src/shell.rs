@@ -27,6 +27,7 @@ mod witnessing;
 
 pub mod cli;
 pub mod config;
+mod confine;
 pub mod http;
 pub mod init;
 pub mod net;

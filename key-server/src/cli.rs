@@ -13,6 +13,7 @@ use ticket_format::statement::ShareHolder;
 
 use crate::clock::Clock as _;
 use crate::config::{Secrets, Setup, SetupError};
+use crate::confine;
 use crate::init::{self, Root, Wanted};
 use crate::net;
 
@@ -252,6 +253,19 @@ impl From<SetupError> for Report {
 }
 
 impl Cli {
+    /// Confines the server that is asked for to what its configuration names (MEM-2). Nothing else that
+    /// the program does is confined.
+    ///
+    /// # Errors
+    /// [`Report`]: the configuration does not hold.
+    pub fn confine(&self) -> Result<(), Report> {
+        if let Command::Run { config, ready_file } = &self.command {
+            let setup = Setup::read(&config.config)?;
+            confine::enter(&setup, ready_file.as_deref());
+        }
+        Ok(())
+    }
+
     /// Does what was asked.
     ///
     /// # Errors

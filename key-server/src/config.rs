@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use store::config::{self, ConfigError};
 use store::files::{self, FileError};
 use store::root::{Means, Pkcs11Means, RootDir, RootError, Tpm2Means, Ways};
+use store::sandbox::SandboxSection;
 use store::sealed::{RootKey, SealedError};
 use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{FeedKey, ServerSecret, TicketKey, TlsKey, TlsSecret};
@@ -68,6 +69,9 @@ pub struct Config {
     pub log: LogSection,
     /// Whom this server witnesses.
     pub witness: Option<WitnessSection>,
+    /// What the server may reach beyond what this configuration names.
+    #[serde(default)]
+    pub sandbox: SandboxSection,
 }
 
 /// When a burst is one (EXP-3).
@@ -344,6 +348,12 @@ impl Setup {
             means,
             path: path.to_owned(),
         })
+    }
+
+    /// The configuration's own file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.path
     }
 
     /// A path of the configuration, from its directory.

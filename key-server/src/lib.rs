@@ -34,6 +34,8 @@ pub mod cli;
 #[cfg(feature = "net")]
 pub mod config;
 #[cfg(feature = "net")]
+pub mod confine;
+#[cfg(feature = "net")]
 pub mod follower;
 #[cfg(feature = "net")]
 pub mod init;

@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = logging(&cli).and_then(|()| {
+        // While this thread is the only one: the others inherit it.
+        cli.confine()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build();

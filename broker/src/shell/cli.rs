@@ -24,7 +24,7 @@ use super::secrets::{RootKeyConfig, Secrets};
 use super::service::Broker;
 use super::start::{Files, StartError};
 use super::witnessing::{self, Kinds};
-use super::{http, net};
+use super::{confine, http, net};
 use crate::administer::datasets::registered;
 use crate::admins::Admins;
 use crate::realm::Realm;
@@ -185,6 +185,8 @@ fn run(command: Command) -> Result<(), Report> {
             // Before the keys are read.
             store::harden::process();
             let (checked, secrets) = open_config(&at.config)?;
+            // While this thread is the only one: the others inherit it.
+            confine::enter(&checked.config, ready_file.as_deref());
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build();

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use store::config::ConfigError;
 use store::files::{self, FileError};
 use store::hooks::{self, HooksConfig};
+use store::sandbox::SandboxSection;
 use ticket_format::iid::{RegionKeys, RegionKeysError};
 use ticket_format::limits;
 use ticket_format::time::Timestamp;
@@ -52,6 +53,9 @@ pub struct Config {
     /// Whose logs this broker witnesses.
     #[serde(default)]
     pub witness: Option<WitnessSection>,
+    /// What the server may reach beyond what this configuration names.
+    #[serde(default)]
+    pub sandbox: SandboxSection,
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsConfig,
