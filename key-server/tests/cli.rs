@@ -8,6 +8,8 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use ticket_format::ids::StatementId;
 use ticket_format::keys::{AdminSecret, FeedSecret, TicketSecret, TlsSecret};
+use ticket_format::seal::{Kem, SealingSecret};
+use ticket_format::share_key;
 use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Payload, Role};
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::{LogKey, LogSecret, Origin, Vkey, VkeyKind};
@@ -65,6 +67,8 @@ impl Place {
             FeedSecret::generate(rng).public(),
         );
         std::fs::write(dir.path().join("broker-keys.toml"), broker).unwrap();
+        let holder = SealingSecret::generate(Kem::XWing, rng).public();
+        std::fs::write(dir.path().join("share.pub"), share_key::write(&holder)).unwrap();
         std::fs::write(dir.path().join("admin-set"), admin_set("test", 3)).unwrap();
         Self { dir }
     }
@@ -85,6 +89,8 @@ impl Place {
             "127.0.0.1:7000",
         ]);
         init.arg(root).arg(self.path("root"));
+        init.args(["--threshold", "1", "--share"]);
+        init.arg(format!("holder={}", self.path("share.pub").display()));
         init.arg("--admin-set").arg(self.path("admin-set"));
         init.arg("--dir")
             .arg(self.path("ks"))
@@ -168,8 +174,9 @@ fn init_makes_private_files_that_hold_and_overwrites_nothing() {
     for private in [
         "root",
         "ks/key-server.toml",
-        "ks/data/root-salt",
-        "ks/data/keys/tls.sealed",
+        "ks/data/door.seed",
+        "ks/data/root/current",
+        "ks/data/root/1/sealed/keys/tls.sealed",
     ] {
         assert_eq!(mode(&place.path(private)), 0o600, "{private}");
     }
@@ -257,7 +264,11 @@ fn a_passphrase_opens_the_keys_as_a_credential_does() {
     store::files::write_private(&place.path("root"), b"wrong horse battery\n").unwrap();
     let wrong = place.with_config("check-config");
     assert_eq!(wrong.status.code(), Some(10));
-    assert!(told(&wrong).contains("wrong root key"), "{}", told(&wrong));
+    assert!(
+        told(&wrong).contains("passphrase is not the one"),
+        "{}",
+        told(&wrong)
+    );
 }
 
 #[test]
@@ -334,7 +345,7 @@ fn a_root_key_that_others_can_read_is_refused() {
     let place = Place::new();
     place.init("--new-root-credential");
     std::fs::set_permissions(place.path("root"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let output = place.with_config("run");
+    let output = place.with_config("check-config");
     assert_eq!(output.status.code(), Some(10));
     assert!(told(&output).contains("mode 0600"), "{}", told(&output));
 }

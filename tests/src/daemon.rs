@@ -84,6 +84,35 @@ impl Said {
     }
 }
 
+/// Reads what a ready file must say.
+type Is = fn(&str) -> Option<SocketAddr>;
+
+fn open(text: &str) -> Option<SocketAddr> {
+    text.trim().parse().ok()
+}
+
+fn sealed(text: &str) -> Option<SocketAddr> {
+    open(text.trim().strip_suffix(" sealed")?)
+}
+
+/// Waits until a ready file says this.
+fn ready(file: &Path, child: &mut Child, is: Is) -> Result<SocketAddr, String> {
+    let deadline = Instant::now() + START;
+    loop {
+        if let Some(address) = fs::read_to_string(file).ok().and_then(|text| is(&text)) {
+            return Ok(address);
+        }
+        if let Some(status) = child.try_wait().expect("a child") {
+            return Err(format!("ended with {status}"));
+        }
+        if Instant::now() >= deadline {
+            return Err("does not come up".to_owned());
+        }
+        // The server is another process: its file is all there is to wait for.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// One server process and its files.
 #[derive(Debug)]
 pub struct Daemon {
@@ -137,7 +166,11 @@ impl Daemon {
     ///
     /// # Panics
     /// When it does not come up.
-    pub fn start_as(&mut self, mut command: Command) -> SocketAddr {
+    pub fn start_as(&mut self, command: Command) -> SocketAddr {
+        self.start_until(command, open)
+    }
+
+    fn start_until(&mut self, mut command: Command, is: Is) -> SocketAddr {
         assert!(self.child.is_none(), "{} runs already", self.program);
         let _ = fs::remove_file(&self.ready);
         let log = OpenOptions::new()
@@ -151,26 +184,45 @@ impl Daemon {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.program));
-        let deadline = Instant::now() + START;
-        loop {
-            if let Some(address) = fs::read_to_string(&self.ready)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-            {
+        match ready(&self.ready, &mut child, is) {
+            Ok(address) => {
                 self.child = Some(child);
-                return address;
+                address
             }
-            if let Some(status) = child.try_wait().expect("a child") {
-                panic!("{} ended with {status}:\n{}", self.program, self.log());
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{} does not come up:\n{}",
-                self.program,
-                self.log()
-            );
-            // The server is another process: its file is all there is to wait for.
-            std::thread::sleep(Duration::from_millis(5));
+            Err(why) => panic!("{} {why}:\n{}", self.program, self.log()),
+        }
+    }
+
+    /// Starts it and waits until it says that it is sealed; returns where.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_sealed(&mut self) -> SocketAddr {
+        let command = self.command();
+        self.start_until(command, sealed)
+    }
+
+    /// Waits until it listens with its root key; returns where.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn opens(&mut self) -> SocketAddr {
+        self.comes_to(open)
+    }
+
+    /// Waits until it is sealed; returns where.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn seals(&mut self) -> SocketAddr {
+        self.comes_to(sealed)
+    }
+
+    fn comes_to(&mut self, is: Is) -> SocketAddr {
+        let child = self.child.as_mut().expect("it runs");
+        match ready(&self.ready, child, is) {
+            Ok(address) => address,
+            Err(why) => panic!("{} {why}:\n{}", self.program, self.log()),
         }
     }
 

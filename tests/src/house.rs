@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use ciborium::Value;
 use client::link::Server;
+use store::root::{Means, RootDir, Ways};
 use store::sealed::RootKey;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::cbor::{Decode, Encode};
@@ -207,6 +208,7 @@ impl House {
         init.arg("--broker-keys")
             .arg(broker_dir.join("broker-keys.toml"));
         init.arg("--new-root-credential").arg(at("key-server-root"));
+        init.args(Self::shares(root));
         ended(init).ok();
         let mut key_server = Daemon::new("postern-key-server", &server_dir, "key-server.toml");
         let address = key_server.start();
@@ -227,6 +229,17 @@ impl House {
             dir,
             launches: std::cell::Cell::new(0),
         }
+    }
+
+    /// What `init` of a key server gets to know of shares: two of the three owners' open its root key.
+    #[must_use]
+    pub fn shares(house: &Path) -> Vec<String> {
+        let mut arguments = vec!["--threshold".to_owned(), "2".to_owned()];
+        for name in ["owner-1", "owner-2", "owner-3"] {
+            let file = house.join(format!("admin-{name}/share-key.pub"));
+            arguments.extend(["--share".to_owned(), format!("{name}={}", file.display())]);
+        }
+        arguments
     }
 
     /// A path in the house.
@@ -444,17 +457,36 @@ impl House {
     /// When it does not open.
     #[must_use]
     pub fn sealed_seed(&self, server: &str, credential: &str, name: &str) -> [u8; 32] {
-        let credential = fs::read(self.path(credential)).expect("a credential");
-        let root = RootKey::from_credential(&credential).expect("a root key");
-        let file = format!("keys/{name}.sealed");
+        let credential = self.path(credential);
         // What it was sealed for (REST-1).
-        let place = match server {
-            "broker" => format!("broker/keys/{name}"),
-            _ => file.clone(),
+        let (root, path, place) = match server {
+            "broker" => {
+                let credential = fs::read(credential).expect("a credential");
+                let root = RootKey::from_credential(&credential).expect("a root key");
+                let path = self.path(&format!("broker/data/keys/{name}.sealed"));
+                (root, path, format!("broker/keys/{name}"))
+            }
+            _ => {
+                let (ways, root) = self.root_key(&credential);
+                let path = ways.sealed().join(format!("keys/{name}.sealed"));
+                (root, path, format!("keys/{name}"))
+            }
         };
-        let sealed = fs::read(self.path(server).join("data").join(&file)).expect("a sealed key");
+        let sealed = fs::read(path).expect("a sealed key");
         let seed = root.open(&place, &sealed).expect("it opens");
         seed.as_slice().try_into().expect("32 bytes")
+    }
+
+    /// The key server's root key, opened with its credential, and the ways to it.
+    ///
+    /// # Panics
+    /// When it does not open.
+    #[must_use]
+    pub fn root_key(&self, credential: &Path) -> (Ways, RootKey) {
+        let ways = RootDir::at(&self.path("key-server/data")).ways();
+        let ways = ways.expect("ways to a root key");
+        let root = ways.open_auto(&Means::Credential(credential.to_owned()));
+        (ways, root.expect("it opens"))
     }
 
     /// A server's log directory, `broker` or `key-server`.

@@ -19,5 +19,6 @@ mod present;
 mod receipts;
 mod restart;
 mod rig;
+mod roots;
 mod watch;
 mod witnessing;

@@ -14,10 +14,12 @@ use getrandom::SysRng;
 use key_server::clock::Clock;
 use key_server::feed::{Happened, News, Received};
 use key_server::habit::BurstLimits;
+use key_server::sealed::Opened;
 use key_server::service::{Identity, Parts, Service, StartError};
 use key_server::state::Connection;
 use rand_core::UnwrapErr;
 use store::hooks::{Hook, HookLimits};
+use store::root::{Holders, Means, Place, RootDir, Ways};
 use store::sealed::RootKey;
 use store::{Options, RedbStore};
 use ticket_format::cbor::{Decode, Encode};
@@ -28,11 +30,11 @@ use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{AdminKey, AdminSecret, ServerSecret, TicketSecret, TlsKey, TlsSecret};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, Receipt, RefusalNotice, Request, Verb};
-use ticket_format::seal::Kem;
+use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::statement::{
     ActBody, Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Canary, DatasetCreate,
-    DatasetCreated, Payload,
+    DatasetCreated, Payload, ShareHolder,
 };
 use ticket_format::statement::{Role, Witnessing};
 use ticket_format::time::Timestamp;
@@ -171,6 +173,10 @@ pub(crate) struct World {
     pub(crate) issuer: Arc<Issuer>,
     /// Who witnesses this server's log.
     pub(crate) witnesses: Vec<(String, Endpoint)>,
+    /// Who holds shares of the root key: two of three open it.
+    pub(crate) shares: Vec<SealingSecret>,
+    /// How the root key was opened.
+    pub(crate) opened: Opened,
 }
 
 impl World {
@@ -191,6 +197,10 @@ impl World {
             signing: ServerSecret::generate(rng),
             issuer: Arc::new(Issuer::new()),
             witnesses: Vec::new(),
+            shares: (0..3)
+                .map(|_| SealingSecret::generate(Kem::XWing, rng))
+                .collect(),
+            opened: Opened::Automatic,
         }
     }
 
@@ -202,6 +212,42 @@ impl World {
 
     pub(crate) fn server(&self) -> TlsKey {
         self.tls.public()
+    }
+
+    /// The automatic way to the root key.
+    pub(crate) fn means(&self) -> Means {
+        Means::Credential(self.dir.path().join("credential"))
+    }
+
+    /// The root key and the ways to it, made the first time.
+    pub(crate) fn root_key(&self) -> (Ways, RootKey) {
+        let roots = RootDir::at(self.dir.path());
+        if roots.exists() {
+            let ways = roots.ways().unwrap();
+            let root = ways.open_auto(&self.means()).unwrap();
+            return (ways, root);
+        }
+        store::files::create_private(&self.dir.path().join("credential"), &[7; 32]).unwrap();
+        let place = self.place();
+        let holders = self
+            .shares
+            .iter()
+            .enumerate()
+            .map(|(n, secret)| ShareHolder {
+                name: format!("holder-{n}"),
+                key: secret.public(),
+            });
+        let holders = Holders::new(2, holders.collect()).unwrap();
+        let made = roots.create(&place, &self.means(), &holders, &mut rng());
+        made.unwrap()
+    }
+
+    /// What shares are bound to.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            realm: REALM.into(),
+            server: self.server(),
+        }
     }
 
     pub(crate) async fn try_start(&self) -> Result<(Arc<Service>, AuditLog), StartError> {
@@ -228,13 +274,16 @@ impl World {
             admin_set: self.admin_set.clone(),
         };
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
-        let root = RootKey::from_credential(&[7; 32]).unwrap();
+        let (ways, root) = self.root_key();
         let open = || SideFile::open(path.join("audit.side"), &SideOptions::default());
         let (side, _) = patiently(open).await;
         let hook = Hook::new(self.hook.clone(), HookLimits::default()).unwrap();
         let parts = Parts {
             identity,
             root,
+            ways,
+            means: self.means(),
+            opened: self.opened.clone(),
             store: Arc::new(CutOffStore(store.clone(), self.cut_off.clone())),
             log: log.clone(),
             witnesses: self.witnesses.clone(),

@@ -190,12 +190,11 @@ async fn another_log_key_is_noticed_by_the_start_the_verifier_and_every_client()
         .expect("a house");
     house.key_server.stop();
     // Root seals keys of its own in place of the log's.
-    let credential = fs::read(house.path("key-server-root")).expect("a credential");
-    let root = store::sealed::RootKey::from_credential(&credential).expect("a root key");
+    let (ways, root) = house.root_key(&house.path("key-server-root"));
     for (name, byte) in [("log-ed25519", 77), ("log-ml-dsa", 78)] {
-        let place = format!("keys/{name}.sealed");
+        let place = format!("keys/{name}");
         let sealed = root.seal(&place, &[byte; 32], &mut tests::wire::rng());
-        tests::house::private(&house.path("key-server/data").join(&place), &sealed);
+        tests::house::private(&ways.sealed().join(format!("{place}.sealed")), &sealed);
     }
     let begun = Instant::now();
     let said = house.key_server.fails();

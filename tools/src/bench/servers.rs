@@ -8,10 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::link::Server;
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use ticket_format::keys::{FeedKey, TicketKey, TlsKey};
 use ticket_format::report::{Report, exit};
+use ticket_format::seal::{Kem, SealingSecret};
+use ticket_format::share_key;
 use ticket_format::tlog::LogKey;
 
 use crate::documents;
@@ -95,7 +99,7 @@ impl Servers {
             dir.path().join("key-server"),
             &set,
         )?;
-        program.init(&["--broker-keys", &text(&keys_file)])?;
+        program.init_key_server(&keys_file)?;
         let (key_process, address) = program.run("key-server.toml").await?;
         let key_server = program.key_server(address)?;
         Ok(Self {
@@ -127,7 +131,7 @@ impl Servers {
             put(&keys, "addresses", vec!["127.0.0.1:9".to_owned()])?;
             keys
         };
-        program.init(&["--broker-keys", &text(&keys)])?;
+        program.init_key_server(&keys)?;
         Ok(KeyServer {
             program,
             process: None,
@@ -199,6 +203,24 @@ impl Program {
     fn key_server(&self, address: SocketAddr) -> Result<Server, Report> {
         let keys_file = self.dir.join("server-keys.toml");
         server("key server", &public_keys(&keys_file)?, &keys_file, address)
+    }
+
+    /// Makes a key server. Nobody holds the other way to its root key: it lives for this run only.
+    fn init_key_server(&self, broker_keys: &Path) -> Result<(), Report> {
+        let file = self.dir.with_extension("share-key.pub");
+        let secret = SealingSecret::generate(Kem::XWing, &mut UnwrapErr(SysRng));
+        fs::write(&file, share_key::write(&secret.public()))
+            .map_err(|error| self.failed("needs a share key", error))?;
+        let share = format!("nobody={}", file.display());
+        let broker_keys = text(broker_keys);
+        self.init(&[
+            "--broker-keys",
+            &broker_keys,
+            "--threshold",
+            "1",
+            "--share",
+            &share,
+        ])
     }
 
     fn init(&self, more: &[&str]) -> Result<(), Report> {

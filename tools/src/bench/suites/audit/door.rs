@@ -16,19 +16,22 @@ use key_server::clock::Clock as _;
 use key_server::habit::BurstLimits;
 use key_server::net::SystemClock;
 use key_server::refused::Refused;
+use key_server::sealed::Opened;
 use key_server::service::{Identity, Parts, Service};
 use key_server::state::{Connection, Moment};
 use store::RedbStore;
 use store::hooks::Hook;
-use store::sealed::RootKey;
+use store::root::{Holders, Means, Place, RootDir};
 use ticket_format::cbor::Encode as _;
 use ticket_format::ids::ActId;
 use ticket_format::iid::RegionKeys;
 use ticket_format::keys::{ServerSecret, TicketSecret, TlsSecret};
 use ticket_format::messages::{Receipt, RequestView, Verb};
 use ticket_format::report::{Report, exit};
-use ticket_format::seal::Kem;
-use ticket_format::statement::{Canary, DatasetCreate, DatasetCreated, Role, Witnessing};
+use ticket_format::seal::{Kem, SealingSecret};
+use ticket_format::statement::{
+    Canary, DatasetCreate, DatasetCreated, Role, ShareHolder, Witnessing,
+};
 use ticket_format::tlog::{LogSecret, Origin};
 use tokio::sync::{Semaphore, oneshot};
 use transport::{Bytes, ExporterUse, Handler, Peer, ServerIdentity, ServerLimits};
@@ -118,7 +121,20 @@ impl KeyServer {
         let store = RedbStore::open(dir.join("store.redb"), store::Options::default());
         let side = SideFile::open(dir.join("audit.side"), &SideOptions::default());
         let (side, _) = side.map_err(|error| opens(&error))?;
-        let root = RootKey::from_credential(&[7; 32]).map_err(|error| opens(&error))?;
+        let credential = dir.join("root-credential");
+        store::files::create_private(&credential, &[7; 32]).map_err(|error| opens(&error))?;
+        let means = Means::Credential(credential);
+        let place = Place {
+            realm: REALM.to_owned(),
+            server: tls.public(),
+        };
+        let holder = ShareHolder {
+            name: "nobody".to_owned(),
+            key: SealingSecret::generate(Kem::XWing, &mut rng()).public(),
+        };
+        let holders = Holders::new(1, vec![holder]).map_err(|error| opens(&error))?;
+        let made = RootDir::at(dir).create(&place, &means, &holders, &mut rng());
+        let (ways, root) = made.map_err(|error| opens(&error))?;
         let parts = Parts {
             identity: Identity {
                 realm: REALM.to_owned(),
@@ -131,6 +147,9 @@ impl KeyServer {
                 admin_set: admins.first().to_vec(),
             },
             root,
+            ways,
+            means,
+            opened: Opened::Automatic,
             store: Arc::new(store.map_err(|error| opens(&error))?),
             log: open_log(&dir.join("audit"), Role::KeyServer, &tls)?,
             witnesses: Vec::new(),

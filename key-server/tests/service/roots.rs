@@ -1,0 +1,353 @@
+//! The root key: sealed, opened by shares, drilled, sealed again: ROOT-4, ROOT-5, ROOT-6.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use key_server::sealed::{KEPT, Opened, Sealed};
+use store::root::{Given, Share, Ways};
+use ticket_format::Refusal;
+use ticket_format::cbor::Decode as _;
+use ticket_format::entry::{Alarm, Kind};
+use ticket_format::ids::{RootId, StatementId};
+use ticket_format::keys::{AdminSecret, TlsKey, TlsSecret};
+use ticket_format::limits;
+use ticket_format::messages::administer::SealedAnswer;
+use ticket_format::messages::{Answer, Request, Verb};
+use ticket_format::statement::status::StatusShow;
+use ticket_format::statement::{
+    ActBody, AdminSet, Attempt, Payload, RootShow, RootView, SealServer, ShareGive, SharePurpose,
+    Status,
+};
+use ticket_format::time::Timestamp;
+
+use crate::rig::{REALM, START, World, first_set, manager, operator, refusal, rng};
+
+/// A sealed server, and who speaks with it.
+struct Shut {
+    world: World,
+    ways: Ways,
+    door: TlsKey,
+    sealed: Sealed,
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_seconds(START)
+}
+
+impl Shut {
+    fn new() -> Self {
+        let world = World::new();
+        let (ways, _) = world.root_key();
+        let door = TlsSecret::generate(&mut rng()).public();
+        let set = AdminSet::first(&first_set(), REALM, now()).unwrap();
+        let sealed = Sealed::new(
+            REALM,
+            door,
+            Arc::new(set),
+            ways.clone(),
+            "the credential is gone",
+            Duration::ZERO,
+            &mut rng(),
+        );
+        Self {
+            world,
+            ways,
+            door,
+            sealed,
+        }
+    }
+
+    fn send(&self, verb: Verb, body: &[u8], after: Duration) -> Result<RootView, Refusal> {
+        let request = Request::encode_parts(verb, body, &[]);
+        let answer = self.sealed.exchange(&request, now(), after, &mut rng());
+        match Answer::parse(&answer).unwrap() {
+            Answer::Done { body, .. } => {
+                let answer = SealedAnswer::from_cbor(&body, limits::MESSAGE).unwrap();
+                Ok(RootView::from_cbor(&answer.result, limits::MESSAGE).unwrap())
+            }
+            Answer::Refused(notice) => Err(notice.refusal),
+        }
+    }
+
+    fn ask_at<B: ActBody>(&self, body: &B, after: Duration) -> Result<RootView, Refusal> {
+        let statement = self.signed(body, self.door, &operator());
+        self.send(Verb::Administer, &statement, after)
+    }
+
+    fn ask<B: ActBody>(&self, body: &B) -> Result<RootView, Refusal> {
+        self.ask_at(body, Duration::ZERO)
+    }
+
+    fn signed<B: ActBody>(&self, body: &B, server: TlsKey, signer: &AdminSecret) -> Vec<u8> {
+        let id = StatementId::random(&mut rng());
+        let payload = Payload::act(id, REALM, server, now(), 600, body);
+        payload.sign(&[signer]).unwrap()
+    }
+
+    fn attempt(&self) -> Attempt {
+        self.ask(&RootShow {}).unwrap().unseal.unwrap()
+    }
+
+    /// Holder `n`'s share, for this attempt.
+    fn share(&self, n: usize, attempt: &Attempt) -> ShareGive {
+        self.share_to(n, attempt, self.door, SharePurpose::Unseal)
+    }
+
+    fn share_to(
+        &self,
+        n: usize,
+        attempt: &Attempt,
+        server: TlsKey,
+        purpose: SharePurpose,
+    ) -> ShareGive {
+        given(&self.world, &self.ways, n, attempt, server, purpose)
+    }
+}
+
+fn given(
+    world: &World,
+    ways: &Ways,
+    n: usize,
+    attempt: &Attempt,
+    server: TlsKey,
+    purpose: SharePurpose,
+) -> ShareGive {
+    let (row, root) = (&ways.rows()[n], ways.root());
+    let share = Share::open(row, &world.shares[n], &world.place(), root).unwrap();
+    let to = Given {
+        realm: REALM.into(),
+        server,
+        root,
+        purpose,
+    };
+    share.give(attempt, &to, &mut rng()).unwrap()
+}
+
+#[test]
+fn two_of_three_shares_open_a_sealed_server() {
+    // rule: ROOT-4
+    let shut = Shut::new();
+    let view = shut.ask(&RootShow {}).unwrap();
+    assert!(view.sealed && view.drill.is_none());
+    assert_eq!(
+        (view.wrong.as_str(), view.threshold),
+        ("the credential is gone", 2)
+    );
+    let attempt = view.unseal.unwrap();
+    let first = shut.share(0, &attempt);
+    let view = shut.ask(&first).unwrap();
+    assert_eq!(view.unseal.unwrap().shares, 1);
+    // The same share twice is one.
+    let view = shut.ask(&first).unwrap();
+    assert!(view.sealed && view.unseal.unwrap().shares == 1);
+    assert!(shut.sealed.opened().is_none());
+    let view = shut.ask(&shut.share(2, &attempt)).unwrap();
+    assert!(!view.sealed && view.unseal.is_none());
+    let (root, how) = shut.sealed.opened().unwrap();
+    let (_, same) = shut.world.root_key();
+    assert!(root.same(&same));
+    let Opened::Shares { givers, bad } = how else {
+        panic!("opened by shares")
+    };
+    assert_eq!((givers.len(), bad.len()), (2, 0));
+    // It is given away once.
+    assert!(shut.sealed.opened().is_none());
+}
+
+#[test]
+fn a_sealed_server_refuses_everything_else_and_tells_strangers_nothing() {
+    // rule: ROOT-4
+    let shut = Shut::new();
+    for verb in [
+        Verb::Present,
+        Verb::Redeem,
+        Verb::Generate,
+        Verb::Consistency,
+    ] {
+        let refused = shut.send(verb, &[0xa0], Duration::ZERO);
+        assert_eq!(refused, Err(Refusal::Sealed), "{}", verb.name());
+    }
+    assert_eq!(shut.ask(&StatusShow {}), Err(Refusal::Sealed));
+    let seal = SealServer {
+        root: shut.ways.root(),
+    };
+    assert_eq!(shut.ask(&seal), Err(Refusal::Sealed));
+    let stranger = AdminSecret::generate(&mut rng());
+    let statement = shut.signed(&RootShow {}, shut.door, &stranger);
+    assert_eq!(
+        shut.send(Verb::Administer, &statement, Duration::ZERO),
+        Err(Refusal::StatementSignature)
+    );
+    // What was signed for the open server is not for this one.
+    let statement = shut.signed(&RootShow {}, shut.world.server(), &operator());
+    assert_eq!(
+        shut.send(Verb::Administer, &statement, Duration::ZERO),
+        Err(Refusal::StatementAudience)
+    );
+    let request = [0xff; 7];
+    let answer = shut
+        .sealed
+        .exchange(&request, now(), Duration::ZERO, &mut rng());
+    assert!(matches!(Answer::parse(&answer), Ok(Answer::Refused(_))));
+}
+
+#[test]
+fn a_share_that_does_not_fit_begins_another_attempt() {
+    // rule: ROOT-4
+    let shut = Shut::new();
+    let before = shut.attempt();
+    shut.ask(&shut.share(0, &before)).unwrap();
+    let mut bad = shut.share(1, &before);
+    bad.sealed[1_200] ^= 1;
+    assert_eq!(shut.ask(&bad), Err(Refusal::Invalid));
+    let attempt = shut.attempt();
+    assert_ne!(attempt.id, before.id);
+    assert_ne!(attempt.key, before.key);
+    assert_eq!(attempt.shares, 0);
+    // What was given for the one before counts nowhere.
+    assert_eq!(shut.ask(&shut.share(1, &before)), Err(Refusal::Stale));
+    // A share sealed for another server's key does not fit, nor one for a drill.
+    let other = shut.share_to(1, &attempt, shut.world.server(), SharePurpose::Unseal);
+    assert_eq!(shut.ask(&other), Err(Refusal::Invalid));
+    let attempt = shut.attempt();
+    let drill = shut.share_to(1, &attempt, shut.door, SharePurpose::Drill);
+    assert_eq!(shut.ask(&drill), Err(Refusal::Stale));
+    shut.ask(&shut.share(0, &attempt)).unwrap();
+    shut.ask(&shut.share(1, &attempt)).unwrap();
+    let (_, how) = shut.sealed.opened().unwrap();
+    let Opened::Shares { bad, .. } = how else {
+        panic!("opened by shares")
+    };
+    assert_eq!(bad, ["operator", "operator"]);
+}
+
+#[test]
+fn shares_of_another_root_key_open_nothing() {
+    // rule: ROOT-4
+    let (shut, other) = (Shut::new(), Shut::new());
+    let attempt = shut.attempt();
+    shut.ask(&shut.share(0, &attempt)).unwrap();
+    // A whole share, of its number, sealed for this attempt: but of another secret.
+    let row = &other.ways.rows()[1];
+    let share = Share::open(
+        row,
+        &other.world.shares[1],
+        &other.world.place(),
+        other.ways.root(),
+    );
+    let to = Given {
+        realm: REALM.into(),
+        server: shut.door,
+        root: shut.ways.root(),
+        purpose: SharePurpose::Unseal,
+    };
+    let give = share.unwrap().give(&attempt, &to, &mut rng()).unwrap();
+    assert_eq!(shut.ask(&give), Err(Refusal::Invalid));
+    assert!(shut.sealed.opened().is_none());
+    assert_ne!(shut.attempt().id, attempt.id);
+}
+
+#[test]
+fn shares_are_forgotten_after_an_hour() {
+    // rule: ROOT-4
+    let shut = Shut::new();
+    let attempt = shut.attempt();
+    shut.ask(&shut.share(0, &attempt)).unwrap();
+    let last = KEPT - Duration::from_secs(1);
+    let view = shut.ask_at(&RootShow {}, last).unwrap();
+    assert_eq!(view.unseal.unwrap().shares, 1);
+    let late = shut.share(1, &attempt);
+    assert_eq!(shut.ask_at(&late, KEPT), Err(Refusal::Stale));
+    let view = shut.ask_at(&RootShow {}, KEPT).unwrap();
+    assert_eq!(view.unseal.unwrap().shares, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_shares_opened_it_is_recorded_with_an_alarm_for_those_that_did_not() {
+    // rule: ROOT-4
+    let mut world = World::new();
+    world.opened = Opened::Shares {
+        givers: vec!["ann".into(), "bob".into()],
+        bad: vec!["cid".into()],
+    };
+    let rig = world.start().await;
+    let entries = rig.entries();
+    let root: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.kind == Kind::Root)
+        .collect();
+    assert_eq!(root.len(), 1);
+    assert_eq!(root[0].signers, ["ann", "bob"]);
+    let alarm = entries
+        .iter()
+        .find(|entry| entry.alarm == Some(Alarm::BadShares));
+    assert_eq!(alarm.unwrap().subject.as_deref(), Some("cid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_proves_that_both_ways_open_the_root_key_and_changes_nothing() {
+    // rule: ROOT-6
+    let rig = World::new().start().await;
+    let (ways, _) = rig.world.root_key();
+    let server = rig.world.server();
+    let give =
+        |n, attempt: &Attempt| given(&rig.world, &ways, n, attempt, server, SharePurpose::Drill);
+    let view = rig.administer(&RootShow {}).await.unwrap();
+    assert!(!view.sealed && view.unseal.is_none() && view.wrong.is_empty());
+    let attempt = view.drill.unwrap();
+    let view = rig.administer(&give(0, &attempt)).await.unwrap();
+    assert_eq!(view.drill.unwrap().shares, 1);
+    let unseal = given(&rig.world, &ways, 1, &attempt, server, SharePurpose::Unseal);
+    assert_eq!(refusal(rig.administer(&unseal).await), Refusal::Stale);
+    let view = rig.administer(&give(1, &attempt)).await.unwrap();
+    let next = view.drill.unwrap();
+    assert_ne!(next.id, attempt.id);
+    let proven = |rig: &crate::rig::Rig| {
+        let entries = rig.entries();
+        entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Root)
+            .count()
+    };
+    assert_eq!(proven(&rig), 1);
+    // A share that does not fit ends the drill, with an alarm.
+    let mut bad = give(0, &next);
+    bad.sealed[1_200] ^= 1;
+    assert_eq!(refusal(rig.administer(&bad).await), Refusal::Invalid);
+    let alarms = rig.entries();
+    assert!(
+        alarms
+            .iter()
+            .any(|entry| entry.alarm == Some(Alarm::BadShares))
+    );
+    // The automatic way is opened afresh: where it is lost, a drill finds it.
+    let next = rig.administer(&RootShow {}).await.unwrap().drill.unwrap();
+    rig.administer(&give(0, &next)).await.unwrap();
+    std::fs::remove_file(rig.world.dir.path().join("credential")).unwrap();
+    assert_eq!(
+        refusal(rig.administer(&give(2, &next)).await),
+        Refusal::Invalid
+    );
+    assert_eq!(proven(&rig), 1);
+    let status: Status = rig.administer(&StatusShow {}).await.unwrap();
+    assert_eq!(status.datasets, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn security_seals_the_server_and_nobody_else() {
+    // rule: ROOT-5
+    let rig = World::new().start().await;
+    let root = rig.administer(&RootShow {}).await.unwrap().root;
+    let seal = SealServer { root };
+    let refused = rig.administer_by(&seal, &[&operator()]).await;
+    assert_eq!(refusal(refused), Refusal::Quorum);
+    let other = SealServer {
+        root: RootId([9; 16]),
+    };
+    let refused = rig.administer_by(&other, &[&manager(0)]).await;
+    assert_eq!(refusal(refused), Refusal::Stale);
+    let waiting = tokio::time::timeout(Duration::from_millis(20), rig.service.sealed());
+    assert!(waiting.await.is_err());
+    rig.administer_by(&seal, &[&manager(0)]).await.unwrap();
+    rig.service.sealed().await;
+}
