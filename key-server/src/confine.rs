@@ -21,7 +21,11 @@ fn sandbox(setup: &Setup, ready_file: Option<&Path>) -> Sandbox {
     read.extend(named.into_iter().flatten().map(|path| setup.resolve(path)));
     let mut programs = !config.hooks.alarm.is_empty();
     match &setup.means {
-        Means::Credential(file) | Means::Passphrase(file) => read.push(file.clone()),
+        // One that is not there yet may be laid down for a drill.
+        Means::Credential(file) | Means::Passphrase(file) => match file.parent() {
+            Some(dir) if !file.exists() => read.push(dir.to_owned()),
+            _ => read.push(file.clone()),
+        },
         // What else the library reads (its configuration, its tokens) is the operator's to say.
         Means::Pkcs11(means) => read.extend([means.module.clone(), means.pin_file.clone()]),
         // By tpm2-tools.

@@ -2,7 +2,8 @@
 //! process of the same user, nor swap.
 
 /// Turns core dumps off, makes the process unreadable to others of its user, and locks its memory where
-/// that is not limited. What cannot be had is said in the log: the process serves all the same.
+/// that is not limited (MEM-1). Root key and KEKs are in pages of their own ([`crate::locked`]). What
+/// cannot be had is said in the log: the process serves all the same.
 pub fn process() {
     let no_core = rustix::process::Rlimit {
         current: Some(0),
@@ -19,11 +20,11 @@ pub fn process() {
     if limit.current.is_none() {
         let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
         if let Err(error) = rustix::mm::mlockall(flags) {
-            tracing::warn!(%error, "memory could not be locked: keys may reach swap");
+            tracing::warn!(%error, "memory could not be locked: what is not a root key or a KEK may reach swap");
         }
     } else {
         tracing::debug!(
-            "memory is not locked: raise LimitMEMLOCK to infinity to keep keys out of swap"
+            "only root key and KEKs are in locked memory: raise LimitMEMLOCK to infinity to lock all of it"
         );
     }
 }
