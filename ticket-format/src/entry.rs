@@ -418,7 +418,7 @@ mod tests {
     fn an_entry_holds_to_its_shape() {
         // rule: AUD-3, ENC-3
         let optional: Vec<i64> = (5..=30).collect();
-        strict(&full(), &optional, &[12, 19, 20]);
+        strict(&full(), &optional, &[12, 19, 20, 30]);
         strict(
             &Entry::alarm(ActId([1; 16]), Alarm::Clock, at(0)),
             &[18],
@@ -435,8 +435,19 @@ mod tests {
             .items(items)
             .policies(policies)
             .source("s".repeat(300))
-            .subject("t".repeat(300));
-        assert!(entry.fits());
-        assert_eq!(Entry::from_cbor(&entry.to_cbor(), limits::ENTRY), Ok(entry));
+            .subject("t".repeat(300))
+            .keks(vec![KekId([16; 16]); limits::KEKS], vec![0; limits::ITEMS]);
+        let rewrap = entry
+            .clone()
+            .items(vec![(ItemDigest([8; 32]), Ok(())); limits::REWRAPS])
+            .keks(
+                vec![KekId([16; 16]); limits::KEKS],
+                vec![0; limits::REWRAPS],
+            )
+            .moved(vec![ItemDigest([17; 32]); limits::REWRAPS]);
+        for entry in [entry, rewrap] {
+            assert!(entry.fits());
+            assert_eq!(Entry::from_cbor(&entry.to_cbor(), limits::ENTRY), Ok(entry));
+        }
     }
 }

@@ -3,6 +3,7 @@ mod admin_sets;
 mod house;
 mod shapes;
 mod signatures;
+mod vault;
 
 use std::collections::BTreeMap;
 

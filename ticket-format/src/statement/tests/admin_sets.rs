@@ -36,7 +36,9 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "dataset-policy-set",
             "producer-add",
             "dataset-set",
-            "canary-set"
+            "canary-set",
+            "kek-rotate",
+            "kek-set"
         ]
     );
     assert_eq!(
@@ -47,7 +49,11 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "node-unfreeze",
             "undeny",
             "admin-set",
-            "log-recover"
+            "log-recover",
+            "kek-destroy",
+            "kek-keep",
+            "seal",
+            "rekey"
         ]
     );
     for act in Act::ALL {
@@ -110,6 +116,9 @@ fn a_set_with_a_number_below_its_floor_or_above_its_holders_is_refused() {
         Act::DatasetPolicySet,
         Act::DatasetSet,
         Act::ProducerAdd,
+        Act::LogRecover,
+        Act::KekDestroy,
+        Act::Rekey,
     ];
     for act in floored {
         assert_eq!(
