@@ -1,6 +1,7 @@
 //! One KEK version, and its record at rest. Nothing here is visible beyond the vault.
 
 use rand_core::CryptoRng;
+use store::locked::Locked;
 use store::sealed::RootKey;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
@@ -44,28 +45,30 @@ pub fn path(dataset: DatasetId, kek: KekId) -> String {
 }
 
 /// One KEK version: a symmetric key for local wraps and an X-Wing key for public ones. Its secrets
-/// erase themselves on drop.
+/// are in locked pages and erase themselves on drop (MEM-1).
 pub(super) struct Kek {
     pub(super) dataset: DatasetId,
     pub(super) id: KekId,
     pub(super) version: u64,
     pub(super) state: KekState,
-    pub(super) symmetric: secret::Kek,
-    pub(super) decapsulation: SealingSecret,
+    symmetric: Locked<32>,
+    seed: Locked<32>,
     public: SealingKey,
 }
 
 impl Kek {
     pub(super) fn generate(dataset: DatasetId, version: u64, rng: &mut impl CryptoRng) -> Self {
-        let decapsulation = SealingSecret::generate(Kem::XWing, rng);
+        // rule: MEM-1
+        let symmetric = Locked::fill(|key| rng.fill_bytes(key));
+        let seed = Locked::fill(|seed| rng.fill_bytes(seed));
         Self {
             dataset,
             id: KekId::random(rng),
             version,
             state: KekState::Active,
-            symmetric: secret::Kek::random(rng),
-            public: decapsulation.public(),
-            decapsulation,
+            symmetric,
+            public: sealing_secret(&seed).public(),
+            seed,
         }
     }
 
@@ -77,6 +80,16 @@ impl Kek {
             state: self.state,
             public: self.public.clone(),
         }
+    }
+
+    /// The symmetric key, for one use: the copy is on the user's stack, and erased behind it.
+    pub(super) fn symmetric(&self) -> secret::Kek {
+        secret::Kek::from_bytes(*self.symmetric)
+    }
+
+    /// The X-Wing key, for one use, as [`Kek::symmetric`].
+    pub(super) fn decapsulation(&self) -> SealingSecret {
+        sealing_secret(&self.seed)
     }
 
     pub(super) fn may_wrap(&self) -> Result<(), VaultError> {
@@ -105,7 +118,7 @@ impl Kek {
         writer.uint(self.version).uint(self.state.number());
         writer
             .bytes(self.symmetric.expose())
-            .bytes(self.decapsulation.seed().expose());
+            .bytes(self.seed.expose());
         let plain = Zeroizing::new(writer.into_bytes());
         root.seal(path, &plain, rng)
     }
@@ -121,23 +134,27 @@ impl Kek {
         let version = reader.uint()?;
         let state =
             KekState::from_number(reader.uint()?).ok_or(DecodeError::OutOfRange("KEK state"))?;
-        let symmetric = secret::Kek::from_bytes(*Zeroizing::new(reader.array_of()?));
-        let seed = SealingSeed::from_bytes(*Zeroizing::new(reader.array_of()?));
+        // rule: MEM-1
+        let symmetric = Locked::copied(&Zeroizing::new(reader.array_of()?));
+        let seed = Locked::copied(&Zeroizing::new(reader.array_of()?));
         reader.finish()?;
         if at != path(dataset, id) {
             return Err(LoadError::Place);
         }
-        let decapsulation = SealingSecret::from_seed(Kem::XWing, seed);
         Ok(Self {
             dataset,
             id,
             version,
             state,
             symmetric,
-            public: decapsulation.public(),
-            decapsulation,
+            public: sealing_secret(&seed).public(),
+            seed,
         })
     }
+}
+
+fn sealing_secret(seed: &[u8; 32]) -> SealingSecret {
+    SealingSecret::from_seed(Kem::XWing, SealingSeed::from_bytes(*seed))
 }
 
 impl std::fmt::Debug for Kek {

@@ -245,7 +245,7 @@ impl Vault {
             dek: dek_id,
         };
         Ok(local::wrap(
-            &kek.symmetric,
+            &kek.symmetric(),
             &self.realm,
             &header,
             origin,
@@ -287,7 +287,7 @@ impl Vault {
                 ..
             } => {
                 let dek = local::unwrap(
-                    &kek.symmetric,
+                    &kek.symmetric(),
                     realm,
                     header,
                     *origin,

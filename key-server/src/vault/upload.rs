@@ -43,7 +43,7 @@ impl Uploads {
     ) -> Result<&Exports, WrapError> {
         let entry = self.opened.entry((kek.id, enc.to_vec()));
         let exports = entry
-            .or_insert_with(|| public::open_upload(&kek.decapsulation, realm, header, enc).ok());
+            .or_insert_with(|| public::open_upload(&kek.decapsulation(), realm, header, enc).ok());
         exports.as_ref().ok_or(WrapError::Authentication)
     }
 }
