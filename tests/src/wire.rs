@@ -25,7 +25,9 @@ use ticket_format::messages::renew::RenewBody;
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, Request, Verb, Verdict};
 use ticket_format::seal::{self, AnswerId, Kem, Session};
 use ticket_format::sign::{ALG_EDDSA, Channel, Exporter, Proof};
-use ticket_format::statement::{ActBody, DatasetRecord, ReceivedStatement};
+use ticket_format::statement::{
+    ActBody, DatasetCreated, DatasetRecord, KekList, KekRotate, KekRow, ReceivedStatement,
+};
 use ticket_format::ticket::{self, Action, Actions, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
 use ticket_format::{Context, Refusal, labels, limits};
@@ -173,6 +175,29 @@ impl Wire {
             Reply::Done { body, .. } => Ok(result_of::<B>(&body)),
             other => Err(other),
         }
+    }
+
+    /// A dataset's KEK versions, the newest first.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn keks(&self, admins: &Admins, dataset: &str) -> Vec<KekRow> {
+        let list = KekList {
+            name: dataset.to_owned(),
+        };
+        self.act(admins, &list).await.expect("the versions").rows
+    }
+
+    /// Makes a dataset's next KEK version.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn rotate(&self, admins: &Admins, dataset: &str) -> DatasetCreated {
+        let rotate = KekRotate {
+            name: dataset.to_owned(),
+            replaces: self.keks(admins, dataset).await[0].kek,
+        };
+        self.act(admins, &rotate).await.expect("a rotation")
     }
 
     /// Presents a ticket once the key server has heard the broker.

@@ -220,6 +220,7 @@ pub async fn rewrap_prefix<R: Rewrapper>(
         position,
         changed: false,
         ordered: true,
+        spare: None,
         tally: Tally::default(),
     };
     let ended = run.run().await;
@@ -235,6 +236,9 @@ struct Run<'a, R: Rewrapper> {
     changed: bool,
     /// Keys come in order, so that a position means something.
     ordered: bool,
+    /// An object of the version that an earlier run found current: where no other is asked for, it
+    /// shows whether that still is so.
+    spare: Option<Box<Found>>,
     tally: Tally<R::Error>,
 }
 
@@ -249,7 +253,7 @@ impl<R: Rewrapper> Run<'_, R> {
             self.pass().await?;
             let now = self.tally.kek.map(|(_, id)| id);
             // What an earlier run found current need not be current any more.
-            let other = begun.is_some() && resumed && begun != now;
+            let other = begun.is_some() && begun != now && (resumed || now.is_some());
             if !(self.changed || other) {
                 return Ok(());
             }
@@ -337,7 +341,15 @@ impl<R: Rewrapper> Run<'_, R> {
             self.settle(outcomes, last)?;
             next = following;
         }
-        Ok(())
+        match self.spare.take() {
+            Some(spare) if self.tally.kek.is_none() => {
+                let mut puts = Vec::new();
+                self.ask(vec![*spare], &mut puts).await?;
+                let outcomes = put_all(stores, prefix.parallel, puts).await;
+                self.settle(outcomes, None)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Has those of a window wrapped anew that are not of the current version, and keeps the wraps.
@@ -353,16 +365,23 @@ impl<R: Rewrapper> Run<'_, R> {
             }
         }
         let mut puts = Vec::new();
-        if self.tally.kek.is_none()
+        // An earlier run's version is held for the current one, until an answer shows another.
+        let known = self.tally.kek.map(|(_, kek)| kek).or(self.position.kek);
+        if known.is_none()
             && let Some(probe) = probe(&found)
         {
             let probe = found.swap_remove(probe);
             self.ask(vec![probe], &mut puts).await?;
         }
-        if let Some((_, current)) = self.tally.kek {
-            let before = found.len();
-            found.retain(|found| found.header.kek != current);
-            self.tally.current += (before - found.len()) as u64;
+        if let Some(current) = known.or(self.position.kek) {
+            let (same, older): (Vec<Found>, Vec<Found>) = found
+                .into_iter()
+                .partition(|found| found.header.kek == current);
+            self.tally.current += same.len() as u64;
+            if self.tally.kek.is_none() && self.spare.is_none() {
+                self.spare = same.into_iter().next().map(Box::new);
+            }
+            found = older;
         }
         if !found.is_empty() {
             self.ask(found, &mut puts).await?;
