@@ -1,7 +1,7 @@
 //! A root key that a TPM 2.0 opens while its registers are as they were (ROOT-2; TCG TPM 2.0 Library,
 //! part 1, 19.7 and 23): a sealed object below the owner's primary key holds the key that the root key
-//! is sealed under (REST-1). Commands are tpm2-tools'; the secret goes through pipes only, and on the
-//! TPM's bus it is encrypted (part 1, 21).
+//! is sealed under (REST-1). Commands are tpm2-tools'; the secret goes through pipes only. On the bus of
+//! a TPM that is a chip of its own it is in the clear: who can put a probe there is not kept out.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -121,9 +121,14 @@ impl<'a> Tools<'a> {
         run(tool, self.tcti, &words, input, self.work)
     }
 
-    /// Takes objects out of the TPM's few places for them. What is needed again is in a context file.
+    /// Takes objects and sessions that tools leave out of the TPM's few places for them. What is needed
+    /// again is in a context file. Behind a resource manager these are this connection's only; without
+    /// one a TPM has one user at a time anyway.
     fn flush(&self) -> Result<(), Tpm2Error> {
-        self.run("tpm2_flushcontext", &["-t"], b"").map(drop)
+        for kind in ["-t", "-l"] {
+            self.run("tpm2_flushcontext", &[kind], b"")?;
+        }
+        Ok(())
     }
 
     /// The owner's primary key: the same for as long as the TPM has the same owner.
@@ -133,26 +138,6 @@ impl<'a> Tools<'a> {
         ];
         self.run("tpm2_createprimary", &words, b"")?;
         self.flush()
-    }
-
-    /// A session whose parameters are encrypted under a secret that only the primary key opens.
-    fn session(&self, kind: &str, name: &str, direction: &str) -> Result<(), Tpm2Error> {
-        let words = [
-            "-Q",
-            kind,
-            "-S",
-            name,
-            "-c",
-            "primary",
-            "-g",
-            "sha256",
-            "-G",
-            "aes128cfb",
-        ];
-        self.run("tpm2_startauthsession", &words, b"")?;
-        self.flush()?;
-        self.run("tpm2_sessionconfig", &["-Q", name, direction], b"")?;
-        Ok(())
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, RootError> {
@@ -175,15 +160,14 @@ pub(super) fn wrap(
     let secret = RootKey::random(rng);
     tools.primary()?;
     let words = ["-Q", "--policy-pcr", "-l", &means.pcrs, "-L", "policy"];
-    tools.run("tpm2_createpolicy", &words, b"")?;
-    tools.session("--hmac-session", "session", "--enable-decrypt")?;
+    let policy = tools.run("tpm2_createpolicy", &words, b"");
+    tools.flush()?;
+    policy?;
     // No `userwithauth`: without the policy nobody opens it, not with an empty password either.
     let words = [
         "-Q",
         "-C",
         "primary",
-        "-P",
-        "session:session",
         "-g",
         "sha256",
         "-L",
@@ -198,12 +182,8 @@ pub(super) fn wrap(
         "private",
     ];
     let created = tools.run("tpm2_create", &words, secret.expose());
-    // A session that is left would take one of the TPM's few places.
-    let flushed = tools.run("tpm2_flushcontext", &["session"], b"");
-    let freed = tools.flush();
+    tools.flush()?;
     created?;
-    flushed?;
-    freed?;
     let object = TpmObject {
         public: tools.read("public")?,
         private: tools.read("private")?,
@@ -245,19 +225,13 @@ pub(super) fn open(
     let loaded = tools.run("tpm2_load", &words, b"");
     tools.flush()?;
     loaded.map_err(kept)?;
-    tools.session("--policy-session", "session", "--enable-encrypt")?;
-    let words = ["-Q", "-S", "session", "-l", &object.pcrs];
-    let satisfied = tools.run("tpm2_policypcr", &words, b"");
-    let unsealed = satisfied.and_then(|_| {
-        let words = ["-c", "object", "-p", "session:session"];
-        tools.run("tpm2_unseal", &words, b"")
-    });
-    // A session that is left would take one of the TPM's few places.
-    let flushed = tools.run("tpm2_flushcontext", &["session"], b"");
-    let freed = tools.flush();
+    // The tool begins the policy's session and ends it: one that spans several runs would be flushed
+    // between them by the kernel's resource manager.
+    let policy = format!("pcr:{}", object.pcrs);
+    let words = ["-Q", "-c", "object", "-p", &policy];
+    let unsealed = tools.run("tpm2_unseal", &words, b"");
+    tools.flush()?;
     let secret = unsealed.map_err(kept)?;
-    flushed?;
-    freed?;
     let unexpected = |_| Tpm2Error::Unexpected {
         tool: "tpm2_unseal",
     };
