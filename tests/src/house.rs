@@ -231,11 +231,11 @@ impl House {
         }
     }
 
-    /// What `init` of a key server gets to know of shares: two of the three owners' open its root key.
+    /// What `init` of a key server gets to know of shares: two of the three admins' open its root key.
     #[must_use]
     pub fn shares(house: &Path) -> Vec<String> {
         let mut arguments = vec!["--threshold".to_owned(), "2".to_owned()];
-        for name in ["owner-1", "owner-2", "owner-3"] {
+        for name in ["operator", "owner-1", "owner-2"] {
             let file = house.join(format!("admin-{name}/share-key.pub"));
             arguments.extend(["--share".to_owned(), format!("{name}={}", file.display())]);
         }
