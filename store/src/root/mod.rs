@@ -30,8 +30,7 @@ pub use collection::{Collection, Progress};
 pub use generation::{RootDir, Ways};
 pub use shares::{Given, Holders, HoldersError, Place, Share, ShareError};
 
-/// Why a root key cannot be made, opened or replaced. Each is one line of at most 256 bytes where paths
-/// are short.
+/// Why a root key cannot be made, opened or replaced. Each is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     /// A file cannot be read or written.
@@ -95,4 +94,17 @@ pub enum RootError {
     #[cfg(feature = "tpm2")]
     #[error(transparent)]
     Tpm2(#[from] Tpm2Error),
+}
+
+/// Most bytes of what is said of the automatic way over the wire.
+const BRIEF: usize = 256;
+
+impl RootError {
+    /// What it says, cut to the 256 bytes that an answer has for it.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let mut said = self.to_string();
+        said.truncate(said.floor_char_boundary(BRIEF));
+        said
+    }
 }

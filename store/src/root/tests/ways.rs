@@ -193,3 +193,15 @@ fn an_automatic_way_that_is_not_there_leaves_no_root_key() {
     let (ways, key) = made.unwrap();
     both_open(&ways, &rig.credential(), &[1], &key);
 }
+
+#[test]
+fn what_is_said_of_a_fault_fits_into_an_answer() {
+    let long = RootError::Exists("ä".repeat(300).into());
+    let said = long.brief();
+    assert!(
+        said.len() <= 256 && said.len() > 250 && said.ends_with('ä'),
+        "{said}"
+    );
+    let short = RootError::SharesNotThis;
+    assert_eq!(short.brief(), short.to_string());
+}

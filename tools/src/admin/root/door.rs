@@ -9,7 +9,7 @@ use ticket_format::ids::StatementId;
 use ticket_format::keys::TlsKey;
 use ticket_format::limits;
 use ticket_format::messages::Verb;
-use ticket_format::messages::administer::AdministerAnswer;
+use ticket_format::messages::administer::SealedAnswer;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{ActBody, Payload};
 use transport::ConnectError;
@@ -150,7 +150,7 @@ impl Door<'_> {
             .why("it is malformed")
             .next("find out who answers at that address, and whether the tool is of its version")
         };
-        let answer = AdministerAnswer::from_cbor(&answer, limits::MESSAGE).map_err(unbelieved)?;
+        let answer = SealedAnswer::from_cbor(&answer, limits::MESSAGE).map_err(unbelieved)?;
         B::Result::from_cbor(&answer.result, limits::MESSAGE).map_err(unbelieved)
     }
 

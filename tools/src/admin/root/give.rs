@@ -203,14 +203,12 @@ impl Giver<'_> {
     }
 }
 
-/// Shares that open nothing end the attempt: what was given before is gone.
+/// A share that does not fit ends the attempt: what was given before is gone.
 fn unfit(report: Report) -> Report {
-    if report.refusal != Some(Refusal::KekUnknown) {
+    if report.refusal != Some(Refusal::Invalid) {
         return report;
     }
-    report
-        .why("a share that was given is not of this root key; the shares given so far are erased")
-        .next("every holder gives anew: `postern-admin unseal` or `drill`; the alarm bad-shares says when it happened")
+    report.next("another attempt has begun, and the shares given so far are erased: every holder gives anew; the key server's alarm bad-shares says when it was")
 }
 
 /// Says what was given and how far it is.
