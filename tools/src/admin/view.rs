@@ -7,7 +7,7 @@ use ticket_format::entry::Entry;
 use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::seal::Kem;
 use ticket_format::statement::{
-    DatasetRecord, DatasetView, LaunchView, NodeView, Status, TicketView, Witnessing,
+    DatasetRecord, DatasetView, LaunchView, NodeView, Rotation, Status, TicketView, Witnessing,
 };
 use ticket_format::ticket::Attributes;
 use ticket_format::tlog::{Checkpoint, LogKey};
@@ -89,6 +89,7 @@ pub fn dataset(view: &DatasetView) -> Map<String, Value> {
         "evidence": view.evidence,
         "canary": maybe(view.canary),
         "witnessing": witnessing(&view.witnessing),
+        "rotation": view.rotation.as_ref().map(rotation),
         "log": text(&view.log_key.origin),
         "log_keys": log_key(&view.log_key),
     }
@@ -238,6 +239,16 @@ pub fn witnessing(of: &Witnessing) -> Map<String, Value> {
     }
 }
 
+/// When a dataset's KEK is rotated by itself.
+#[must_use]
+pub fn rotation(of: &Rotation) -> Map<String, Value> {
+    object! {
+        "age": maybe(of.age.map(Span)),
+        "wraps": of.wraps,
+        "on_denial": of.on_denial,
+    }
+}
+
 /// A log's keys, as files and `--log-key` have them.
 #[must_use]
 pub fn log_key(key: &LogKey) -> Value {
@@ -284,6 +295,10 @@ pub fn entry(entry: &Entry) -> Map<String, Value> {
         "log": entry.log.as_ref().map(checkpoint),
         "seen": entry.seen.as_ref().map(checkpoint),
         "items": items,
+        "kek": maybe(entry.kek),
+        "keks": entry.keks.as_ref().map(|keks| texts(keks)),
+        "kek_of": entry.kek_of,
+        "moved": entry.moved.as_ref().map(|moved| texts(moved)),
     };
     all.into_iter()
         .filter(|(_, value)| !value.is_null())

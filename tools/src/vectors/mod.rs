@@ -11,6 +11,7 @@ mod rng;
 mod session;
 mod statements;
 mod tickets;
+mod vault;
 mod watch;
 mod world;
 mod wraps;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Case> {
     let mut all = vec![world::case(&world)];
     all.extend(tickets::cases(&world));
     all.extend(statements::cases(&world));
+    all.extend(vault::cases(&world));
     all.extend(exchanges::cases(&world));
     all.extend(feed::cases(&world));
     all.extend(watch::cases(&world));

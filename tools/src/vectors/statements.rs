@@ -43,7 +43,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
     ]
 }
 
-fn statement(case: Case, rule: &'static str, payload: &Payload, names: &[&str]) -> Case {
+pub(super) fn statement(case: Case, rule: &'static str, payload: &Payload, names: &[&str]) -> Case {
     let bytes = admins::signed(payload, names);
     let mut case = case
         .input("keys", "world.json")
@@ -227,7 +227,7 @@ fn logs(world: &World, case: Case) -> Case {
     item(case, "witness", &good)
 }
 
-fn item(case: Case, rule: &'static str, value: &impl Encode) -> Case {
+pub(super) fn item(case: Case, rule: &'static str, value: &impl Encode) -> Case {
     case.gives_item(rule, rule, value.to_cbor())
 }
 

@@ -9,7 +9,7 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
 use ticket_format::statement::{
-    AdminSet, DatasetCreate, DatasetShow, DatasetView, ProducerAdd, Witnessing,
+    AdminSet, DatasetCreate, DatasetShow, DatasetView, ProducerAdd, Rotation, Witnessing,
 };
 
 use super::record::{make_known, other_key, print, record_file};
@@ -113,7 +113,7 @@ fn wanted(args: &Create) -> Result<DatasetCreate, Report> {
         vec![Kem::XWing]
     };
     Ok(DatasetCreate {
-        rotation: Default::default(),
+        rotation: args.rotate.wanted(&Rotation::default())?,
         name: args.name.clone(),
         tags,
         policy: text,
@@ -158,6 +158,8 @@ fn same(wanted: &DatasetCreate, view: &DatasetView) -> Result<(), Report> {
         differs("lease, evidence or canary")
     } else if view.witnessing != wanted.witnessing {
         differs("witness mode or policy")
+    } else if view.rotation != Some(wanted.rotation) {
+        differs("rotation")
     } else {
         Ok(())
     }

@@ -1,8 +1,11 @@
 //! `postern-admin dataset`: made at a key server, made known at the broker by an admin-signed record.
 
+pub(crate) mod keks;
 mod make;
 mod options;
 mod record;
+mod rotate;
+pub(crate) mod wraps;
 
 use std::path::{Path, PathBuf};
 
@@ -55,6 +58,20 @@ pub enum Command {
     Owners(options::Owners),
     /// Mark a DEK as canary: its redemption alarms
     Canary(options::MarkDek),
+    /// List its KEK versions: state, last use, and how many wraps are left under each
+    Keks(keks::Of),
+    /// Make the next KEK version: it wraps from now on, and the one before opens only
+    Rotate(keks::Of),
+    /// List the wraps under a KEK version that its key server knows
+    Wraps(wraps::Wraps),
+    /// Take a KEK version out of use: it neither wraps nor opens
+    DisableKek(keks::Version),
+    /// Take a KEK version back into use: the newest to wrap and open, an older one to open
+    EnableKek(keks::Version),
+    /// Have a KEK version destroyed after a wait, by security's quorum; shows what would be lost
+    Destroy(keks::Destroy),
+    /// Take a destruction back before its time: the version is disabled then
+    Keep(keks::Version),
 }
 
 /// Where a reading command asks.
@@ -106,6 +123,9 @@ pub struct Create {
     /// Whether witnesses cosign what the logs of broker and key server record of it
     #[command(flatten)]
     witness: options::Witness,
+    /// When its KEK is rotated by itself [default: never]
+    #[command(flatten)]
+    rotate: rotate::Rotate,
     /// Where the record goes, for producers [default: NAME.record]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -161,6 +181,13 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::Set(args) => options::set(context, &args),
         Command::Owners(args) => options::set_owners(context, &args),
         Command::Canary(args) => options::mark(context, &args),
+        Command::Keks(of) => keks::list(context, &of),
+        Command::Rotate(of) => keks::rotate(context, &of),
+        Command::Wraps(args) => wraps::list(context, &args),
+        Command::DisableKek(which) => keks::set(context, &which, false),
+        Command::EnableKek(which) => keks::set(context, &which, true),
+        Command::Destroy(args) => keks::destroy(context, &args),
+        Command::Keep(which) => keks::keep(context, &which),
     }
 }
 

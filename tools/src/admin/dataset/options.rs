@@ -16,6 +16,7 @@ use ticket_format::statement::{
 };
 
 use super::name_fits;
+use super::rotate::Rotate;
 use crate::admin::audit::which::witness_policy;
 use crate::admin::remote::Change;
 use crate::admin::span::Span;
@@ -134,6 +135,9 @@ pub struct Set {
     /// Whether witnesses cosign what the logs of broker and key server record of it
     #[command(flatten)]
     witness: Witness,
+    /// When its KEK is rotated by itself
+    #[command(flatten)]
+    rotate: Rotate,
     /// The dataset's key server (its server-keys.toml)
     #[arg(long, value_name = "FILE")]
     key_server: Option<PathBuf>,
@@ -215,7 +219,7 @@ fn kems(old: &[Kem], weak: Option<bool>) -> Vec<Kem> {
 
 fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
     let set = DatasetSet {
-        rotation: Default::default(),
+        rotation: args.rotate.wanted(&view.rotation.unwrap_or_default())?,
         name: args.name.clone(),
         max_budget: args.max_budget.unwrap_or(view.max_budget),
         max_life: args.max_life.map_or(view.max_life, |span| span.0),
@@ -236,6 +240,7 @@ fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
         == (view.max_budget, view.max_life, view.lease, view.evidence)
         && set.kems == view.kems
         && set.witnessing == view.witnessing
+        && Some(set.rotation) == view.rotation
         && Some(set.canary) == view.canary;
     if same {
         return Err(Report::new(exit::USAGE, "that changes nothing")
@@ -245,7 +250,7 @@ fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
 }
 
 /// The record of the dataset says the same as its key server only when it is signed anew.
-fn then_record(context: &Context, name: &str) {
+pub(super) fn then_record(context: &Context, name: &str) {
     context.talk(format_args!(
         "When it is carried out, let the dataset's record say so: postern-admin dataset record {name}"
     ));

@@ -11,8 +11,9 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
     Act, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
-    DatasetRecord, DatasetSet, DenyBody, LaunchClose, LaunchCreate, LaunchView, LogRecover,
-    NodeUnfreeze, Payload, PolicySet, ProducerAdd, ReceivedStatement, StatementRefusal, Undeny,
+    DatasetRecord, DatasetSet, DenyBody, KekDestroy, KekKeep, KekRotate, KekSet, LaunchClose,
+    LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd,
+    ReceivedStatement, Rekey, SealServer, StatementRefusal, Undeny,
 };
 
 use crate::admin::span::Span;
@@ -129,7 +130,7 @@ fn body(payload: &Payload) -> Value {
             object! { "name": create.name, "tags": create.tags, "policy": create.policy, "producers": texts(&create.producers),
             "max_budget": create.max_budget, "max_life": text(Span(create.max_life)), "owners": texts(&create.owners),
             "lease": text(Span(create.lease)), "evidence": create.evidence, "canary": text(create.canary),
-            "witnessing": view::witnessing(&create.witnessing) }
+            "witnessing": view::witnessing(&create.witnessing), "rotation": view::rotation(&create.rotation) }
         }),
         Act::DatasetPolicySet => of(
             payload,
@@ -146,7 +147,8 @@ fn body(payload: &Payload) -> Value {
         Act::DatasetSet => of(payload, |set: &DatasetSet| {
             object! { "name": set.name, "max_budget": set.max_budget, "max_life": text(Span(set.max_life)),
             "kems": set.kems.iter().map(|one| view::kem(*one)).collect::<Vec<_>>(), "lease": text(Span(set.lease)),
-            "evidence": set.evidence, "canary": text(set.canary), "witnessing": view::witnessing(&set.witnessing) }
+            "evidence": set.evidence, "canary": text(set.canary), "witnessing": view::witnessing(&set.witnessing),
+            "rotation": view::rotation(&set.rotation) }
         }),
         Act::DatasetOwnersSet => of(
             payload,
@@ -173,6 +175,34 @@ fn body(payload: &Payload) -> Value {
         ),
         Act::LogRecover => of(payload, |recover: &LogRecover| {
             object! { "shard": recover.shard, "size": recover.size, "root": text(ProofHash(recover.root)) }
+        }),
+        Act::KekRotate => of(
+            payload,
+            |rotate: &KekRotate| object! { "name": rotate.name, "replaces": text(rotate.replaces) },
+        ),
+        Act::KekSet => of(
+            payload,
+            |set: &KekSet| object! { "name": set.name, "kek": text(set.kek), "usable": set.usable },
+        ),
+        Act::KekDestroy => of(payload, |destroy: &KekDestroy| {
+            object! { "name": destroy.name, "kek": text(destroy.kek), "days": destroy.days, "wraps": destroy.wraps,
+            "dependants": text(ProofHash(destroy.dependants)) }
+        }),
+        Act::KekKeep => of(
+            payload,
+            |keep: &KekKeep| object! { "name": keep.name, "kek": text(keep.kek) },
+        ),
+        Act::SealServer => of(
+            payload,
+            |seal: &SealServer| object! { "root": text(seal.root) },
+        ),
+        Act::Rekey => of(payload, |rekey: &Rekey| {
+            let holders: Vec<Value> = rekey
+                .holders
+                .iter()
+                .map(|one| json!({ "name": one.name, "key_hash": one.key.hash().to_string() }))
+                .collect();
+            object! { "replaces": text(rekey.replaces), "threshold": rekey.threshold, "holders": holders }
         }),
         Act::Deny => of(
             payload,

@@ -3,25 +3,28 @@
 
 mod plain;
 mod sets;
+mod vault;
 
 pub use plain::describe;
 pub use sets::{changes, overview, warnings};
 
 use ticket_format::cbor::Decode as _;
 use ticket_format::denial::Denial;
-use ticket_format::ids::DenialDigest;
+use ticket_format::ids::{DenialDigest, KekId};
 use ticket_format::keys::AdminKey;
 use ticket_format::messages::feed::DENIAL;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
     Act, AdminSetBody, Audience, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet,
-    DatasetShow, DenyList, LogRecover, LogShow, NodeShow, NodeUnfreeze, PolicySet, PolicyShow,
-    StatementRefusal, Undeny, policy_digest,
+    DatasetShow, DenyList, KekDestroy, KekKeep, KekRotate, KekRow, KekSet, LogRecover, LogShow,
+    NodeShow, NodeUnfreeze, PolicySet, PolicyShow, Rekey, RootShow, SealServer, StatementRefusal,
+    Undeny, policy_digest,
 };
 
 use ticket_format::time::Timestamp;
 
 use super::config::Config;
+use super::dataset::{keks, wraps};
 use super::deny::said;
 use super::diff::unified;
 use super::proposal::Opened;
@@ -161,9 +164,75 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
                 if same { "the one that" } else { "ANOTHER than" }
             ));
         }
+        Act::KekRotate => {
+            let one: KekRotate = opened.received.body().map_err(body)?;
+            let mut server = named(admin, config, payload.audience)?;
+            let rows = keks::versions(&mut server, &one.name).await?;
+            server.close().await;
+            match rows.first() {
+                Some(newest) if newest.kek == one.replaces => lines.push(vault::stands(newest)),
+                _ => return Err(stale("KEK version")),
+            }
+        }
+        Act::KekSet => {
+            let one: KekSet = opened.received.body().map_err(body)?;
+            let mut server = named(admin, config, payload.audience)?;
+            let row = version(&mut server, &one.name, one.kek).await?;
+            server.close().await;
+            lines.push(vault::stands(&row));
+        }
+        Act::KekKeep => {
+            let one: KekKeep = opened.received.body().map_err(body)?;
+            let mut server = named(admin, config, payload.audience)?;
+            let row = version(&mut server, &one.name, one.kek).await?;
+            server.close().await;
+            lines.push(vault::stands(&row));
+        }
+        Act::KekDestroy => {
+            let one: KekDestroy = opened.received.body().map_err(body)?;
+            let mut server = named(admin, config, payload.audience)?;
+            let row = version(&mut server, &one.name, one.kek).await?;
+            let first = wraps::first(&mut server, &one.name, &row).await?;
+            server.close().await;
+            lines.extend(vault::destroyed(&one, &row, &first)?);
+        }
+        Act::SealServer => {
+            let one: SealServer = opened.received.body().map_err(body)?;
+            let mut server = named(admin, config, payload.audience)?;
+            let view = server.ask(&RootShow {}).await?;
+            server.close().await;
+            if view.root != one.root {
+                return Err(stale("root key"));
+            }
+        }
+        Act::Rekey => {
+            let one: Rekey = opened.received.body().map_err(body)?;
+            let mut server = named(admin, config, payload.audience)?;
+            let view = server.ask(&RootShow {}).await?;
+            server.close().await;
+            lines.extend(vault::rekeyed(&one, &view)?);
+        }
         _ => {}
     }
     Ok(lines)
+}
+
+/// The server that a statement is for.
+fn named<'a>(admin: &'a Admin, config: &Config, audience: Audience) -> Result<Remote<'a>, Report> {
+    let Audience::Server(key) = audience else {
+        return Err(Report::new(
+            exit::INTEGRITY,
+            "a statement about one key server's keys is for everyone",
+        ));
+    };
+    Ok(admin.at(config.server_of(&key)?))
+}
+
+/// One KEK version as it stands.
+async fn version(server: &mut Remote<'_>, name: &str, kek: KekId) -> Result<KekRow, Report> {
+    let rows = keks::versions(server, name).await?;
+    let row = rows.into_iter().find(|row| row.kek == kek);
+    row.ok_or_else(|| Report::new(exit::NOT_FOUND, "the dataset has no such KEK version").why(kek))
 }
 
 /// A denial that is to be lifted, in words, with its digest; when one is given, it must be that.

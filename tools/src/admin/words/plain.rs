@@ -6,12 +6,13 @@ use ticket_format::ids::ProofHash;
 use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
     Act, AdminSet, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet,
-    DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody, LaunchClose, LaunchCreate,
-    LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd, Undeny, WitnessMode, Witnessing,
+    DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody, KekDestroy, KekKeep,
+    KekRotate, KekSet, LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload, PolicySet,
+    ProducerAdd, Rekey, SealServer, Undeny, WitnessMode, Witnessing,
 };
 use ticket_format::tlog::{LogKey, Vkey};
 
-use super::who;
+use super::{vault, who};
 use crate::admin::deny::said;
 use crate::admin::span::Span;
 use crate::admin::view::kem;
@@ -69,6 +70,10 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
             ));
             lines.push(format!("owners: {}", names(&create.owners, set)));
             lines.push(witnessed(&create.witnessing));
+            lines.push(format!(
+                "its KEK is rotated: {}",
+                vault::rotation(&create.rotation)
+            ));
             lines.extend(kems(&create.kems));
         }
         Act::DatasetRecord => {
@@ -113,6 +118,10 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
             let set: DatasetSet = body(payload)?;
             lines.push(format!("sets the options of dataset {:?}", set.name));
             lines.push(witnessed(&set.witnessing));
+            lines.push(format!(
+                "its KEK is rotated: {}",
+                vault::rotation(&set.rotation)
+            ));
             lines.extend(kems(&set.kems));
         }
         Act::DatasetOwnersSet => {
@@ -130,6 +139,18 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 canary.dek, canary.name, canary.canary
             ));
         }
+        Act::KekRotate => lines.push(vault::rotate(&body::<KekRotate>(payload)?)),
+        Act::KekSet => lines.push(vault::set(&body::<KekSet>(payload)?)),
+        Act::KekDestroy => lines.extend(vault::destroy(&body::<KekDestroy>(payload)?)),
+        Act::KekKeep => lines.push(vault::keep(&body::<KekKeep>(payload)?)),
+        Act::SealServer => {
+            let seal: SealServer = body(payload)?;
+            lines.push(format!(
+                "SEALS THE KEY SERVER: it forgets root key {} and every key under it, and serves nobody until shares are given or it is started anew",
+                seal.root
+            ));
+        }
+        Act::Rekey => lines.extend(vault::rekey(&body::<Rekey>(payload)?)),
         Act::NodeUnfreeze => {
             let one: NodeUnfreeze = body(payload)?;
             lines.push(format!(
@@ -301,6 +322,13 @@ pub(super) fn options(old: &DatasetView, new: &DatasetSet) -> Vec<String> {
             wanted(new.evidence).to_owned(),
         ),
         ("canary", canary, new.canary.to_string()),
+        (
+            "KEK rotation",
+            old.rotation
+                .as_ref()
+                .map_or_else(|| "unknown".to_owned(), vault::rotation),
+            vault::rotation(&new.rotation),
+        ),
         (
             "witnesses",
             old.witnessing.mode.to_string(),
