@@ -1,155 +1,163 @@
-//! One KEK version, and its record at rest. Nothing here is visible beyond the vault.
+//! One KEK version and its key material. Nothing here is visible beyond the vault.
 
 use rand_core::CryptoRng;
 use store::locked::Locked;
 use store::sealed::RootKey;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
-use ticket_format::seal::{Kem, SealingKey, SealingSecret};
+use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::secret::{self, SealingSeed};
+use ticket_format::statement::{KekOrigin, KekState};
+use ticket_format::time::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{KekInfo, LoadError, VaultError};
+use super::record::{KekRecord, file_digest};
+use super::{LoadError, VaultError};
 
-/// What a KEK version may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KekState {
-    /// Wraps and opens.
-    Active,
-    /// Opens only: a newer version wraps.
-    OpensOnly,
-    /// Neither, until an admin says otherwise.
-    Disabled,
-}
-
-impl KekState {
-    fn number(self) -> u64 {
-        match self {
-            Self::Active => 1,
-            Self::OpensOnly => 2,
-            Self::Disabled => 3,
-        }
-    }
-
-    fn from_number(number: u64) -> Option<Self> {
-        [Self::Active, Self::OpensOnly, Self::Disabled]
-            .into_iter()
-            .find(|state| state.number() == number)
-    }
-}
-
-/// Where a KEK's record stands in the store; also its associated data.
-#[must_use]
-pub fn path(dataset: DatasetId, kek: KekId) -> String {
-    format!("kek/{dataset}/{kek}")
-}
-
-/// One KEK version: a symmetric key for local wraps and an X-Wing key for public ones. Its secrets
-/// are in locked pages and erase themselves on drop (MEM-1).
-pub(super) struct Kek {
-    pub(super) dataset: DatasetId,
-    pub(super) id: KekId,
-    pub(super) version: u64,
-    pub(super) state: KekState,
+/// A symmetric key for local wraps and the seed of an X-Wing key for public ones, in locked pages: they
+/// erase themselves on drop (MEM-1).
+struct Material {
     symmetric: Locked<32>,
     seed: Locked<32>,
-    public: SealingKey,
+}
+
+/// One KEK version.
+pub(super) struct Kek {
+    pub(super) record: KekRecord,
+    /// None once it is destroyed. Shared by what is in use with what replaces it.
+    material: Option<std::sync::Arc<Material>>,
 }
 
 impl Kek {
-    pub(super) fn generate(dataset: DatasetId, version: u64, rng: &mut impl CryptoRng) -> Self {
+    /// A new version, enabled, and its key material sealed for its file.
+    pub(super) fn generate(
+        dataset: DatasetId,
+        version: u64,
+        now: Timestamp,
+        root: &RootKey,
+        rng: &mut impl CryptoRng,
+    ) -> (Self, Vec<u8>) {
         // rule: MEM-1
-        let symmetric = Locked::fill(|key| rng.fill_bytes(key));
-        let seed = Locked::fill(|seed| rng.fill_bytes(seed));
-        Self {
+        let material = Material {
+            symmetric: Locked::fill(|key| rng.fill_bytes(key)),
+            seed: Locked::fill(|seed| rng.fill_bytes(seed)),
+        };
+        let mut record = KekRecord {
             dataset,
-            id: KekId::random(rng),
+            kek: KekId::random(rng),
             version,
-            state: KekState::Active,
-            symmetric,
-            public: sealing_secret(&seed).public(),
-            seed,
-        }
+            state: KekState::Enabled,
+            origin: KekOrigin::Generated,
+            created: now,
+            destroyed: None,
+            public: Some(sealing_secret(&material.seed).public()),
+            file: None,
+        };
+        let sealed = material.seal(&record, root, rng);
+        record.file = Some(file_digest(&sealed));
+        let kek = Self {
+            record,
+            material: Some(std::sync::Arc::new(material)),
+        };
+        (kek, sealed)
     }
 
-    pub(super) fn info(&self) -> KekInfo {
-        KekInfo {
-            dataset: self.dataset,
-            id: self.id,
-            version: self.version,
-            state: self.state,
-            public: self.public.clone(),
-        }
+    /// The version of a record, with what its file holds.
+    pub(super) fn open(
+        root: &RootKey,
+        record: KekRecord,
+        sealed: Option<&[u8]>,
+    ) -> Result<Self, LoadError> {
+        let material = match (sealed, record.file) {
+            (None, None) => None,
+            // rule: KEK-5
+            (Some(sealed), Some(digest)) if file_digest(sealed) == digest => {
+                let material = Material::open(&record, root, sealed)?;
+                let public = sealing_secret(&material.seed).public();
+                if record.public.as_ref() != Some(&public) {
+                    return Err(LoadError::Place);
+                }
+                Some(std::sync::Arc::new(material))
+            }
+            _ => return Err(LoadError::File(record.path())),
+        };
+        Ok(Self { record, material })
+    }
+
+    /// The same key material under another record.
+    pub(super) fn with(&self, record: KekRecord) -> Self {
+        let material = self.material.clone().filter(|_| record.file.is_some());
+        Self { record, material }
+    }
+
+    fn material(&self) -> Result<&Material, VaultError> {
+        self.material.as_deref().ok_or(VaultError::State)
     }
 
     /// The symmetric key, for one use: the copy is on the user's stack, and erased behind it.
-    pub(super) fn symmetric(&self) -> secret::Kek {
-        secret::Kek::from_bytes(*self.symmetric)
+    pub(super) fn symmetric(&self) -> Result<secret::Kek, VaultError> {
+        Ok(secret::Kek::from_bytes(*self.material()?.symmetric))
     }
 
     /// The X-Wing key, for one use, as [`Kek::symmetric`].
-    pub(super) fn decapsulation(&self) -> SealingSecret {
-        sealing_secret(&self.seed)
+    pub(super) fn decapsulation(&self) -> Result<SealingSecret, VaultError> {
+        Ok(sealing_secret(&self.material()?.seed))
     }
 
     pub(super) fn may_wrap(&self) -> Result<(), VaultError> {
-        if self.state == KekState::Active {
-            Ok(())
-        } else {
-            Err(VaultError::State)
+        // rule: KEK-1
+        match self.record.state {
+            KekState::Enabled => Ok(()),
+            KekState::PendingDestruction => Err(VaultError::Pending),
+            KekState::DecryptOnly | KekState::Disabled | KekState::Destroyed => {
+                Err(VaultError::State)
+            }
         }
     }
 
     pub(super) fn may_open(&self) -> Result<(), VaultError> {
-        if self.state == KekState::Disabled {
-            Err(VaultError::State)
-        } else {
-            Ok(())
+        // rule: KEK-1
+        match self.record.state {
+            KekState::Enabled | KekState::DecryptOnly => Ok(()),
+            KekState::PendingDestruction => Err(VaultError::Pending),
+            KekState::Disabled | KekState::Destroyed => Err(VaultError::State),
         }
     }
+}
 
-    /// `[1, dataset, kek id, version, state, symmetric key, seed]`, sealed for `path`.
-    pub(super) fn seal(&self, root: &RootKey, path: &str, rng: &mut impl CryptoRng) -> Vec<u8> {
+impl Material {
+    /// `[2, dataset, kek id, symmetric key, seed]`, sealed for the version's path.
+    fn seal(&self, record: &KekRecord, root: &RootKey, rng: &mut impl CryptoRng) -> Vec<u8> {
         // Room for all of it: a buffer that grows leaves a copy behind that nobody erases.
         let mut writer = Writer::with_capacity(256);
-        writer.array(7).uint(1);
-        self.dataset.encode(&mut writer);
-        self.id.encode(&mut writer);
-        writer.uint(self.version).uint(self.state.number());
+        writer.array(5).uint(2);
+        record.dataset.encode(&mut writer);
+        record.kek.encode(&mut writer);
         writer
             .bytes(self.symmetric.expose())
             .bytes(self.seed.expose());
         let plain = Zeroizing::new(writer.into_bytes());
-        root.seal(path, &plain, rng)
+        // rule: REST-1
+        root.seal(&record.path(), &plain, rng)
     }
 
-    pub(super) fn unseal(root: &RootKey, at: &str, record: &[u8]) -> Result<Self, LoadError> {
-        let plain = root.open(at, record)?;
+    fn open(record: &KekRecord, root: &RootKey, sealed: &[u8]) -> Result<Self, LoadError> {
+        // rule: REST-1
+        let plain = root.open(&record.path(), sealed)?;
         let mut reader = Reader::new(&plain);
-        reader.array(7..=7)?;
-        if reader.uint()? != 1 {
-            return Err(DecodeError::OutOfRange("version of a KEK record").into());
+        reader.array(5..=5)?;
+        if reader.uint()? != 2 {
+            return Err(DecodeError::OutOfRange("version of key material").into());
         }
-        let (dataset, id) = (DatasetId::decode(&mut reader)?, KekId::decode(&mut reader)?);
-        let version = reader.uint()?;
-        let state =
-            KekState::from_number(reader.uint()?).ok_or(DecodeError::OutOfRange("KEK state"))?;
+        let named = (DatasetId::decode(&mut reader)?, KekId::decode(&mut reader)?);
         // rule: MEM-1
         let symmetric = Locked::copied(&Zeroizing::new(reader.array_of()?));
         let seed = Locked::copied(&Zeroizing::new(reader.array_of()?));
         reader.finish()?;
-        if at != path(dataset, id) {
+        if named != (record.dataset, record.kek) {
             return Err(LoadError::Place);
         }
-        Ok(Self {
-            dataset,
-            id,
-            version,
-            state,
-            symmetric,
-            public: sealing_secret(&seed).public(),
-            seed,
-        })
+        Ok(Self { symmetric, seed })
     }
 }
 
@@ -159,18 +167,12 @@ fn sealing_secret(seed: &[u8; 32]) -> SealingSecret {
 
 impl std::fmt::Debug for Kek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Kek({}, version {}, {:?})",
-            self.id, self.version, self.state
-        )
-    }
-}
-
-#[cfg(test)]
-impl Kek {
-    pub(super) fn in_state(mut self, state: KekState) -> Self {
-        self.state = state;
-        self
+        let KekRecord {
+            kek,
+            version,
+            state,
+            ..
+        } = &self.record;
+        write!(f, "Kek({kek}, version {version}, {state:?})")
     }
 }

@@ -5,6 +5,7 @@
 //! one from outside.
 
 mod kek;
+pub mod record;
 mod upload;
 
 use std::collections::HashMap;
@@ -18,19 +19,21 @@ use ticket_format::cbor::DecodeError;
 use ticket_format::ids::{DatasetId, DekId, KekId};
 use ticket_format::keys::ProducerKey;
 use ticket_format::seal::SealingKey;
+use ticket_format::statement::KekState;
+use ticket_format::time::Timestamp;
 use ticket_format::secret::Dek;
 use ticket_format::wrapped::{Header, Origin, WrapError, Wrapped, local, public};
 
 use kek::Kek;
-pub use kek::{KekState, path};
+pub use record::{KekRecord, path};
 pub use upload::Uploads;
 
-/// What may be known of a KEK version outside.
+/// The newest KEK version of a dataset, as records and producers name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KekInfo {
     /// The dataset.
     pub dataset: DatasetId,
-    /// The version's id, random and never reused (WRAP-1).
+    /// The version's id.
     pub id: KekId,
     /// The version's number, for people.
     pub version: u64,
@@ -46,9 +49,12 @@ pub enum VaultError {
     /// No such KEK in this dataset.
     #[error("the key server has no such KEK")]
     Unknown,
-    /// The KEK's state does not allow it.
+    /// The KEK's state does not allow it (KEK-1).
     #[error("the KEK may not be used so")]
     State,
+    /// The KEK waits for its destruction (KEK-4).
+    #[error("the KEK waits for its destruction and may not be used")]
+    Pending,
     /// The wrap is of another dataset.
     #[error("the wrap is of another dataset")]
     Dataset,
@@ -61,7 +67,7 @@ impl From<VaultError> for Refusal {
     fn from(error: VaultError) -> Self {
         match error {
             VaultError::Unknown => Self::KekUnknown,
-            VaultError::State => Self::KekState,
+            VaultError::State | VaultError::Pending => Self::KekState,
             VaultError::Dataset => Self::WrapDataset,
             VaultError::Wrap(error) => error.into(),
         }
@@ -69,7 +75,7 @@ impl From<VaultError> for Refusal {
 }
 
 /// Why a record from the store is no KEK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// Another root key, another place, or damage.
     #[error("a KEK record does not open: wrong root key, or the store is damaged")]
@@ -80,23 +86,26 @@ pub enum LoadError {
     /// Its place in the store does not fit what it says.
     #[error("a KEK record stands in another's place")]
     Place,
+    /// The file with its key material is missing, or another than the record names (KEK-5).
+    #[error(
+        "the key material of {0} is missing or is not what the store names: put its file back from a backup"
+    )]
+    File(String),
 }
 
-/// A KEK version that was made but is not in use: its record must be durable first.
+/// A KEK version that was made but is not in use: its file and its record must be durable first.
 #[derive(Debug)]
 pub struct Pending {
     kek: Arc<Kek>,
-    /// Where the record belongs in the store.
-    pub path: String,
-    /// The record, sealed under the root key.
-    pub record: Vec<u8>,
+    /// Its key material, sealed, for its file (KEK-5).
+    pub sealed: Vec<u8>,
 }
 
 impl Pending {
     /// What may be known of it outside.
     #[must_use]
-    pub fn info(&self) -> KekInfo {
-        self.kek.info()
+    pub fn record(&self) -> &KekRecord {
+        &self.kek.record
     }
 }
 
@@ -111,19 +120,19 @@ impl Keks {
     fn insert(&mut self, kek: Arc<Kek>) {
         let current = self
             .current
-            .entry(kek.dataset)
+            .entry(kek.record.dataset)
             .or_insert_with(|| Arc::clone(&kek));
-        if kek.version >= current.version {
+        if kek.record.version >= current.record.version {
             *current = Arc::clone(&kek);
         }
-        self.by_id.insert(kek.id, kek);
+        self.by_id.insert(kek.record.kek, kek);
     }
 
     fn find(&self, dataset: DatasetId, id: KekId) -> Result<&Kek, VaultError> {
         // A KEK of another dataset is as unknown as none: nothing of it may be learnt here.
         self.by_id
             .get(&id)
-            .filter(|kek| kek.dataset == dataset)
+            .filter(|kek| kek.record.dataset == dataset)
             .map(|kek| &**kek)
             .ok_or(VaultError::Unknown)
     }
@@ -137,20 +146,20 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// Opens the records of the store; each stands at its [`path`].
+    /// Opens the versions of the store, each with what the file of its key material holds; none of one
+    /// that was destroyed.
     ///
     /// # Errors
-    /// [`LoadError`], at the first record that does not open: a server that misses a KEK must not
-    /// start as if there were none.
-    pub fn open<'a>(
+    /// [`LoadError`], at the first that does not open: a server that misses a KEK must not start as if
+    /// there were none.
+    pub fn open(
         realm: &str,
         root: RootKey,
-        records: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        versions: impl IntoIterator<Item = (KekRecord, Option<Vec<u8>>)>,
     ) -> Result<Self, LoadError> {
         let mut keks = Keks::default();
-        for (at, record) in records {
-            // rule: REST-1
-            let kek = Kek::unseal(&root, at, record)?;
+        for (record, sealed) in versions {
+            let kek = Kek::open(&root, record, sealed.as_deref())?;
             keks.insert(Arc::new(kek));
         }
         Ok(Self {
@@ -160,27 +169,24 @@ impl Vault {
         })
     }
 
-    /// Makes a KEK version for a dataset, sealed for the store. It is not in use before
+    /// Makes a KEK version for a dataset, its key material sealed for its file. It is not in use before
     /// [`Vault::install`].
     #[must_use]
     pub fn create_kek(
         &self,
         dataset: DatasetId,
         version: u64,
+        now: Timestamp,
         rng: &mut impl CryptoRng,
     ) -> Pending {
-        let kek = Kek::generate(dataset, version, rng);
-        let path = path(dataset, kek.id);
-        // rule: REST-1
-        let record = kek.seal(&self.root, &path, rng);
+        let (kek, sealed) = Kek::generate(dataset, version, now, &self.root, rng);
         Pending {
             kek: Arc::new(kek),
-            path,
-            record,
+            sealed,
         }
     }
 
-    /// Takes a KEK version into use whose record is durable.
+    /// Takes a KEK version into use whose file and record are durable.
     pub fn install(&self, pending: Pending) {
         self.keks.rcu(|keks| {
             let mut keks = Keks::clone(keks);
@@ -189,17 +195,66 @@ impl Vault {
         });
     }
 
-    /// The current KEK version of a dataset.
+    /// Takes over a version's record that is durable. Of one that is destroyed the key material is
+    /// dropped: it is erased when what uses it now has ended.
+    pub fn update(&self, record: &KekRecord) {
+        // rule: KEK-1
+        self.keks.rcu(|keks| {
+            let mut keks = Keks::clone(keks);
+            if let Ok(known) = keks.find(record.dataset, record.kek) {
+                let kek = Arc::new(known.with(record.clone()));
+                keks.insert(kek);
+            }
+            keks
+        });
+    }
+
+    /// The newest KEK version of a dataset.
     ///
     /// # Errors
     /// [`VaultError::Unknown`].
     pub fn current(&self, dataset: DatasetId) -> Result<KekInfo, VaultError> {
-        self.keks
-            .load()
-            .current
-            .get(&dataset)
-            .map(|kek| kek.info())
-            .ok_or(VaultError::Unknown)
+        let keks = self.keks.load();
+        let KekRecord {
+            kek,
+            version,
+            state,
+            public,
+            ..
+        } = &keks.current.get(&dataset).ok_or(VaultError::Unknown)?.record;
+        Ok(KekInfo {
+            dataset,
+            id: *kek,
+            version: *version,
+            state: *state,
+            // The newest is never destroyed (KEK-4).
+            public: public.clone().ok_or(VaultError::State)?,
+        })
+    }
+
+    /// All versions of a dataset, the newest first.
+    #[must_use]
+    pub fn versions(&self, dataset: DatasetId) -> Vec<KekRecord> {
+        let keks = self.keks.load();
+        let of = keks.by_id.values().map(|kek| &kek.record);
+        let mut records: Vec<_> = of
+            .filter(|record| record.dataset == dataset)
+            .cloned()
+            .collect();
+        records.sort_by_key(|record| std::cmp::Reverse(record.version));
+        records
+    }
+
+    /// The versions whose destruction is due.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Vec<KekRecord> {
+        // rule: KEK-4
+        let keks = self.keks.load();
+        let of = keks.by_id.values().map(|kek| &kek.record);
+        of.filter(|record| record.state == KekState::PendingDestruction)
+            .filter(|record| record.destroyed.is_some_and(|then| then <= now))
+            .cloned()
+            .collect()
     }
 
     /// Whether new wraps can be made for the dataset.
@@ -240,12 +295,12 @@ impl Vault {
         kek.may_wrap()?;
         let header = Header {
             dataset,
-            kek: kek.id,
-            kek_version: kek.version,
+            kek: kek.record.kek,
+            kek_version: kek.record.version,
             dek: dek_id,
         };
         Ok(local::wrap(
-            &kek.symmetric(),
+            &kek.symmetric()?,
             &self.realm,
             &header,
             origin,
@@ -287,7 +342,7 @@ impl Vault {
                 ..
             } => {
                 let dek = local::unwrap(
-                    &kek.symmetric(),
+                    &kek.symmetric()?,
                     realm,
                     header,
                     *origin,

@@ -1,11 +1,13 @@
 //! What the public wraps of one request share: one decapsulation for each upload (WRAP-3).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use ticket_format::ids::KekId;
 use ticket_format::seal::Exports;
 use ticket_format::wrapped::{Header, WrapError, public};
 
+use super::VaultError;
 use super::kek::Kek;
 
 /// Decapsulations done in one request. They are secret, and gone with it.
@@ -40,11 +42,17 @@ impl Uploads {
         realm: &str,
         header: &Header,
         enc: &[u8],
-    ) -> Result<&Exports, WrapError> {
-        let entry = self.opened.entry((kek.id, enc.to_vec()));
-        let exports = entry
-            .or_insert_with(|| public::open_upload(&kek.decapsulation(), realm, header, enc).ok());
-        exports.as_ref().ok_or(WrapError::Authentication)
+    ) -> Result<&Exports, VaultError> {
+        // The X-Wing key is made from its seed for each use: not for each item.
+        let exports = match self.opened.entry((kek.record.kek, enc.to_vec())) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let key = kek.decapsulation()?;
+                new.insert(public::open_upload(&key, realm, header, enc).ok())
+            }
+        };
+        let exports = exports.as_ref();
+        exports.ok_or(VaultError::Wrap(WrapError::Authentication))
     }
 }
 

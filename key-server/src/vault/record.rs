@@ -1,0 +1,177 @@
+//! What the store says of a KEK version. Nothing of it is secret: the key material stands in a file of its
+//! own (KEK-5).
+
+use sha2::{Digest as _, Sha256};
+use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use ticket_format::ids::{DatasetId, KekId};
+use ticket_format::seal::{Kem, SealingKey};
+use ticket_format::statement::{KekOrigin, KekState};
+use ticket_format::time::Timestamp;
+
+/// Where a version's record stands in the store; also where its key material is sealed for (REST-1).
+#[must_use]
+pub fn path(dataset: DatasetId, kek: KekId) -> String {
+    format!("kek/{dataset}/{kek}")
+}
+
+/// The dataset and version of such a path.
+#[must_use]
+pub fn of_path(path: &str) -> Option<(DatasetId, KekId)> {
+    let (dataset, kek) = path.strip_prefix("kek/")?.split_once('/')?;
+    Some((dataset.parse().ok()?, kek.parse().ok()?))
+}
+
+/// How a record names the file of a version's key material.
+#[must_use]
+pub fn file_digest(sealed: &[u8]) -> [u8; 32] {
+    Sha256::digest(sealed).into()
+}
+
+/// One version's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KekRecord {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// The version's id, random and never reused (WRAP-1).
+    pub kek: KekId,
+    /// Its number, for people.
+    pub version: u64,
+    /// What it may be used for (KEK-1).
+    pub state: KekState,
+    /// Where its key material comes from.
+    pub origin: KekOrigin,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it is destroyed, or was.
+    pub destroyed: Option<Timestamp>,
+    /// To this key producers wrap; none once it is destroyed.
+    pub public: Option<SealingKey>,
+    /// SHA-256 of the file with its key material; none once it is destroyed.
+    pub file: Option<[u8; 32]>,
+}
+
+impl KekRecord {
+    /// Where it stands in the store.
+    #[must_use]
+    pub fn path(&self) -> String {
+        path(self.dataset, self.kek)
+    }
+
+    /// The same in another state, with nothing to be destroyed.
+    #[must_use]
+    pub fn in_state(&self, state: KekState) -> Self {
+        Self {
+            state,
+            destroyed: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same, to be destroyed then.
+    #[must_use]
+    pub fn pending(&self, then: Timestamp) -> Self {
+        Self {
+            destroyed: Some(then),
+            ..self.in_state(KekState::PendingDestruction)
+        }
+    }
+
+    /// What stays of it.
+    #[must_use]
+    pub fn destroyed(&self, now: Timestamp) -> Self {
+        Self {
+            state: KekState::Destroyed,
+            destroyed: Some(now),
+            public: None,
+            file: None,
+            ..self.clone()
+        }
+    }
+}
+
+impl Encode for KekRecord {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(10).uint(2);
+        self.dataset.encode(writer);
+        self.kek.encode(writer);
+        writer.uint(self.version);
+        self.state.encode(writer);
+        self.origin.encode(writer);
+        self.created.encode(writer);
+        match self.destroyed {
+            Some(time) => time.encode(writer),
+            None => {
+                writer.null();
+            }
+        }
+        match &self.public {
+            Some(key) => writer.bytes(key.as_bytes()),
+            None => writer.null(),
+        };
+        match &self.file {
+            Some(digest) => writer.bytes(digest),
+            None => writer.null(),
+        };
+    }
+}
+
+impl Decode for KekRecord {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.array(10..=10)?;
+        if reader.uint()? != 2 {
+            return Err(DecodeError::OutOfRange("version of a KEK record"));
+        }
+        let record = Self {
+            dataset: DatasetId::decode(reader)?,
+            kek: KekId::decode(reader)?,
+            version: reader.uint()?,
+            state: KekState::decode(reader)?,
+            origin: KekOrigin::decode(reader)?,
+            created: Timestamp::decode(reader)?,
+            destroyed: reader.optional(Timestamp::decode)?,
+            public: reader.optional(|reader| SealingKey::decode_as(Kem::XWing, reader))?,
+            file: reader.optional(Reader::array_of)?,
+        };
+        let gone = record.state == KekState::Destroyed;
+        if record.public.is_none() != gone || record.file.is_none() != gone {
+            return Err(DecodeError::OutOfRange("state of a KEK record"));
+        }
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_holds_together() {
+        // rule: KEK-1
+        let key = ticket_format::seal::SealingSecret::from_seed(
+            Kem::XWing,
+            ticket_format::secret::SealingSeed::from_bytes([1; 32]),
+        );
+        let record = KekRecord {
+            dataset: DatasetId([1; 16]),
+            kek: KekId([2; 16]),
+            version: 3,
+            state: KekState::Enabled,
+            origin: KekOrigin::Generated,
+            created: Timestamp::default(),
+            destroyed: None,
+            public: Some(key.public()),
+            file: Some([4; 32]),
+        };
+        let then = Timestamp::default().plus(9);
+        for record in [record.clone(), record.pending(then), record.destroyed(then)] {
+            assert_eq!(KekRecord::from_cbor(&record.to_cbor(), 2_000), Ok(record));
+        }
+        let half = KekRecord {
+            state: KekState::Destroyed,
+            ..record.clone()
+        };
+        assert!(KekRecord::from_cbor(&half.to_cbor(), 2_000).is_err());
+        assert_eq!(of_path(&record.path()), Some((record.dataset, record.kek)));
+        assert_eq!(of_path("kek/x/y"), None);
+    }
+}
