@@ -175,6 +175,7 @@ pub struct Decided {
     request: RequestHash,
     done: Done,
     keks: Vec<KekId>,
+    awaiting: Vec<KekId>,
     wraps: bool,
     policies: BTreeSet<String>,
     canary: Canary,
@@ -205,16 +206,19 @@ pub fn decide(
     if !presented.ticket.claims().actions.contains(action) {
         return Err(Refused::Action(action));
     }
-    if body.wraps() {
-        state.vault.may_wrap(dataset.id)?;
-    }
     let mut items = Items::new(state, presented, &dataset, action, connection, moment)?;
     let mut done = match body {
         Body::Redeem(body) => redeem::run(body, &mut items),
-        Body::Generate(body) => generate::run(body, &mut items, rng),
-        Body::Rewrap(body) => rewrap::run(body, &mut items, rng),
+        Body::Generate(body) => {
+            let wrapping = state.vault.wrapping(dataset.id)?;
+            generate::run(body, &mut items, &wrapping, rng)
+        }
+        Body::Rewrap(body) => {
+            let wrapping = state.vault.wrapping(dataset.id)?;
+            rewrap::run(body, &mut items, &wrapping, rng)
+        }
     };
-    let (keks, policies) = items.into_parts();
+    let (keks, awaiting, policies) = items.into_parts();
     let over_budget = reserve(&mut done, presented, &dataset);
     let canary = canary(&done, &dataset, *verb);
     let presented = Arc::clone(presented);
@@ -225,6 +229,7 @@ pub fn decide(
         request: *request,
         done,
         keks,
+        awaiting,
         wraps: body.wraps(),
         policies,
         canary,
@@ -357,6 +362,12 @@ impl Decided {
         self.canary
     }
 
+    /// The KEK versions that wait for their destruction and were needed (KEK-4).
+    #[must_use]
+    pub fn awaiting(&self) -> &[KekId] {
+        &self.awaiting
+    }
+
     /// Whether the ticket's budget was passed, for the first time (EXP-3).
     #[must_use]
     pub fn first_over_budget(&self) -> bool {
@@ -395,6 +406,7 @@ impl Decided {
             request,
             done,
             keks,
+            awaiting: _,
             wraps,
             policies: _,
             canary: _,

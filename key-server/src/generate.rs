@@ -9,13 +9,19 @@ use ticket_format::secret::Dek;
 use ticket_format::wrapped::Origin;
 
 use crate::items::{Done, Items};
+use crate::vault::Wrapping;
 
 /// Makes a DEK for each context.
-pub fn run<'a>(body: &GenerateBody<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Done {
+pub fn run<'a>(
+    body: &GenerateBody<'a>,
+    items: &mut Items<'a>,
+    wrapping: &Wrapping,
+    rng: &mut impl CryptoRng,
+) -> Done {
     let mut done = Done::with_room(body.contexts.len(), body.sealed_copy);
     let mut wraps = Vec::with_capacity(body.contexts.len());
     for context in &body.contexts {
-        match make(*context, items, rng) {
+        match make(*context, items, wrapping, rng) {
             Ok((id, dek, wrap)) => {
                 done.ids.push(Some(id));
                 done.digests.push(item_digest(&wrap, context.bytes()));
@@ -41,20 +47,13 @@ pub fn run<'a>(body: &GenerateBody<'a>, items: &mut Items<'a>, rng: &mut impl Cr
 fn make<'a>(
     context: RawContext<'a>,
     items: &mut Items<'a>,
+    wrapping: &Wrapping,
     rng: &mut impl CryptoRng,
 ) -> Result<(DekId, Dek, Vec<u8>), Refusal> {
     items.admit(context)?;
     let (id, dek) = (DekId::random(rng), Dek::random(rng));
-    let vault = &items.state().vault;
     // rule: GEN-1, ORG-1
-    let wrap = vault.wrap(
-        items.dataset().id,
-        id,
-        Origin::Generated,
-        context.bytes(),
-        &dek,
-        rng,
-    )?;
+    let wrap = wrapping.wrap(id, Origin::Generated, context.bytes(), &dek, rng)?;
     Ok((id, dek, wrap))
 }
 

@@ -18,7 +18,7 @@ use crate::dataset::Dataset;
 use crate::present::{self, Presented};
 use crate::refused::Refused;
 use crate::state::{Connection, Moment, State};
-use crate::vault::Uploads;
+use crate::vault::{Uploads, VaultError};
 
 /// Length of a DEK.
 pub const DEK: usize = 32;
@@ -106,6 +106,8 @@ pub struct Items<'a> {
     decisions: Decisions<'a>,
     uploads: Uploads,
     keks: Vec<KekId>,
+    /// Versions that wait for their destruction, and were needed.
+    awaiting: Vec<KekId>,
 }
 
 /// An opened wrap.
@@ -148,6 +150,7 @@ impl<'a> Items<'a> {
             decisions,
             uploads: Uploads::new(),
             keks: Vec::new(),
+            awaiting: Vec::new(),
         })
     }
 
@@ -191,7 +194,11 @@ impl<'a> Items<'a> {
             producers,
             &mut self.uploads,
         );
-        let (dek, origin) = opened.map_err(Refusal::from)?;
+        // rule: KEK-4
+        if opened == Err(VaultError::Pending) && !self.awaiting.contains(&header.kek) {
+            self.awaiting.push(header.kek);
+        }
+        let (dek, origin) = opened?;
         if !self.keks.contains(&header.kek) {
             self.keks.push(header.kek);
         }
@@ -214,10 +221,11 @@ impl<'a> Items<'a> {
         self.state
     }
 
-    /// The KEKs that opened a wrap, and the names of the policies that decided.
+    /// The KEKs that opened a wrap, those that wait for their destruction and were needed, and the names
+    /// of the policies that decided.
     #[must_use]
-    pub fn into_parts(self) -> (Vec<KekId>, BTreeSet<String>) {
-        (self.keks, self.decisions.deciding)
+    pub fn into_parts(self) -> (Vec<KekId>, Vec<KekId>, BTreeSet<String>) {
+        (self.keks, self.awaiting, self.decisions.deciding)
     }
 }
 

@@ -11,8 +11,10 @@ pub const TIME: &str = "time/latest";
 pub const FEED_HEAD: &str = "feed/head";
 /// Datasets.
 pub const DATASETS: &str = "dataset/";
-/// KEKs, sealed.
+/// KEK versions; their key material stands in files (KEK-5).
 pub const KEKS: &str = "kek/";
+/// When a denial was applied that may be a reason to rotate (KEK-3).
+pub const DENIED: &str = "denied-at/";
 /// Denials.
 pub const DENIALS: &str = "denial/";
 /// Liftings that did not verify yet.
@@ -85,6 +87,21 @@ pub fn canary_of(key: &[u8]) -> Option<(DatasetId, DekId)> {
 #[must_use]
 pub fn dataset_name(name: &str) -> String {
     format!("dataset-name/{name}")
+}
+
+/// Which KEK version of a dataset has a number: so that no number is given twice.
+#[must_use]
+pub fn kek_number(dataset: DatasetId, version: u64) -> String {
+    format!("kek-number/{dataset}/{version:016x}")
+}
+
+/// When a denial was last applied that can hit a ticket for the dataset; without one, for any.
+#[must_use]
+pub fn denied_at(dataset: Option<DatasetId>) -> String {
+    match dataset {
+        Some(dataset) => format!("{DENIED}{dataset}"),
+        None => format!("{DENIED}any"),
+    }
 }
 
 /// A denial.

@@ -144,6 +144,17 @@ pub enum Refused {
         "another policy stands than the one that the statement replaces: look at it and sign anew"
     )]
     StalePolicy,
+    /// Another KEK version is the newest.
+    #[error(
+        "another KEK version is the newest than the one that the statement names: look at it and sign anew"
+    )]
+    StaleKek,
+    /// Other wraps would be lost.
+    #[error("other wraps would be lost than the statement names: look at them and sign anew")]
+    StaleWraps,
+    /// The file of a KEK version's key material.
+    #[error("the key material could not be written: the server's log says why")]
+    KeyFile,
     /// The act's content.
     #[error("{0}")]
     Invalid(String),
@@ -218,9 +229,13 @@ impl Refused {
             Self::Exists => Refusal::Exists,
             Self::NotFound | Self::NoEntry => Refusal::NotFound,
             Self::AdminSet(refusal, _) => *refusal,
-            Self::OtherSet | Self::StalePolicy | Self::StaleRoot | Self::StaleShare(_) => {
-                Refusal::Stale
-            }
+            Self::OtherSet
+            | Self::StalePolicy
+            | Self::StaleKek
+            | Self::StaleWraps
+            | Self::StaleRoot
+            | Self::StaleShare(_) => Refusal::Stale,
+            Self::KeyFile => Refusal::StoreUnavailable,
             Self::AdminsKey => Refusal::KeyReused,
             Self::Invalid(_) => Refusal::Invalid,
             Self::Raced | Self::Changed | Self::Busy(_) => Refusal::Busy,

@@ -8,14 +8,20 @@ use ticket_format::messages::batch::{RewrapBody, RewrapItem};
 use ticket_format::wrapped::Origin;
 
 use crate::items::{Done, Items};
+use crate::vault::Wrapping;
 
 /// Opens each item and wraps it anew, with the same DEK id and origin.
-pub fn run<'a>(body: &RewrapBody<'a>, items: &mut Items<'a>, rng: &mut impl CryptoRng) -> Done {
+pub fn run<'a>(
+    body: &RewrapBody<'a>,
+    items: &mut Items<'a>,
+    wrapping: &Wrapping,
+    rng: &mut impl CryptoRng,
+) -> Done {
     let mut done = Done::with_room(body.items.len(), false);
     let mut wraps = Vec::with_capacity(body.items.len());
     for item in &body.items {
         done.digests.push(item.digest());
-        match anew(item, items, rng) {
+        match anew(item, items, wrapping, rng) {
             Ok((wrap, origin, id)) => {
                 done.ids.push(Some(id));
                 done.verdicts.push(Verdict::Done(origin));
@@ -35,6 +41,7 @@ pub fn run<'a>(body: &RewrapBody<'a>, items: &mut Items<'a>, rng: &mut impl Cryp
 fn anew<'a>(
     item: &RewrapItem<'a>,
     items: &mut Items<'a>,
+    wrapping: &Wrapping,
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, Origin, DekId), Refusal> {
     let opened = items.open(item.wrapped, item.context)?;
@@ -42,14 +49,6 @@ fn anew<'a>(
     // rule: REW-1 — the new context must satisfy what the old one had to.
     items.admit(context)?;
     // rule: ORG-1
-    let vault = &items.state().vault;
-    let wrap = vault.wrap(
-        items.dataset().id,
-        opened.id,
-        opened.origin,
-        context.bytes(),
-        &opened.dek,
-        rng,
-    )?;
+    let wrap = wrapping.wrap(opened.id, opened.origin, context.bytes(), &opened.dek, rng)?;
     Ok((wrap, opened.origin, opened.id))
 }

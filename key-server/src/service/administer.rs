@@ -18,6 +18,7 @@ use ticket_format::statement::{
     VerifiedStatement,
 };
 
+use super::keks::changes_keks;
 use super::logs::may_be_done;
 use super::{Failed, Service};
 use crate::broker_log::Remembered;
@@ -25,7 +26,7 @@ use crate::dataset::{CanaryDeks, Dataset, DatasetState};
 use crate::records;
 use crate::refused::Refused;
 use crate::state::Connection;
-use crate::vault::Pending;
+use crate::vault::{KekRecord, Pending};
 
 /// What an act will do, once it is committed.
 pub(super) struct Plan {
@@ -64,6 +65,13 @@ pub(super) enum Change {
         policy: String,
         canary_deks: Arc<CanaryDeks>,
     },
+    /// A KEK version more.
+    Rotated {
+        new: Pending,
+        old: KekRecord,
+    },
+    /// A KEK version in another state.
+    Kek(KekRecord),
     Admins {
         set: Arc<AdminSet>,
         statement: Vec<u8>,
@@ -93,6 +101,7 @@ impl Plan {
             | Change::Sealed
             | Change::BrokerRecovered(_) => None,
             Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
+            Change::Rotated { old: record, .. } | Change::Kek(record) => Some(record.dataset),
         }
     }
 }
@@ -183,6 +192,12 @@ impl Service {
         if known.map_err(Refused::from)?.is_some() {
             return Err(Refused::Replayed.into());
         }
+        // rule: KEK-1 — planned by what is committed, and by nothing that another act is about to change.
+        let _turn = if changes_keks(statement.act()) {
+            Some(self.keks.lock().await)
+        } else {
+            None
+        };
         let plan = self.plan_act(asked).await?;
         let entry = match plan.dataset() {
             Some(dataset) => entry.dataset(dataset),
@@ -202,22 +217,33 @@ impl Service {
         if let Some(alarm) = &alarm {
             transaction = transaction.put(records::outbox(alarm.act), alarm.to_cbor());
         }
-        let revision = match self.store.commit(transaction).await {
-            Ok(Outcome::Committed(revision)) => revision,
-            Ok(Outcome::Conflict { key }) if key == used.as_bytes() => {
-                return Err(Refused::Replayed.into());
-            }
-            Ok(Outcome::Conflict { key }) if key == next_set.as_bytes() => {
-                return Err(Refused::OtherSet.into());
-            }
-            Ok(Outcome::Conflict { key }) if key.starts_with(b"dataset-name/") => {
-                return Err(Refused::Exists.into());
-            }
-            Ok(Outcome::Conflict { .. }) => return Err(Refused::Raced.into()),
+        if let Some(new) = plan.change.new_kek() {
+            self.write_key_file(new).await?;
+        }
+        let committed = match self.store.commit(transaction).await {
+            Ok(Outcome::Committed(revision)) => Ok(revision),
+            Ok(Outcome::Conflict { key }) => Err(NotDone::Refused(if key == used.as_bytes() {
+                Refused::Replayed
+            } else if key == next_set.as_bytes() {
+                Refused::OtherSet
+            } else if key.starts_with(b"dataset-name/") {
+                Refused::Exists
+            } else {
+                Refused::Raced
+            })),
             Err(error @ (Error::OutcomeUnknown { .. } | Error::MustReopen { .. })) => {
-                self.committed_after_all(act, &used, error).await?
+                self.committed_after_all(act, &used, error).await
             }
-            Err(error) => return Err(Refused::from(error).into()),
+            Err(error) => Err(NotDone::Refused(error.into())),
+        };
+        let revision = match committed {
+            Ok(revision) => revision,
+            Err(not_done) => {
+                if matches!(not_done, NotDone::Refused(_)) {
+                    self.undo(&plan.change).await;
+                }
+                return Err(not_done);
+            }
         };
         // From here on the act is done, and its entry in the outbox is the only one.
         if let Change::Recovered(recovery) = &plan.change {
@@ -290,6 +316,12 @@ impl Service {
             }
             Act::ShareGive => self.drill(asked).await,
             Act::SealServer => self.seal(asked),
+            Act::KekRotate => self.rotate(asked),
+            Act::KekSet => self.set_kek(asked).await,
+            Act::KekList => self.list_keks(statement.body()?).await,
+            Act::KekDestroy => self.destroy_kek(asked).await,
+            Act::KekKeep => self.keep_kek(asked).await,
+            Act::WrapList => Err(Refused::Act),
             Act::Status => {
                 let StatusShow {} = statement.body()?;
                 Ok(Plan::reading(&self.status()))
@@ -314,12 +346,6 @@ impl Service {
             | Act::ProposalList
             | Act::ProposalShow
             | Act::ProposalWithdraw
-            | Act::KekRotate
-            | Act::KekSet
-            | Act::KekList
-            | Act::KekDestroy
-            | Act::KekKeep
-            | Act::WrapList
             | Act::Rekey => Err(Refused::Act),
         }
     }
@@ -350,6 +376,15 @@ impl Service {
             }
             Change::Admins { set, statement } => {
                 self.state.admins.put(set, statement);
+                return Ok(());
+            }
+            Change::Rotated { new, old } => {
+                self.state.vault.install(new);
+                self.state.vault.update(&old);
+                return Ok(());
+            }
+            Change::Kek(record) => {
+                self.state.vault.update(&record);
                 return Ok(());
             }
             Change::Created {

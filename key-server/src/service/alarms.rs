@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::NodeId;
+use ticket_format::ids::{KekId, NodeId};
 use ticket_format::messages::feed::Report;
 use ticket_format::statement::Canary;
 use ticket_format::tlog::Checkpoint;
@@ -36,6 +36,7 @@ impl Service {
             "subject": entry.subject,
             "launch": entry.launch.map(|launch| launch.to_string()),
             "dataset": entry.dataset.map(|dataset| dataset.to_string()),
+            "kek": entry.kek.map(|kek| kek.to_string()),
             "ticket": entry.ticket.map(|ticket| ticket.to_string()),
             "follows": entry.follows.map(|act| act.to_string()),
             "count": entry.count,
@@ -52,6 +53,9 @@ impl Service {
     /// here, before what follows checks the denials for the last time.
     pub(super) async fn raise(&self, decided: &Decided, recorded: &Entry) -> Result<(), Refused> {
         self.raise_canary(decided.canary(), recorded).await?;
+        for kek in decided.awaiting() {
+            self.raise_kek_use(*kek, recorded).await;
+        }
         let released = match recorded.kind {
             Kind::Redeem | Kind::Generate => decided.count() as u64,
             _ => 0,
@@ -77,6 +81,20 @@ impl Service {
         self.report_alarm(&alarm, deny).await;
         self.append(&alarm).await?;
         Ok(())
+    }
+
+    /// A version is about to be destroyed, and somebody needs it.
+    async fn raise_kek_use(&self, kek: KekId, recorded: &Entry) {
+        // rule: KEK-4
+        let mut alarm = self.about(Alarm::KekUse, recorded);
+        alarm.kek = Some(kek);
+        if !self.counted.first_alarm(&alarm) {
+            return;
+        }
+        match self.append(&alarm).await {
+            Ok(_) => self.report_alarm(&alarm, false).await,
+            Err(error) => tracing::error!(%error, "an alarm could not be recorded"),
+        }
     }
 
     async fn raise_burst(&self, over_budget: bool, released: u64, recorded: &Entry) {

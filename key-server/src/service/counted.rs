@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use dashmap::{DashMap, DashSet};
 use ticket_format::Refusal;
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::{ActId, DatasetId, StatementId};
+use ticket_format::ids::{ActId, DatasetId, KekId, StatementId};
 use ticket_format::time::Timestamp;
 
 /// Sources, and known callers, that are told apart in one minute; the others share one count.
@@ -36,7 +36,12 @@ pub(super) struct Counted {
     /// How often beyond the first time, which left an entry of its own.
     known: DashMap<Known, u64>,
     replayed: DashSet<StatementId>,
-    alarmed: DashSet<(Option<Alarm>, Option<String>, Option<DatasetId>)>,
+    alarmed: DashSet<(
+        Option<Alarm>,
+        Option<String>,
+        Option<DatasetId>,
+        Option<KekId>,
+    )>,
 }
 
 impl Counted {
@@ -78,11 +83,11 @@ impl Counted {
         self.replayed.len() < REPLAYS && self.replayed.insert(statement)
     }
 
-    /// Whether this alarm is the first in this minute about its subject and dataset: a node that goes on
+    /// Whether this alarm is the first in this minute about its subject, dataset and KEK version: a node that goes on
     /// must not fill the log.
     pub(super) fn first_alarm(&self, alarm: &Entry) -> bool {
         // rule: EXP-2, EXP-3
-        let key = (alarm.alarm, alarm.subject.clone(), alarm.dataset);
+        let key = (alarm.alarm, alarm.subject.clone(), alarm.dataset, alarm.kek);
         self.alarmed.len() < ALARMS && self.alarmed.insert(key)
     }
 

@@ -8,9 +8,8 @@ use ticket_format::ids::DatasetId;
 use ticket_format::keys::{AdminKey, ProducerKey};
 use ticket_format::statement::datasets::{DatasetList, ProducerAdded, policy_digest};
 use ticket_format::statement::{
-    AdminRole, AdminSet, Canary, CanarySet, DatasetCreate, DatasetCreated, DatasetOwnersSet,
-    DatasetPage, DatasetPolicySet, DatasetSet, DatasetShow, DatasetView, Nothing, PolicyTextSet,
-    ProducerAdd,
+    AdminRole, AdminSet, Canary, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPage,
+    DatasetPolicySet, DatasetSet, DatasetShow, DatasetView, Nothing, PolicyTextSet, ProducerAdd,
 };
 
 use super::Service;
@@ -31,12 +30,12 @@ impl From<DatasetError> for Refused {
 }
 
 impl Service {
-    fn dataset_named(&self, name: &str) -> Result<Arc<Dataset>, Refused> {
+    pub(super) fn dataset_named(&self, name: &str) -> Result<Arc<Dataset>, Refused> {
         self.state.datasets.named(name).ok_or(Refused::NotFound)
     }
 
     /// The dataset of this name, if as many of its owners signed as the act needs.
-    fn owned(&self, asked: &Asked<'_>, name: &str) -> Result<Arc<Dataset>, Refused> {
+    pub(super) fn owned(&self, asked: &Asked<'_>, name: &str) -> Result<Arc<Dataset>, Refused> {
         let known = self.dataset_named(name)?;
         // rule: SET-5
         let need = asked.set.quorum(asked.statement.act());
@@ -61,8 +60,7 @@ impl Service {
         if self.state.datasets.named(&state.name).is_some() {
             return Err(Refused::Exists);
         }
-        let kek = self.state.vault.create_kek(id, 1, rng);
-        let info = kek.info();
+        let kek = self.state.vault.create_kek(id, 1, self.clock.now(), rng);
         let name = records::dataset_name(&state.name);
         let transaction = Transaction::new()
             .absent(name.as_str())
@@ -70,15 +68,9 @@ impl Service {
             .put(name, id.to_cbor())
             .put(records::dataset(id), state.to_cbor())
             .put(records::policy(id), body.policy.as_bytes())
-            .put(kek.path.as_str(), kek.record.as_slice());
-        let created = DatasetCreated {
-            dataset: id,
-            kek: info.id,
-            kek_version: info.version,
-            public_key: info.public,
-            server_key: self.state.signing.public(),
-            log_key: self.state.log_key.clone(),
-        };
+            .put(records::kek_number(id, 1), kek.record().kek.to_cbor())
+            .put(kek.record().path(), kek.record().to_cbor());
+        let created = self.created(kek.record())?;
         Ok(Plan {
             transaction,
             result: created.to_cbor(),

@@ -1,6 +1,6 @@
 //! Denials as they reach this server: persisted, applied, waited out, acknowledged (DEN-5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use store::{Error, KeyRange, Outcome, Transaction};
@@ -8,7 +8,7 @@ use ticket_format::Refusal;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, DenialSet, Selector};
 use ticket_format::entry::{Alarm, Entry, Kind};
-use ticket_format::ids::{DenialDigest, NodeId};
+use ticket_format::ids::{DatasetId, DenialDigest, NodeId};
 use ticket_format::limits;
 use ticket_format::messages::feed::DENIAL;
 use ticket_format::statement::{Audience, ReceivedStatement, StatementRefusal, Undeny};
@@ -78,6 +78,8 @@ struct Plan {
     rejected: Vec<(u64, Vec<u8>)>,
     /// Nodes that the broker denies now.
     nodes: Vec<NodeId>,
+    /// The datasets for which a ticket can be hit by what is new; none: any.
+    datasets: BTreeSet<Option<DatasetId>>,
     /// Where a lifting was verified: what the store must not have, the admin set after the one that it was
     /// verified by.
     next_set: Option<String>,
@@ -142,7 +144,7 @@ impl Service {
             );
         }
         // rule: DEN-5 — persist, then apply, then wait for what was decided before.
-        self.persist(&news, &plan, &entries).await?;
+        self.persist(&news, &plan, &entries, now).await?;
         self.state
             .gate
             .apply(plan.set, news.epoch, news.chain)
@@ -174,6 +176,7 @@ impl Service {
             lifted: Vec::new(),
             rejected: Vec::new(),
             nodes: Vec::new(),
+            datasets: BTreeSet::new(),
             next_set: None,
         };
         for received in &news.epochs {
@@ -182,6 +185,7 @@ impl Service {
                 Happened::Denied { denial, bytes } => {
                     plan.set.insert(denial, received.epoch)?;
                     plan.puts.insert(received.epoch, bytes.clone());
+                    plan.datasets.insert(denial.selector.members().dataset);
                     if let Some(node) = &denial.selector.members().node
                         && denial.selector == Selector::node(node.clone())
                     {
@@ -269,7 +273,13 @@ impl Service {
     /// In one commit where that is possible; else the head comes with the last one. After a crash between
     /// them more is denied than the head says, or less by what admins have lifted, and the broker sends
     /// it all again.
-    async fn persist(&self, news: &News, plan: &Plan, entries: &[Entry]) -> Result<(), ApplyError> {
+    async fn persist(
+        &self,
+        news: &News,
+        plan: &Plan,
+        entries: &[Entry],
+        now: Timestamp,
+    ) -> Result<(), ApplyError> {
         let mut batches = Batches::default();
         for (epoch, bytes) in &plan.puts {
             batches.put(records::denial(*epoch), bytes);
@@ -286,6 +296,10 @@ impl Service {
         }
         for node in &plan.nodes {
             batches.delete(records::denied_here(node));
+        }
+        // rule: KEK-3
+        for dataset in &plan.datasets {
+            batches.put(records::denied_at(*dataset), &now.to_cbor());
         }
         let head = FeedHead {
             epoch: news.epoch,

@@ -8,11 +8,14 @@ mod counted;
 mod datasets;
 mod denials;
 mod exposure;
+mod keks;
+mod key_files;
 pub mod load;
 mod logs;
 mod record;
 mod reports;
 mod roots;
+mod rotation;
 mod start;
 mod watching;
 
@@ -84,6 +87,10 @@ pub struct Service {
     applying: tokio::sync::Mutex<()>,
     reports: reports::Reports,
     roots: roots::Roots,
+    key_files: key_files::KeyFiles,
+    inventory: crate::inventory::Inventory,
+    /// One change of the KEK versions and their files at a time.
+    keks: tokio::sync::Mutex<()>,
 }
 
 /// An answer, and the permit that it was released under: kept until the answer is returned.
@@ -575,6 +582,7 @@ impl Service {
         self.remember_broker_log().await;
         self.state.budgets.sweep(now);
         self.habits.sweep(now);
+        self.do_what_is_due().await;
         if let Err(error) = self.forget(now).await {
             tracing::error!(%error, "expired denials and statements could not be forgotten");
         }

@@ -1,12 +1,13 @@
 //! Start: everything is read, opened and checked before anything is served.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit_log::guard::{Standing, Told};
 use audit_log::witness::{Endpoint, EndpointError, compare_at_start};
 use audit_log::{AuditLog, ReadError, SideFile};
+use store::files::FileError;
 use store::hooks::Hook;
 use store::root::{Means, Ways};
 use store::sealed::RootKey;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use super::Service;
 use super::admin_sets::no_key_of_ours;
 use super::counted::Counted;
+use super::key_files::KeyFiles;
 use super::logs::{self, kept};
 use super::record::lossy;
 use super::reports::Reports;
@@ -45,10 +47,12 @@ use crate::records::{self, FeedHead};
 use crate::refused::Refused;
 use crate::sealed::Opened;
 use crate::state::State;
-use crate::vault::{LoadError, Vault};
+use crate::vault::{KekRecord, LoadError, Vault};
 
 /// How long witnesses have at start to say what they have seen; who is late is compared when it answers.
 const COMPARE: Duration = Duration::from_secs(2);
+/// Records of KEK versions that one commit rewrites.
+const RECORDS: usize = 64;
 
 /// Who this server is and whom it believes.
 #[derive(Debug)]
@@ -137,6 +141,9 @@ pub enum StartError {
     /// A KEK.
     #[error(transparent)]
     Kek(#[from] LoadError),
+    /// The file of its key material.
+    #[error("the key material of a KEK version cannot be read, or what a crash left erased: {0}")]
+    KeyFile(#[from] FileError),
     /// The denials.
     #[error(transparent)]
     Denials(#[from] super::load::LoadDenialsError),
@@ -197,7 +204,8 @@ impl Service {
         let persisted = latest(&*store).await?.max(remembered.latest);
         let latest = Latest::from(persisted);
         latest.see(now)?;
-        let vault = vault(&*store, &realm, root).await?;
+        let key_files = KeyFiles::at(ways.sealed().join("kek"));
+        let vault = vault(&*store, &realm, root, &ways, &key_files).await?;
         let datasets = datasets(&*store).await?;
         let admins = admins(&*store, &admin_set, &realm, now).await?;
         let gate = gate(&*store, now).await?;
@@ -247,6 +255,9 @@ impl Service {
             applying: tokio::sync::Mutex::default(),
             reports,
             roots,
+            key_files,
+            inventory: crate::inventory::Inventory::default(),
+            keks: tokio::sync::Mutex::default(),
         });
         // rule: TLOG-10
         if let Some(recovery) = recovery {
@@ -270,6 +281,8 @@ impl Service {
         let entry = Entry::new(service.act(), Kind::Start, now).epoch(epoch);
         service.begin(&entry).await?;
         service.record_opened(opened).await?;
+        // rule: KEK-3, KEK-4 — what became due while the server was off.
+        service.do_what_is_due().await;
         Ok(service)
     }
 
@@ -331,13 +344,57 @@ async fn latest(store: &dyn Store) -> Result<Timestamp, StartError> {
     Timestamp::from_cbor(&entry.value, 16).map_err(|_| StartError::Record(records::TIME.to_owned()))
 }
 
-async fn vault(store: &dyn Store, realm: &str, root: RootKey) -> Result<Vault, StartError> {
-    let sealed = records::all(store, records::KEKS).await?;
-    let named: Result<Vec<_>, StartError> = sealed
-        .iter()
-        .map(|(key, entry)| Ok((text(key)?, entry.value.as_slice())))
-        .collect();
-    Ok(Vault::open(realm, root, named?)?)
+/// All KEK versions, open. What a rekey sealed anew has another digest since, which the records get first;
+/// what a crash left of key material is erased.
+async fn vault(
+    store: &dyn Store,
+    realm: &str,
+    root: RootKey,
+    ways: &Ways,
+    files: &KeyFiles,
+) -> Result<Vault, StartError> {
+    let mut versions = Vec::new();
+    let mut changed = Vec::new();
+    for (key, entry) in records::all(store, records::KEKS).await? {
+        let damaged = || StartError::Record(lossy(&key));
+        let mut record =
+            KekRecord::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
+        if text(&key)? != record.path() {
+            return Err(damaged());
+        }
+        // rule: ROOT-7
+        if let Some(file) = record.file.and_then(|old| ways.replaced(&old)) {
+            record.file = Some(file);
+            changed.push(record.clone());
+        }
+        versions.push(record);
+    }
+    for records in changed.chunks(RECORDS) {
+        let put = |put: Transaction, record: &KekRecord| put.put(record.path(), record.to_cbor());
+        store
+            .commit(records.iter().fold(Transaction::new(), put))
+            .await?;
+    }
+    // rule: KEK-5
+    let named = versions.iter().filter(|record| record.file.is_some());
+    let named: HashSet<_> = named.map(|record| (record.dataset, record.kek)).collect();
+    let erased = files.sweep(&named)?;
+    if erased > 0 {
+        tracing::warn!(erased, "erased key material that a crash left");
+    }
+    let with_material = versions.into_iter().map(|record| {
+        let sealed = match record.file {
+            None => None,
+            Some(_) => match files.read(&record) {
+                Ok(sealed) => Some(sealed),
+                Err(FileError::Missing(_)) => None,
+                Err(error) => return Err(StartError::KeyFile(error)),
+            },
+        };
+        Ok((record, sealed))
+    });
+    let versions: Result<Vec<_>, StartError> = with_material.collect();
+    Ok(Vault::open(realm, root, versions?)?)
 }
 
 /// The history of admin sets; a new store begins with the configured one.

@@ -19,9 +19,9 @@ use ticket_format::cbor::DecodeError;
 use ticket_format::ids::{DatasetId, DekId, KekId};
 use ticket_format::keys::ProducerKey;
 use ticket_format::seal::SealingKey;
+use ticket_format::secret::Dek;
 use ticket_format::statement::KekState;
 use ticket_format::time::Timestamp;
-use ticket_format::secret::Dek;
 use ticket_format::wrapped::{Header, Origin, WrapError, Wrapped, local, public};
 
 use kek::Kek;
@@ -221,7 +221,11 @@ impl Vault {
             state,
             public,
             ..
-        } = &keks.current.get(&dataset).ok_or(VaultError::Unknown)?.record;
+        } = &keks
+            .current
+            .get(&dataset)
+            .ok_or(VaultError::Unknown)?
+            .record;
         Ok(KekInfo {
             dataset,
             id: *kek,
@@ -277,37 +281,19 @@ impl Vault {
         self.keks.load().find(dataset, id)?.may_open()
     }
 
-    /// Wraps a DEK under the dataset's current KEK version.
+    /// The dataset's current KEK version, to wrap with: the same for all of a request, whatever is rotated
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`VaultError::Unknown`] or [`VaultError::State`].
-    pub fn wrap(
-        &self,
-        dataset: DatasetId,
-        dek_id: DekId,
-        origin: Origin,
-        raw_context: &[u8],
-        dek: &Dek,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, VaultError> {
+    /// [`VaultError::Unknown`], or its state does not allow it.
+    pub fn wrapping(&self, dataset: DatasetId) -> Result<Wrapping, VaultError> {
         let keks = self.keks.load();
         let kek = keks.current.get(&dataset).ok_or(VaultError::Unknown)?;
         kek.may_wrap()?;
-        let header = Header {
-            dataset,
-            kek: kek.record.kek,
-            kek_version: kek.record.version,
-            dek: dek_id,
-        };
-        Ok(local::wrap(
-            &kek.symmetric()?,
-            &self.realm,
-            &header,
-            origin,
-            raw_context,
-            dek,
-            rng,
-        ))
+        Ok(Wrapping {
+            realm: self.realm.clone(),
+            kek: Arc::clone(kek),
+        })
     }
 
     /// Opens a wrap: it must be of this dataset and a known KEK, open with exactly this context, match
@@ -376,6 +362,55 @@ impl Vault {
                 Ok((dek, wrapped.claimed_origin()))
             }
         }
+    }
+}
+
+/// A KEK version to wrap with.
+pub struct Wrapping {
+    realm: String,
+    kek: Arc<Kek>,
+}
+
+impl Wrapping {
+    /// Which version.
+    #[must_use]
+    pub fn kek(&self) -> KekId {
+        self.kek.record.kek
+    }
+
+    /// Wraps a DEK.
+    ///
+    /// # Errors
+    /// [`VaultError::State`]: its key material is gone.
+    pub fn wrap(
+        &self,
+        dek_id: DekId,
+        origin: Origin,
+        raw_context: &[u8],
+        dek: &Dek,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, VaultError> {
+        let header = Header {
+            dataset: self.kek.record.dataset,
+            kek: self.kek.record.kek,
+            kek_version: self.kek.record.version,
+            dek: dek_id,
+        };
+        Ok(local::wrap(
+            &self.kek.symmetric()?,
+            &self.realm,
+            &header,
+            origin,
+            raw_context,
+            dek,
+            rng,
+        ))
+    }
+}
+
+impl std::fmt::Debug for Wrapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wrapping({:?})", self.kek)
     }
 }
 

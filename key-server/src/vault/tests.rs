@@ -17,10 +17,23 @@ fn root(byte: u8) -> RootKey {
     RootKey::from_credential(&[byte; 32]).unwrap()
 }
 
+fn now() -> Timestamp {
+    Timestamp::from_seconds(1_800_000_000)
+}
+
+fn make(vault: &Vault, version: u64) -> Pending {
+    vault.create_kek(DATASET, version, now(), &mut rng())
+}
+
 fn vault() -> Vault {
     let vault = Vault::open(REALM, root(1), []).unwrap();
-    vault.install(vault.create_kek(DATASET, 1, &mut rng()));
+    vault.install(make(&vault, 1));
     vault
+}
+
+/// What a restart finds of a version.
+fn kept(pending: &Pending) -> (KekRecord, Option<Vec<u8>>) {
+    (pending.record().clone(), Some(pending.sealed.clone()))
 }
 
 fn context(name: &str) -> Vec<u8> {
@@ -45,35 +58,60 @@ fn upload(vault: &Vault) -> Upload {
 #[test]
 fn a_copied_store_without_the_root_key_opens_no_kek() {
     // rule: REST-1
-    let vault = Vault::open(REALM, root(1), []).unwrap();
-    let pending = vault.create_kek(DATASET, 1, &mut rng());
-    let (path, record) = (pending.path.as_str(), pending.record.as_slice());
-    assert!(Vault::open(REALM, root(1), [(path, record)]).is_ok());
-    let other = Vault::open(REALM, root(2), [(path, record)]);
+    let pending = make(&Vault::open(REALM, root(1), []).unwrap(), 1);
+    assert!(Vault::open(REALM, root(1), [kept(&pending)]).is_ok());
+    let other = Vault::open(REALM, root(2), [kept(&pending)]);
     assert_eq!(other.unwrap_err(), LoadError::Sealed(SealedError::Open));
-    // Nor does a record open in the place of another dataset's.
-    let elsewhere = super::path(DatasetId([8; 16]), pending.info().id);
-    assert!(Vault::open(REALM, root(1), [(elsewhere.as_str(), record)]).is_err());
+}
+
+#[test]
+fn key_material_opens_in_no_other_place_and_no_other_stands_in_its_place() {
+    // rule: KEK-5, REST-1
+    let vault = Vault::open(REALM, root(1), []).unwrap();
+    let (one, two) = (make(&vault, 1), make(&vault, 1));
+    let open = |record: KekRecord, sealed: Option<&[u8]>| {
+        let opened = Vault::open(REALM, root(1), [(record, sealed.map(<[u8]>::to_vec))]);
+        opened.map(drop)
+    };
+    let record = one.record();
+    assert_eq!(open(record.clone(), Some(&one.sealed)), Ok(()));
+    let missing = LoadError::File(record.path());
+    assert_eq!(open(record.clone(), None), Err(missing.clone()));
+    assert_eq!(
+        open(record.clone(), Some(&two.sealed)),
+        Err(missing.clone())
+    );
+    let mut damaged = one.sealed.clone();
+    damaged[40] ^= 1;
+    assert_eq!(open(record.clone(), Some(&damaged)), Err(missing));
+    // A record that somebody made to fit the file of another version.
+    let moved = KekRecord {
+        dataset: DatasetId([8; 16]),
+        ..record.clone()
+    };
+    let refused = Err(LoadError::Sealed(SealedError::Open));
+    assert_eq!(open(moved, Some(&one.sealed)), refused);
+    let lured = KekRecord {
+        public: two.record().public.clone(),
+        ..record.clone()
+    };
+    assert_eq!(open(lured, Some(&one.sealed)), Err(LoadError::Place));
+    // What is destroyed has none.
+    let gone = record.destroyed(now());
+    assert_eq!(open(gone.clone(), None), Ok(()));
+    let back = Err(LoadError::File(gone.path()));
+    assert_eq!(open(gone, Some(&one.sealed)), back);
 }
 
 #[test]
 fn a_vault_opens_what_it_wrapped_before_a_restart() {
     let first = Vault::open(REALM, root(1), []).unwrap();
-    let pending = first.create_kek(DATASET, 1, &mut rng());
-    let (path, record) = (pending.path.clone(), pending.record.clone());
+    let pending = make(&first, 1);
+    let kept = kept(&pending);
     first.install(pending);
     let dek = Dek::random(&mut rng());
-    let wrap = first
-        .wrap(
-            DATASET,
-            DekId([1; 16]),
-            Origin::Generated,
-            &context("a"),
-            &dek,
-            &mut rng(),
-        )
-        .unwrap();
-    let second = Vault::open(REALM, root(1), [(path.as_str(), record.as_slice())]).unwrap();
+    let wrap = wrap(&first, &dek).unwrap();
+    let second = Vault::open(REALM, root(1), [kept]).unwrap();
     assert_eq!(
         open(&second, &wrap, &context("a"), &[]),
         Ok((dek, Origin::Generated))
@@ -81,21 +119,18 @@ fn a_vault_opens_what_it_wrapped_before_a_restart() {
     assert_eq!(first.current(DATASET), second.current(DATASET));
 }
 
+fn wrap(vault: &Vault, dek: &Dek) -> Result<Vec<u8>, VaultError> {
+    let (id, origin) = (DekId([1; 16]), Origin::Generated);
+    let wrapping = vault.wrapping(DATASET)?;
+    wrapping.wrap(id, origin, &context("a"), dek, &mut rng())
+}
+
 #[test]
 fn a_wrap_opens_with_its_own_context_only() {
     // rule: RED-3
     let vault = vault();
     let dek = Dek::random(&mut rng());
-    let wrap = vault
-        .wrap(
-            DATASET,
-            DekId([1; 16]),
-            Origin::Generated,
-            &context("a"),
-            &dek,
-            &mut rng(),
-        )
-        .unwrap();
+    let wrap = wrap(&vault, &dek).unwrap();
     assert!(open(&vault, &wrap, &context("a"), &[]).is_ok());
     assert_eq!(
         open(&vault, &wrap, &context("b"), &[]),
@@ -108,16 +143,7 @@ fn no_flipped_byte_of_a_wrap_goes_unnoticed() {
     // rule: RED-3
     let vault = vault();
     let dek = Dek::random(&mut rng());
-    let local = vault
-        .wrap(
-            DATASET,
-            DekId([1; 16]),
-            Origin::Generated,
-            &context("a"),
-            &dek,
-            &mut rng(),
-        )
-        .unwrap();
+    let local = wrap(&vault, &dek).unwrap();
     let producer = ProducerSecret::generate(&mut rng());
     let upload = upload(&vault);
     let (_, pending) = upload.object(context("a"), &mut rng());
@@ -193,41 +219,80 @@ fn a_public_wrap_names_its_producer_only_if_he_signed_and_is_registered() {
 }
 
 #[test]
-fn a_kek_is_used_for_what_its_state_allows() {
-    let vault = Vault::open(REALM, root(1), []).unwrap();
-    let id = |state| {
-        let kek = Arc::new(Kek::generate(DATASET, 1, &mut rng()).in_state(state));
-        vault.install(Pending {
-            kek: Arc::clone(&kek),
-            path: String::new(),
-            record: Vec::new(),
-        });
-        kek.id
-    };
-    let opens_only = id(KekState::OpensOnly);
-    assert_eq!(vault.may_wrap(DATASET), Err(VaultError::State));
-    assert_eq!(vault.may_open(DATASET, opens_only), Ok(()));
-    let disabled = id(KekState::Disabled);
-    assert_eq!(vault.may_open(DATASET, disabled), Err(VaultError::State));
+fn a_version_does_what_its_state_allows_and_nothing_else() {
+    // rule: KEK-1
+    let vault = vault();
+    let record = vault.versions(DATASET).remove(0);
+    let dek = Dek::random(&mut rng());
+    let wrapped = wrap(&vault, &dek).unwrap();
+    let opens = |vault: &Vault| open(vault, &wrapped, &context("a"), &[]).map(drop);
+    let (state, pending) = (Err(VaultError::State), Err(VaultError::Pending));
+    let expected = [
+        (KekState::Enabled, Ok(()), Ok(())),
+        (KekState::DecryptOnly, state, Ok(())),
+        (KekState::Disabled, state, state),
+        (KekState::PendingDestruction, pending, pending),
+        (KekState::Enabled, Ok(()), Ok(())),
+    ];
+    for (to, wraps, may_open) in expected {
+        vault.update(&record.in_state(to));
+        assert_eq!(vault.may_wrap(DATASET), wraps, "{to:?}");
+        assert_eq!(wrap(&vault, &dek).map(drop), wraps, "{to:?}");
+        assert_eq!(vault.may_open(DATASET, record.kek), may_open, "{to:?}");
+        assert_eq!(opens(&vault), may_open, "{to:?}");
+    }
     assert_eq!(
-        vault.may_open(DatasetId([9; 16]), opens_only),
+        vault.may_open(DatasetId([9; 16]), record.kek),
         Err(VaultError::Unknown)
     );
-    let refused = vault.wrap(
-        DATASET,
-        DekId([1; 16]),
-        Origin::Generated,
-        &[0xa0],
-        &Dek::random(&mut rng()),
-        &mut rng(),
+}
+
+#[test]
+fn the_newest_version_wraps_and_the_others_open_until_they_are_destroyed() {
+    // rule: KEK-1, KEK-2
+    let vault = vault();
+    let first = vault.versions(DATASET).remove(0);
+    let dek = Dek::random(&mut rng());
+    let old = wrap(&vault, &dek).unwrap();
+    let second = make(&vault, 2);
+    let newest = second.record().kek;
+    vault.install(second);
+    vault.update(&first.in_state(KekState::DecryptOnly));
+    let new = wrap(&vault, &dek).unwrap();
+    let under = |wrap: &[u8]| Wrapped::parse(wrap).unwrap().header().kek;
+    assert_eq!((under(&old), under(&new)), (first.kek, newest));
+    for wrap in [&old, &new] {
+        assert!(open(&vault, wrap, &context("a"), &[]).is_ok());
+    }
+    let numbers: Vec<_> = vault
+        .versions(DATASET)
+        .iter()
+        .map(|kek| kek.version)
+        .collect();
+    assert_eq!(numbers, [2, 1]);
+    assert_eq!(vault.current(DATASET).unwrap().id, newest);
+    vault.update(&first.pending(now().plus(9)));
+    assert_eq!(vault.due(now().plus(8)), []);
+    assert_eq!(vault.due(now().plus(9)), [first.pending(now().plus(9))]);
+    vault.update(&first.destroyed(now()));
+    assert_eq!(vault.due(now().plus(10)), []);
+    assert_eq!(
+        open(&vault, &old, &context("a"), &[]),
+        Err(VaultError::State)
     );
-    assert_eq!(refused, Err(VaultError::State));
+    // Nothing brings key material back that is gone.
+    vault.update(&first.in_state(KekState::Enabled));
+    assert_eq!(
+        open(&vault, &old, &context("a"), &[]),
+        Err(VaultError::State)
+    );
+    assert!(open(&vault, &new, &context("a"), &[]).is_ok());
 }
 
 #[test]
 fn a_vault_prints_no_key() {
     let vault = vault();
-    let text = format!("{vault:?} {:?}", vault.create_kek(DATASET, 2, &mut rng()));
+    let text = format!("{vault:?} {:?}", make(&vault, 2));
     let public = vault.current(DATASET).unwrap().public;
     assert!(
         !text.contains(&format!("{:?}", public.as_bytes())) && text.contains("Vault"),

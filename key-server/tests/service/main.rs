@@ -14,6 +14,7 @@ mod follower;
 mod hostile;
 mod issuer;
 mod job;
+mod keks;
 mod logs;
 mod present;
 mod receipts;
