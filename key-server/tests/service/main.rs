@@ -16,6 +16,7 @@ mod issuer;
 mod job;
 mod keks;
 mod logs;
+mod model;
 mod present;
 mod receipts;
 mod restart;

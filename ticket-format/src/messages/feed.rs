@@ -33,7 +33,7 @@ closed_map! {
 closed_map! {
     /// An alarm of a subscriber's that the broker is to know of (DEN-11).
     ///
-    /// `report = { 1: id16, 2: 8 / 9 / 12, 3: node, 4: id16, 5: unix-time, 6: bool }`
+    /// `report = { 1: id16, 2: 8 / 9 / 12 / 17, 3: node, 4: id16, 5: unix-time, 6: bool }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Report {
         /// The act that raised the alarm, at the subscriber. Each is taken once.
@@ -63,7 +63,7 @@ impl Shape for Reported {
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Alarm, DecodeError> {
         match Alarm::decode(reader)? {
-            alarm @ (Alarm::Canary | Alarm::Burst | Alarm::Evidence) => Ok(alarm),
+            alarm @ (Alarm::Canary | Alarm::Burst | Alarm::Evidence | Alarm::KekUse) => Ok(alarm),
             _ => Err(DecodeError::OutOfRange("alarm")),
         }
     }
