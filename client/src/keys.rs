@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use ticket_format::ids::ItemDigest;
 use ticket_format::report::{Report, exit};
 use ticket_format::wrapped::{Origin, Wrapped, object_context};
 use ticket_format::{Context, Refusal};
@@ -252,10 +253,24 @@ impl DatasetKeys {
         items: &[(&[u8], &Context, Option<&Context>)],
     ) -> Result<Vec<Result<Vec<u8>, KeyError>>, Error> {
         let answers = self.exchange(|presented| async move {
-            presented.rewrap(items, &mut UnwrapErr(SysRng)).await
+            presented.rewrap(items, &[], &mut UnwrapErr(SysRng)).await
         });
         let verdict = |answer: Result<Vec<u8>, Refusal>| answer.map_err(KeyError::Refused);
         Ok(answers.await?.into_iter().map(verdict).collect())
+    }
+
+    /// Tells the key server that up to 500 new wraps stand where they were made for, so that what they
+    /// replaced counts no more (REW-2); each as [`item_digest`](ticket_format::messages::batch::item_digest)
+    /// names it.
+    ///
+    /// # Errors
+    /// The exchange failed: they may be told of again.
+    pub async fn confirm(&self, placed: &[ItemDigest]) -> Result<(), Error> {
+        // rule: REW-2
+        let told = self.exchange(|presented| async move {
+            presented.rewrap(&[], placed, &mut UnwrapErr(SysRng)).await
+        });
+        told.await.map(drop)
     }
 
     fn object_context(&self, wrapped: &[u8], context: &Context) -> Result<ObjectContext, KeyError> {

@@ -5,9 +5,9 @@ use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 use ticket_format::cbor::{Decode, Encode, Writer};
 use ticket_format::entry::Kind;
-use ticket_format::ids::{ItemDigest, RequestHash, RequestId};
+use ticket_format::ids::{ItemDigest, KekId, RequestHash, RequestId};
 use ticket_format::messages::batch::{
-    BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest, rewrap_digest,
+    BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest,
 };
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::{BatchAnswer, Clear, Verb, Verdict};
@@ -20,7 +20,7 @@ use ticket_format::{Context, Refusal, labels, limits};
 use crate::error::Error;
 use crate::issue::Opened;
 use crate::logs::LoggedLink;
-use crate::receipt;
+use crate::receipt::{self, Expected};
 use crate::wallet::DatasetSession;
 
 const SERVER: &str = "key server";
@@ -196,8 +196,13 @@ impl Presented {
             .iter()
             .map(|(wrapped, context)| item_digest(wrapped, &context.to_cbor()))
             .collect();
+        let sent = Sent {
+            digests: Digests::Known(digests),
+            under: versions(items.iter().map(|(wrapped, _)| *wrapped)),
+            confirmed: Vec::new(),
+        };
         let (clear, deks) = self
-            .batch(Verb::Redeem, Kind::Redeem, &body, Digests::Known(digests))
+            .batch(Verb::Redeem, Kind::Redeem, &body, sent)
             .await?;
         let mut deks = deks.chunks_exact(32);
         clear
@@ -233,13 +238,13 @@ impl Presented {
         // rule: GEN-1
         let body = GenerateBody::encode(&self.head(rng), contexts, with_deks);
         let encoded = contexts.iter().map(|context| context.to_cbor()).collect();
+        let sent = Sent {
+            digests: Digests::OfNewWraps(encoded),
+            under: Vec::new(),
+            confirmed: Vec::new(),
+        };
         let (clear, deks) = self
-            .batch(
-                Verb::Generate,
-                Kind::Generate,
-                &body,
-                Digests::OfNewWraps(encoded),
-            )
+            .batch(Verb::Generate, Kind::Generate, &body, sent)
             .await?;
         let mut deks = deks.chunks_exact(32);
         let wraps = clear.wraps.unwrap_or_default();
@@ -263,26 +268,36 @@ impl Presented {
             .collect()
     }
 
-    /// Has 1 to 1,000 wrapped DEKs wrapped anew under the current KEK version.
+    /// Has up to 500 wrapped DEKs wrapped anew under the current KEK version; and says which wraps of earlier
+    /// rewraps stand where they were made for, as [`item_digest`] names them, up to 500.
     ///
     /// # Errors
     /// The exchange as a whole failed.
     pub async fn rewrap(
         &self,
         items: &[(&[u8], &Context, Option<&Context>)],
+        confirms: &[ItemDigest],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Result<Vec<u8>, Refusal>>, Error> {
         // rule: REW-1
-        let body = RewrapBody::encode(&self.head(rng), items);
-        let digests = items
-            .iter()
-            .map(|(wrapped, context, new)| {
-                let new = new.map(Encode::to_cbor);
-                rewrap_digest(wrapped, &context.to_cbor(), new.as_deref())
-            })
-            .collect();
+        let body = RewrapBody::encode(&self.head(rng), items, confirms);
+        let digests = Digests::OfMoved {
+            old: items
+                .iter()
+                .map(|(wrapped, context, _)| item_digest(wrapped, &context.to_cbor()))
+                .collect(),
+            contexts: items
+                .iter()
+                .map(|(_, context, new)| new.unwrap_or(context).to_cbor())
+                .collect(),
+        };
+        let sent = Sent {
+            digests,
+            under: versions(items.iter().map(|(wrapped, ..)| *wrapped)),
+            confirmed: confirms.to_vec(),
+        };
         let (clear, _) = self
-            .batch(Verb::Rewrap, Kind::Rewrap, &body, Digests::Known(digests))
+            .batch(Verb::Rewrap, Kind::Rewrap, &body, sent)
             .await?;
         let wraps = clear.wraps.unwrap_or_default();
         clear
@@ -321,7 +336,11 @@ impl Presented {
         verb: Verb,
         kind: Kind,
         body: &[u8],
-        digests: Digests,
+        Sent {
+            digests,
+            under,
+            confirmed,
+        }: Sent,
     ) -> Result<(Clear, zeroize::Zeroizing<Vec<u8>>), Error> {
         let label = verb.request_label().unwrap_or_default();
         let ticket = self.opened.hash;
@@ -340,12 +359,22 @@ impl Presented {
         if clear.ticket != ticket || clear.request != request {
             return Err(Error::answer(SERVER, "it is of another request"));
         }
+        let (moved, current) = (digests.moved(&clear), new_versions(&clear));
         let items = digests
             .with_verdicts(&clear)
             .ok_or(Error::answer(SERVER, "verdicts and items do not fit"))?;
         let policy = self.receipts.as_ref();
-        let act = (kind, ticket, request);
-        receipt::check_batch(&self.link, &clear.receipt, policy, act, &items).await?;
+        let expected = Expected {
+            kind,
+            ticket,
+            request,
+            items,
+            under,
+            moved,
+            current,
+            confirmed,
+        };
+        receipt::check_batch(&self.link, &clear.receipt, policy, &expected).await?;
         let id = AnswerId {
             verb,
             request,
@@ -370,18 +399,58 @@ impl Presented {
     }
 }
 
+/// What was sent, as its entry must say it.
+struct Sent {
+    digests: Digests,
+    /// Under which version each wrap is; empty where none was sent.
+    under: Vec<Option<KekId>>,
+    confirmed: Vec<ItemDigest>,
+}
+
+/// Under which versions these wraps are, as they say themselves.
+fn versions<'a>(wraps: impl Iterator<Item = &'a [u8]>) -> Vec<Option<KekId>> {
+    let version = |wrap| Some(Wrapped::parse(wrap).ok()?.header().kek);
+    wraps.map(version).collect()
+}
+
+/// Under which versions the new wraps of an answer are.
+fn new_versions(clear: &Clear) -> Vec<KekId> {
+    let wraps = clear.wraps.iter().flatten().flatten();
+    let mut keks = versions(wraps.map(Vec::as_slice));
+    keks.dedup();
+    // One that is no wrap is refused where it is read.
+    keks.into_iter().flatten().collect()
+}
+
 /// How the items of a batch are named in its entry.
 enum Digests {
     /// By what was sent.
     Known(Vec<ItemDigest>),
     /// By the new wrap and the context that was sent; a refused one by an empty wrap.
     OfNewWraps(Vec<Vec<u8>>),
+    /// By what was sent; and the new wraps, each by itself and its context.
+    OfMoved {
+        old: Vec<ItemDigest>,
+        contexts: Vec<Vec<u8>>,
+    },
 }
 
 impl Digests {
+    /// How the new wraps of a rewrap must be named in its entry.
+    fn moved(&self, clear: &Clear) -> Vec<ItemDigest> {
+        // rule: REW-1
+        let Self::OfMoved { contexts, .. } = self else {
+            return Vec::new();
+        };
+        let wraps = clear.wraps.iter().flatten().zip(contexts);
+        wraps
+            .filter_map(|(wrap, context)| Some(item_digest(wrap.as_deref()?, context)))
+            .collect()
+    }
+
     fn with_verdicts(self, clear: &Clear) -> Option<Vec<(ItemDigest, Option<Refusal>)>> {
         let digests = match self {
-            Self::Known(digests) => digests,
+            Self::Known(digests) | Self::OfMoved { old: digests, .. } => digests,
             Self::OfNewWraps(contexts) => {
                 let wraps = clear
                     .wraps

@@ -71,16 +71,22 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The context that an item's DEK is opened with, once this is done.
+    /// The context of an item.
     fn context(&self, place: usize) -> Option<RawContext<'a>> {
         match self {
             Self::Redeem(body) => body.items.get(place).map(|item| item.context),
             Self::Generate(body) => body.contexts.get(place).copied(),
-            Self::Rewrap(body) => {
-                let item = body.items.get(place)?;
-                Some(item.new_context.unwrap_or(item.context))
-            }
+            Self::Rewrap(body) => body.items.get(place).map(|item| item.context),
         }
+    }
+
+    /// The context of an item's new wrap, of a rewrap.
+    fn new_context(&self, place: usize) -> Option<RawContext<'a>> {
+        let Self::Rewrap(body) = self else {
+            return None;
+        };
+        let item = body.items.get(place)?;
+        Some(item.new_context.unwrap_or(item.context))
     }
 
     /// Whether it needs the current KEK version to wrap with.
@@ -175,6 +181,9 @@ pub struct Decided {
     request: RequestHash,
     done: Done,
     keks: Vec<KekId>,
+    /// The version that new wraps are under.
+    current: Option<KekId>,
+    confirms: Vec<ItemDigest>,
     awaiting: Vec<KekId>,
     wraps: bool,
     policies: BTreeSet<String>,
@@ -207,15 +216,17 @@ pub fn decide(
         return Err(Refused::Action(action));
     }
     let mut items = Items::new(state, presented, &dataset, action, connection, moment)?;
-    let mut done = match body {
-        Body::Redeem(body) => redeem::run(body, &mut items),
+    let (mut done, current, confirms) = match body {
+        Body::Redeem(body) => (redeem::run(body, &mut items), None, Vec::new()),
         Body::Generate(body) => {
             let wrapping = state.vault.wrapping(dataset.id)?;
-            generate::run(body, &mut items, &wrapping, rng)
+            let done = generate::run(body, &mut items, &wrapping, rng);
+            (done, Some(wrapping.kek()), Vec::new())
         }
         Body::Rewrap(body) => {
             let wrapping = state.vault.wrapping(dataset.id)?;
-            rewrap::run(body, &mut items, &wrapping, rng)
+            let done = rewrap::run(body, &mut items, &wrapping, rng);
+            (done, Some(wrapping.kek()), body.confirms.clone())
         }
     };
     let (keks, awaiting, policies) = items.into_parts();
@@ -229,6 +240,8 @@ pub fn decide(
         request: *request,
         done,
         keks,
+        current,
+        confirms,
         awaiting,
         wraps: body.wraps(),
         policies,
@@ -294,6 +307,8 @@ pub fn nothing_done(mut entry: Entry) -> Entry {
     for (_, outcome) in entry.items.iter_mut().flatten() {
         *outcome = outcome.and(Err(Refusal::AuditUnavailable));
     }
+    (entry.kek, entry.keks, entry.kek_of) = (None, None, None);
+    (entry.moved, entry.confirmed) = (None, None);
     entry
 }
 
@@ -307,7 +322,15 @@ impl Decided {
             .verdicts
             .iter()
             .map(|verdict| verdict.refusal().map_or(Ok(()), Err));
-        let entry = entry.items(self.done.digests.iter().copied().zip(outcomes).collect());
+        let mut entry = entry.items(self.done.digests.iter().copied().zip(outcomes).collect());
+        // rule: INV-1, REW-2
+        entry.kek = self.current;
+        let (keks, of) = self.done.versions();
+        let mut entry = entry.keks(keks, of);
+        if self.verb == Verb::Rewrap {
+            entry.moved = Some(self.done.moved().map(|(_, digest)| digest).collect());
+            entry.confirmed = Some(self.confirms.clone()).filter(|named| !named.is_empty());
+        }
         entry
             .policy(self.dataset.digest)
             .policies(self.policies.iter().cloned())
@@ -324,8 +347,8 @@ impl Decided {
     }
 
     /// What stands behind the items that are done and of which the side file has no record yet (AUD-5):
-    /// DEK id and context, of a rewrap the one that the DEK is opened with from then on. `missing` says
-    /// which of these digests have none.
+    /// DEK id and context; of a rewrap both of the old wrap and of the new one. `missing` says which of these
+    /// digests have none.
     #[must_use]
     pub fn contexts(
         &self,
@@ -333,20 +356,20 @@ impl Decided {
         missing: impl FnOnce(&[[u8; 32]]) -> Vec<[u8; 32]>,
     ) -> Vec<([u8; 32], Vec<u8>)> {
         // rule: AUD-5
-        let digests: Vec<_> = self.done.done().map(|(_, digest, _)| digest.0).collect();
+        let body = &identified.body;
+        let old = self.done.done().filter_map(|(place, item, dek)| Some((item, dek, body.context(place)?)));
+        let new = self.done.moved().filter_map(|(place, item)| {
+            let dek = *self.done.ids.get(place)?;
+            Some((item, dek?, body.new_context(place)?))
+        });
+        let all: Vec<_> = old.chain(new).collect();
+        let digests: Vec<_> = all.iter().map(|(item, ..)| item.0).collect();
         let missing: HashSet<_> = missing(&digests).into_iter().collect();
-        if missing.is_empty() {
-            return Vec::new();
-        }
-        let wanted = self
-            .done
-            .done()
-            .filter(|(_, item, _)| missing.contains(&item.0));
-        let record = |(place, item, dek): (usize, ItemDigest, DekId)| {
-            let context = identified.body.context(place)?;
-            Some((item.0, SideRecord::of_item(item, dek, context.bytes())))
+        let wanted = all.into_iter().filter(|(item, ..)| missing.contains(&item.0));
+        let record = |(item, dek, context): (ItemDigest, DekId, RawContext<'_>)| {
+            (item.0, SideRecord::of_item(item, dek, context.bytes()))
         };
-        wanted.filter_map(record).collect()
+        wanted.map(record).collect()
     }
 
     /// Who must have cosigned before anything of it leaves.
@@ -406,6 +429,8 @@ impl Decided {
             request,
             done,
             keks,
+            current: _,
+            confirms: _,
             awaiting: _,
             wraps,
             policies: _,

@@ -20,6 +20,9 @@ use crate::refused::Refused;
 use crate::state::{Connection, Moment, State};
 use crate::vault::{Uploads, VaultError};
 
+/// The place of a version that is none.
+const NONE: u8 = u8::MAX;
+
 /// Length of a DEK.
 pub const DEK: usize = 32;
 
@@ -35,6 +38,10 @@ pub struct Done {
     pub deks: Zeroizing<Vec<u8>>,
     /// Generate and rewrap: the new wraps.
     pub wraps: Option<Vec<Option<Vec<u8>>>>,
+    /// Under which version the wrap of each item was that was opened (INV-1).
+    pub under: Vec<Option<KekId>>,
+    /// Rewrap: how each new wrap is named.
+    pub moved: Vec<Option<ItemDigest>>,
 }
 
 impl Done {
@@ -47,7 +54,42 @@ impl Done {
             ids: Vec::with_capacity(items),
             deks: Zeroizing::new(Vec::with_capacity(if deks { items * DEK } else { 0 })),
             wraps: None,
+            under: Vec::new(),
+            moved: Vec::new(),
         }
+    }
+
+    /// Whether an item is done.
+    fn is_done(&self, place: usize) -> bool {
+        self.verdicts
+            .get(place)
+            .is_some_and(|verdict| verdict.refusal().is_none())
+    }
+
+    /// Names the versions that the wraps of the items that are done are under, and for each item which.
+    #[must_use]
+    pub fn versions(&self) -> (Vec<KekId>, Vec<u8>) {
+        // rule: INV-1
+        let mut keks = Vec::new();
+        let place = |(at, under): (usize, &Option<KekId>)| {
+            let kek = under.filter(|_| self.is_done(at))?;
+            let known = keks.iter().position(|known| *known == kek);
+            let place = u8::try_from(known.unwrap_or(keks.len())).ok()?;
+            if known.is_none() && place < NONE {
+                keks.push(kek);
+            }
+            Some(place)
+        };
+        let of = self.under.iter().enumerate().map(place);
+        let of = of.map(|place| place.unwrap_or(NONE)).collect();
+        (keks, of)
+    }
+
+    /// How the new wraps of a rewrap are named, of the items that are done.
+    pub fn moved(&self) -> impl Iterator<Item = (usize, ItemDigest)> {
+        // rule: REW-1
+        let moved = self.moved.iter().enumerate();
+        moved.filter_map(|(place, moved)| Some((place, moved.filter(|_| self.is_done(place))?)))
     }
 
     /// Each item that is done: its place, how the record names it, and its DEK.
@@ -118,6 +160,8 @@ pub struct OpenedItem {
     pub id: DekId,
     /// Where it comes from, authenticated.
     pub origin: Origin,
+    /// Under which version its wrap is.
+    pub kek: KekId,
 }
 
 impl<'a> Items<'a> {
@@ -206,6 +250,7 @@ impl<'a> Items<'a> {
             dek,
             id: header.dek,
             origin,
+            kek: header.kek,
         })
     }
 

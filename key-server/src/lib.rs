@@ -16,7 +16,6 @@ pub mod feed;
 pub mod gate;
 pub mod generate;
 pub mod habit;
-pub mod inventory;
 pub mod issued;
 pub mod items;
 pub mod lease;
@@ -40,6 +39,8 @@ pub mod confine;
 pub mod follower;
 #[cfg(feature = "net")]
 pub mod init;
+#[cfg(feature = "net")]
+pub mod inventory;
 #[cfg(feature = "net")]
 pub mod metrics;
 #[cfg(feature = "net")]

@@ -412,6 +412,7 @@ async fn start(
         clock: Arc::new(SystemClock),
         hook,
         bursts: setup.config.alarms.bursts(),
+        inventory: setup.data_dir().join("inventory.redb"),
     };
     let service = Service::start(parts).await.map_err(|error| match &error {
         StartError::Clock(_) => {

@@ -152,6 +152,9 @@ pub enum Refused {
     /// Other wraps would be lost.
     #[error("other wraps would be lost than the statement names: look at them and sign anew")]
     StaleWraps,
+    /// The inventory.
+    #[error("{0}")]
+    Inventory(String),
     /// The file of a KEK version's key material.
     #[error("the key material could not be written: the server's log says why")]
     KeyFile,
@@ -235,7 +238,7 @@ impl Refused {
             | Self::StaleWraps
             | Self::StaleRoot
             | Self::StaleShare(_) => Refusal::Stale,
-            Self::KeyFile => Refusal::StoreUnavailable,
+            Self::KeyFile | Self::Inventory(_) => Refusal::StoreUnavailable,
             Self::AdminsKey => Refusal::KeyReused,
             Self::Invalid(_) => Refusal::Invalid,
             Self::Raced | Self::Changed | Self::Busy(_) => Refusal::Busy,

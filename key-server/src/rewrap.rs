@@ -2,12 +2,10 @@
 
 use rand_core::CryptoRng;
 use ticket_format::Refusal;
-use ticket_format::ids::DekId;
 use ticket_format::messages::Verdict;
-use ticket_format::messages::batch::{RewrapBody, RewrapItem};
-use ticket_format::wrapped::Origin;
+use ticket_format::messages::batch::{RewrapBody, RewrapItem, item_digest};
 
-use crate::items::{Done, Items};
+use crate::items::{Done, Items, OpenedItem};
 use crate::vault::Wrapping;
 
 /// Opens each item and wraps it anew, with the same DEK id and origin.
@@ -22,13 +20,18 @@ pub fn run<'a>(
     for item in &body.items {
         done.digests.push(item.digest());
         match anew(item, items, wrapping, rng) {
-            Ok((wrap, origin, id)) => {
-                done.ids.push(Some(id));
-                done.verdicts.push(Verdict::Done(origin));
+            Ok((wrap, opened)) => {
+                let context = item.new_context.unwrap_or(item.context);
+                done.ids.push(Some(opened.id));
+                done.under.push(Some(opened.kek));
+                done.moved.push(Some(item_digest(&wrap, context.bytes())));
+                done.verdicts.push(Verdict::Done(opened.origin));
                 wraps.push(Some(wrap));
             }
             Err(refusal) => {
                 done.ids.push(None);
+                done.under.push(None);
+                done.moved.push(None);
                 done.verdicts.push(Verdict::Refused(refusal));
                 wraps.push(None);
             }
@@ -43,12 +46,12 @@ fn anew<'a>(
     items: &mut Items<'a>,
     wrapping: &Wrapping,
     rng: &mut impl CryptoRng,
-) -> Result<(Vec<u8>, Origin, DekId), Refusal> {
+) -> Result<(Vec<u8>, OpenedItem), Refusal> {
     let opened = items.open(item.wrapped, item.context)?;
     let context = item.new_context.unwrap_or(item.context);
     // rule: REW-1 — the new context must satisfy what the old one had to.
     items.admit(context)?;
     // rule: ORG-1
     let wrap = wrapping.wrap(opened.id, opened.origin, context.bytes(), &opened.dek, rng)?;
-    Ok((wrap, opened.origin, opened.id))
+    Ok((wrap, opened))
 }

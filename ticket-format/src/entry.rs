@@ -191,6 +191,8 @@ closed_map! {
         29 kek_of: Option<Vec<u8>> = Maybe(Bytes(1..=limits::ITEMS));
         /// Of a rewrap: for each item that is done, how its new wrap is named (REW-1).
         30 moved: Option<Vec<ItemDigest>> = Maybe(List(0..=limits::REWRAPS, item()));
+        /// Of a rewrap: which wraps of earlier ones stand where they were made for (REW-2).
+        31 confirmed: Option<Vec<ItemDigest>> = Maybe(List(0..=limits::REWRAPS, item()));
     }
 }
 
@@ -246,6 +248,8 @@ with! {
     kek: KekId;
     /// Says how the new wraps of a rewrap are named.
     moved: Vec<ItemDigest>;
+    /// Says which wraps of earlier rewraps stand where they were made for.
+    confirmed: Vec<ItemDigest>;
 }
 
 impl Entry {
@@ -283,6 +287,7 @@ impl Entry {
             keks: None,
             kek_of: None,
             moved: None,
+            confirmed: None,
         }
     }
 
@@ -444,7 +449,8 @@ mod tests {
                 vec![KekId([16; 16]); limits::KEKS],
                 vec![0; limits::REWRAPS],
             )
-            .moved(vec![ItemDigest([17; 32]); limits::REWRAPS]);
+            .moved(vec![ItemDigest([17; 32]); limits::REWRAPS])
+            .confirmed(vec![ItemDigest([18; 32]); limits::REWRAPS]);
         for entry in [entry, rewrap] {
             assert!(entry.fits());
             assert_eq!(Entry::from_cbor(&entry.to_cbor(), limits::ENTRY), Ok(entry));

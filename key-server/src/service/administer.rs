@@ -321,7 +321,7 @@ impl Service {
             Act::KekList => self.list_keks(statement.body()?).await,
             Act::KekDestroy => self.destroy_kek(asked).await,
             Act::KekKeep => self.keep_kek(asked).await,
-            Act::WrapList => Err(Refused::Act),
+            Act::WrapList => self.list_wraps(statement.body()?).await,
             Act::Status => {
                 let StatusShow {} = statement.body()?;
                 Ok(Plan::reading(&self.status()))

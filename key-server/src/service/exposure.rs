@@ -179,9 +179,14 @@ fn released(index: u64, entry: &Entry) -> Vec<(u64, Exposed)> {
     ) else {
         return Vec::new();
     };
-    let items = entry.items.iter().flatten().zip(0_u64..);
+    // What a DEK was wrapped under before and after: an object may be found by either.
+    let items = entry.items.iter().flatten();
+    let items = items.map(|(item, outcome)| (item, outcome.is_ok()));
+    let moved = entry.moved.iter().flatten().map(|item| (item, true));
     items
-        .filter(|((_, outcome), _)| outcome.is_ok())
+        .chain(moved)
+        .zip(0_u64..)
+        .filter(|((_, done), _)| *done)
         .map(|((item, _), place)| {
             let row = Exposed {
                 entry: index,

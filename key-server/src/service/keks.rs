@@ -13,7 +13,6 @@ use ticket_format::time::Timestamp;
 use super::Service;
 use super::administer::{Asked, Change, Plan};
 use crate::dataset::Dataset;
-use crate::inventory::Counts;
 use crate::records;
 use crate::refused::Refused;
 use crate::vault::{KekRecord, Pending, VaultError};
@@ -98,10 +97,13 @@ impl Service {
     pub(super) async fn list_keks(&self, body: KekList) -> Result<Plan, Refused> {
         let dataset = self.dataset_named(&body.name)?;
         // rule: INV-1
-        self.inventory.settled().await;
+        self.inventory.settled().await?;
         let rows = self.state.vault.versions(dataset.id);
-        let rows = rows.iter().map(|record| self.row(record)).collect();
-        Ok(Plan::reading(&KekRows { rows }))
+        let mut listed = Vec::with_capacity(rows.len());
+        for record in &rows {
+            listed.push(self.row(record).await?);
+        }
+        Ok(Plan::reading(&KekRows { rows: listed }))
     }
 
     pub(super) async fn destroy_kek(&self, asked: &Asked<'_>) -> Result<Plan, Refused> {
@@ -119,12 +121,10 @@ impl Service {
             KekState::PendingDestruction => return Err(VaultError::Pending.into()),
             KekState::Enabled | KekState::Destroyed => return Err(VaultError::State.into()),
         }
-        self.inventory.settled().await;
-        let Counts {
-            wraps, dependants, ..
-        } = self.inventory.counts(record.kek);
+        self.inventory.settled().await?;
+        let named = self.inventory.dependants(record.kek).await?;
         // rule: KEK-4, ADM-5
-        if (wraps, dependants) != (body.wraps, body.dependants) {
+        if named != (body.wraps, body.dependants) {
             return Err(Refused::StaleWraps);
         }
         let then = self.clock.now().plus(body.days * DAY);
@@ -155,28 +155,35 @@ impl Service {
     }
 
     async fn kek_change(&self, record: KekRecord) -> Result<Plan, Refused> {
-        self.inventory.settled().await;
+        self.inventory.settled().await?;
         Ok(Plan {
             transaction: Transaction::new().put(record.path(), record.to_cbor()),
-            result: self.row(&record).to_cbor(),
+            result: self.row(&record).await?.to_cbor(),
             change: Change::Kek(record),
         })
     }
 
-    fn row(&self, record: &KekRecord) -> KekRow {
+    async fn row(&self, record: &KekRecord) -> Result<KekRow, Refused> {
         let counts = self.inventory.counts(record.kek);
-        KekRow {
+        let newest = self.state.vault.current(record.dataset)?.id == record.kek;
+        let (wraps, dependants) = if newest {
+            // It cannot be destroyed, and changes with every request.
+            (counts.wraps, [0; 32])
+        } else {
+            self.inventory.dependants(record.kek).await?
+        };
+        Ok(KekRow {
             kek: record.kek,
             version: record.version,
             state: record.state,
             origin: record.origin,
             created: record.created,
             public_key: record.public.clone(),
-            wraps: counts.wraps,
-            dependants: counts.dependants,
+            wraps,
+            dependants,
             last_used: counts.last_used,
             destroyed: record.destroyed,
-        }
+        })
     }
 
     /// What an admin learns of a new version.

@@ -18,6 +18,7 @@ mod roots;
 mod rotation;
 mod start;
 mod watching;
+mod wraps;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -595,6 +596,7 @@ impl Service {
     pub async fn close(&self) {
         self.remember_broker_log().await;
         self.hook.shutdown().await;
+        self.inventory.close().await;
         self.side.close().await;
         self.log.close().await;
         self.store.close().await;

@@ -128,7 +128,6 @@ impl Service {
         self.commit_by_itself(transaction, &entry).await?;
         self.state.vault.update(&gone);
         let erased = self.erase_key_file(&record).await;
-        self.inventory.forget(record.kek).await;
         tracing::info!(act = %entry.act, dataset = %record.dataset, kek = %record.kek, version = record.version, "destroyed a KEK version");
         self.drain(&entry).await?;
         // What stays is erased with the next one that is destroyed, or at the next start.

@@ -1,6 +1,7 @@
 //! Start: everything is read, opened and checked before anything is served.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use crate::dataset::{CanaryDeks, Dataset, DatasetError, DatasetState, Datasets};
 use crate::evidence::Checker;
 use crate::gate::Gate;
 use crate::habit::{BurstLimits, Habits};
+use crate::inventory::{Inventory, InventoryError};
 use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::records::{self, FeedHead};
@@ -101,6 +103,8 @@ pub struct Parts {
     pub hook: Hook,
     /// When a burst is one (EXP-3).
     pub bursts: BurstLimits,
+    /// The inventory's file (INV-1); it is made where there is none.
+    pub inventory: PathBuf,
 }
 
 /// Why the server does not start.
@@ -144,6 +148,9 @@ pub enum StartError {
     /// The file of its key material.
     #[error("the key material of a KEK version cannot be read, or what a crash left erased: {0}")]
     KeyFile(#[from] FileError),
+    /// The inventory.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
     /// The denials.
     #[error(transparent)]
     Denials(#[from] super::load::LoadDenialsError),
@@ -187,6 +194,7 @@ impl Service {
             clock,
             hook,
             bursts,
+            inventory,
         } = parts;
         let Identity {
             realm,
@@ -236,6 +244,7 @@ impl Service {
         };
         let roots = Roots::new(ways, means, &state.realm, state.tls_key, clock.monotonic());
         no_key_of_ours(&state.admins.current(), &state).map_err(StartError::AdminsKey)?;
+        let inventory = Inventory::open(inventory, log.clone()).await?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let service = Arc::new(Self {
             state,
@@ -256,7 +265,7 @@ impl Service {
             reports,
             roots,
             key_files,
-            inventory: crate::inventory::Inventory::default(),
+            inventory,
             keks: tokio::sync::Mutex::default(),
         });
         // rule: TLOG-10

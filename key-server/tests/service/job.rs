@@ -7,7 +7,7 @@ use key_server::state::Connection;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Entry;
 use ticket_format::ids::{
-    DatasetId, EvidenceHash, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId, TicketHash,
+    DatasetId, EvidenceHash, ItemDigest, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId, TicketHash,
     TicketId,
 };
 use ticket_format::keys::ProofSecret;
@@ -229,7 +229,16 @@ impl Rig {
         opened: &Opened,
         items: &[(&[u8], &Context, Option<&Context>)],
     ) -> Result<Batch, RefusalNotice> {
-        let body = RewrapBody::encode(&opened.head(), items);
+        self.rewrap_and_confirm(opened, items, &[]).await
+    }
+
+    pub(crate) async fn rewrap_and_confirm(
+        &self,
+        opened: &Opened,
+        items: &[(&[u8], &Context, Option<&Context>)],
+        confirms: &[ItemDigest],
+    ) -> Result<Batch, RefusalNotice> {
+        let body = RewrapBody::encode(&opened.head(), items, confirms);
         self.batch(opened, Verb::Rewrap, body).await
     }
 

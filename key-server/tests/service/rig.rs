@@ -291,6 +291,7 @@ impl World {
             clock,
             hook,
             bursts: self.bursts,
+            inventory: path.join("inventory.redb"),
         };
         let started = Service::start(parts).await;
         if started.is_err() {

@@ -101,21 +101,6 @@ pub fn item_digest(wrapped: &[u8], context: &[u8]) -> ItemDigest {
     ItemDigest::of(&writer.into_bytes())
 }
 
-/// Names an item of a rewrap: as [`item_digest`], and where the new context is another one, SHA-256 of
-/// `[wrapped, context, new context]`, so that the record says what the DEK may be opened with from then on.
-#[must_use]
-pub fn rewrap_digest(wrapped: &[u8], context: &[u8], new_context: Option<&[u8]>) -> ItemDigest {
-    match new_context.filter(|new| *new != context) {
-        None => item_digest(wrapped, context),
-        Some(new) => {
-            let length = wrapped.len() + context.len() + new.len() + 8;
-            let mut writer = Writer::with_capacity(length);
-            writer.array(3).bytes(wrapped).raw(context).raw(new);
-            ItemDigest::of(&writer.into_bytes())
-        }
-    }
-}
-
 /// One item of a redeem: `[wrapped, pairs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedeemItem<'a> {
@@ -241,20 +226,23 @@ impl RewrapItem<'_> {
     /// How the budget counts it and the record names it.
     #[must_use]
     pub fn digest(&self) -> ItemDigest {
-        let new_context = self.new_context.map(|new| new.0);
-        rewrap_digest(self.wrapped, self.context.0, new_context)
+        item_digest(self.wrapped, self.context.0)
     }
 }
 
 /// Wrapped DEKs to wrap anew.
 ///
-/// `rewrap-body = { 1: uint, 2: hash, 3: id16, 4: [1*500 [wrapped, pairs, pairs / null]] }`
+/// `rewrap-body = { 1: uint, 2: hash, 3: id16, 4: [*500 [wrapped, pairs, pairs / null]], ? 5: [1*500 hash] }`,
+/// of which one at least is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewrapBody<'a> {
     /// Handle, ticket, request id.
     pub head: BatchHead,
     /// What to wrap anew.
     pub items: Vec<RewrapItem<'a>>,
+    /// New wraps of earlier rewraps, each as [`item_digest`] names it, that stand where they were made for:
+    /// what they replaced is gone (REW-2).
+    pub confirms: Vec<ItemDigest>,
 }
 
 impl<'a> RewrapBody<'a> {
@@ -264,10 +252,10 @@ impl<'a> RewrapBody<'a> {
     /// Another shape or past a limit.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         whole(body, |reader| {
-            let mut map = reader.map(4)?;
+            let mut map = reader.map(5)?;
             let head = BatchHead::read(&mut map)?;
             let items = map.required(4, |reader| {
-                reader.list(1..=limits::REWRAPS, |reader| {
+                reader.list(0..=limits::REWRAPS, |reader| {
                     reader.array(3..=3)?;
                     let (wrapped, context) = (wrap(reader)?, RawContext::read(reader)?);
                     Ok(RewrapItem {
@@ -277,18 +265,32 @@ impl<'a> RewrapBody<'a> {
                     })
                 })
             })?;
+            let confirms = map.optional(5, |reader| {
+                reader.list(1..=limits::REWRAPS, ItemDigest::decode)
+            })?;
             map.end()?;
-            Ok(Self { head, items })
+            let confirms = confirms.unwrap_or_default();
+            if items.is_empty() && confirms.is_empty() {
+                return Err(DecodeError::OutOfRange("rewrap"));
+            }
+            Ok(Self {
+                head,
+                items,
+                confirms,
+            })
         })
     }
 
-    /// The bytes of a body. At most 1,000 items, or the server refuses it.
+    /// The bytes of a body. At most 500 items and 500 confirmations, or the server refuses it.
     #[must_use]
-    pub fn encode(head: &BatchHead, items: &[(&[u8], &Context, Option<&Context>)]) -> Vec<u8> {
-        let mut writer = head.write(
-            4,
-            items.iter().map(|(wrapped, ..)| wrapped.len() + 64).sum(),
-        );
+    pub fn encode(
+        head: &BatchHead,
+        items: &[(&[u8], &Context, Option<&Context>)],
+        confirms: &[ItemDigest],
+    ) -> Vec<u8> {
+        let room: usize = items.iter().map(|(wrapped, ..)| wrapped.len() + 64).sum();
+        let members = if confirms.is_empty() { 4 } else { 5 };
+        let mut writer = head.write(members, room + confirms.len() * 34);
         writer.array(items.len());
         for (wrapped, context, new_context) in items {
             context.encode(writer.array(3).bytes(wrapped));
@@ -298,6 +300,10 @@ impl<'a> RewrapBody<'a> {
                     writer.null();
                 }
             }
+        }
+        if !confirms.is_empty() {
+            writer.uint(5).array(confirms.len());
+            confirms.iter().for_each(|digest| digest.encode(&mut writer));
         }
         writer.into_bytes()
     }

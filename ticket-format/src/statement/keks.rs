@@ -134,7 +134,8 @@ closed_map! {
         6 public_key: Option<SealingKey> = OrNull(XWING_KEY);
         /// How many distinct wraps under it are known and not replaced (INV-1).
         7 wraps: u64 = UINT;
-        /// Names those wraps: the exclusive or of their digests, so that their order does not matter.
+        /// Names those wraps: SHA-256 of their digests, ascending; zeros of the newest version, which cannot be
+        /// destroyed.
         8 dependants: [u8; 32] = Fixed::<32>;
         /// When a wrap under it was last made or opened.
         9 last_used: Option<Timestamp> = OrNull(item());
