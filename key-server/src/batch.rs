@@ -357,7 +357,10 @@ impl Decided {
     ) -> Vec<([u8; 32], Vec<u8>)> {
         // rule: AUD-5
         let body = &identified.body;
-        let old = self.done.done().filter_map(|(place, item, dek)| Some((item, dek, body.context(place)?)));
+        let old = self
+            .done
+            .done()
+            .filter_map(|(place, item, dek)| Some((item, dek, body.context(place)?)));
         let new = self.done.moved().filter_map(|(place, item)| {
             let dek = *self.done.ids.get(place)?;
             Some((item, dek?, body.new_context(place)?))
@@ -365,7 +368,9 @@ impl Decided {
         let all: Vec<_> = old.chain(new).collect();
         let digests: Vec<_> = all.iter().map(|(item, ..)| item.0).collect();
         let missing: HashSet<_> = missing(&digests).into_iter().collect();
-        let wanted = all.into_iter().filter(|(item, ..)| missing.contains(&item.0));
+        let wanted = all
+            .into_iter()
+            .filter(|(item, ..)| missing.contains(&item.0));
         let record = |(item, dek, context): (ItemDigest, DekId, RawContext<'_>)| {
             (item.0, SideRecord::of_item(item, dek, context.bytes()))
         };

@@ -13,7 +13,8 @@ pub fn run<'a>(body: &RedeemBody<'a>, items: &mut Items<'a>) -> Done {
         // rule: RED-3
         let opened = items.open(item.wrapped, item.context);
         done.ids.push(opened.as_ref().ok().map(|opened| opened.id));
-        done.under.push(opened.as_ref().ok().map(|opened| opened.kek));
+        done.under
+            .push(opened.as_ref().ok().map(|opened| opened.kek));
         done.verdicts.push(match opened {
             Ok(opened) => {
                 done.deks.extend_from_slice(opened.dek.expose());

@@ -67,7 +67,13 @@ macro_rules! from_redb {
         }
     )*};
 }
-from_redb!(DatabaseError, TransactionError, TableError, StorageError, CommitError);
+from_redb!(
+    DatabaseError,
+    TransactionError,
+    TableError,
+    StorageError,
+    CommitError
+);
 
 /// What is known of one version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,12 +183,7 @@ impl Rows {
     }
 
     /// Counts entries, of which `last` is the last one's bytes, up to the place `next`.
-    pub(super) fn count(
-        &self,
-        entries: &[Entry],
-        next: u64,
-        last: &[u8],
-    ) -> Result<(), FileError> {
+    pub(super) fn count(&self, entries: &[Entry], next: u64, last: &[u8]) -> Result<(), FileError> {
         let txn = self.database()?.begin_write()?;
         let before = self.state();
         let mut counting = Counting {
@@ -380,10 +381,7 @@ fn key(kek: KekId, digest: ItemDigest) -> Key {
 }
 
 /// All rows of a version, or those after a digest.
-fn of(
-    kek: KekId,
-    after: Option<ItemDigest>,
-) -> (std::ops::Bound<Key>, std::ops::Bound<Key>) {
+fn of(kek: KekId, after: Option<ItemDigest>) -> (std::ops::Bound<Key>, std::ops::Bound<Key>) {
     use std::ops::Bound::{Excluded, Included};
     let last = Included(key(kek, ItemDigest([0xff; 32])));
     match after {

@@ -142,7 +142,10 @@ async fn what_was_made_or_opened_is_counted_once_under_its_version() {
     rig.append(&generate(1, &[1, 2])).await;
     rig.append(&redeem(&[(1, 1), (9, 2)])).await;
     rig.append(&redeem(&[(1, 1)])).await;
-    assert_eq!((rig.wraps(1).await, rig.wraps(2).await), (vec![1, 2], vec![9]));
+    assert_eq!(
+        (rig.wraps(1).await, rig.wraps(2).await),
+        (vec![1, 2], vec![9])
+    );
     let (one, two) = (rig.inventory.counts(kek(1)), rig.inventory.counts(kek(2)));
     assert_eq!((one.made, two.made), (2, 0));
     assert_eq!(one.last_used, Some(Timestamp::from_seconds(1_000)));
@@ -168,7 +171,8 @@ async fn a_wrap_goes_when_its_successor_stands_in_its_place_and_not_before() {
     // rule: REW-2, INV-1
     let rig = Rig::new().await;
     rig.append(&generate(1, &[1, 2, 3])).await;
-    rig.append(&rewrap(&[(1, 1), (2, 1), (3, 1)], 2, &[11, 12, 13], &[])).await;
+    rig.append(&rewrap(&[(1, 1), (2, 1), (3, 1)], 2, &[11, 12, 13], &[]))
+        .await;
     // The answer may be lost: both are there.
     assert_eq!(rig.wraps(1).await, [1, 2, 3]);
     assert_eq!(rig.wraps(2).await, [11, 12, 13]);
@@ -206,9 +210,15 @@ async fn a_destroyed_version_takes_nothing_but_its_own_wraps_along() {
     rig.append(&generate(2, &[3])).await;
     rig.append(&rewrap(&[(1, 1)], 2, &[11], &[])).await;
     rig.append(&destroyed(1)).await;
-    assert_eq!((rig.wraps(1).await, rig.wraps(2).await), (vec![], vec![3, 11]));
+    assert_eq!(
+        (rig.wraps(1).await, rig.wraps(2).await),
+        (vec![], vec![3, 11])
+    );
     rig.append(&rewrap(&[], 2, &[], &[11])).await;
-    assert_eq!((rig.wraps(1).await, rig.wraps(2).await), (vec![], vec![3, 11]));
+    assert_eq!(
+        (rig.wraps(1).await, rig.wraps(2).await),
+        (vec![], vec![3, 11])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,8 +40,8 @@ impl Service {
         };
         let rows = rows.iter().map(|row| {
             let record = known.get(&row.digest.0);
-            let record = record
-                .and_then(|record| SideRecord::from_cbor(record, limits::SMALL_MESSAGE).ok());
+            let record =
+                record.and_then(|record| SideRecord::from_cbor(record, limits::SMALL_MESSAGE).ok());
             WrapRow {
                 digest: row.digest,
                 seen: row.seen,

@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ticket_format::Refusal;
-use ticket_format::cbor::{Encode, Writer};
+use ticket_format::cbor::Encode;
 use ticket_format::entry::Kind;
-use ticket_format::ids::ItemDigest;
 use ticket_format::keys::ProducerSecret;
 use ticket_format::messages::batch::{RedeemBody, item_digest};
 use ticket_format::messages::{Verb, Verdict};
@@ -14,6 +12,7 @@ use ticket_format::statement::ProducerAdd;
 use ticket_format::ticket::{Action, Actions};
 use ticket_format::wrapped::public::Upload;
 use ticket_format::wrapped::{Origin, Wrapped};
+use ticket_format::{Context, Refusal};
 
 use crate::rig::{REALM, Rig, named, pairs, refusal, rig, rng, wanted};
 
@@ -490,24 +489,61 @@ async fn a_large_request_of_a_stranger_waits_for_nobodys_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_record_of_a_rewrap_names_the_new_context() {
-    // rule: AUD-3, REW-1
+async fn the_record_of_a_rewrap_names_old_and_new_wraps_with_their_contexts_and_versions() {
+    // rule: AUD-3, REW-1, REW-2, INV-1
     let rig = rig().await;
     let (_, opened) = rig.opened(|_| {}).await;
     let (old, new) = (named("a"), named("b"));
     let wrap = rig.wraps(&opened, &old, 1).await.remove(0).0;
+    rig.rotate().await.unwrap();
     let items = [
         (wrap.as_slice(), &old, None),
-        (wrap.as_slice(), &old, Some(&old)),
+        (wrap.as_slice(), &new, None),
         (wrap.as_slice(), &old, Some(&new)),
     ];
     let got = rig.rewrap(&opened, &items).await.unwrap();
-    assert_eq!(got.refusals(), [None; 3]);
-    let same = item_digest(&wrap, &old.to_cbor());
-    let mut writer = Writer::new();
-    writer.array(3).bytes(&wrap);
-    writer.raw(&old.to_cbor()).raw(&new.to_cbor());
-    let other = ItemDigest::of(&writer.into_bytes());
-    let recorded: Vec<_> = got.entry.items.into_iter().flatten().collect();
-    assert_eq!(recorded, [(same, Ok(())), (same, Ok(())), (other, Ok(()))]);
+    let refused = Refusal::WrapAuthentication;
+    assert_eq!(got.refusals(), [None, Some(refused), None]);
+    let digest = |wrap: &[u8], context: &Context| item_digest(wrap, &context.to_cbor());
+    let (same, other) = (digest(&wrap, &old), digest(&wrap, &new));
+    let wraps = got.clear.wraps.unwrap();
+    let moved = vec![
+        digest(wraps[0].as_ref().unwrap(), &old),
+        digest(wraps[2].as_ref().unwrap(), &new),
+    ];
+    let entry = got.entry;
+    assert_eq!(
+        entry.items.unwrap(),
+        [(same, Ok(())), (other, Err(refused)), (same, Ok(()))]
+    );
+    assert_eq!(entry.moved, Some(moved.clone()));
+    let newest = rig.service.state.vault.current(rig.dataset().dataset);
+    assert_eq!(entry.kek, Some(newest.unwrap().id));
+    assert_eq!(entry.keks, Some(vec![rig.dataset().kek]));
+    assert_eq!(entry.kek_of, Some(vec![0, u8::MAX, 0]));
+    // That they are in place is repeated by the entry, and is a request of its own.
+    let told = rig.rewrap_and_confirm(&opened, &[], &moved).await.unwrap();
+    assert_eq!(told.entry.confirmed, Some(moved));
+    assert_eq!(rig.version(1).await.wraps, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generate_and_redeem_name_the_versions_of_their_wraps() {
+    // rule: INV-1
+    let rig = rig().await;
+    let (_, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let first = rig.wraps(&opened, &context, 1).await.remove(0).0;
+    let second = rig.rotate().await.unwrap().kek;
+    let made = rig.generate(&opened, &[&context], true).await.unwrap();
+    assert_eq!((made.entry.kek, made.entry.keks), (Some(second), None));
+    let newer = made.clear.wraps.unwrap().remove(0).unwrap();
+    let items = [
+        (&newer[..], &context),
+        (b"x", &context),
+        (&first[..], &context),
+    ];
+    let got = rig.redeem(&opened, &items).await.unwrap().entry;
+    assert_eq!(got.keks, Some(vec![second, rig.dataset().kek]));
+    assert_eq!((got.kek_of, got.kek), (Some(vec![0, u8::MAX, 1]), None));
 }

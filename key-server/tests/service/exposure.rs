@@ -112,8 +112,8 @@ async fn what_the_side_file_lost_is_listed_all_the_same_without_its_context() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rewrap_is_known_by_the_context_that_its_dek_is_opened_with_from_then_on() {
-    // rule: AUD-5
+async fn a_rewrap_is_known_by_what_its_dek_was_opened_with_and_by_what_it_is_from_then_on() {
+    // rule: AUD-5, REW-1
     let rig = rig().await;
     let (job, opened) = rig.opened(|_| {}).await;
     let (old, new) = (named("old"), named("new"));
@@ -122,11 +122,18 @@ async fn a_rewrap_is_known_by_the_context_that_its_dek_is_opened_with_from_then_
         .await
         .unwrap();
     let rows = exposed(&rig, Selector::ticket(job.claims.common.id)).await;
-    assert_eq!(
-        (rows[1].kind, rows[1].context.as_ref()),
-        (Kind::Rewrap, Some(&new))
-    );
-    assert_eq!(rows[1].dek, rows[0].dek);
+    let known: Vec<_> = rows
+        .iter()
+        .map(|row| (row.kind, row.context.as_ref()))
+        .collect();
+    let expected = [
+        (Kind::Generate, Some(&old)),
+        (Kind::Rewrap, Some(&old)),
+        (Kind::Rewrap, Some(&new)),
+    ];
+    assert_eq!(known, expected);
+    assert_eq!((rows[1].item, rows[1].dek), (rows[0].item, rows[0].dek));
+    assert_eq!(rows[2].dek, rows[0].dek);
 }
 
 #[tokio::test(flavor = "multi_thread")]

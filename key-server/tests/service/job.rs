@@ -7,8 +7,8 @@ use key_server::state::Connection;
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::Entry;
 use ticket_format::ids::{
-    DatasetId, EvidenceHash, ItemDigest, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId, TicketHash,
-    TicketId,
+    DatasetId, EvidenceHash, ItemDigest, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId,
+    TicketHash, TicketId,
 };
 use ticket_format::keys::ProofSecret;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};

@@ -225,9 +225,15 @@ async fn a_destruction_names_what_would_be_lost_as_it_stands() {
         assert_eq!(refusal(rig.administer(&other).await), Refusal::Stale);
     }
     // One wrap is replaced while the statement is signed.
-    rig.rewrap(&opened, &[(&wraps[0].0, &context, None)])
-        .await
-        .unwrap();
+    let items = [(&wraps[0].0[..], &context, None)];
+    let new = rig.rewrap(&opened, &items).await.unwrap();
+    let new = new.clear.wraps.unwrap().remove(0).unwrap();
+    assert_eq!(
+        rig.destruction(1, 7).await,
+        asked,
+        "not before it is in place"
+    );
+    rig.redeem(&opened, &[(&new, &context)]).await.unwrap();
     assert_eq!(refusal(rig.administer(&asked).await), Refusal::Stale);
     let asked = rig.destruction(1, 7).await;
     assert_eq!(asked.wraps, 2);

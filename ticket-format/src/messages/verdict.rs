@@ -33,13 +33,13 @@ closed_map! {
     /// The clear part of an answer to a batch.
     ///
     /// ```cddl
-    /// clear = { 1: [1*1000 verdict], 2: hash, 3: hash, 4: bstr .size 32, 5: receipt,
-    ///           ? 6: [1*1000 wrapped / null] }
+    /// clear = { 1: [*1000 verdict], 2: hash, 3: hash, 4: bstr .size 32, 5: receipt,
+    ///           ? 6: [*1000 wrapped / null] }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Clear {
         /// One for each item, in order.
-        1 verdicts: Vec<Verdict> = List(1..=limits::ITEMS, item());
+        1 verdicts: Vec<Verdict> = List(0..=limits::ITEMS, item());
         /// The request's ticket.
         2 ticket: TicketHash = item();
         /// Hash of the request's body.
@@ -49,7 +49,7 @@ closed_map! {
         /// The audit log's receipt.
         5 receipt: Receipt = item();
         /// Generate and rewrap: the new wraps, null where an item was refused.
-        6 wraps: Option<Vec<Option<Vec<u8>>>> = Maybe(List(1..=limits::ITEMS, OrNull(Bytes(1..=limits::WRAPPED))));
+        6 wraps: Option<Vec<Option<Vec<u8>>>> = Maybe(List(0..=limits::ITEMS, OrNull(Bytes(1..=limits::WRAPPED))));
     }
 }
 
