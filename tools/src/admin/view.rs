@@ -299,6 +299,7 @@ pub fn entry(entry: &Entry) -> Map<String, Value> {
         "keks": entry.keks.as_ref().map(|keks| texts(keks)),
         "kek_of": entry.kek_of,
         "moved": entry.moved.as_ref().map(|moved| texts(moved)),
+        "confirmed": entry.confirmed.as_ref().map(|confirmed| texts(confirmed)),
     };
     all.into_iter()
         .filter(|(_, value)| !value.is_null())

@@ -3,7 +3,7 @@
 use ticket_format::Context;
 use ticket_format::cbor::{Encode, Writer};
 use ticket_format::entry::Kind;
-use ticket_format::ids::{RequestHash, TicketHash};
+use ticket_format::ids::{ItemDigest, RequestHash, TicketHash};
 use ticket_format::labels;
 use ticket_format::messages::batch::{
     BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest,
@@ -336,7 +336,8 @@ fn redeem(world: &World, presented: &Presented, path: &str, about: &str) -> Case
                     .entry(Kind::Redeem)
                     .ticket_hash(presented.ticket)
                     .request(request)
-                    .items(items),
+                    .items(items)
+                    .keks(vec![header().kek], vec![0]),
             ),
             wraps: None,
         },
@@ -370,7 +371,8 @@ fn generate(world: &World, presented: &Presented) -> Case {
                     .entry(Kind::Generate)
                     .ticket_hash(presented.ticket)
                     .request(request)
-                    .items(items),
+                    .items(items)
+                    .kek(header().kek),
             ),
             wraps: Some(vec![Some(wrapped)]),
         },
@@ -397,16 +399,21 @@ fn rewrap(world: &World, presented: &Presented) -> Case {
         &dek(),
         rng,
     );
-    let body = RewrapBody::encode(&head(presented), &[(&old, &context, None)]);
+    // The new wrap of an earlier rewrap, whose object stands in its place by now.
+    let in_place = ItemDigest([0x56; 32]);
+    let body = RewrapBody::encode(&head(presented), &[(&old, &context, None)], &[in_place]);
     let items = vec![(item_digest(&old, &context.to_cbor()), Ok(()))];
+    let moved = item_digest(&new, &context.to_cbor());
     let case = Case::new(
         "session/rewrap",
-        "REW-1: one DEK moved to KEK version 2; no plaintext leaves.",
+        "REW-1, REW-2, INV-1: one DEK moved to KEK version 2, no plaintext leaves; another one's new wrap stands in its place. The entry names both versions and the new wrap.",
     )
     .given("wrapped", &old)
     .given("context", context.to_cbor())
     .given("kek_2", new_kek.expose())
-    .given("kek_2_id", new_header.kek.0);
+    .given("kek_2_id", new_header.kek.0)
+    .given("in_place", in_place.0)
+    .gives("moved", moved.0);
     batch(
         world,
         presented,
@@ -423,7 +430,11 @@ fn rewrap(world: &World, presented: &Presented) -> Case {
                     .entry(Kind::Rewrap)
                     .ticket_hash(presented.ticket)
                     .request(request)
-                    .items(items),
+                    .items(items)
+                    .keks(vec![header().kek], vec![0])
+                    .kek(new_header.kek)
+                    .moved(vec![moved])
+                    .confirmed(vec![in_place]),
             ),
             wraps: Some(vec![Some(new)]),
         },

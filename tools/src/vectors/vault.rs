@@ -1,5 +1,6 @@
 //! KEK versions, wraps and the root key: the body and the result of each act, and what logs say of them.
 
+use sha2::{Digest as _, Sha256};
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Alarm, Entry, Kind};
@@ -19,9 +20,14 @@ use super::world::{ACT, DATASET, DEK, KEK, REALM, World, at};
 const NEXT: KekId = KekId([0x2e; 16]);
 const ROOT: RootId = RootId([0x2f; 16]);
 const ATTEMPT: AttemptId = AttemptId([0x30; 16]);
-/// Two known wraps, and the exclusive or of their digests (INV-1).
+/// Two known wraps, ascending.
 const WRAPS: [ItemDigest; 2] = [ItemDigest([0x53; 32]), ItemDigest([0x54; 32])];
-const DEPENDANTS: [u8; 32] = [0x53 ^ 0x54; 32];
+
+/// How wraps are named together (INV-1).
+fn dependants(wraps: &[ItemDigest]) -> [u8; 32] {
+    let all = wraps.iter().map(|wrap| wrap.0);
+    Sha256::digest(all.collect::<Vec<_>>().concat()).into()
+}
 
 pub(super) fn cases(world: &World) -> Vec<Case> {
     vec![destroy(world), keks(world), roots(world), entries(world)]
@@ -37,7 +43,7 @@ fn kek_destroy() -> KekDestroy {
         kek: KEK,
         days: 30,
         wraps: WRAPS.len() as u64,
-        dependants: DEPENDANTS,
+        dependants: dependants(&WRAPS),
     }
 }
 
@@ -53,11 +59,11 @@ fn destroy(world: &World) -> Case {
     );
     let case = Case::new(
         "statement/kek-destroy",
-        "KEK-4, INV-1: a destruction by security's quorum; it names how many wraps would be lost, and which: the exclusive or of their digests.",
+        "KEK-4, INV-1: a destruction by security's quorum; it names how many wraps would be lost, and which: the SHA-256 of their digests, ascending.",
     )
     .given("wrap_1", WRAPS[0].0)
     .given("wrap_2", WRAPS[1].0)
-    .gives("dependants", DEPENDANTS);
+    .gives("dependants", dependants(&WRAPS));
     statement(case, "kek-destroy", &payload, SECURITY)
 }
 
@@ -81,7 +87,7 @@ fn keks(world: &World) -> Case {
         created: at(0),
         public_key: Some(world.dataset.public()),
         wraps: WRAPS.len() as u64,
-        dependants: DEPENDANTS,
+        dependants: dependants(&WRAPS),
         last_used: Some(at(30)),
         destroyed: Some(at(30 * 86_400)),
         ..next.clone()
@@ -90,7 +96,7 @@ fn keks(world: &World) -> Case {
         state: KekState::Destroyed,
         public_key: None,
         wraps: 0,
-        dependants: [0; 32],
+        dependants: dependants(&[]),
         ..pending.clone()
     };
     let rotate = KekRotate {
@@ -248,7 +254,8 @@ fn entries(world: &World) -> Case {
         .items(vec![done, not])
         .kek(NEXT)
         .keks(vec![KEK], vec![0, u8::MAX])
-        .moved(vec![ItemDigest([0x55; 32])]);
+        .moved(vec![ItemDigest([0x55; 32])])
+        .confirmed(vec![ItemDigest([0x56; 32])]);
     let rotated = Entry::new(ACT, Kind::Kek, at(0))
         .dataset(DATASET)
         .kek(NEXT)
@@ -261,7 +268,7 @@ fn entries(world: &World) -> Case {
     let shares = Entry::alarm(ACT, Alarm::BadShares, at(0));
     Case::new(
         "audit/vault",
-        "KEK-2 to KEK-4, INV-1, ROOT-4: what entries say of KEK versions and of wraps under them: of two items the first is done, the second has place 255.",
+        "KEK-2 to KEK-4, INV-1, REW-2, ROOT-4: what entries say of KEK versions and of wraps under them: of two items the first is done, the second has place 255.",
     )
     .input("keys", "world.json")
     .gives_item("generate", "entry", generate.to_cbor())

@@ -3,6 +3,7 @@
 use clap::Args;
 use client::cli::output::Printed;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use ticket_format::Context as Pairs;
 use ticket_format::ids::ItemDigest;
 use ticket_format::report::{Report, exit};
@@ -76,15 +77,12 @@ pub(crate) async fn first(
     .next("run it again; if it stays so, find out why"))
 }
 
-/// How many wraps these are, and which (INV-1).
+/// How many wraps these are, and which (INV-1): their digests go up.
 fn named(rows: &[WrapRow]) -> (u64, [u8; 32]) {
-    let mut all = [0; 32];
-    for row in rows {
-        for (all, one) in all.iter_mut().zip(row.digest.0) {
-            *all ^= one;
-        }
-    }
-    (rows.len() as u64, all)
+    let all = rows
+        .iter()
+        .fold(Sha256::new(), |all, row| all.chain_update(row.digest.0));
+    (rows.len() as u64, all.finalize().into())
 }
 
 fn cells(row: WrapRow) -> Vec<Value> {
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wraps_are_named_by_the_exclusive_or_of_their_digests_in_any_order() {
+    fn wraps_are_named_by_the_hash_of_their_digests() {
         // rule: INV-1
         let row = |byte| WrapRow {
             digest: ItemDigest([byte; 32]),
@@ -148,8 +146,10 @@ mod tests {
             dek: None,
             context: None,
         };
-        assert_eq!(named(&[]), (0, [0; 32]));
-        assert_eq!(named(&[row(1), row(2)]), (2, [3; 32]));
-        assert_eq!(named(&[row(2), row(1)]), named(&[row(1), row(2)]));
+        let nothing: [u8; 32] = Sha256::digest([]).into();
+        let two: [u8; 32] = Sha256::digest([[1; 32], [2; 32]].concat()).into();
+        assert_eq!(named(&[]), (0, nothing));
+        assert_eq!(named(&[row(1), row(2)]), (2, two));
+        assert_ne!(named(&[row(1), row(2)]), named(&[row(1), row(3)]));
     }
 }
