@@ -10,7 +10,7 @@ use rand_core::UnwrapErr;
 use ticket_format::ids::ItemDigest;
 use ticket_format::report::{Report, exit};
 use ticket_format::wrapped::{Origin, Wrapped, object_context};
-use ticket_format::{Context, Refusal};
+use ticket_format::{Context, Refusal, limits};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -244,7 +244,7 @@ impl DatasetKeys {
         Ok(answers.into_iter().map(verdict).collect())
     }
 
-    /// Has 1 to 1,000 wrapped data keys wrapped anew.
+    /// Has up to 500 wrapped data keys wrapped anew.
     ///
     /// # Errors
     /// The exchange as a whole failed.
@@ -265,7 +265,7 @@ impl DatasetKeys {
     ///
     /// # Errors
     /// The exchange failed: they may be told of again.
-    pub async fn confirm(&self, placed: &[ItemDigest]) -> Result<(), Error> {
+    async fn told(&self, placed: &[ItemDigest]) -> Result<(), Error> {
         // rule: REW-2
         let told = self.exchange(|presented| async move {
             presented.rewrap(&[], placed, &mut UnwrapErr(SysRng)).await
@@ -293,11 +293,10 @@ impl WrapSource for DatasetKeys {
             .zip(&contexts)
             .filter_map(|(item, context)| Some((&item.wrapped[..], context.as_ref().ok()?, None)))
             .collect();
-        let answers = if good.is_empty() {
-            Vec::new()
-        } else {
-            self.rewrap(&good).await?
-        };
+        let mut answers = Vec::with_capacity(good.len());
+        for some in good.chunks(limits::REWRAPS) {
+            answers.extend(self.rewrap(some).await?);
+        }
         Ok(spread(contexts, answers, |_, answer| {
             let wrapped = answer?;
             let kek_version = Wrapped::parse(&wrapped)?.header().kek_version;
@@ -306,6 +305,13 @@ impl WrapSource for DatasetKeys {
                 kek_version,
             })
         }))
+    }
+
+    async fn confirm(&self, placed: Vec<ItemDigest>) -> Result<(), KeyError> {
+        for some in placed.chunks(limits::REWRAPS) {
+            self.told(some).await?;
+        }
+        Ok(())
     }
 }
 

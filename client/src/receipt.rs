@@ -77,7 +77,10 @@ fn says(entry: &Entry, expected: &Expected) -> bool {
         entry.keks.as_ref()?.get(usize::from(at)).copied()
     };
     let versions = expected.under.iter().enumerate().all(|(place, kek)| {
-        let done = expected.items.get(place).is_some_and(|(_, refusal)| refusal.is_none());
+        let done = expected
+            .items
+            .get(place)
+            .is_some_and(|(_, refusal)| refusal.is_none());
         !done || under(place) == *kek
     });
     let current = expected.current.iter().all(|kek| entry.kek == Some(*kek));

@@ -201,9 +201,7 @@ impl Presented {
             under: versions(items.iter().map(|(wrapped, _)| *wrapped)),
             confirmed: Vec::new(),
         };
-        let (clear, deks) = self
-            .batch(Verb::Redeem, Kind::Redeem, &body, sent)
-            .await?;
+        let (clear, deks) = self.batch(Verb::Redeem, Kind::Redeem, &body, sent).await?;
         let mut deks = deks.chunks_exact(32);
         clear
             .verdicts
@@ -296,9 +294,7 @@ impl Presented {
             under: versions(items.iter().map(|(wrapped, ..)| *wrapped)),
             confirmed: confirms.to_vec(),
         };
-        let (clear, _) = self
-            .batch(Verb::Rewrap, Kind::Rewrap, &body, sent)
-            .await?;
+        let (clear, _) = self.batch(Verb::Rewrap, Kind::Rewrap, &body, sent).await?;
         let wraps = clear.wraps.unwrap_or_default();
         clear
             .verdicts

@@ -376,7 +376,7 @@ async fn every_member_of_every_exchange_is_held_to_its_shape() {
     let new = self::context("s3://bucket/b");
     let rewrap = presented.batch(
         Verb::Rewrap,
-        RewrapBody::encode(&presented.head(), &[(&wrap, &context, Some(&new))]),
+        RewrapBody::encode(&presented.head(), &[(&wrap, &context, Some(&new))], &[]),
     );
     let other_contexts = |what: &str| {
         what == "/4 with 0 twice"

@@ -25,7 +25,7 @@ use ticket_format::denial::Selector;
 use ticket_format::ids::{NodeId, RequestHash};
 use ticket_format::keys::NodeSecret;
 use ticket_format::messages::administer::AdministerAnswer;
-use ticket_format::messages::batch::{GenerateBody, RedeemBody, RewrapBody};
+use ticket_format::messages::batch::{GenerateBody, RedeemBody, RewrapBody, item_digest};
 use ticket_format::messages::consistency::ConsistencyBody;
 use ticket_format::messages::{BatchAnswer, Clear, Request, Verb};
 use ticket_format::seal::Kem;
@@ -423,9 +423,10 @@ async fn live_messages_are_what_the_cddl_says() {
             .expect("its shape")
             .clear,
     ));
+    let placed = item_digest(&wrap, &b.to_cbor());
     let rewrap = presented.batch(
         Verb::Rewrap,
-        RewrapBody::encode(&presented.head(), &[(&wrap, &b, Some(&c))]),
+        RewrapBody::encode(&presented.head(), &[(&wrap, &b, Some(&c))], &[placed]),
     );
     let answer = exchange(&mut items, &server, &rewrap, "rewrap-body", "batch-answer").await;
     items.push((

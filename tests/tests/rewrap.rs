@@ -318,6 +318,8 @@ async fn a_new_wrap_leaves_the_body_as_it_is(kind: &str) {
         rewrap_many(&bench.stores, &bench.keys, wanted, options, &quiet()).await;
     assert!(summary.failed.is_empty(), "{:?}", summary.failed);
     assert_eq!((summary.done, skipped.len()), (SIZES.len() as u64, 0));
+    // rule: REW-2
+    assert_eq!(bench.keys.placed.lock().unwrap().len(), SIZES.len());
     for (len, (body, metadata)) in SIZES.into_iter().zip(before) {
         let key = format!("dir/{len}");
         let (body_now, now) = bench.stored(&key).await;

@@ -21,7 +21,8 @@ use tests::home::Home;
 use tests::house::{self, House, Said, ended};
 use tests::node::Iid;
 use tests::wire::{Wire, rng};
-use ticket_format::ids::{DatasetId, DekId, KekId};
+use ticket_format::ids::{DatasetId, DekId, ItemDigest, KekId};
+use ticket_format::messages::batch::item_digest;
 use ticket_format::secret::{Dek, Kek};
 use ticket_format::wrapped::{Header, Origin, Wrapped, local, object_context};
 use zeroize::Zeroizing;
@@ -160,6 +161,10 @@ struct Asking<'a> {
     refuses: BTreeSet<&'static str>,
     /// The dataset gets a new version after so many exchanges.
     rotates_after: Option<usize>,
+    /// Wraps that were said to stand with their objects.
+    placed: BTreeSet<ItemDigest>,
+    /// It is killed before it says so.
+    dumb: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -172,6 +177,8 @@ impl<'a> Asking<'a> {
             rival: None,
             refuses: BTreeSet::new(),
             rotates_after: None,
+            placed: BTreeSet::new(),
+            dumb: false,
         }
     }
 
@@ -191,6 +198,15 @@ impl<'a> Asking<'a> {
 impl Rewrapper for Asking<'_> {
     type Error = Refused;
     type Stop = Refused;
+
+    async fn confirm(&mut self, placed: Vec<ItemDigest>) -> Result<(), Refused> {
+        assert!(placed.len() <= ticket_format::limits::REWRAPS);
+        if self.dumb {
+            return Err(Refused::Killed);
+        }
+        self.placed.extend(placed);
+        Ok(())
+    }
 
     async fn wrap_anew(
         &mut self,
@@ -312,6 +328,15 @@ impl Bench {
         (body.concat(), metadata)
     }
 
+    /// How the wrap that stands with an object is named.
+    async fn named(&self, key: &str, name: Option<&str>) -> ItemDigest {
+        let (_, metadata) = self.stored(key).await;
+        let mut context = metadata.stored_context.clone();
+        let name = name.map_or_else(|| s3(key).name().unwrap(), str::to_owned);
+        context.entry("name".to_owned()).or_insert(name);
+        item_digest(&metadata.wrapped, &raw(&context))
+    }
+
     async fn version(&self, key: &str) -> u64 {
         let (_, metadata) = self.stored(key).await;
         let wrapped = Wrapped::parse(&metadata.wrapped).unwrap();
@@ -404,6 +429,13 @@ async fn what_is_older_gets_a_new_wrap(kind: &str) {
     }
     assert!(bench.opens("dir/renamed", Some("s3://elsewhere/a")).await);
     assert_eq!(bench.version("dir/renamed").await, 2);
+    // rule: REW-2 — what stands with its object now, and nothing else.
+    let mut placed = BTreeSet::new();
+    for key in keys(0..30) {
+        placed.insert(bench.named(&key, None).await);
+    }
+    placed.insert(bench.named("dir/renamed", None).await);
+    assert_eq!(asking.placed, placed);
     assert_eq!(
         bench.version("other/a").await,
         1,
@@ -725,4 +757,25 @@ async fn after_a_rotation_a_prefix_is_rewrapped_killed_and_resumed_and_nothing_i
         [(2, 50), (1, 0)],
         "of each object one wrap is known, under the new version"
     );
+}
+
+#[tokio::test]
+async fn a_run_that_was_cut_off_before_it_said_what_stands_in_place_is_followed_by_one_that_does() {
+    // rule: REW-2
+    let bench = bench("moto").await;
+    bench.put(&keys(0..6)).await;
+    bench.vault.rotate();
+    let mut asking = Asking::of(&bench);
+    asking.dumb = true;
+    let (_, ended) = asking.run().await;
+    assert!(matches!(ended, Err(Stopped::Rewrapper(Refused::Killed))));
+    assert!(asking.placed.is_empty());
+    assert_eq!(bench.version("dir/0003").await, 2, "the objects have them");
+    asking.dumb = false;
+    asking.runs_through().await;
+    let mut placed = BTreeSet::new();
+    for key in keys(0..6) {
+        placed.insert(bench.named(&key, None).await);
+    }
+    assert_eq!(asking.placed.intersection(&placed).count(), 6);
 }

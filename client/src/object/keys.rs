@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use ticket_format::ids::ItemDigest;
 use zeroize::Zeroizing;
 
 use super::metadata::Context;
@@ -99,6 +100,13 @@ pub trait WrapSource: KeySource {
         &self,
         items: Vec<WrapItem>,
     ) -> impl Future<Output = Verdicts<NewWrap, Self::Error>> + Send;
+
+    /// Tells that new wraps stand with their objects, each named by the SHA-256 of wrap and context: what
+    /// they replaced counts no more (REW-2).
+    fn confirm(
+        &self,
+        placed: Vec<ItemDigest>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// One verdict per item, or the failure of the whole exchange.

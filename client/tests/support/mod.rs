@@ -11,6 +11,7 @@ use client::object::keys::{
 };
 use client::object::metadata::Context;
 use client::object::{BodyHeader, ObjectContext};
+use ticket_format::ids::ItemDigest;
 use zeroize::Zeroizing;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct TestKeys {
     pub signed: bool,
     /// Leave out the last answer.
     pub short: bool,
+    /// Wraps that were said to stand in their places.
+    pub placed: Mutex<Vec<ItemDigest>>,
     count: AtomicUsize,
 }
 
@@ -142,5 +145,10 @@ impl WrapSource for TestKeys {
             })
         };
         Ok(self.shorten(items.into_iter().map(&mut wrap).collect()))
+    }
+
+    async fn confirm(&self, placed: Vec<ItemDigest>) -> Result<(), Refused> {
+        self.placed.lock().unwrap().extend(placed);
+        Ok(())
     }
 }

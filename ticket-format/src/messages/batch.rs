@@ -303,7 +303,9 @@ impl<'a> RewrapBody<'a> {
         }
         if !confirms.is_empty() {
             writer.uint(5).array(confirms.len());
-            confirms.iter().for_each(|digest| digest.encode(&mut writer));
+            confirms
+                .iter()
+                .for_each(|digest| digest.encode(&mut writer));
         }
         writer.into_bytes()
     }

@@ -286,8 +286,16 @@ fn batch_bodies_hold_to_their_shapes_and_borrow() {
         (&b"wrap"[..], &context, None),
         (&b"wrap"[..], &context, Some(&context)),
     ];
-    let rewrap = RewrapBody::encode(&HEAD, &items);
-    holds_to_its_shape(&rewrap, &[], &[], |bytes| RewrapBody::parse(bytes).is_ok());
+    let placed = [item_digest(b"new", &context.to_cbor())];
+    for (items, placed) in [(&items[..], &placed[..]), (&items, &[]), (&[], &placed)] {
+        let rewrap = RewrapBody::encode(&HEAD, items, placed);
+        holds_to_its_shape(&rewrap, &[5], &[], |bytes| RewrapBody::parse(bytes).is_ok());
+        let body = RewrapBody::parse(&rewrap).unwrap();
+        assert_eq!((body.items.len(), &*body.confirms), (items.len(), placed));
+    }
+    let nothing = RewrapBody::encode(&HEAD, &[], &[]);
+    assert!(RewrapBody::parse(&nothing).is_err(), "it asks for nothing");
+    let rewrap = RewrapBody::encode(&HEAD, &items, &placed);
     let body = RewrapBody::parse(&rewrap).unwrap();
     assert_eq!(
         (

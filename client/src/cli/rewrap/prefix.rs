@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use ticket_format::Refusal;
+use ticket_format::ids::ItemDigest;
 use ticket_format::report::{Report, exit};
 use ticket_format::ticket::Action;
 
@@ -165,6 +166,27 @@ fn over(error: &Error) -> bool {
 impl Rewrapper for Tickets<'_> {
     type Error = KeyError;
     type Stop = Report;
+
+    async fn confirm(&mut self, placed: Vec<ItemDigest>) -> Result<(), Report> {
+        let fresh = self.about_to_end();
+        if fresh {
+            self.next_ticket().await?;
+        }
+        let told = match &self.keys {
+            Some(keys) => keys.confirm(placed.clone()).await,
+            None => return Err(Error::NoTicket("there is no dataset ticket to use").report()),
+        };
+        match told {
+            Err(KeyError::Exchange(error)) if over(&error) && !fresh => {
+                self.next_ticket().await?;
+                let Some(keys) = &self.keys else {
+                    return Ok(());
+                };
+                keys.confirm(placed).await.map_err(|error| error.report())
+            }
+            told => told.map_err(|error| error.report()),
+        }
+    }
 
     /// A ticket that is used up, or ends, is followed by another; one that is refused at once is not.
     async fn wrap_anew(

@@ -2,8 +2,8 @@
 //!
 //! Objects go by in windows: their metadata is read, those of older versions are wrapped anew in one
 //! exchange, what came of it is kept, and then put beside the bodies, while the metadata of the next
-//! window is being read. What is kept lets a later run put the very wraps there that this one asked
-//! for: the key server takes an old wrap for replaced once it has made a new one (INV-1).
+//! window is being read. What is kept lets a later run put the very wraps there that this one asked for.
+//! Of what stands in its place the key server is told (REW-2), so that old versions come to no wraps left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use ticket_format::limits;
 use ticket_format::messages::batch::item_digest;
 use ticket_format::wrapped::{Header, Wrapped};
 
+use super::rewrite::named;
 use super::wrap::put_wrap;
 use super::{CopyError, Job, Quiet};
 use crate::object::keys::{NewWrap, WrapItem};
@@ -81,6 +82,9 @@ pub trait Rewrapper {
         &mut self,
         items: Vec<WrapItem>,
     ) -> impl Future<Output = Result<Vec<Result<NewWrap, Self::Error>>, Self::Stop>>;
+
+    /// Tells that at most 500 wraps stand with their objects (REW-2).
+    fn confirm(&mut self, placed: Vec<ItemDigest>) -> impl Future<Output = Result<(), Self::Stop>>;
 
     /// Keeps the position, durably: only then the wraps in it are put beside their objects.
     ///
@@ -221,6 +225,7 @@ pub async fn rewrap_prefix<R: Rewrapper>(
         changed: false,
         ordered: true,
         spare: None,
+        placed: Vec::new(),
         tally: Tally::default(),
     };
     let ended = run.run().await;
@@ -239,6 +244,8 @@ struct Run<'a, R: Rewrapper> {
     /// An object of the version that an earlier run found current: where no other is asked for, it
     /// shows whether that still is so.
     spare: Option<Box<Found>>,
+    /// Wraps that stand with their objects, and of which the key server is to be told.
+    placed: Vec<ItemDigest>,
     tally: Tally<R::Error>,
 }
 
@@ -288,9 +295,16 @@ impl<R: Rewrapper> Run<'_, R> {
             let Looked::Ours(found) = looked else {
                 continue;
             };
-            let Some(made) = old.get(&*found.key).filter(|made| made.old == found.digest) else {
+            let Some(made) = old.get(&*found.key) else {
                 continue;
             };
+            if made.old != found.digest {
+                // It may stand there already, and the run have been cut off before it could tell.
+                self.placed.extend(
+                    named(&made.wrapped, found.item.context).filter(|name| *name == found.digest),
+                );
+                continue;
+            }
             let new = Wrapped::parse(&made.wrapped).map(|wrapped| *wrapped.header());
             if let Ok(new) = new
                 && new.dek == found.header.dek
@@ -305,11 +319,14 @@ impl<R: Rewrapper> Run<'_, R> {
                 ));
             }
         }
-        for (_, outcome) in put_all::<R::Error>(self.stores, self.prefix.parallel, puts).await {
+        for (_, name, outcome) in put_all::<R::Error>(self.stores, self.prefix.parallel, puts).await
+        {
             if let Ok(bytes) = outcome.1 {
+                self.placed.extend(name);
                 self.tally.done.add(bytes);
             }
         }
+        self.confirm().await?;
         self.position.made.clear();
         self.keep()
     }
@@ -327,7 +344,7 @@ impl<R: Rewrapper> Run<'_, R> {
             }
             let puts = self.wrap(looked).await?;
             let outcomes = put_all(self.stores, self.prefix.parallel, puts).await;
-            self.settle(outcomes, None)?;
+            self.settle(outcomes, None).await?;
         }
         let (stores, prefix) = (self.stores, self.prefix);
         let mut windows = std::pin::pin!(windows(stores, prefix, after.as_deref()));
@@ -338,7 +355,7 @@ impl<R: Rewrapper> Run<'_, R> {
             // The next window is looked at while the wraps of this one are put.
             let (outcomes, following) =
                 tokio::join!(put_all(stores, prefix.parallel, puts), windows.next());
-            self.settle(outcomes, last)?;
+            self.settle(outcomes, last).await?;
             next = following;
         }
         match self.spare.take() {
@@ -346,7 +363,7 @@ impl<R: Rewrapper> Run<'_, R> {
                 let mut puts = Vec::new();
                 self.ask(vec![*spare], &mut puts).await?;
                 let outcomes = put_all(stores, prefix.parallel, puts).await;
-                self.settle(outcomes, None)
+                self.settle(outcomes, None).await
             }
             _ => Ok(()),
         }
@@ -439,10 +456,13 @@ impl<R: Rewrapper> Run<'_, R> {
     }
 
     /// Notes how a window ended, and keeps that.
-    fn settle(&mut self, outcomes: Vec<Put<R::Error>>, last: Option<String>) -> Ended<(), R> {
-        for (key, (job, outcome)) in outcomes {
+    async fn settle(&mut self, outcomes: Vec<Put<R::Error>>, last: Option<String>) -> Ended<(), R> {
+        for (key, name, (job, outcome)) in outcomes {
             match outcome {
-                Ok(bytes) => self.tally.done.add(bytes),
+                Ok(bytes) => {
+                    self.placed.extend(name);
+                    self.tally.done.add(bytes);
+                }
                 Err(CopyError::Store(StoreError::NotFound(_))) => self.tally.gone += 1,
                 Err(error) => {
                     self.position.left.insert(key);
@@ -454,11 +474,22 @@ impl<R: Rewrapper> Run<'_, R> {
             self.ordered &= self.position.after.as_ref() < Some(&last);
             self.position.after = Some(last).filter(|_| self.ordered);
         }
+        self.confirm().await?;
         self.position.made.clear();
         self.keep()?;
         self.rewrapper.tell(&self.tally);
         if self.position.left.len() > FAILED {
             return Err(Stopped::TooManyFailed);
+        }
+        Ok(())
+    }
+
+    async fn confirm(&mut self) -> Ended<(), R> {
+        // rule: REW-2
+        let placed = std::mem::take(&mut self.placed);
+        for some in placed.chunks(limits::REWRAPS) {
+            let told = self.rewrapper.confirm(some.to_vec()).await;
+            told.map_err(Stopped::Rewrapper)?;
         }
         Ok(())
     }
@@ -596,7 +627,8 @@ async fn look_at<E>(stores: &Stores, prefix: &Prefix, key: String) -> Looked<E> 
     }))
 }
 
-type Put<E> = (String, (Job, Result<u64, CopyError<E>>));
+/// The object's key, how its new wrap is named, and what came of it.
+type Put<E> = (String, Option<ItemDigest>, (Job, Result<u64, CopyError<E>>));
 
 async fn put_all<E: Send + 'static>(
     stores: &Stores,
@@ -606,8 +638,9 @@ async fn put_all<E: Send + 'static>(
     stream::iter(puts)
         .map(|(found, wrap)| async move {
             let (stores, job) = (stores.clone(), found.job.clone());
+            let name = named(&wrap.wrapped, found.item.context);
             let put = put_wrap(stores, job, found.source, wrap, Arc::new(Quiet)).await;
-            (found.key, (found.job, put))
+            (found.key, name, (found.job, put))
         })
         .buffer_unordered(parallel.max(1))
         .collect()

@@ -1,6 +1,7 @@
 //! Writing objects anew at their place: under a fresh data key where somebody may have the old one,
 //! or with a new wrap of the same data key.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
@@ -14,7 +15,7 @@ use super::download::{HEADS_IN_FLIGHT, open};
 use super::wrap::put_wrap;
 use super::{CopyError, Crew, Failed, Job, Options, PIECE_LEN, Progress, Summary};
 use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, WrapItem, WrapSource};
-use crate::object::metadata::{MetadataError, ObjectMetadata};
+use crate::object::metadata::{Context, MetadataError, ObjectMetadata};
 use crate::object::{BodyHeader, Decryptor, Encryptor, HEADER_LEN, plaintext_len};
 use crate::s3::{ObjectSource, StoreError, Stores};
 
@@ -274,6 +275,7 @@ pub async fn rewrap_many<K: WrapSource>(
 ) -> (Summary<K::Error>, Vec<(Job, Skipped)>) {
     let (mut summary, mut skipped) = (Summary::new(), Vec::new());
     let mut crew = Crew::new(options.parallel(), progress);
+    let mut placed = Vec::new();
     let mut wanted = wanted.into_iter().peekable();
     while wanted.peek().is_some() {
         let some = wanted.by_ref().take(options.batch()).collect();
@@ -282,6 +284,7 @@ pub async fn rewrap_many<K: WrapSource>(
         if items.is_empty() {
             continue;
         }
+        let contexts: Vec<_> = items.iter().map(|item| item.context.clone()).collect();
         let answers = match keys.wrap_anew(items).await {
             Ok(answers) => answers,
             Err(error) => {
@@ -291,10 +294,11 @@ pub async fn rewrap_many<K: WrapSource>(
         };
         let complete = answers.len() == found.len();
         let mut answers = answers.into_iter();
-        for (job, source) in found {
+        for ((job, source), context) in found.into_iter().zip(contexts) {
             let place = job.to.to_string();
             let failed = match answers.next().filter(|_| complete) {
                 Some(Ok(wrap)) => {
+                    placed.extend(named(&wrap.wrapped, context).map(|name| (job.to.clone(), name)));
                     let work = put_wrap(
                         stores.clone(),
                         job.clone(),
@@ -312,7 +316,22 @@ pub async fn rewrap_many<K: WrapSource>(
         }
     }
     crew.collect_all(&mut summary).await;
+    // rule: REW-2
+    let failed: HashSet<_> = summary.failed.iter().map(|(job, _)| &job.to).collect();
+    placed.retain(|(place, _)| !failed.contains(place));
+    if let Err(error) = keys
+        .confirm(placed.into_iter().map(|(_, name)| name).collect())
+        .await
+    {
+        summary.aborted.get_or_insert(error);
+    }
     (summary, skipped)
+}
+
+/// How a wrap and its context are named; none where they are past a bound.
+pub(super) fn named(wrapped: &[u8], context: Context) -> Option<ItemDigest> {
+    let context = ticket_format::Context::new(context).ok()?;
+    Some(item_digest(wrapped, &context.to_cbor()))
 }
 
 pub(super) async fn finish<E>(

@@ -157,6 +157,7 @@ impl KeyServer {
             clock: Arc::new(SystemClock),
             hook: Hook::none(),
             bursts: BurstLimits::default(),
+            inventory: dir.join("inventory.redb"),
         };
         let service = Service::start(parts).await;
         let service = service.map_err(|error| failed("a key server does not start")(&error))?;
