@@ -28,7 +28,7 @@ pub enum Command {
     Create(Create),
     /// List the datasets that the broker knows
     List(At),
-    /// Show one
+    /// Show one; a key server also tells of each KEK version
     Show {
         /// Its name
         name: String,
@@ -61,7 +61,7 @@ pub enum Command {
     /// List its KEK versions: state, last use, and how many wraps are left under each
     Keks(keks::Of),
     /// Make the next KEK version: it wraps from now on, and the one before opens only
-    Rotate(keks::Of),
+    Rotate(keks::Rotate),
     /// List the wraps under a KEK version that its key server knows
     Wraps(wraps::Wraps),
     /// Take a KEK version out of use: it neither wraps nor opens
@@ -182,7 +182,7 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::Owners(args) => options::set_owners(context, &args),
         Command::Canary(args) => options::mark(context, &args),
         Command::Keks(of) => keks::list(context, &of),
-        Command::Rotate(of) => keks::rotate(context, &of),
+        Command::Rotate(args) => keks::rotate(context, &args),
         Command::Wraps(args) => wraps::list(context, &args),
         Command::DisableKek(which) => keks::set(context, &which, false),
         Command::EnableKek(which) => keks::set(context, &which, true),
@@ -246,11 +246,22 @@ fn show(context: &Context, name: &str, at: &At) -> Printed {
                 name: name.to_owned(),
             })
             .await?;
+        // Only the key server knows of versions and of wraps.
+        let keks = match &at.key_server {
+            Some(_) => keks::versions(&mut remote, name).await?,
+            None => Vec::new(),
+        };
         remote.close().await;
         let mut object = view::dataset(&view);
         if context.output.format == Format::Text {
             // 1,621 characters that nobody reads; its hash stands beside it.
             object.remove("public_key");
+            context.output.object(object)?;
+            return keks::sentences(&keks).try_for_each(|line| context.output.line(line));
+        }
+        if at.key_server.is_some() {
+            let keks = keks::jsons(&keks).map(serde_json::Value::Object);
+            object.insert("keks".to_owned(), keks.collect());
         }
         context.output.object(object)
     })

@@ -1,7 +1,7 @@
 //! The wraps under a KEK version that its key server knows (INV-1).
 
 use clap::Args;
-use client::cli::output::Printed;
+use client::cli::output::{Format, Printed};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use ticket_format::Context as Pairs;
@@ -13,7 +13,7 @@ use ticket_format::statement::{KekRow, WrapList, WrapRow};
 use super::keks::{Version, numbered, versions};
 use super::name_fits;
 use crate::admin::remote::Remote;
-use crate::admin::view::{maybe, text};
+use crate::admin::view::{maybe, object, text};
 use crate::admin::{Context, block_on};
 
 /// List the wraps under a KEK version.
@@ -21,8 +21,11 @@ use crate::admin::{Context, block_on};
 pub struct Wraps {
     #[command(flatten)]
     which: Version,
+    /// Go on behind this wrap, the last one of the list before
+    #[arg(long, value_name = "DIGEST")]
+    after: Option<ItemDigest>,
     /// Most wraps to list
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     limit: u64,
 }
 
@@ -34,13 +37,14 @@ async fn page(
     name: &str,
     row: &KekRow,
     after: Option<ItemDigest>,
+    most: u64,
 ) -> Result<(Vec<WrapRow>, bool), Report> {
     let page = server
         .ask(&WrapList {
             name: name.to_owned(),
             kek: row.kek,
             after,
-            rows: WRAP_ROWS,
+            rows: most,
         })
         .await?;
     let mut last = after.map(|digest| digest.0);
@@ -48,12 +52,12 @@ async fn page(
         let before = last.replace(row.digest.0);
         before.is_none_or(|before| before < row.digest.0)
     });
-    if up && (!page.more || !page.rows.is_empty()) {
+    if up && page.rows.len() as u64 <= most && (!page.more || !page.rows.is_empty()) {
         return Ok((page.rows, page.more));
     }
     Err(Report::new(
         exit::INTEGRITY,
-        "the key server's pages go in a circle",
+        "the key server's pages are not in order",
     ))
 }
 
@@ -64,9 +68,8 @@ pub(crate) async fn first(
     name: &str,
     row: &KekRow,
 ) -> Result<Vec<WrapRow>, Report> {
-    // rule: INV-1
-    let (rows, more) = page(server, name, row, None).await?;
-    if more || named(&rows) == (row.wraps, row.dependants) {
+    let (rows, more) = page(server, name, row, None, WRAP_ROWS).await?;
+    if counted(row, &rows, more) {
         return Ok(rows);
     }
     Err(Report::new(
@@ -75,6 +78,17 @@ pub(crate) async fn first(
     )
     .why("somebody made, opened or replaced wraps meanwhile, or the server does not tell the truth")
     .next("run it again; if it stays so, find out why"))
+}
+
+/// Whether the first page is of the wraps that the row counts and names.
+fn counted(row: &KekRow, rows: &[WrapRow], more: bool) -> bool {
+    // rule: INV-1
+    let (count, dependants) = named(rows);
+    if more {
+        count < row.wraps
+    } else {
+        (count, dependants) == (row.wraps, row.dependants)
+    }
 }
 
 /// How many wraps these are, and which (INV-1): their digests go up.
@@ -105,25 +119,39 @@ pub(super) fn list(context: &Context, args: &Wraps) -> Printed {
     name_fits(name)?;
     let (config, admin) = context.admin()?;
     let keys = config.key_server(args.which.key_server())?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     block_on(async {
         let mut server = admin.at(keys.server());
         let rows = versions(&mut server, name).await?;
         let row = numbered(&rows, version)?;
-        let (mut all, mut after, mut left) = (Vec::new(), None, true);
-        while left && (all.len() as u64) < args.limit {
-            let (rows, more) = page(&mut server, name, row, after).await?;
-            after = rows.last().map(|row| row.digest);
-            left = more;
+        let (mut all, mut after, mut more) = (Vec::new(), args.after, true);
+        while more && all.len() < limit {
+            let most = WRAP_ROWS.min((limit - all.len()) as u64);
+            let rows;
+            (rows, more) = page(&mut server, name, row, after, most).await?;
+            after = rows.last().map(|row| row.digest).or(after);
             all.extend(rows.into_iter().map(cells));
         }
         server.close().await;
-        let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-        left |= all.len() > limit;
-        all.truncate(limit);
+        if context.output.format == Format::Json {
+            let members = |row: Vec<Value>| -> Value {
+                let named = COLUMNS.map(str::to_owned).into_iter().zip(row);
+                Value::Object(named.collect())
+            };
+            let wraps: Value = all.into_iter().map(members).collect();
+            return context.output.object(object! {
+                "dataset": name,
+                "version": row.version,
+                "kek": text(row.kek),
+                "wraps_left": row.wraps,
+                "wraps": wraps,
+                "after": maybe(after.filter(|_| more)),
+            });
+        }
         context.output.rows("wraps", &COLUMNS, all)?;
-        if left {
+        if let Some(after) = after.filter(|_| more) {
             context.talk(format_args!(
-                "There are more: {} in all; --limit says how many are listed",
+                "There are more, {} in all: go on with --after {after}",
                 row.wraps
             ));
         }
@@ -133,9 +161,41 @@ pub(super) fn list(context: &Context, args: &Wraps) -> Printed {
 
 #[cfg(test)]
 mod tests {
+    use ticket_format::ids::KekId;
+    use ticket_format::statement::{KekOrigin, KekState};
     use ticket_format::time::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn a_list_that_is_not_what_the_version_counts_is_not_shown_as_its_wraps() {
+        // rule: INV-1
+        let wrap = |byte| WrapRow {
+            digest: ItemDigest([byte; 32]),
+            seen: Timestamp::from_seconds(1),
+            dek: None,
+            context: None,
+        };
+        let wraps = [wrap(1), wrap(2)];
+        let (count, dependants) = named(&wraps);
+        let row = |wraps, dependants| KekRow {
+            kek: KekId([1; 16]),
+            version: 1,
+            state: KekState::DecryptOnly,
+            origin: KekOrigin::Generated,
+            created: Timestamp::from_seconds(1),
+            public_key: None,
+            wraps,
+            dependants,
+            last_used: None,
+            destroyed: None,
+        };
+        assert!(counted(&row(count, dependants), &wraps, false));
+        assert!(!counted(&row(count, [0; 32]), &wraps, false));
+        assert!(!counted(&row(3, dependants), &wraps, false));
+        assert!(counted(&row(3, [0; 32]), &wraps, true));
+        assert!(!counted(&row(2, dependants), &wraps, true));
+    }
 
     #[test]
     fn wraps_are_named_by_the_hash_of_their_digests() {
