@@ -89,3 +89,83 @@ fn says(entry: &Entry, expected: &Expected) -> bool {
     let confirmed = entry.confirmed.as_deref().unwrap_or_default() == expected.confirmed;
     entry.request == Some(expected.request) && items && versions && current && moved && confirmed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ticket_format::ids::ActId;
+    use ticket_format::time::Timestamp;
+
+    const OLD: KekId = KekId([1; 16]);
+    const NEW: KekId = KekId([2; 16]);
+
+    fn digest(n: u8) -> ItemDigest {
+        ItemDigest([n; 32])
+    }
+
+    fn expected() -> Expected {
+        Expected {
+            kind: Kind::Rewrap,
+            ticket: TicketHash([3; 32]),
+            request: RequestHash([4; 32]),
+            items: vec![(digest(1), None), (digest(2), Some(Refusal::Context))],
+            under: vec![Some(OLD), Some(OLD)],
+            moved: vec![digest(11)],
+            current: vec![NEW],
+            confirmed: vec![digest(21)],
+        }
+    }
+
+    fn entry() -> Entry {
+        let items = vec![(digest(1), Ok(())), (digest(2), Err(Refusal::Context))];
+        Entry::new(ActId([0; 16]), Kind::Rewrap, Timestamp::default())
+            .request(RequestHash([4; 32]))
+            .items(items)
+            .kek(NEW)
+            .keks(vec![OLD], vec![0, u8::MAX])
+            .moved(vec![digest(11)])
+            .confirmed(vec![digest(21)])
+    }
+
+    type Lie = (&'static str, fn(&mut Entry));
+
+    #[test]
+    fn an_entry_that_says_other_than_the_answer_is_refused_whatever_it_is() {
+        // rule: RED-5, REW-1, REW-2, INV-1
+        assert!(says(&entry(), &expected()));
+        let lies: [Lie; 11] = [
+            ("another request", |entry| {
+                entry.request = Some(RequestHash([5; 32]))
+            }),
+            ("another item", |entry| {
+                entry.items.as_mut().unwrap()[0].0 = digest(9)
+            }),
+            ("an item fewer", |entry| {
+                drop(entry.items.as_mut().unwrap().pop())
+            }),
+            ("another verdict", |entry| {
+                entry.items.as_mut().unwrap()[0].1 = Err(Refusal::Context);
+            }),
+            ("another old version", |entry| entry.keks = Some(vec![NEW])),
+            ("no old version", |entry| {
+                entry.kek_of = Some(vec![u8::MAX; 2])
+            }),
+            ("another new version", |entry| entry.kek = Some(OLD)),
+            ("another new wrap", |entry| {
+                entry.moved = Some(vec![digest(12)])
+            }),
+            ("no new wrap", |entry| entry.moved = None),
+            ("another in place", |entry| {
+                entry.confirmed = Some(vec![digest(22)])
+            }),
+            ("one more in place", |entry| {
+                entry.confirmed = Some(vec![digest(21), digest(22)]);
+            }),
+        ];
+        for (what, lie) in lies {
+            let mut entry = entry();
+            lie(&mut entry);
+            assert!(!says(&entry, &expected()), "{what}");
+        }
+    }
+}

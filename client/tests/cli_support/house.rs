@@ -26,7 +26,7 @@ use ticket_format::statement::{DatasetRecord, Payload, Role, WitnessMode, Witnes
 use ticket_format::ticket::{
     self, Attributes, Audience, Common, DatasetClaims, NodeClaims, verify_for_anyone,
 };
-use ticket_format::wrapped::Origin;
+use ticket_format::wrapped::{Origin, Wrapped};
 use ticket_format::{labels, limits};
 use transport::{ExporterUse, Handler, Peer, ServerIdentity, ServerLimits};
 
@@ -297,10 +297,15 @@ impl Fake {
         let session = conn.session.lock().unwrap().clone().unwrap();
         let digests = asked.items.iter().map(|item| (item.digest(), Ok(())));
         let request = RequestHash::of(body);
+        let wraps = asked.items.iter().map(|item| Wrapped::parse(item.wrapped));
+        let keks = wraps.filter_map(|wrap| Some(wrap.ok()?.header().kek));
+        let keks: Vec<_> = keks.collect();
+        let of = (0..keks.len()).map(|place| u8::try_from(place).unwrap());
         let entry = self
             .entry(Kind::Redeem, asked.head.ticket)
             .request(request)
-            .items(digests.collect());
+            .items(digests.collect())
+            .keks(keks.clone(), of.collect());
         let clear = Clear {
             verdicts: vec![Verdict::Done(Origin::Generated); asked.items.len()],
             ticket: asked.head.ticket,
