@@ -11,9 +11,10 @@ use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
     Act, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
-    DatasetRecord, DatasetSet, DenyBody, KekDestroy, KekKeep, KekRotate, KekSet, LaunchClose,
-    LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd,
-    ReceivedStatement, Rekey, SealServer, StatementRefusal, Undeny,
+    DatasetRecord, DatasetSet, DenyBody, KekDestroy, KekKeep, KekList, KekRotate, KekSet,
+    LaunchClose, LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet,
+    ProducerAdd, ReceivedStatement, Rekey, RootShow, SealServer, ShareGive, StatementRefusal,
+    Undeny, WrapList,
 };
 
 use crate::admin::span::Span;
@@ -192,6 +193,14 @@ fn body(payload: &Payload) -> Value {
             payload,
             |keep: &KekKeep| object! { "name": keep.name, "kek": text(keep.kek) },
         ),
+        Act::KekList => of(payload, |list: &KekList| object! { "name": list.name }),
+        Act::WrapList => of(payload, |list: &WrapList| {
+            object! { "name": list.name, "kek": text(list.kek), "after": view::maybe(list.after), "rows": list.rows }
+        }),
+        Act::RootShow => of(payload, |_: &RootShow| Map::new()),
+        Act::ShareGive => of(payload, |give: &ShareGive| {
+            object! { "attempt": text(give.attempt), "purpose": give.purpose.name(), "number": give.number }
+        }),
         Act::SealServer => of(
             payload,
             |seal: &SealServer| object! { "root": text(seal.root) },

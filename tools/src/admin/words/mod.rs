@@ -10,7 +10,7 @@ pub use sets::{changes, overview, warnings};
 
 use ticket_format::cbor::Decode as _;
 use ticket_format::denial::Denial;
-use ticket_format::ids::{DenialDigest, KekId};
+use ticket_format::ids::DenialDigest;
 use ticket_format::keys::AdminKey;
 use ticket_format::messages::feed::DENIAL;
 use ticket_format::report::{Report, exit};
@@ -27,6 +27,7 @@ use super::config::Config;
 use super::dataset::{keks, wraps};
 use super::deny::said;
 use super::diff::unified;
+use super::now;
 use super::proposal::Opened;
 use super::remote::{Admin, Remote};
 
@@ -166,44 +167,34 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
         }
         Act::KekRotate => {
             let one: KekRotate = opened.received.body().map_err(body)?;
-            let mut server = named(admin, config, payload.audience)?;
-            let rows = keks::versions(&mut server, &one.name).await?;
-            server.close().await;
-            match rows.first() {
-                Some(newest) if newest.kek == one.replaces => lines.push(vault::stands(newest)),
-                _ => return Err(stale("KEK version")),
-            }
+            let rows = keks_at(admin, config, payload.audience, &one.name).await?;
+            lines.extend(vault::rotated(&one, &rows)?);
         }
         Act::KekSet => {
             let one: KekSet = opened.received.body().map_err(body)?;
-            let mut server = named(admin, config, payload.audience)?;
-            let row = version(&mut server, &one.name, one.kek).await?;
-            server.close().await;
-            lines.push(vault::stands(&row));
+            let rows = keks_at(admin, config, payload.audience, &one.name).await?;
+            lines.extend(vault::was_set(&one, &rows)?);
         }
         Act::KekKeep => {
             let one: KekKeep = opened.received.body().map_err(body)?;
-            let mut server = named(admin, config, payload.audience)?;
-            let row = version(&mut server, &one.name, one.kek).await?;
-            server.close().await;
-            lines.push(vault::stands(&row));
+            let rows = keks_at(admin, config, payload.audience, &one.name).await?;
+            lines.extend(vault::kept(&one, &rows)?);
         }
         Act::KekDestroy => {
             let one: KekDestroy = opened.received.body().map_err(body)?;
             let mut server = named(admin, config, payload.audience)?;
-            let row = version(&mut server, &one.name, one.kek).await?;
-            let first = wraps::first(&mut server, &one.name, &row).await?;
+            let rows = keks::versions(&mut server, &one.name).await?;
+            let row = vault::seen(&one, &rows)?;
+            let first = wraps::first(&mut server, &one.name, row).await?;
             server.close().await;
-            lines.extend(vault::destroyed(&one, &row, &first)?);
+            lines.extend(vault::destroyed(&one, row, &first, now()));
         }
         Act::SealServer => {
             let one: SealServer = opened.received.body().map_err(body)?;
             let mut server = named(admin, config, payload.audience)?;
             let view = server.ask(&RootShow {}).await?;
             server.close().await;
-            if view.root != one.root {
-                return Err(stale("root key"));
-            }
+            lines.extend(vault::sealed(&one, &view)?);
         }
         Act::Rekey => {
             let one: Rekey = opened.received.body().map_err(body)?;
@@ -228,11 +219,17 @@ fn named<'a>(admin: &'a Admin, config: &Config, audience: Audience) -> Result<Re
     Ok(admin.at(config.server_of(&key)?))
 }
 
-/// One KEK version as it stands.
-async fn version(server: &mut Remote<'_>, name: &str, kek: KekId) -> Result<KekRow, Report> {
-    let rows = keks::versions(server, name).await?;
-    let row = rows.into_iter().find(|row| row.kek == kek);
-    row.ok_or_else(|| Report::new(exit::NOT_FOUND, "the dataset has no such KEK version").why(kek))
+/// A dataset's KEK versions as they stand.
+async fn keks_at(
+    admin: &Admin,
+    config: &Config,
+    audience: Audience,
+    name: &str,
+) -> Result<Vec<KekRow>, Report> {
+    let mut server = named(admin, config, audience)?;
+    let rows = keks::versions(&mut server, name).await?;
+    server.close().await;
+    Ok(rows)
 }
 
 /// A denial that is to be lifted, in words, with its digest; when one is given, it must be that.

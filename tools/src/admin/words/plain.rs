@@ -7,8 +7,9 @@ use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
     Act, AdminSet, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet,
     DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody, KekDestroy, KekKeep,
-    KekRotate, KekSet, LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload, PolicySet,
-    ProducerAdd, Rekey, SealServer, Undeny, WitnessMode, Witnessing,
+    KekList, KekRotate, KekSet, LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload,
+    PolicySet, ProducerAdd, Rekey, RootShow, SealServer, ShareGive, Undeny, WitnessMode,
+    Witnessing, WrapList,
 };
 use ticket_format::tlog::{LogKey, Vkey};
 
@@ -79,11 +80,12 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         Act::DatasetRecord => {
             let record: DatasetRecord = body(payload)?;
             lines.push(format!(
-                "nodes and producers believe from now on that dataset {:?} ({}) is at {} with signing key {} and public key {}",
+                "nodes and producers believe from now on that dataset {:?} ({}) is at {} with signing key {}, and wrap to KEK version {} with public key {}",
                 record.name,
                 record.dataset,
                 record.addresses.join(", "),
                 record.server_key,
+                record.kek_version,
                 record.public_key.hash()
             ));
             lines.push(format!(
@@ -143,6 +145,13 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         Act::KekSet => lines.push(vault::set(&body::<KekSet>(payload)?)),
         Act::KekDestroy => lines.extend(vault::destroy(&body::<KekDestroy>(payload)?)),
         Act::KekKeep => lines.push(vault::keep(&body::<KekKeep>(payload)?)),
+        Act::KekList => lines.push(vault::list(&body::<KekList>(payload)?)),
+        Act::WrapList => lines.push(vault::wraps(&body::<WrapList>(payload)?)),
+        Act::RootShow => {
+            let RootShow {} = body(payload)?;
+            lines.push("asks how the root key is kept, and who has a share".to_owned());
+        }
+        Act::ShareGive => lines.push(vault::give(&body::<ShareGive>(payload)?)),
         Act::SealServer => {
             let seal: SealServer = body(payload)?;
             lines.push(format!(
