@@ -47,18 +47,24 @@ async fn page(
             rows: most,
         })
         .await?;
+    if ordered(after, &page.rows, most, page.more) {
+        return Ok((page.rows, page.more));
+    }
+    Err(
+        Report::new(exit::INTEGRITY, "the key server's pages are not in order")
+            .why("its digests do not go up, or it sent more than was asked for")
+            .next("use nothing of this list"),
+    )
+}
+
+/// Whether a page goes on behind the one before, and leads on where it says so.
+fn ordered(after: Option<ItemDigest>, rows: &[WrapRow], most: u64, more: bool) -> bool {
     let mut last = after.map(|digest| digest.0);
-    let up = page.rows.iter().all(|row| {
+    let up = rows.iter().all(|row| {
         let before = last.replace(row.digest.0);
         before.is_none_or(|before| before < row.digest.0)
     });
-    if up && page.rows.len() as u64 <= most && (!page.more || !page.rows.is_empty()) {
-        return Ok((page.rows, page.more));
-    }
-    Err(Report::new(
-        exit::INTEGRITY,
-        "the key server's pages are not in order",
-    ))
+    up && rows.len() as u64 <= most && (!more || !rows.is_empty())
 }
 
 /// The first wraps under a version. Where they are all of them they must be those that the version's
@@ -166,6 +172,24 @@ mod tests {
     use ticket_format::time::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn pages_that_go_in_a_circle_are_not_followed() {
+        // rule: INV-1
+        let wrap = |byte| WrapRow {
+            digest: ItemDigest([byte; 32]),
+            seen: Timestamp::from_seconds(1),
+            dek: None,
+            context: None,
+        };
+        let rows = [wrap(1), wrap(2)];
+        assert!(ordered(None, &rows, 2, true));
+        assert!(ordered(None, &[], 2, false));
+        assert!(!ordered(None, &[], 2, true));
+        assert!(!ordered(None, &rows, 1, false));
+        assert!(!ordered(Some(ItemDigest([1; 32])), &rows, 2, true));
+        assert!(!ordered(None, &[wrap(2), wrap(1)], 2, false));
+    }
 
     #[test]
     fn a_list_that_is_not_what_the_version_counts_is_not_shown_as_its_wraps() {

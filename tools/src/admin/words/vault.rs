@@ -51,7 +51,7 @@ pub(super) fn destroy(body: &KekDestroy) -> Vec<String> {
             body.name, body.kek, body.days
         ),
         format!(
-            "until then one `kek-keep` takes it back; its signers saw {} known wrap(s) that would never open again",
+            "until then `kek-keep` takes it back; its signers saw {} known wrap(s) that would never open again",
             body.wraps
         ),
     ]

@@ -94,21 +94,23 @@ pub(crate) async fn versions(server: &mut Remote<'_>, name: &str) -> Result<Vec<
         })
         .await?
         .rows;
-    let newest_first = rows.windows(2).all(|two| two[0].version > two[1].version);
-    let wrapping = rows.iter().enumerate();
-    let one_wraps = wrapping
-        .filter(|(_, row)| row.state == KekState::Enabled)
-        .all(|(place, _)| place == 0);
-    // rule: KEK-1
-    if rows.is_empty() || !newest_first || !one_wraps {
-        return Err(Report::new(
-            exit::INTEGRITY,
-            "the key server lists KEK versions that cannot be",
-        )
-        .why("they are not in order, or another than the newest wraps")
-        .next("use nothing of this server; find out who changed what"));
+    if plausible(&rows) {
+        return Ok(rows);
     }
-    Ok(rows)
+    Err(Report::new(
+        exit::INTEGRITY,
+        "the key server lists KEK versions that cannot be",
+    )
+    .why("there are none, they are not in order, or another than the newest wraps")
+    .next("use nothing of this server; find out who changed what"))
+}
+
+/// Whether these can be a dataset's versions, the newest first.
+fn plausible(rows: &[KekRow]) -> bool {
+    // rule: KEK-1
+    let ordered = rows.windows(2).all(|two| two[0].version > two[1].version);
+    let mut older = rows.iter().skip(1);
+    ordered && !rows.is_empty() && older.all(|row| row.state != KekState::Enabled)
 }
 
 /// One version by its number.
@@ -399,4 +401,71 @@ pub(super) fn destroy(context: &Context, args: &Destroy) -> Printed {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ticket_format::statement::KekOrigin;
+    use ticket_format::time::Timestamp;
+
+    use super::*;
+
+    fn row(version: u8, state: KekState) -> KekRow {
+        KekRow {
+            kek: KekId([version; 16]),
+            version: version.into(),
+            state,
+            origin: KekOrigin::Generated,
+            created: Timestamp::from_seconds(1),
+            public_key: None,
+            wraps: 0,
+            dependants: [0; 32],
+            last_used: None,
+            destroyed: None,
+        }
+    }
+
+    #[test]
+    fn versions_that_cannot_be_are_not_believed() {
+        // rule: KEK-1
+        use KekState::{DecryptOnly, Disabled, Enabled};
+        assert!(plausible(&[row(2, Enabled), row(1, DecryptOnly)]));
+        assert!(plausible(&[row(2, Disabled), row(1, DecryptOnly)]));
+        assert!(!plausible(&[]));
+        assert!(!plausible(&[row(1, DecryptOnly), row(2, Enabled)]));
+        assert!(!plausible(&[row(2, DecryptOnly), row(2, Disabled)]));
+        assert!(!plausible(&[row(2, Disabled), row(1, Enabled)]));
+    }
+
+    #[test]
+    fn a_rotation_that_is_not_listed_is_not_believed() {
+        // rule: KEK-2
+        use KekState::{DecryptOnly, Enabled};
+        let before = row(1, Enabled);
+        let after = [row(3, Enabled), row(2, DecryptOnly), row(1, DecryptOnly)];
+        let made = |made, rows| follows(&before, made, rows).map(|row| row.version);
+        assert_eq!(made(Some(KekId([2; 16])), &after[1..]).ok(), Some(2));
+        assert_eq!(made(None, &after[1..]).ok(), Some(2));
+        // The rotation rule made another one since.
+        assert_eq!(made(Some(KekId([2; 16])), &after).ok(), Some(2));
+        for refused in [
+            made(Some(KekId([9; 16])), &after),
+            made(None, &after[..2]),
+            made(None, &after[2..]),
+        ] {
+            assert_eq!(refused.unwrap_err().exit, exit::INTEGRITY);
+        }
+    }
+
+    #[test]
+    fn what_was_done_with_another_version_or_another_way_is_not_believed() {
+        // rule: KEK-1
+        use KekState::{DecryptOnly, Disabled};
+        let before = row(1, DecryptOnly);
+        assert!(became(&before, &row(1, Disabled), Disabled).is_ok());
+        for after in [row(1, DecryptOnly), row(2, Disabled)] {
+            let refused = became(&before, &after, Disabled).unwrap_err();
+            assert_eq!(refused.exit, exit::INTEGRITY);
+        }
+    }
 }
