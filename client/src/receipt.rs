@@ -141,7 +141,7 @@ mod tests {
                 entry.items.as_mut().unwrap()[0].0 = digest(9)
             }),
             ("an item fewer", |entry| {
-                drop(entry.items.as_mut().unwrap().pop())
+                entry.items.as_mut().unwrap().pop();
             }),
             ("another verdict", |entry| {
                 entry.items.as_mut().unwrap()[0].1 = Err(Refusal::Context);

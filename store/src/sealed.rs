@@ -12,9 +12,11 @@ use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::locked::Locked;
+use crate::locked::{Locked, erasing_stack};
 
 const FORMAT: u8 = 1;
+/// Stack that a cipher uses, in bytes.
+const STACK: usize = 16 * 1024;
 const NONCE: usize = 24;
 
 /// Salt of the passphrase KDF; public, one per data directory.
@@ -121,17 +123,18 @@ impl RootKey {
         // rule: REST-1
         let mut nonce = [0; NONCE];
         rng.fill_bytes(&mut nonce);
-        let cipher = XChaCha20Poly1305::new(self.0.expose().into());
+        let aad = associated(path);
+        // rule: MEM-1
+        let sealed = erasing_stack::<STACK, _>(|| {
+            let cipher = XChaCha20Poly1305::new(self.0.expose().into());
+            let payload = Payload {
+                msg: value,
+                aad: &aad,
+            };
+            cipher.encrypt((&nonce).into(), payload)
+        });
         // An AEAD refuses only messages of 256 GiB and more.
-        let sealed = cipher
-            .encrypt(
-                (&nonce).into(),
-                Payload {
-                    msg: value,
-                    aad: &associated(path),
-                },
-            )
-            .unwrap_or_default();
+        let sealed = sealed.unwrap_or_default();
         [&[FORMAT][..], &nonce, &sealed].concat()
     }
 
@@ -146,14 +149,16 @@ impl RootKey {
         if *format != FORMAT {
             return Err(SealedError::Open);
         }
-        let cipher = XChaCha20Poly1305::new(self.0.expose().into());
-        let opened = cipher.decrypt(
-            nonce.into(),
-            Payload {
+        let aad = associated(path);
+        // rule: MEM-1
+        let opened = erasing_stack::<STACK, _>(|| {
+            let cipher = XChaCha20Poly1305::new(self.0.expose().into());
+            let payload = Payload {
                 msg: ciphertext,
-                aad: &associated(path),
-            },
-        );
+                aad: &aad,
+            };
+            cipher.decrypt(nonce.into(), payload)
+        });
         opened.map(Zeroizing::new).map_err(|_| SealedError::Open)
     }
 }

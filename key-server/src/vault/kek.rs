@@ -1,11 +1,11 @@
 //! One KEK version and its key material. Nothing here is visible beyond the vault.
 
 use rand_core::CryptoRng;
-use store::locked::Locked;
+use store::locked::{Locked, erasing_stack};
 use store::sealed::RootKey;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
-use ticket_format::seal::{Kem, SealingSecret};
+use ticket_format::seal::{Kem, SealingKey, SealingSecret};
 use ticket_format::secret::{self, SealingSeed};
 use ticket_format::statement::{KekOrigin, KekState};
 use ticket_format::time::Timestamp;
@@ -50,7 +50,7 @@ impl Kek {
             origin: KekOrigin::Generated,
             created: now,
             destroyed: None,
-            public: Some(sealing_secret(&material.seed).public()),
+            public: Some(public(&material.seed)),
             file: None,
         };
         let sealed = material.seal(&record, root, rng);
@@ -73,7 +73,7 @@ impl Kek {
             // rule: KEK-5
             (Some(sealed), Some(digest)) if file_digest(sealed) == digest => {
                 let material = Material::open(&record, root, sealed)?;
-                let public = sealing_secret(&material.seed).public();
+                let public = public(&material.seed);
                 if record.public.as_ref() != Some(&public) {
                     return Err(LoadError::Place);
                 }
@@ -94,14 +94,28 @@ impl Kek {
         self.material.as_deref().ok_or(VaultError::State)
     }
 
-    /// The symmetric key, for one use: the copy is on the user's stack, and erased behind it.
-    pub(super) fn symmetric(&self) -> Result<secret::Kek, VaultError> {
-        Ok(secret::Kek::from_bytes(*self.material()?.symmetric))
+    /// Uses the symmetric key: the copy is on the stack, and erased behind the use.
+    pub(super) fn with_symmetric<T>(
+        &self,
+        work: impl FnOnce(&secret::Kek) -> T,
+    ) -> Result<T, VaultError> {
+        // rule: MEM-1
+        let key = &self.material()?.symmetric;
+        Ok(erasing_stack::<CIPHER_STACK, _>(|| {
+            work(&secret::Kek::from_bytes(**key))
+        }))
     }
 
-    /// The X-Wing key, for one use, as [`Kek::symmetric`].
-    pub(super) fn decapsulation(&self) -> Result<SealingSecret, VaultError> {
-        Ok(sealing_secret(&self.material()?.seed))
+    /// Uses the X-Wing key, as [`Kek::with_symmetric`].
+    pub(super) fn with_decapsulation<T>(
+        &self,
+        work: impl FnOnce(&SealingSecret) -> T,
+    ) -> Result<T, VaultError> {
+        // rule: MEM-1
+        let seed = &self.material()?.seed;
+        Ok(erasing_stack::<KEM_STACK, _>(|| {
+            work(&sealing_secret(seed))
+        }))
     }
 
     pub(super) fn may_wrap(&self) -> Result<(), VaultError> {
@@ -151,14 +165,29 @@ impl Material {
         }
         let named = (DatasetId::decode(&mut reader)?, KekId::decode(&mut reader)?);
         // rule: MEM-1
-        let symmetric = Locked::copied(&Zeroizing::new(reader.array_of()?));
-        let seed = Locked::copied(&Zeroizing::new(reader.array_of()?));
+        let mut locked = || {
+            erasing_stack::<CIPHER_STACK, _>(|| {
+                let bytes = Zeroizing::new(reader.array_of()?);
+                Ok::<_, DecodeError>(Locked::copied(&bytes))
+            })
+        };
+        let (symmetric, seed) = (locked()?, locked()?);
         reader.finish()?;
         if named != (record.dataset, record.kek) {
             return Err(LoadError::Place);
         }
         Ok(Self { symmetric, seed })
     }
+}
+
+/// Stack that an AEAD uses, in bytes.
+pub(super) const CIPHER_STACK: usize = 16 * 1024;
+/// Stack that an X-Wing key uses, in bytes.
+pub(super) const KEM_STACK: usize = 192 * 1024;
+
+fn public(seed: &Locked<32>) -> SealingKey {
+    // rule: MEM-1
+    erasing_stack::<KEM_STACK, _>(|| sealing_secret(seed).public())
 }
 
 fn sealing_secret(seed: &[u8; 32]) -> SealingSecret {

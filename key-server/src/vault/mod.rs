@@ -327,16 +327,10 @@ impl Vault {
                 ciphertext,
                 ..
             } => {
-                let dek = local::unwrap(
-                    &kek.symmetric()?,
-                    realm,
-                    header,
-                    *origin,
-                    raw_context,
-                    nonce,
-                    ciphertext,
-                )?;
-                Ok((dek, *origin))
+                let dek = kek.with_symmetric(|key| {
+                    local::unwrap(key, realm, header, *origin, raw_context, nonce, ciphertext)
+                })?;
+                Ok((dek?, *origin))
             }
             Wrapped::Public {
                 enc,
@@ -396,15 +390,9 @@ impl Wrapping {
             kek_version: self.kek.record.version,
             dek: dek_id,
         };
-        Ok(local::wrap(
-            &self.kek.symmetric()?,
-            &self.realm,
-            &header,
-            origin,
-            raw_context,
-            dek,
-            rng,
-        ))
+        self.kek.with_symmetric(|key| {
+            local::wrap(key, &self.realm, &header, origin, raw_context, dek, rng)
+        })
     }
 }
 

@@ -47,8 +47,9 @@ impl Uploads {
         let exports = match self.opened.entry((kek.record.kek, enc.to_vec())) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let key = kek.decapsulation()?;
-                new.insert(public::open_upload(&key, realm, header, enc).ok())
+                let opened =
+                    kek.with_decapsulation(|key| public::open_upload(key, realm, header, enc));
+                new.insert(opened?.ok())
             }
         };
         let exports = exports.as_ref();

@@ -7,9 +7,10 @@
 //!
 //! What a computation copies out (key schedules, a cipher's state) is on the stack or heap of the
 //! thread for as long as it runs: it is in no core file and no other process of the user reads it
-//! ([`crate::harden`]), but it is not in these pages.
+//! ([`crate::harden`]), but it is not in these pages. [`erasing_stack`] erases it behind the computation.
 
 mod pages;
+mod stack;
 
 use std::fmt;
 use std::ops::Deref;
@@ -18,6 +19,7 @@ use subtle::ConstantTimeEq;
 
 pub use pages::Room;
 use pages::Slot;
+pub use stack::erasing_stack;
 
 /// The most bytes that a locked secret can have.
 pub const MOST: usize = pages::SLOT;
