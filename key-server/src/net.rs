@@ -163,19 +163,20 @@ impl Ground {
         let (data, roots) = (setup.data_dir(), setup.root_dir());
         files::private_dir(&data).map_err(|e| configuration(&e))?;
         let opened = tokio::task::spawn_blocking(move || {
-            let store = RedbStore::open(data.join("store.redb"), store::Options::default())
-                .map_err(|e| e.to_string())?;
-            let ways = roots.ways().map_err(|e| e.to_string())?;
-            Ok::<_, String>((store, ways))
+            RedbStore::open(data.join("store.redb"), store::Options::default())
         });
         let opened = opened.await.map_err(|e| configuration(&e))?;
-        let (store, ways) = opened.map_err(|e| {
-            configuration(&e).next("stop the other process, or look after the file")
-        })?;
-        Ok(Self {
-            store: Arc::new(store),
-            ways,
-        })
+        let wrong = |error: &dyn std::fmt::Display| {
+            configuration(error).next("stop the other process, or look after the file")
+        };
+        let store = Arc::new(opened.map_err(|e| wrong(&e))?);
+        match service::root_ways(&*store, roots).await {
+            Ok(ways) => Ok(Self { store, ways }),
+            Err(error) => {
+                store::Store::close(&*store).await;
+                Err(wrong(&error))
+            }
+        }
     }
 
     /// The root key by the automatic way, or why it does not open.

@@ -31,6 +31,8 @@ pub const LOG_RECOVERY: &str = "log/recovery";
 pub const BROKER_LOG: &str = "broker-log/seen";
 /// That the broker's log has forked.
 pub const BROKER_FORK: &str = "broker-log/fork";
+/// The root key that the last rekey made (ROOT-7): put in force as soon as this is committed.
+pub const REKEYED: &str = "root/rekeyed";
 /// Entries on their way to the audit log.
 pub const OUTBOX: &str = "outbox/";
 /// Statements.

@@ -20,6 +20,7 @@ use ticket_format::statement::{
 
 use super::keks::changes_keks;
 use super::logs::may_be_done;
+use super::rekey::Rekeyed;
 use super::{Failed, Service};
 use crate::broker_log::Remembered;
 use crate::dataset::{CanaryDeks, Dataset, DatasetState};
@@ -80,6 +81,8 @@ pub(super) enum Change {
     Recovered(Recovery),
     /// The server forgets its root key.
     Sealed,
+    /// Another root key, with the record of it.
+    Rekeyed(Box<Rekeyed>),
     /// The broker's log goes on where admins say.
     BrokerRecovered(Remembered),
 }
@@ -99,6 +102,7 @@ impl Plan {
             | Change::Admins { .. }
             | Change::Recovered(_)
             | Change::Sealed
+            | Change::Rekeyed(_)
             | Change::BrokerRecovered(_) => None,
             Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
             Change::Rotated { old: record, .. } | Change::Kek(record) => Some(record.dataset),
@@ -198,13 +202,16 @@ impl Service {
         } else {
             None
         };
-        let plan = self.plan_act(asked).await?;
+        let mut plan = self.plan_act(asked).await?;
         let entry = match plan.dataset() {
             Some(dataset) => entry.dataset(dataset),
             None => entry,
         };
         let act = entry.act;
-        let alarm = self.alarm_of(&plan.change, &entry);
+        let alarm = match &mut plan.change {
+            Change::Rekeyed(rekeyed) => Some(rekeyed.record(&entry, self.act())),
+            change => self.alarm_of(change, &entry),
+        };
         // rule: ADM-2, ADM-3, AUD-2
         let kept = (!statement.act().only_reads()).then_some(bytes);
         // rule: SET-2 — a signature of an admin that is removed meanwhile counts nowhere any more.
@@ -219,6 +226,9 @@ impl Service {
         }
         if let Some(new) = plan.change.new_kek() {
             self.write_key_file(new).await?;
+        }
+        if let Change::Rekeyed(_) = &plan.change {
+            self.roots.unsettle();
         }
         let committed = match self.store.commit(transaction).await {
             Ok(Outcome::Committed(revision)) => Ok(revision),
@@ -240,7 +250,7 @@ impl Service {
             Ok(revision) => revision,
             Err(not_done) => {
                 if matches!(not_done, NotDone::Refused(_)) {
-                    self.undo(&plan.change).await;
+                    self.undo(plan.change).await;
                 }
                 return Err(not_done);
             }
@@ -249,6 +259,11 @@ impl Service {
         if let Change::Recovered(recovery) = &plan.change {
             let begun = self.recovered(recovery).await;
             begun.map_err(NotDone::Committed)?;
+        }
+        if let Change::Rekeyed(rekeyed) = plan.change {
+            let view = self.rekeyed(*rekeyed).await;
+            plan.result = view.map_err(NotDone::Committed)?.to_cbor();
+            plan.change = Change::Nothing;
         }
         self.take_over(plan.change, revision)
             .map_err(NotDone::Committed)?;
@@ -316,6 +331,7 @@ impl Service {
             }
             Act::ShareGive => self.drill(asked).await,
             Act::SealServer => self.seal(asked),
+            Act::Rekey => self.rekey(asked).await,
             Act::KekRotate => self.rotate(asked),
             Act::KekSet => self.set_kek(asked).await,
             Act::KekList => self.list_keks(statement.body()?).await,
@@ -345,8 +361,7 @@ impl Service {
             | Act::Propose
             | Act::ProposalList
             | Act::ProposalShow
-            | Act::ProposalWithdraw
-            | Act::Rekey => Err(Refused::Act),
+            | Act::ProposalWithdraw => Err(Refused::Act),
         }
     }
 
@@ -369,7 +384,9 @@ impl Service {
 
     fn take_over(&self, change: Change, revision: Revision) -> Result<(), Refused> {
         let (id, state, policy, canary_deks) = match change {
-            Change::Nothing | Change::Recovered(_) | Change::Sealed => return Ok(()),
+            Change::Nothing | Change::Recovered(_) | Change::Sealed | Change::Rekeyed(_) => {
+                return Ok(());
+            }
             Change::BrokerRecovered(remembered) => {
                 self.state.broker_log.recovered(remembered);
                 return Ok(());

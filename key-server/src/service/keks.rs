@@ -200,7 +200,8 @@ impl Service {
 
     /// Writes the key material of a version that the store is about to name.
     pub(super) async fn write_key_file(&self, new: &Pending) -> Result<(), Refused> {
-        // rule: KEK-5
+        // rule: KEK-5, ROOT-7 — nothing more is sealed under a root key that may be replaced by now.
+        self.roots.settled()?;
         let (files, record, sealed) = (
             self.key_files.clone(),
             new.record().clone(),
@@ -216,7 +217,11 @@ impl Service {
     }
 
     /// A change that was not committed: its key material is nobody's.
-    pub(super) async fn undo(&self, change: &Change) {
+    pub(super) async fn undo(&self, change: Change) {
+        let change = match change {
+            Change::Rekeyed(rekeyed) => return self.not_rekeyed(*rekeyed).await,
+            change => change,
+        };
         let Some(new) = change.new_kek() else { return };
         if let Err(error) = self.erase_key_file(new.record()).await {
             tracing::warn!(%error, kek = %new.record().kek, "key material that nothing names stays until the next start");
@@ -233,7 +238,12 @@ pub(super) fn due(record: &KekRecord, now: Timestamp) -> bool {
 pub(super) fn changes_keks(act: Act) -> bool {
     matches!(
         act,
-        Act::DatasetCreate | Act::KekRotate | Act::KekSet | Act::KekDestroy | Act::KekKeep
+        Act::DatasetCreate
+            | Act::KekRotate
+            | Act::KekSet
+            | Act::KekDestroy
+            | Act::KekKeep
+            | Act::Rekey
     )
 }
 

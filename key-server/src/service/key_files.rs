@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use store::files::{self, FileError};
 use ticket_format::ids::{DatasetId, KekId};
 
@@ -17,17 +19,22 @@ const SUFFIX: &str = ".sealed";
 
 /// Where key material stands.
 #[derive(Clone, Debug)]
-pub(super) struct KeyFiles(PathBuf);
+pub(super) struct KeyFiles(Arc<ArcSwap<PathBuf>>);
 
 impl KeyFiles {
     /// Those in this directory; it need not be there yet.
     #[must_use]
     pub(super) fn at(dir: PathBuf) -> Self {
-        Self(dir)
+        Self(Arc::new(ArcSwap::from_pointee(dir)))
+    }
+
+    /// From now on those in this directory: a rekey sealed them anew there (ROOT-7).
+    pub(super) fn move_to(&self, dir: PathBuf) {
+        self.0.store(Arc::new(dir));
     }
 
     fn path(&self, record: &KekRecord) -> PathBuf {
-        let dir = self.0.join(record.dataset.to_string());
+        let dir = self.0.load().join(record.dataset.to_string());
         dir.join(format!("{}{SUFFIX}", record.kek))
     }
 
@@ -38,11 +45,11 @@ impl KeyFiles {
     /// The system refused, or what was read back is not what was written; nothing is left.
     pub(super) fn create(&self, record: &KekRecord, sealed: &[u8]) -> Result<(), FileError> {
         // rule: KEK-5
-        let path = self.path(record);
-        let dir = path.parent().unwrap_or(&self.0);
+        let (path, all) = (self.path(record), self.0.load());
+        let dir = path.parent().unwrap_or(&all);
         files::private_dir(dir)?;
         // The names of both directories may be new.
-        for made in [Some(&*self.0), self.0.parent()].into_iter().flatten() {
+        for made in [Some(all.as_path()), all.parent()].into_iter().flatten() {
             files::sync_dir(made)?;
         }
         files::create_private(&path, sealed)?;
@@ -90,7 +97,7 @@ impl KeyFiles {
     pub(super) fn sweep(&self, named: &HashSet<(DatasetId, KekId)>) -> Result<usize, FileError> {
         // rule: KEK-5
         let mut erased = 0;
-        for dir in entries(&self.0)? {
+        for dir in entries(&self.0.load())? {
             let Some(dataset) = name(&dir).and_then(|name| name.parse().ok()) else {
                 continue;
             };

@@ -13,6 +13,7 @@ mod key_files;
 pub mod load;
 mod logs;
 mod record;
+mod rekey;
 mod reports;
 mod roots;
 mod rotation;
@@ -38,6 +39,7 @@ use ticket_format::time::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use denials::ApplyError;
+pub use rekey::root_ways;
 pub use start::{Identity, Parts, StartError, admins};
 
 use crate::batch::{self, Decided, Proven};

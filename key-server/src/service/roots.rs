@@ -1,9 +1,11 @@
 //! The root key of a server that is open: what is shown of it, drills, and its end (ROOT-5, ROOT-6).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use store::root::{Collection, Given, Means, Progress, ShareError, Ways};
+use arc_swap::ArcSwap;
+use store::root::{Collection, Given, Means, Place, Progress, ShareError, Ways};
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::keys::TlsKey;
 use ticket_format::statement::{RootView, SealServer, ShareGive, SharePurpose};
@@ -17,24 +19,36 @@ use crate::sealed::{self, KEPT, Opened};
 
 /// The ways to the root key, and the drill that is under way.
 pub(super) struct Roots {
-    ways: Arc<Ways>,
-    means: Means,
-    to: Given,
+    ways: ArcSwap<Ways>,
+    pub(super) means: Means,
+    pub(super) place: Place,
     drill: Mutex<Drill>,
+    /// One use of the automatic way at a time: what a TPM's tools leave stands in one place.
+    pub(super) automatic: tokio::sync::Mutex<()>,
+    /// Whether another root key may be in force by now than this process works with.
+    unsettled: AtomicBool,
     /// Whether an admin sealed the server.
     sealing: watch::Sender<bool>,
 }
 
 struct Drill {
+    ways: Arc<Ways>,
     collection: Collection,
     begun: Duration,
     givers: Vec<String>,
 }
 
 impl Drill {
-    fn begin(to: &Given, ways: &Ways, begun: Duration) -> Self {
+    fn begin(place: &Place, ways: Arc<Ways>, begun: Duration) -> Self {
+        let to = Given {
+            realm: place.realm.clone(),
+            server: place.server,
+            root: ways.root(),
+            purpose: SharePurpose::Drill,
+        };
         Self {
-            collection: Collection::new(to.clone(), ways.threshold(), &mut super::rng()),
+            collection: Collection::new(to, ways.threshold(), &mut super::rng()),
+            ways,
             begun,
             givers: Vec::new(),
         }
@@ -49,17 +63,18 @@ impl Roots {
         server: TlsKey,
         monotonic: Duration,
     ) -> Self {
-        let to = Given {
+        let place = Place {
             realm: realm.to_owned(),
             server,
-            root: ways.root(),
-            purpose: SharePurpose::Drill,
         };
+        let ways = Arc::new(ways);
         Self {
-            drill: Mutex::new(Drill::begin(&to, &ways, monotonic)),
-            ways: Arc::new(ways),
+            drill: Mutex::new(Drill::begin(&place, Arc::clone(&ways), monotonic)),
+            ways: ArcSwap::new(ways),
             means,
-            to,
+            place,
+            automatic: tokio::sync::Mutex::default(),
+            unsettled: AtomicBool::new(false),
             sealing: watch::Sender::new(false),
         }
     }
@@ -75,7 +90,41 @@ impl Roots {
     }
 
     fn anew(&self, monotonic: Duration) -> Drill {
-        Drill::begin(&self.to, &self.ways, monotonic)
+        Drill::begin(&self.place, self.ways.load_full(), monotonic)
+    }
+
+    /// The generation in force.
+    pub(super) fn ways(&self) -> Arc<Ways> {
+        self.ways.load_full()
+    }
+
+    /// Takes over the next root key's ways; shares of the one before are erased.
+    pub(super) fn replace(&self, ways: Ways, monotonic: Duration) {
+        // rule: ROOT-7
+        self.ways.store(Arc::new(ways));
+        *self.drill.lock().unwrap_or_else(PoisonError::into_inner) = self.anew(monotonic);
+        self.settle();
+    }
+
+    /// Another root key is about to be in force; until that is known nothing is sealed.
+    pub(super) fn unsettle(&self) {
+        self.unsettled.store(true, Ordering::SeqCst);
+    }
+
+    /// It is known which root key is in force.
+    pub(super) fn settle(&self) {
+        self.unsettled.store(false, Ordering::SeqCst);
+    }
+
+    /// That the root key in force is the one that this process works with.
+    pub(super) fn settled(&self) -> Result<(), Refused> {
+        // rule: ROOT-7
+        if self.unsettled.load(Ordering::SeqCst) {
+            return Err(Refused::Internal(
+                "which root key is in force is known after a restart",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -101,14 +150,14 @@ impl Service {
     pub(super) fn show_root(&self) -> RootView {
         let drill = self.roots.drill(self.clock.monotonic());
         let attempt = drill.collection.attempt();
-        sealed::view(&self.roots.ways, None, None, Some(attempt))
+        sealed::view(&drill.ways, None, None, Some(attempt))
     }
 
     /// Plans the server's end.
     pub(super) fn seal(&self, asked: &Asked<'_>) -> Result<Plan, Refused> {
         let wanted: SealServer = asked.statement.body()?;
         // rule: ROOT-5
-        if wanted.root != self.roots.ways.root() {
+        if wanted.root != self.roots.ways().root() {
             return Err(Refused::StaleRoot);
         }
         let mut plan = Plan::reading(&ticket_format::statement::Nothing {});
@@ -148,12 +197,13 @@ impl Service {
         };
         if let Some(drill) = complete {
             // rule: ROOT-6 — by shares and by the automatic way, neither of which has the key in use.
-            let shares = roots.ways.open_shares(drill.collection.shares());
+            let shares = drill.ways.open_shares(drill.collection.shares());
             let shares = match shares {
                 Ok(root) => root,
                 Err(error) => return Err(self.bad_share(giver, error.to_string()).await),
             };
-            let (ways, means) = (Arc::clone(&roots.ways), roots.means.clone());
+            let (ways, means) = (drill.ways, roots.means.clone());
+            let _turn = roots.automatic.lock().await;
             let automatic = tokio::task::spawn_blocking(move || ways.open_auto(&means)).await;
             let automatic =
                 automatic.map_err(|_| Refused::Internal("the automatic way could not be tried"))?;

@@ -10,7 +10,7 @@ use audit_log::witness::{Endpoint, EndpointError, compare_at_start};
 use audit_log::{AuditLog, ReadError, SideFile};
 use store::files::FileError;
 use store::hooks::Hook;
-use store::root::{Means, Ways};
+use store::root::{Means, RootError, Ways};
 use store::sealed::RootKey;
 use store::{Outcome, Store, Transaction};
 use ticket_format::cbor::{Decode, Encode};
@@ -148,6 +148,12 @@ pub enum StartError {
     /// The file of its key material.
     #[error("the key material of a KEK version cannot be read, or what a crash left erased: {0}")]
     KeyFile(#[from] FileError),
+    /// The root key's files.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The program is ending.
+    #[error("the start was aborted")]
+    Aborted,
     /// The inventory.
     #[error(transparent)]
     Inventory(#[from] InventoryError),

@@ -141,7 +141,7 @@ impl Keks {
 /// All KEKs of this server, open, and the root key that seals them at rest. Erased on drop.
 pub struct Vault {
     realm: String,
-    root: RootKey,
+    root: ArcSwap<RootKey>,
     keks: ArcSwap<Keks>,
 }
 
@@ -164,7 +164,7 @@ impl Vault {
         }
         Ok(Self {
             realm: realm.to_owned(),
-            root,
+            root: ArcSwap::from_pointee(root),
             keks: ArcSwap::from_pointee(keks),
         })
     }
@@ -179,7 +179,7 @@ impl Vault {
         now: Timestamp,
         rng: &mut impl CryptoRng,
     ) -> Pending {
-        let (kek, sealed) = Kek::generate(dataset, version, now, &self.root, rng);
+        let (kek, sealed) = Kek::generate(dataset, version, now, &self.root.load(), rng);
         Pending {
             kek: Arc::new(kek),
             sealed,
@@ -207,6 +207,26 @@ impl Vault {
             }
             keks
         });
+    }
+
+    /// The root key, which seals all that the server has at rest, for what seals it anew (ROOT-7).
+    #[must_use]
+    pub(crate) fn root(&self) -> Arc<RootKey> {
+        self.root.load_full()
+    }
+
+    /// Takes over the root key that everything is sealed under by now. The one before is erased when what
+    /// uses it now has ended.
+    pub(crate) fn rekeyed(&self, root: RootKey) {
+        // rule: ROOT-7
+        self.root.store(Arc::new(root));
+    }
+
+    /// The records of all versions.
+    #[must_use]
+    pub(crate) fn records(&self) -> Vec<KekRecord> {
+        let keks = self.keks.load();
+        keks.by_id.values().map(|kek| kek.record.clone()).collect()
     }
 
     /// The newest KEK version of a dataset.

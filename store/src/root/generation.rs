@@ -17,7 +17,7 @@ use ticket_format::ids::RootId;
 use ticket_format::statement::{AutoKind, ShareRow};
 
 use super::auto::{self, AutoWrap, Means};
-use super::rekey;
+use super::rekey::{self, Prepared};
 use super::shares::{Holders, Place, Share};
 use super::shares_file::{self, SharesWrap};
 use super::{RootError, auto::AUTO_LIMIT};
@@ -81,12 +81,34 @@ impl RootDir {
     /// # Errors
     /// A file is missing or damaged.
     pub fn ways(&self) -> Result<Ways, RootError> {
-        let path = self.0.join(CURRENT);
-        let bytes = files::read_private(&path, CURRENT_LIMIT)?;
-        let number = number(&bytes).ok_or_else(|| damaged(&path, "it holds no number"))?;
+        let number = self.in_force()?;
         let ways = self.read(number)?;
         self.erase_others(number)?;
         Ok(ways)
+    }
+
+    /// Puts a root key in force that was prepared, and says whether it did: for one whose rekey a crash
+    /// ended when it was decided and not done. To be called before [`Self::ways`], which erases it.
+    ///
+    /// # Errors
+    /// The pointer cannot be read or written, or what is in force is damaged.
+    pub fn finish(&self, root: RootId) -> Result<bool, RootError> {
+        // rule: ROOT-7
+        let number = self.in_force()?;
+        if self.read(number)?.root() == root {
+            return Ok(false);
+        }
+        let next = number.saturating_add(1);
+        match self.read(next) {
+            Ok(ways) if ways.root() == root => rekey::point(self, next).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn in_force(&self) -> Result<u64, RootError> {
+        let path = self.0.join(CURRENT);
+        let bytes = files::read_private(&path, CURRENT_LIMIT)?;
+        number(&bytes).ok_or_else(|| damaged(&path, "it holds no number"))
     }
 
     pub(super) fn generation(&self, number: u64) -> PathBuf {
@@ -249,21 +271,20 @@ impl Ways {
         self.shares.open(shares)
     }
 
-    /// Replaces the root key by a new one (ROOT-7): both wraps, and every file in [`Self::sealed`] under
-    /// the new key, beside the old ones; then the pointer; then the old is erased. Nothing may be written
-    /// there meanwhile.
+    /// Prepares a new root key in place of this one (ROOT-7): both wraps, and every file in
+    /// [`Self::sealed`] under the new key, beside the old ones. [`Prepared::switch`] puts it in force.
+    /// Nothing may be written there from now until then.
     ///
     /// # Errors
-    /// The old root key is in force and nothing is left of the new one; after [`RootError::Unclear`] a
-    /// restart finds out.
-    pub fn rekey(
+    /// The old root key is in force and nothing is left of the new one.
+    pub fn prepare(
         &self,
         old: &RootKey,
         place: &Place,
         means: &Means,
         holders: &Holders,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Self, RootKey), RootError> {
+    ) -> Result<Prepared, RootError> {
         // rule: ROOT-7
         rekey::next(self, old, place, means, holders, rng, &mut |_| Ok(()))
     }

@@ -28,6 +28,7 @@ pub use auto::Tpm2Error;
 pub use auto::{Means, Pkcs11Means, Tpm2Means};
 pub use collection::{Collection, Progress};
 pub use generation::{RootDir, Ways};
+pub use rekey::Prepared;
 pub use shares::{Given, Holders, HoldersError, Place, Share, ShareError};
 
 /// Why a root key cannot be made, opened or replaced. Each is one line.

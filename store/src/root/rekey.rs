@@ -51,10 +51,10 @@ pub(super) fn first(
     // What an init that was killed left.
     dir.erase_others(0)?;
     let built = build(dir, 1, None, &plan, rng, &mut |_| Ok(()));
-    finish(dir, 1, built, &mut |_| Ok(()))
+    ready(dir, 1, built, &mut |_| Ok(()))?.put_in_force(&mut |_| Ok(()))
 }
 
-/// The generation after this one.
+/// The generation after this one, not in force yet.
 pub(super) fn next(
     ways: &Ways,
     old: &RootKey,
@@ -63,7 +63,7 @@ pub(super) fn next(
     holders: &Holders,
     rng: &mut impl CryptoRng,
     step: Step<'_>,
-) -> Result<(Ways, RootKey), RootError> {
+) -> Result<Prepared, RootError> {
     // rule: ROOT-7
     let plan = Plan {
         place,
@@ -73,38 +73,80 @@ pub(super) fn next(
     let number = ways.number.saturating_add(1);
     ways.dir.erase_others(ways.number)?;
     let built = build(&ways.dir, number, Some((ways, old)), &plan, rng, step);
-    finish(&ways.dir, number, built, step)
+    ready(&ways.dir, number, built, step)
 }
 
-/// Puts a generation in force, or erases what there is of it.
-fn finish(
+/// A root key that is whole on disk, both wraps and all that is sealed under it, and not in force. The
+/// next start erases it, unless it is told of it ([`RootDir::finish`]).
+#[derive(Debug)]
+pub struct Prepared {
+    ways: Ways,
+    key: RootKey,
+}
+
+impl Prepared {
+    /// Which root key.
+    #[must_use]
+    pub fn root(&self) -> RootId {
+        self.ways.root()
+    }
+
+    /// Puts it in force, and erases the one before.
+    ///
+    /// # Errors
+    /// [`RootError::Unclear`]: a restart finds out which one is in force.
+    pub fn switch(self) -> Result<(Ways, RootKey), RootError> {
+        // rule: ROOT-7
+        self.put_in_force(&mut |_| Ok(()))
+    }
+
+    pub(super) fn put_in_force(self, step: Step<'_>) -> Result<(Ways, RootKey), RootError> {
+        // rule: ROOT-7
+        let (dir, number) = (&self.ways.dir, self.ways.number);
+        step("switch")?;
+        point(dir, number)?;
+        step("erase the old")?;
+        // The new one is in force; what cannot be erased now is erased by the next start.
+        if let Err(error) = dir.erase_others(number) {
+            tracing::warn!(%error, "an old root key's wraps could not be erased");
+        }
+        Ok((self.ways, self.key))
+    }
+
+    /// Erases it: it never was in force. What cannot be erased is erased by the next start.
+    pub fn undo(self) {
+        if let Err(error) = files::erase_dir(&self.ways.dir.generation(self.ways.number)) {
+            tracing::warn!(%error, "a root key that is not used could not be erased");
+        }
+    }
+}
+
+/// Says which generation is in force.
+pub(super) fn point(dir: &RootDir, number: u64) -> Result<(), RootError> {
+    // rule: ROOT-7
+    let pointer = format!("{number}\n");
+    files::write_private(&dir.path().join(CURRENT), pointer.as_bytes()).map_err(RootError::Unclear)
+}
+
+/// What was built, read back; or erases what there is of it.
+fn ready(
     dir: &RootDir,
     number: u64,
     built: Result<RootKey, RootError>,
     step: Step<'_>,
-) -> Result<(Ways, RootKey), RootError> {
+) -> Result<Prepared, RootError> {
     // rule: ROOT-7
     let ready = built.and_then(|key| Ok((dir.read(number)?, key)));
     let _ = files::erase_dir(&dir.path().join(WORK));
-    let (ways, key) = match ready {
-        Ok(ready) => ready,
+    match ready {
+        Ok((ways, key)) => Ok(Prepared { ways, key }),
         Err(error) => {
             if step("undo").is_ok() {
                 let _ = files::erase_dir(&dir.generation(number));
             }
-            return Err(error);
+            Err(error)
         }
-    };
-    step("switch")?;
-    let pointer = format!("{number}\n");
-    files::write_private(&dir.path().join(CURRENT), pointer.as_bytes())
-        .map_err(RootError::Unclear)?;
-    step("erase the old")?;
-    // The new one is in force; what cannot be erased now is erased by the next start.
-    if let Err(error) = dir.erase_others(number) {
-        tracing::warn!(%error, "an old root key's wraps could not be erased");
     }
-    Ok((ways, key))
 }
 
 fn build(

@@ -1,13 +1,14 @@
 //! Rekey: everything under the new key, and one root key after a crash at any step.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use ticket_format::ids::RootId;
 
 use super::rig::{Rig, both_open, holders, place, rng, shares};
 use crate::files;
-use crate::root::{Means, RootDir, RootError, Ways, rekey};
+use crate::root::{Means, Prepared, RootDir, RootError, Ways, rekey};
 use crate::sealed::{RootKey, SealedError};
 
 /// Sealed values, by what they are sealed for.
@@ -93,22 +94,24 @@ fn a_crash_at_any_step_of_a_rekey_leaves_one_root_key_that_opens_everything() {
         let (old, old_key) = rig.create(&rig.credential()).unwrap();
         fill(&old, &old_key);
         let mut done = 0;
-        let answer = rekey::next(
+        let mut step = |step: &'static str| {
+            if done >= crash {
+                return Err(RootError::Exists(PathBuf::from(step)));
+            }
+            done += 1;
+            steps.push(step);
+            Ok(())
+        };
+        let prepared = rekey::next(
             &old,
             &old_key,
             &place(),
             &rig.credential(),
             &holders(3, 4),
             &mut rng(),
-            &mut |step| {
-                if done >= crash {
-                    return Err(RootError::Exists(step.into()));
-                }
-                done += 1;
-                steps.push(step);
-                Ok(())
-            },
+            &mut step,
         );
+        let answer = prepared.and_then(|prepared| prepared.put_in_force(&mut step));
         let whole = answer.is_ok();
         tear(&rig, &old);
 
@@ -235,4 +238,42 @@ fn a_start_erases_what_is_not_in_force_and_touches_nothing_else() {
     RootDir::at(rig.dir.path()).ways().unwrap();
     assert_eq!(rig.names(), ["1", "current", "notes"]);
     assert_eq!(fs::read(&outside).unwrap(), b"not ours");
+}
+
+fn prepared(rig: &Rig, ways: &Ways, key: &RootKey) -> Prepared {
+    let means = rig.credential();
+    let prepared = ways.prepare(key, &place(), &means, &holders(3, 4), &mut rng());
+    prepared.unwrap()
+}
+
+#[test]
+fn a_start_finishes_the_rekey_that_it_is_told_of_and_no_other() {
+    // rule: ROOT-7
+    let rig = Rig::new();
+    let (old, key) = rig.create(&rig.credential()).unwrap();
+    fill(&old, &key);
+    let next = prepared(&rig, &old, &key).root();
+    assert_eq!(rig.names(), ["1", "2", "current"]);
+    // The one in force, and one that nobody prepared.
+    assert!(!rig.root().finish(old.root()).unwrap());
+    assert!(!rig.root().finish(RootId([9; 16])).unwrap());
+    assert!(rig.root().finish(next).unwrap());
+    assert!(!rig.root().finish(next).unwrap(), "it is done");
+    let ways = rig.root().ways().unwrap();
+    let new = ways.open_auto(&rig.credential()).unwrap();
+    assert_eq!(ways.root(), next);
+    both_open(&ways, &rig.credential(), &[1, 2, 4], &new);
+    all_open(&ways, &new);
+    assert_eq!(rig.names(), ["2", "current"]);
+
+    // A start that is told of none erases it; one that is damaged is not put in force.
+    let third = prepared(&rig, &ways, &new).root();
+    let auto = rig.at("root/3/auto");
+    let bytes = fs::read(&auto).unwrap();
+    fs::write(&auto, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(!rig.root().finish(third).unwrap());
+    assert_eq!(rig.root().ways().unwrap().root(), next);
+    assert_eq!(rig.names(), ["2", "current"]);
+    prepared(&rig, &ways, &new).undo();
+    assert_eq!(rig.names(), ["2", "current"]);
 }

@@ -57,7 +57,9 @@ impl Rig {
         old: &RootKey,
         means: &Means,
     ) -> Result<(Ways, RootKey), RootError> {
-        ways.rekey(old, &place(), means, &holders(3, 4), &mut rng())
+        let place = place();
+        let prepared = ways.prepare(old, &place, means, &holders(3, 4), &mut rng());
+        prepared?.switch()
     }
 
     /// Names of what lies in the root key's directory.
