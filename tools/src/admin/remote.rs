@@ -344,7 +344,21 @@ impl Remote<'_> {
             ))
         })?;
         let need = proposal::needed(set, B::ACT)?;
-        Ok(set.counting(B::ACT, std::slice::from_ref(own)) >= need)
+        let counting = set.counting(B::ACT, std::slice::from_ref(own));
+        if counting == 0 && need == 1 {
+            // Nobody else would have to sign it either: a proposal makes no sense.
+            return Err(Report::new(
+                exit::REFUSED,
+                format!(
+                    "a signature by {:?} does not count for {}",
+                    own.name,
+                    B::ACT
+                ),
+            )
+            .why("the act's role is another one")
+            .next("see `postern-admin admin-set show`"));
+        }
+        Ok(counting >= need)
     }
 
     async fn put<B: ActBody>(

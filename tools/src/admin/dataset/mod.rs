@@ -65,7 +65,7 @@ pub enum Command {
     /// List the wraps under a KEK version that its key server knows
     Wraps(wraps::Wraps),
     /// Take a KEK version out of use: it neither wraps nor opens
-    DisableKek(keks::Version),
+    DisableKek(keks::Disable),
     /// Take a KEK version back into use: the newest to wrap and open, an older one to open
     EnableKek(keks::Version),
     /// Have a KEK version destroyed after a wait, by security's quorum; shows what would be lost
@@ -184,8 +184,8 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::Keks(of) => keks::list(context, &of),
         Command::Rotate(args) => keks::rotate(context, &args),
         Command::Wraps(args) => wraps::list(context, &args),
-        Command::DisableKek(which) => keks::set(context, &which, false),
-        Command::EnableKek(which) => keks::set(context, &which, true),
+        Command::DisableKek(args) => keks::disable(context, &args),
+        Command::EnableKek(which) => keks::enable(context, &which),
         Command::Destroy(args) => keks::destroy(context, &args),
         Command::Keep(which) => keks::keep(context, &which),
     }

@@ -9,7 +9,7 @@ use ticket_format::statement::{
 use ticket_format::time::Timestamp;
 
 use super::stale;
-use crate::admin::dataset::keks::{destroyable, keepable, losses, set_to, settable};
+use crate::admin::dataset::keks::{destroyable, keepable, losses, set_to, settable, stops};
 use crate::admin::span::Span;
 
 /// When a dataset's KEK is rotated by itself.
@@ -36,7 +36,7 @@ pub(super) fn set(body: &KekSet) -> String {
     let what = if body.usable {
         "takes back into use"
     } else {
-        "TAKES OUT OF USE, so that nothing under it opens until it is taken back,"
+        "TAKES OUT OF USE"
     };
     format!(
         "{what} the KEK version of dataset {:?} with id {}",
@@ -216,11 +216,8 @@ pub(super) fn was_set(body: &KekSet, rows: &[KekRow]) -> Result<Vec<String>, Rep
     } else {
         format!("it is {to} then")
     });
-    if newest && !body.usable {
-        lines.push(
-            "IT IS THE NEWEST: no key is made or moved for the dataset until it is taken back, or rotated"
-                .to_owned(),
-        );
+    if !body.usable {
+        lines.extend(stops(row, newest));
     }
     Ok(lines)
 }

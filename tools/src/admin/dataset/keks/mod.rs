@@ -14,7 +14,7 @@ use ticket_format::statement::{KekDestroy, KekKeep, KekList, KekRotate, KekRow, 
 
 use said::{COLUMNS, FOR_PEOPLE, NOT_KNOWN, safe};
 pub(crate) use said::{
-    destroyable, jsons, keepable, losses, row_json, sentences, set_to, settable,
+    destroyable, jsons, keepable, losses, row_json, sentences, set_to, settable, stops,
 };
 
 use super::{name_fits, options, wraps};
@@ -68,6 +68,19 @@ impl Version {
     pub(super) fn key_server(&self) -> Option<&Path> {
         self.of.key_server.as_deref()
     }
+}
+
+/// Take a KEK version out of use.
+#[derive(Debug, Args)]
+pub struct Disable {
+    #[command(flatten)]
+    which: Version,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Say what would not open any more, and do nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Have a KEK version destroyed.
@@ -237,16 +250,38 @@ pub(super) fn list(context: &Context, of: &Of) -> Printed {
     })
 }
 
-/// Takes a version out of use, or back into it.
+/// Takes a version out of use.
+///
+/// # Errors
+/// There is no such version, it is to be destroyed or was, nobody confirmed, or the key server cannot be
+/// reached or refused.
+pub(super) fn disable(context: &Context, args: &Disable) -> Printed {
+    set(
+        context,
+        &args.which,
+        false,
+        Ask::Before {
+            yes: args.yes,
+            dry_run: args.dry_run,
+        },
+    )
+}
+
+/// Takes a version back into use.
 ///
 /// # Errors
 /// There is no such version, it is to be destroyed or was, or the key server cannot be reached or
 /// refused.
-pub(super) fn set(context: &Context, which: &Version, usable: bool) -> Printed {
+pub(super) fn enable(context: &Context, which: &Version) -> Printed {
+    set(context, which, true, Ask::Nobody)
+}
+
+fn set(context: &Context, which: &Version, usable: bool, asks: Ask) -> Printed {
     // rule: KEK-1
     change(
         context,
         which,
+        asks,
         |row, newest| settable(row).map(|()| set_to(newest, usable)),
         |row| KekSet {
             name: which.of.name.clone(),
@@ -254,6 +289,14 @@ pub(super) fn set(context: &Context, which: &Version, usable: bool) -> Printed {
             usable,
         },
     )
+}
+
+/// Whether somebody is asked before a version is changed.
+enum Ask {
+    /// Nothing stops working.
+    Nobody,
+    /// Nodes may lose what they read.
+    Before { yes: bool, dry_run: bool },
 }
 
 /// Takes a destruction back.
@@ -265,6 +308,7 @@ pub(super) fn keep(context: &Context, which: &Version) -> Printed {
     change(
         context,
         which,
+        Ask::Nobody,
         |row, _| keepable(row).map(|()| KekState::Disabled),
         |row| KekKeep {
             name: which.of.name.clone(),
@@ -276,6 +320,7 @@ pub(super) fn keep(context: &Context, which: &Version) -> Printed {
 fn change<B>(
     context: &Context,
     which: &Version,
+    asks: Ask,
     to: impl FnOnce(&KekRow, bool) -> Result<KekState, Report>,
     body: impl FnOnce(&KekRow) -> B,
 ) -> Printed
@@ -295,6 +340,18 @@ where
             server.close().await;
             context.talk(format_args!("It is {to} already: nothing was done"));
             return context.output.object(row_json(row, newest));
+        }
+        if let Ask::Before { yes, dry_run } = asks {
+            for line in stops(row, newest) {
+                context.talk(line);
+            }
+            if dry_run {
+                server.close().await;
+                let mut about = row_json(row, newest);
+                about.insert("dry_run".to_owned(), json!(true));
+                return context.output.object(about);
+            }
+            ask::confirm_async(yes, which.of.name.clone()).await?;
         }
         let done = carried_out(context, &mut server, which, body(row)).await?;
         server.close().await;

@@ -145,6 +145,24 @@ pub(crate) fn losses(row: &KekRow, first: &[WrapRow]) -> Vec<String> {
     lines
 }
 
+/// What stops when a version is taken out of use, in words.
+pub(crate) fn stops(row: &KekRow, newest: bool) -> Vec<String> {
+    // rule: KEK-1
+    let mut lines = vec![format!(
+        "nothing under version {} opens until it is taken back: {} known wrap(s), {}",
+        row.version,
+        row.wraps,
+        used(row)
+    )];
+    if newest {
+        lines.push(
+            "IT IS THE NEWEST: no key is made or moved for the dataset until it is taken back, or rotated"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
 /// So many wraps are named where something is about to be lost.
 const SHOWN: usize = 10;
 
