@@ -27,6 +27,16 @@ impl CutOff {
         *self.left.lock().unwrap() = commits;
     }
 
+    /// The next commit is kept and answered with an error; then nothing can be read.
+    pub(crate) fn keep_and_break(&self) {
+        *self.next.lock().unwrap() = Some(must_reopen());
+    }
+
+    /// The store can be read again.
+    pub(crate) fn mend(&self) {
+        self.broken.store(false, Ordering::SeqCst);
+    }
+
     /// Does this while the next reader waits for the store.
     pub(crate) fn meanwhile(&self, what: impl Future<Output = ()> + Send + 'static) {
         *self.meanwhile.lock().unwrap() = Some(Box::pin(what));

@@ -274,6 +274,10 @@ impl World {
             admin_set: self.admin_set.clone(),
         };
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
+        if RootDir::at(path).exists() {
+            let ways = key_server::service::root_ways(&store, RootDir::at(path)).await;
+            ways.expect("a root key");
+        }
         let (ways, root) = self.root_key();
         let open = || SideFile::open(path.join("audit.side"), &SideOptions::default());
         let (side, _) = patiently(open).await;

@@ -1,4 +1,4 @@
-//! The root key: sealed, opened by shares, drilled, sealed again: ROOT-4, ROOT-5, ROOT-6.
+//! The root key: sealed, opened by shares, drilled, sealed again, replaced: ROOT-4 to ROOT-7.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use ticket_format::messages::administer::SealedAnswer;
 use ticket_format::messages::{Answer, Request, Verb};
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    ActBody, AdminSet, Attempt, Payload, RootShow, RootView, SealServer, ShareGive, SharePurpose,
-    Status,
+    ActBody, AdminSet, Attempt, Payload, Rekey, RootShow, RootView, SealServer, ShareGive,
+    ShareHolder, SharePurpose, Status,
 };
 use ticket_format::time::Timestamp;
 
-use crate::rig::{REALM, START, World, first_set, manager, operator, refusal, rng};
+use crate::rig::{
+    REALM, Rig, START, World, first_set, manager, named, operator, refusal, rig, rng, wanted,
+};
 
 /// A sealed server, and who speaks with it.
 struct Shut {
@@ -303,7 +305,7 @@ async fn a_drill_proves_that_both_ways_open_the_root_key_and_changes_nothing() {
     let view = rig.administer(&give(1, &attempt)).await.unwrap();
     let next = view.drill.unwrap();
     assert_ne!(next.id, attempt.id);
-    let proven = |rig: &crate::rig::Rig| {
+    let proven = |rig: &Rig| {
         let entries = rig.entries();
         entries
             .iter()
@@ -351,4 +353,185 @@ async fn security_seals_the_server_and_nobody_else() {
     assert!(waiting.await.is_err());
     rig.administer_by(&seal, &[&manager(0)]).await.unwrap();
     rig.service.sealed().await;
+}
+
+/// A rekey of the root key in force: the first and the third holder keep a share each.
+async fn rekey(rig: &Rig) -> Rekey {
+    let holders = [(0, "ann"), (2, "cid")];
+    let holders = holders.map(|(n, name)| ShareHolder {
+        name: name.into(),
+        key: rig.world.shares[n].public(),
+    });
+    Rekey {
+        replaces: rig.administer(&RootShow {}).await.unwrap().root,
+        threshold: 2,
+        holders: holders.to_vec(),
+    }
+}
+
+fn opens(rig: &Rig, ways: &Ways) -> store::sealed::RootKey {
+    let by_auto = ways.open_auto(&rig.world.means()).unwrap();
+    let shares: Vec<Share> = ways
+        .rows()
+        .iter()
+        .zip([0, 2])
+        .map(|(row, n)| {
+            let (key, place) = (&rig.world.shares[n], rig.world.place());
+            Share::open(row, key, &place, ways.root()).unwrap()
+        })
+        .collect();
+    assert!(ways.open_shares(&shares).unwrap().same(&by_auto));
+    by_auto
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_replaces_root_key_and_shares_while_everybody_goes_on() {
+    // rule: ROOT-7
+    let rig = rig().await;
+    let (job, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let made = rig.wraps(&opened, &context, 1).await.remove(0);
+    let (old, old_key) = rig.world.root_key();
+    let body = rekey(&rig).await;
+
+    // It is security's quorum's, and of the root key that it names.
+    let refused = rig.administer_by(&body, &[&operator()]).await;
+    assert_eq!(refusal(refused), Refusal::Quorum);
+    let other = Rekey {
+        replaces: RootId([9; 16]),
+        ..body.clone()
+    };
+    assert_eq!(refusal(rig.administer(&other).await), Refusal::Stale);
+    for wrong in [
+        Rekey {
+            threshold: 3,
+            ..body.clone()
+        },
+        Rekey {
+            holders: vec![body.holders[0].clone(), body.holders[0].clone()],
+            ..body.clone()
+        },
+    ] {
+        assert_eq!(refusal(rig.administer(&wrong).await), Refusal::Invalid);
+    }
+    let credential = rig.world.dir.path().join("credential");
+    let aside = rig.world.dir.path().join("aside");
+    std::fs::rename(&credential, &aside).unwrap();
+    let notice = rig.administer(&body).await.unwrap_err();
+    assert_eq!(notice.refusal, Refusal::Invalid);
+    assert!(notice.detail.unwrap().contains("nothing changed"));
+    std::fs::rename(&aside, &credential).unwrap();
+    assert_eq!(rig.administer(&RootShow {}).await.unwrap().root, old.root());
+    assert!(!rig.world.dir.path().join("root/2").exists());
+
+    let drill = rig.administer(&RootShow {}).await.unwrap().drill.unwrap();
+    let view: RootView = rig.administer(&body).await.unwrap();
+    assert_ne!(view.root, old.root());
+    assert_eq!((view.threshold, view.shares.len()), (2, 2));
+    assert_ne!(view.drill.unwrap().id, drill.id, "a drill begins anew");
+    let records: Vec<_> = rig
+        .entries()
+        .into_iter()
+        .filter(|entry| entry.kind == Kind::Root)
+        .collect();
+    assert_eq!(records.len(), 1);
+    assert!(records[0].follows.is_some() && records[0].signers.is_some());
+    // The same statement body again is of a root key that is gone.
+    assert_eq!(refusal(rig.administer(&body).await), Refusal::Stale);
+
+    // The same connection, before and after a restart; old versions and new ones.
+    let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+    assert_eq!(*got.deks, made.1);
+    rig.rotate().await.unwrap();
+    rig.administer(&wanted("voices")).await.unwrap();
+    let (ways, _) = rig.world.root_key();
+    assert_eq!(ways.root(), view.root);
+    let key = opens(&rig, &ways);
+    assert!(!key.same(&old_key));
+    assert!(!rig.world.dir.path().join("root/1").exists(), "erased");
+    let rig = rig.restart().await;
+    let opened = rig.present(&rig.connect(1), &job).await.unwrap();
+    let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+    assert_eq!(*got.deks, made.1);
+
+    // And once more, with the records that the first one changed.
+    let again = rekey(&rig).await;
+    rig.administer(&again).await.unwrap();
+    let rig = rig.restart().await;
+    let opened = rig.present(&rig.connect(1), &job).await.unwrap();
+    let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+    assert_eq!(*got.deks, made.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_commit_of_a_rekey_leaves_one_root_key_that_opens_everything() {
+    // rule: ROOT-7
+    let (mut before, mut after) = (0, 0);
+    for commits in 0..5 {
+        let rig = rig().await;
+        let (job, opened) = rig.opened(|_| {}).await;
+        let context = named("a");
+        let made = rig.wraps(&opened, &context, 1).await.remove(0);
+        rig.rotate().await.unwrap();
+        let body = rekey(&rig).await;
+        rig.world.cut_off.die_after(Some(commits));
+        let answer = rig.administer(&body).await;
+        rig.world.cut_off.die_after(None);
+        let rig = rig.restart().await;
+        let root = rig.administer(&RootShow {}).await.unwrap().root;
+        if root == body.replaces {
+            assert!(answer.is_err(), "{commits}");
+            before += 1;
+        } else {
+            after += 1;
+            let (ways, _) = rig.world.root_key();
+            opens(&rig, &ways);
+        }
+        let roots = rig.entries().into_iter();
+        let roots = roots.filter(|entry| entry.kind == Kind::Root).count();
+        assert_eq!(roots, usize::from(root != body.replaces), "{commits}");
+        let opened = rig.present(&rig.connect(1), &job).await.unwrap();
+        let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+        assert_eq!(*got.deks, made.1, "{commits}");
+        rig.rotate().await.unwrap();
+        let next = rekey(&rig).await;
+        rig.administer(&next).await.unwrap();
+        let rig = rig.restart().await;
+        let opened = rig.present(&rig.connect(1), &job).await.unwrap();
+        let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+        assert_eq!(*got.deks, made.1, "{commits}");
+    }
+    assert!(before > 0 && after > 0, "{before} before, {after} after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_decision_and_switch_is_made_up_for_by_the_next_start() {
+    // rule: ROOT-7
+    let rig = rig().await;
+    let (job, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let made = rig.wraps(&opened, &context, 1).await.remove(0);
+    let body = rekey(&rig).await;
+    // The commit is kept, and nobody hears of it.
+    rig.world.cut_off.keep_and_break();
+    let notice = rig.administer(&body).await.unwrap_err();
+    assert_eq!(notice.refusal, Refusal::StoreUnavailable);
+    rig.world.cut_off.mend();
+    assert_eq!(
+        rig.administer(&RootShow {}).await.unwrap().root,
+        body.replaces
+    );
+    // Whatever would be sealed under the old root key now would be lost.
+    assert_eq!(refusal(rig.rotate().await), Refusal::Internal);
+    assert_eq!(refusal(rig.administer(&body).await), Refusal::Internal);
+    let rig = rig.restart().await;
+    let root = rig.administer(&RootShow {}).await.unwrap().root;
+    assert_ne!(root, body.replaces);
+    let (ways, _) = rig.world.root_key();
+    opens(&rig, &ways);
+    let opened = rig.present(&rig.connect(1), &job).await.unwrap();
+    let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+    assert_eq!(*got.deks, made.1);
+    let roots = rig.entries().into_iter();
+    assert_eq!(roots.filter(|entry| entry.kind == Kind::Root).count(), 1);
 }
