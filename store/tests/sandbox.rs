@@ -111,7 +111,12 @@ fn leave(outcome: std::io::Result<()>) -> ! {
     })
 }
 
-struct Place(tempfile::TempDir, TcpListener);
+struct Place(
+    tempfile::TempDir,
+    /// Listens as long as the place is there.
+    #[expect(dead_code, reason = "held open")]
+    TcpListener,
+);
 
 impl Place {
     fn new() -> Self {

@@ -29,6 +29,14 @@ struct Count {
 /// Who was refused what, by name, and in which kind of act.
 type Known = (Option<String>, Kind, Refusal);
 
+/// What an alarm is about: its kind, subject, dataset and KEK version.
+type About = (
+    Option<Alarm>,
+    Option<String>,
+    Option<DatasetId>,
+    Option<KekId>,
+);
+
 /// Counts until it is drained.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
@@ -36,12 +44,7 @@ pub(super) struct Counted {
     /// How often beyond the first time, which left an entry of its own.
     known: DashMap<Known, u64>,
     replayed: DashSet<StatementId>,
-    alarmed: DashSet<(
-        Option<Alarm>,
-        Option<String>,
-        Option<DatasetId>,
-        Option<KekId>,
-    )>,
+    alarmed: DashSet<About>,
 }
 
 impl Counted {

@@ -178,7 +178,10 @@ async fn run(ops: Vec<Op>) {
                 let got = got.unwrap();
                 let opened = match got.refusals()[0] {
                     Some(refusal) => Err(refusal),
-                    None => Ok(assert_eq!(*got.deks, wraps[at].1, "{said}")),
+                    None => {
+                        assert_eq!(*got.deks, wraps[at].1, "{said}");
+                        Ok(())
+                    }
                 };
                 assert_eq!(opened, model.open(at), "{said}");
                 continue;
