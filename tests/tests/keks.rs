@@ -230,18 +230,21 @@ async fn a_version_is_rotated_emptied_about_to_be_destroyed_and_kept() {
         "{}",
         said.text()
     );
+    // The broker's record names the key server that knows.
     let at = house.path("key-server/server-keys.toml");
     let at = at.to_str().expect("text");
-    let said = house.as_admin(
-        "operator",
-        &["dataset", "show", DATASET, "--key-server", at],
-    );
-    let shown = said.ok();
-    assert!(shown.contains("v2: wraps and opens, 4 wraps"), "{shown}");
-    assert!(
-        shown.contains("v1: 0 wraps left, safe to destroy"),
-        "{shown}"
-    );
+    for at in [&[][..], &["--key-server", at]] {
+        let said = house.as_admin("operator", &[&["dataset", "show", DATASET], at].concat());
+        let shown = said.ok();
+        assert!(
+            shown.contains("v2: wraps and opens, 4 wraps, last used "),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("v1: 0 wraps left, safe to destroy"),
+            "{shown}"
+        );
+    }
 
     // Its signers saw three wraps that would be lost: none is another matter.
     let said = approve(&house, &stale);
@@ -364,4 +367,14 @@ async fn a_rotation_rule_is_made_with_a_dataset_and_changed_by_its_owners() {
     let same = house.as_admin("owner-1", &more);
     assert_eq!(same.code, Some(2), "{}", same.stderr);
     house.is_sound();
+
+    // A key server that does not answer takes nothing from what the broker knows.
+    house.key_server.stop();
+    let alone = house.as_admin("operator", &["--timeout", "1s", "dataset", "show", DATASET]);
+    assert_eq!(alone.code, Some(0), "{}", alone.stderr);
+    assert!(
+        alone.stderr.contains("Its KEK versions are not shown: "),
+        "{}",
+        alone.stderr
+    );
 }

@@ -526,6 +526,15 @@ fn an_act_is_signed_sent_and_believed() {
 }
 
 #[test]
+fn an_act_that_one_may_do_alone_is_not_tried_by_who_may_not() {
+    // rule: SET-2
+    let (_, said, acts) = against(OPERATOR, Err::No, &CANARY);
+    assert_eq!((said.code, said.out.as_str()), (4, ""), "{}", said.err);
+    assert!(said.err.contains("does not count for"), "{}", said.err);
+    assert_eq!(acts, []);
+}
+
+#[test]
 fn a_statement_whose_answer_was_lost_is_sent_again_as_it_is_and_acts_once() {
     // rule: ADM-2
     let (_, said, acts) = against(OWNER, Err::LoseFirst, &CANARY);

@@ -14,9 +14,10 @@ use client::cli::output::{Format, Printed};
 use ticket_format::keys::ProducerKey;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{DatasetList, DatasetPolicySet, DatasetShow};
+use ticket_format::statement::{DatasetList, DatasetPolicySet, DatasetShow, DatasetView, KekRow};
 
-use super::remote::Change;
+use super::config::Config;
+use super::remote::{Admin, Change};
 use super::span::{Span, pair};
 use super::view::{self, object, text};
 use super::{Context, block_on, policy};
@@ -28,7 +29,7 @@ pub enum Command {
     Create(Create),
     /// List the datasets that the broker knows
     List(At),
-    /// Show one; a key server also tells of each KEK version
+    /// Show one, with each KEK version as its key server has it
     Show {
         /// Its name
         name: String,
@@ -246,25 +247,61 @@ fn show(context: &Context, name: &str, at: &At) -> Printed {
                 name: name.to_owned(),
             })
             .await?;
-        // Only the key server knows of versions and of wraps.
         let keks = match &at.key_server {
-            Some(_) => keks::versions(&mut remote, name).await?,
-            None => Vec::new(),
+            Some(_) => Some(keks::versions(&mut remote, name).await?),
+            None => None,
         };
         remote.close().await;
+        let keks = match keks {
+            Some(keks) => Some(keks),
+            None => keks_beside(context, &config, &admin, &view).await?,
+        };
         let mut object = view::dataset(&view);
         if context.output.format == Format::Text {
             // 1,621 characters that nobody reads; its hash stands beside it.
             object.remove("public_key");
             context.output.object(object)?;
-            return keks::sentences(&keks).try_for_each(|line| context.output.line(line));
+            let mut lines = keks.iter().flat_map(|keks| keks::sentences(keks));
+            return lines.try_for_each(|line| context.output.line(line));
         }
-        if at.key_server.is_some() {
-            let keks = keks::jsons(&keks).map(serde_json::Value::Object);
-            object.insert("keks".to_owned(), keks.collect());
-        }
+        let keks = keks.map(|keks| keks::jsons(&keks).collect::<Vec<_>>());
+        object.insert("keks".to_owned(), serde_json::json!(keks));
         context.output.object(object)
     })
+}
+
+/// The KEK versions of a dataset that the broker showed: only its key server knows of them. None where
+/// that cannot be asked, which is said.
+async fn keks_beside(
+    context: &Context,
+    config: &Config,
+    admin: &Admin,
+    view: &DatasetView,
+) -> Result<Option<Vec<KekRow>>, Report> {
+    let asked = async {
+        let record = record::said(view).ok_or_else(|| {
+            Report::new(
+                exit::NOT_FOUND,
+                "the broker has no record that names its key server",
+            )
+        })?;
+        let mut server = admin.at(config.server_of(&record.tls_key)?);
+        let keks = keks::versions(&mut server, &view.row.name).await;
+        server.close().await;
+        keks
+    };
+    match asked.await {
+        Ok(keks) => Ok(Some(keks)),
+        // What is wrong with a server is no small print.
+        Err(report) if report.exit == exit::INTEGRITY => Err(report),
+        Err(report) => {
+            context.talk(format_args!(
+                "Its KEK versions are not shown: {}",
+                report.what
+            ));
+            Ok(None)
+        }
+    }
 }
 
 fn set_policy(context: &Context, name: &str, file: &Path, key_server: Option<&Path>) -> Printed {

@@ -84,7 +84,7 @@ pub(super) async fn make_known(
 }
 
 /// What the broker's record says, whoever signed it.
-fn said(known: &DatasetView) -> Option<DatasetRecord> {
+pub(super) fn said(known: &DatasetView) -> Option<DatasetRecord> {
     let received = ReceivedStatement::parse(known.record.as_deref()?).ok()?;
     DatasetRecord::from_cbor(&received.payload().body, BODY).ok()
 }
