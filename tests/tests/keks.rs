@@ -1,13 +1,15 @@
 //! The life of a KEK version by real processes: rotated, emptied, about to be destroyed, kept.
 #![allow(missing_docs)]
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use tests::house::{DATASET, House, Said};
 use tests::wire::{Presented, Wire};
 use ticket_format::cbor::Encode as _;
 use ticket_format::entry::{Alarm, Kind};
 use ticket_format::messages::Verb;
-use ticket_format::messages::batch::{RewrapBody, item_digest};
+use ticket_format::messages::batch::{GenerateBody, RewrapBody, item_digest};
 use ticket_format::{Context, Refusal};
 
 fn named(name: &str) -> Context {
@@ -377,4 +379,76 @@ async fn a_rotation_rule_is_made_with_a_dataset_and_changed_by_its_owners() {
         "{}",
         alone.stderr
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_wraps_than_fit_on_a_page_are_all_listed_and_all_named_by_a_destruction() {
+    // rule: INV-1, KEK-4, PRO-3
+    const MANY: usize = 450;
+    let mut house = House::start();
+    let node = house.node(0).await;
+    let ticket = node.issue(&house.to_broker().await, DATASET).await;
+    let ticket = ticket.expect("a ticket");
+    let server = house.to_key_server().await;
+    let presented = server.present_when_leased(&ticket).await;
+    let contexts: Vec<Context> = (0..MANY).map(|i| named(&format!("{i:03}.jpg"))).collect();
+    let asked: Vec<&Context> = contexts.iter().collect();
+    let body = GenerateBody::encode(&presented.head(), &asked, false);
+    let answer = server.batch(&presented, Verb::Generate, body).await;
+    let wraps: Vec<Vec<u8>> = answer
+        .unwrap_or_else(|reply| panic!("{reply:?}"))
+        .into_iter()
+        .map(|one| one.expect("not refused").1.expect("a wrap"))
+        .collect();
+    house
+        .as_admin("owner-1", &["dataset", "rotate", DATASET])
+        .ok();
+
+    let list = [&version("wraps", "1")[..], &["--format", "json"]].concat();
+    let listed = json(house.as_admin("operator", &list));
+    let rows = listed["wraps"].as_array().expect("wraps").iter();
+    let digests: BTreeSet<String> = rows
+        .map(|row| row["digest"].as_str().expect("a digest").to_owned())
+        .collect();
+    let made = wraps.iter().zip(&contexts);
+    let made = made.map(|(wrap, context)| item_digest(wrap, &context.to_cbor()).to_string());
+    assert_eq!(digests, made.collect());
+    let lines = [
+        &version("wraps", "1")[..],
+        &["--format", "jsonl", "--limit", "201"],
+    ]
+    .concat();
+    let lines = house.as_admin("operator", &lines).ok();
+    assert_eq!(lines.lines().count(), 201);
+    let table = [&version("wraps", "1")[..], &["--limit", "3", "--no-header"]].concat();
+    let said = house.as_admin("operator", &table);
+    assert_eq!(said.text().lines().count(), 3, "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("There are more, 450 in all: go on with --after "),
+        "{}",
+        said.stderr
+    );
+
+    // One is replaced between the proposal and its approval: other wraps are at stake.
+    let destroy = [version("destroy", "1"), vec!["--days", "7", "--yes"]].concat();
+    let (id, said) = proposed(&house, &destroy);
+    for wanted in ["450 KNOWN WRAP(S)", "and 440 more: see "] {
+        assert!(said.stderr.contains(wanted), "{wanted}: {}", said.stderr);
+    }
+    let old = Object {
+        wrap: wraps[0].clone(),
+        dek: [0; 32],
+        context: named("000.jpg"),
+    };
+    let new = rewrap(&server, &presented, std::slice::from_ref(&old)).await;
+    confirm(&server, &presented, std::slice::from_ref(&old), &new).await;
+    let said = approve(&house, &id);
+    assert_eq!(said.code, Some(7), "{}", said.stderr);
+    let (id, _) = proposed(&house, &destroy);
+    let said = approve(&house, &id);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stderr.contains("449 KNOWN WRAP(S)"), "{}", said.stderr);
+    assert_eq!(self::table(&house)[1], row(1, "pending-destruction", 449));
+    house.is_sound();
 }
