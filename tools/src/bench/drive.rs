@@ -1,6 +1,6 @@
 //! Load: tasks that repeat one operation for a while.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ticket_format::report::{Report, exit};
@@ -46,6 +46,29 @@ where
     }
     #[allow(clippy::cast_precision_loss)] // counts far below 2^52
     Ok(done as f64 / elapsed.as_secs_f64())
+}
+
+/// How long each of many took.
+#[derive(Clone, Default)]
+pub(crate) struct Times(Arc<Mutex<Vec<Duration>>>);
+
+impl Times {
+    /// One that began then, and has ended now.
+    pub(crate) fn add(&self, begun: Instant) {
+        let took = begun.elapsed();
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.push(took);
+    }
+
+    /// In milliseconds, what 1 in 100 is longer than.
+    pub(crate) fn p99(&self) -> f64 {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.sort_unstable();
+        let place = times.len() * 99 / 100;
+        times
+            .get(place)
+            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    }
 }
 
 #[cfg(test)]

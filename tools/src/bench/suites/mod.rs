@@ -3,6 +3,7 @@
 mod audit;
 mod feed;
 mod main;
+mod vault;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use ticket_format::report::{Report, exit};
 use crate::rows::{Row, RowInfo};
 
 /// All suites, in the order in which they came.
-pub(crate) const ALL: &[&Suite] = &[&main::SUITE, &feed::SUITE, &audit::SUITE];
+pub(crate) const ALL: &[&Suite] = &[&main::SUITE, &feed::SUITE, &audit::SUITE, &vault::SUITE];
 
 /// What every suite is given.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ use ticket_format::messages::{Receipt, RequestView, Verb};
 use ticket_format::report::{Report, exit};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::statement::{
-    Canary, DatasetCreate, DatasetCreated, Role, ShareHolder, Witnessing,
+    Canary, DatasetCreate, DatasetCreated, KekRotate, Role, ShareHolder, Witnessing,
 };
 use ticket_format::tlog::{LogSecret, Origin};
 use tokio::sync::{Semaphore, oneshot};
@@ -70,6 +70,7 @@ pub(crate) struct KeyServer {
     pub(crate) ticket: TicketSecret,
     /// The broker's log, of which it wants receipts.
     pub(crate) broker_log: AuditLog,
+    admins: Admins,
     _stop: oneshot::Sender<()>,
 }
 
@@ -180,6 +181,7 @@ impl KeyServer {
             dataset,
             ticket,
             broker_log,
+            admins,
             _stop: stop,
         })
     }
@@ -194,6 +196,21 @@ impl KeyServer {
     /// The service.
     pub(crate) fn service(&self) -> &Arc<Service> {
         &self.door.service
+    }
+
+    /// Has its owners rotate the dataset's KEK.
+    pub(crate) async fn rotate(&self) -> Result<(), Report> {
+        let link = self.connect().await?;
+        let current = self.service().state.vault.current(self.dataset.dataset);
+        let current = current.map_err(|error| failed("there is no KEK")(&error))?;
+        let rotate = KekRotate {
+            name: DATASET.to_owned(),
+            replaces: current.id,
+        };
+        let statement = self.admins.act(&self.server, &rotate)?;
+        admins::send::<KekRotate>(&link, &statement).await?;
+        link.close().await;
+        Ok(())
     }
 
     /// A new connection.

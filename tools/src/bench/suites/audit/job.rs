@@ -9,7 +9,9 @@ use ticket_format::ids::{
     ActId, EvidenceHash, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId, TicketHash,
     TicketId,
 };
-use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, item_digest};
+use ticket_format::messages::batch::{
+    BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest,
+};
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::{BatchAnswer, Clear, Receipt, Verb};
 use ticket_format::report::{Report, exit};
@@ -52,7 +54,7 @@ impl Ticket {
         let secrets = SessionSecrets::generate(Kem::XWing, &mut rng());
         let node = NodeId::new(ACCOUNT, REGION, "i-0123456789abcdef0");
         let node = node.map_err(|error| wrong("no node")(&error))?;
-        let actions = Actions::new(&[Action::Decrypt, Action::Encrypt]);
+        let actions = Actions::new(&Action::ALL);
         let claims = DatasetClaims {
             common: Common {
                 realm: REALM.to_owned(),
@@ -76,7 +78,7 @@ impl Ticket {
             dataset_name: DATASET.to_owned(),
             actions: actions.ok_or_else(|| Report::new(exit::LOCAL, "no action"))?,
             required: Context::default(),
-            budget: 1_000_000,
+            budget: u64::MAX,
             policy: PolicyDigest([3; 32]),
             parent: TicketId([4; 16]),
         };
@@ -178,6 +180,23 @@ impl Job {
             return Err(Report::new(exit::INTEGRITY, "no DEK was made"));
         }
         Ok(items)
+    }
+
+    /// Has these wrapped anew; gives them with their new wraps.
+    pub(crate) async fn rewrap(&self, items: &[Item]) -> Result<Vec<Item>, Report> {
+        let asked: Vec<(&[u8], &Context, Option<&Context>)> = items
+            .iter()
+            .map(|(wrapped, context)| (wrapped.as_slice(), context, None))
+            .collect();
+        let body = RewrapBody::encode(&self.head(), &asked, &[]);
+        let (_, clear) = self.batch(Verb::Rewrap, &body).await?;
+        let wraps = clear.wraps.unwrap_or_default().into_iter().flatten();
+        let contexts = items.iter().map(|(_, context)| context.clone());
+        let done: Vec<Item> = wraps.zip(contexts).collect();
+        if done.len() != items.len() {
+            return Err(Report::new(exit::INTEGRITY, "wraps are missing"));
+        }
+        Ok(done)
     }
 
     /// Redeems these; with a verifier believes nothing without a receipt that names request and items.

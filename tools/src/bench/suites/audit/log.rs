@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use audit_log::{AuditLog, Entries, Folder, Opened};
@@ -19,7 +19,7 @@ use ticket_format::report::{Report, exit};
 use ticket_format::statement::Role;
 
 use super::door::open_log;
-use crate::drive::rate;
+use crate::drive::{Times, rate};
 use crate::floor::{GroupCommit, MlDsa, Signature};
 use crate::realm::{now, rng};
 use crate::rows::Row;
@@ -50,28 +50,6 @@ fn entry() -> Vec<u8> {
 
 fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Report {
     move |error| Report::new(exit::LOCAL, what).why(error)
-}
-
-/// How long each of many took.
-#[derive(Clone, Default)]
-struct Times(Arc<Mutex<Vec<Duration>>>);
-
-impl Times {
-    fn add(&self, begun: Instant) {
-        let took = begun.elapsed();
-        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        times.push(took);
-    }
-
-    /// In milliseconds, what 1 in 100 is longer than.
-    fn p99(&self) -> f64 {
-        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        times.sort_unstable();
-        let place = times.len() * 99 / 100;
-        times
-            .get(place)
-            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    }
 }
 
 /// One round of appends: bare ones, then the log's.

@@ -1,7 +1,7 @@
 //! Suite `audit`: what the Merkle log, its receipts and their checks cost.
 
-mod door;
-mod job;
+pub(super) mod door;
+pub(super) mod job;
 mod log;
 mod logged;
 mod ticket;
