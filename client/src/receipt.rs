@@ -81,9 +81,11 @@ fn says(entry: &Entry, expected: &Expected) -> bool {
             .items
             .get(place)
             .is_some_and(|(_, refusal)| refusal.is_none());
-        !done || under(place) == *kek
+        under(place) == kek.filter(|_| done)
     });
-    let current = expected.current.iter().all(|kek| entry.kek == Some(*kek));
+    let versions = versions && (entry.keks.is_none() || !expected.under.is_empty());
+    let wraps = entry.kek.is_none() || expected.kind != Kind::Redeem;
+    let current = wraps && expected.current.iter().all(|kek| entry.kek == Some(*kek));
     // rule: REW-1, REW-2
     let moved = entry.moved.as_deref().unwrap_or_default() == expected.moved;
     let confirmed = entry.confirmed.as_deref().unwrap_or_default() == expected.confirmed;
@@ -133,7 +135,7 @@ mod tests {
     fn an_entry_that_says_other_than_the_answer_is_refused_whatever_it_is() {
         // rule: RED-5, REW-1, REW-2, INV-1
         assert!(says(&entry(), &expected()));
-        let lies: [Lie; 11] = [
+        let lies: [Lie; 12] = [
             ("another request", |entry| {
                 entry.request = Some(RequestHash([5; 32]))
             }),
@@ -149,6 +151,9 @@ mod tests {
             ("another old version", |entry| entry.keks = Some(vec![NEW])),
             ("no old version", |entry| {
                 entry.kek_of = Some(vec![u8::MAX; 2])
+            }),
+            ("a version of an item that was refused", |entry| {
+                entry.kek_of = Some(vec![0, 0])
             }),
             ("another new version", |entry| entry.kek = Some(OLD)),
             ("another new wrap", |entry| {
@@ -167,5 +172,33 @@ mod tests {
             lie(&mut entry);
             assert!(!says(&entry, &expected()), "{what}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_names_versions_which_nothing_was_under_is_refused() {
+        // rule: INV-1, RED-5
+        let of = |kind| Expected {
+            kind,
+            moved: Vec::new(),
+            current: Vec::new(),
+            confirmed: Vec::new(),
+            ..expected()
+        };
+        let redeem = of(Kind::Redeem);
+        let generate = Expected {
+            under: Vec::new(),
+            current: vec![NEW],
+            ..of(Kind::Generate)
+        };
+        let (mut opened, mut made) = (entry(), entry());
+        (opened.kind, made.kind) = (Kind::Redeem, Kind::Generate);
+        (opened.moved, opened.confirmed, opened.kek) = (None, None, None);
+        (made.moved, made.confirmed) = (None, None);
+        (made.keks, made.kek_of) = (None, None);
+        assert!(says(&opened, &redeem) && says(&made, &generate));
+        opened.kek = Some(NEW);
+        assert!(!says(&opened, &redeem), "a redeem made nothing");
+        made = made.keks(vec![OLD], vec![0, u8::MAX]);
+        assert!(!says(&made, &generate), "a generate opened nothing");
     }
 }
