@@ -201,3 +201,22 @@ fn a_citation_is_read_from_comments_only_and_to_its_end() {
         ["SHA-256", "UTF-8"]
     );
 }
+
+#[test]
+fn the_room_of_the_keks_is_as_small_as_the_readme_says() {
+    let mut room = Vec::new();
+    files(&root().join("key-server/src/vault"), "rs", &mut room);
+    let mut lines = 0;
+    for path in room.iter().filter(|path| !path.ends_with("tests.rs")) {
+        lines += fs::read_to_string(path).unwrap().lines().count();
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, said) = readme
+        .split_once("vault/mod.rs): at most ")
+        .expect("the README says how large it is");
+    let said: usize = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(
+        lines <= said && said < lines + 100,
+        "{lines} lines, and the README says {said}"
+    );
+}

@@ -18,11 +18,11 @@ pub(crate) static SUITE: Suite = Suite {
         RowInfo {
             name: "unseal_ms",
             unit: "ms",
-            what: "From the second of two shares that open the root key (2 of 3) to 256 KEK versions open: both \
+            what: "From the second of two shares that open the root key (2 of 3) to 255 KEK versions open: both \
                    shares are unsealed (X-Wing), combined, the root key unwrapped, and each version's key material \
                    unsealed and its public key made anew and compared. In memory, one core: without the start of \
                    the server around it.",
-            floor: "256 X-Wing public keys made from their seeds.",
+            floor: "255 X-Wing public keys made from their seeds.",
         },
         RowInfo {
             name: "redeem_p99_during_rotation_over_idle",
