@@ -10,8 +10,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use store::{KeyRange, RedbStore, Store as _};
-use tests::house::{DATASET, House, files_below};
+use tests::house::{DATASET, House, files_below, private};
+use tests::wire::{Presented, Wire};
 use ticket_format::Context;
+use ticket_format::messages::Verb;
+use ticket_format::messages::batch::RedeemBody;
 
 /// The most that is read of a process's memory at once.
 const PIECE: usize = 1 << 20;
@@ -93,8 +96,12 @@ fn found(pid: u32, secrets: &[[u8; 32]]) -> Vec<String> {
             if read == 0 {
                 break;
             }
-            if secrets.iter().any(|secret| holds(&piece[..read], secret)) {
-                found.push(line.to_owned());
+            for (n, secret) in secrets.iter().enumerate() {
+                let mut windows = piece[..read].windows(secret.len());
+                if let Some(place) = windows.position(|window| window == secret) {
+                    let below = end - at - place as u64;
+                    found.push(format!("secret {n}, {below:#x} below the end of {line}"));
+                }
             }
             // A secret may stand across two pieces.
             at += if at + (read as u64) < end {
@@ -111,6 +118,44 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// That a mapping is locked, in no core file and not inherited: what its flags say.
+fn is_kept_in(pid: u32, mapping: &str) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("the maps");
+    let behind = maps.split_once(mapping).map_or("", |(_, behind)| behind);
+    let flags = behind
+        .lines()
+        .find_map(|line| line.strip_prefix("VmFlags:"));
+    let flags: Vec<&str> = flags.unwrap_or_default().split_whitespace().collect();
+    ["lo", "dd", "wf"].iter().all(|flag| flags.contains(flag))
+}
+
+/// The secrets stand in no file of the house: stores, logs, error output.
+fn in_no_file(house: &House, secrets: &[[u8; 32]]) {
+    for (path, bytes) in files_below(house.dir.path()) {
+        for secret in secrets {
+            assert!(!holds(&bytes, secret), "{}", path.display());
+        }
+    }
+}
+
+/// What a node that means harm asks for, with a wrap that is good.
+async fn hostile(server: &Wire, presented: &Presented, wrap: &[u8]) {
+    for at in 0..wrap.len() {
+        let mut bent = wrap.to_vec();
+        bent[at] ^= 0x40;
+        let body = RedeemBody::encode(&presented.head(), &[(&bent, &context())]);
+        server.send(&presented.batch(Verb::Redeem, body)).await;
+    }
+    for cut in [1, 2, wrap.len() / 2, wrap.len() - 1] {
+        let body = RedeemBody::encode(&presented.head(), &[(&wrap[..cut], &context())]);
+        server.send(&presented.batch(Verb::Redeem, body)).await;
+        server.raw(&wrap[..cut]).await;
+    }
+    for verb in [Verb::Redeem, Verb::Generate, Verb::Rewrap, Verb::Administer] {
+        server.send(&presented.batch(verb, vec![0xff; 4_096])).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kek_that_is_in_use_is_found_in_no_memory_that_can_be_read_and_in_no_file() {
     // rule: MEM-1
@@ -121,6 +166,16 @@ async fn a_kek_that_is_in_use_is_found_in_no_memory_that_can_be_read_and_in_no_f
         secrets.len() >= 2,
         "a KEK version has a symmetric key and a seed"
     );
+    // The search finds what is there to be found.
+    let planted = house.path("planted");
+    fs::write(
+        &planted,
+        [&[0x11; 1_001][..], &secrets[0], b"behind"].concat(),
+    )
+    .expect("written");
+    let found_it = files_below(house.dir.path());
+    assert!(found_it.iter().any(|(_, bytes)| holds(bytes, &secrets[0])));
+    fs::remove_file(&planted).expect("removed");
     house.key_server.start();
 
     let node = house.node(0).await;
@@ -134,21 +189,29 @@ async fn a_kek_that_is_in_use_is_found_in_no_memory_that_can_be_read_and_in_no_f
         .generate(&presented, &context())
         .await
         .expect("a DEK");
+    hostile(&server, &presented, &wrap).await;
     let opened = server
         .redeem(&presented, &[(&wrap, &context())])
         .await
         .expect("redeemed");
     assert_eq!(opened[0].as_ref().expect("opened").0, Some(dek));
+    // The next version is made from its key's pages as the first was.
+    house
+        .to_key_server()
+        .await
+        .rotate(&house.admins, DATASET)
+        .await;
 
     let pid = house.key_server.pid();
-    for (path, bytes) in files_below(house.dir.path()) {
-        for secret in &secrets {
-            assert!(!holds(&bytes, secret), "{}", path.display());
-        }
-    }
+    in_no_file(&house, &secrets);
     assert!(
         is_root(),
         "run this as root: nobody else reads another process's memory"
+    );
+    let public = house.key_server_server().tls_key.to_bytes();
+    assert!(
+        !found(pid, &[public]).is_empty(),
+        "the search finds what is in ordinary memory"
     );
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("the maps");
     let places = found(pid, &secrets);
@@ -156,7 +219,10 @@ async fn a_kek_that_is_in_use_is_found_in_no_memory_that_can_be_read_and_in_no_f
         assert!(places.is_empty(), "in {places:#?}");
     } else {
         // Locked pages are in root's view: in them and nowhere else.
-        assert!(places.len() <= 1, "in {places:#?}");
+        for place in &places {
+            let mapping = place.rsplit_once("end of ").map_or("", |(_, map)| map);
+            assert!(is_kept_in(pid, mapping), "in {places:#?}");
+        }
     }
 
     // The same user, another process: it is not dumpable.
@@ -181,6 +247,50 @@ async fn a_kek_that_is_in_use_is_found_in_no_memory_that_can_be_read_and_in_no_f
         !other.status.success() && said.contains("ermission"),
         "{said}"
     );
+
+    // What a start says that finds key material damaged.
+    house.key_server.stop();
+    let (ways, _) = house.root_key(&house.path("key-server-root"));
+    let (file, mut bytes) = files_below(&ways.sealed().join("kek")).remove(0);
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    private(&file, &bytes);
+    let said = house.key_server.fails();
+    assert_ne!(said.code, Some(0));
+    assert!(said.stderr.contains("key material"), "{}", said.stderr);
+    for secret in &secrets {
+        assert!(!holds(said.stderr.as_bytes(), secret) && !holds(&said.stdout, secret));
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!said.stderr.contains(&hex) && !house.key_server.log().contains(&hex));
+    }
+    in_no_file(&house, &secrets);
+}
+
+#[test]
+fn a_running_key_server_reads_nothing_that_it_was_not_given() {
+    // rule: MEM-2
+    let house = House::start();
+    let log = house.key_server.log();
+    if log.contains("paths=Open") {
+        return;
+    }
+    let drill = |name: &str| house.as_admin(name, &["drill"]);
+    drill("owner-1").ok();
+    assert!(drill("owner-2").ok().contains("both ways"));
+    // Another file under the credential's name, of the same user and content, is not what it was given
+    // at its start: it reads it as little as whatever a link under that name leads to.
+    let credential = house.path("key-server-root");
+    let bytes = fs::read(&credential).expect("a credential");
+    fs::rename(&credential, house.path("aside")).expect("renamed");
+    private(&credential, &bytes);
+    drill("owner-1").ok();
+    let said = drill("owner-2");
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("ermission denied"), "{}", said.stderr);
+    fs::remove_file(&credential).expect("removed");
+    fs::rename(house.path("aside"), &credential).expect("renamed");
+    drill("owner-1").ok();
+    assert!(drill("owner-2").ok().contains("both ways"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use client::link::Server;
+use client::wallet::DatasetSession;
 use serde_json::Value;
 use store::root::{Given, Holders, Means, Place, RootDir, Share};
 use tests::house::{DATASET, House, REALM, Said, private};
@@ -391,5 +392,94 @@ async fn a_drill_changes_nothing_and_a_sealed_server_opens_by_shares_only() {
     }
     house.key_server.opens();
     assert_eq!(status(&house)["state"], "open");
+    house.is_sound();
+}
+
+/// Redeems what was wrapped before, on a connection of its own.
+async fn redeems(house: &House, ticket: &DatasetSession, wrap: &[u8], dek: &[u8; 32]) {
+    let server = house.to_key_server().await;
+    let presented = server.present_when_leased(ticket).await;
+    let opened = server.redeem(&presented, &[(wrap, &named("a"))]).await;
+    let opened = opened.expect("an answer").remove(0).expect("released");
+    assert_eq!(opened.0.as_ref(), Some(dek));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_gives_new_shares_and_a_new_automatic_way_and_ends_no_connection() {
+    // rule: ROOT-7
+    let mut house = House::start();
+    let node = house.node(0).await;
+    let ticket = node.issue(&house.to_broker().await, DATASET).await;
+    let ticket = ticket.expect("a ticket");
+    let server = house.to_key_server().await;
+    let presented = server.present_when_leased(&ticket).await;
+    let made = server.generate(&presented, &named("a")).await;
+    let (wrap, dek) = made.expect("a DEK");
+    let root = status(&house)["root"].as_str().expect("an id").to_owned();
+    let data = house.path("key-server/data/root");
+    let kept = house.path("kept");
+    tests::house::copy_dir(&data, &kept);
+
+    let shares: Vec<String> = ["owner-1", "owner-2"]
+        .iter()
+        .map(|name| {
+            let key = house.path(&format!("admin-{name}/share-key.pub"));
+            format!("--share={name}={}", key.display())
+        })
+        .collect();
+    let arguments = ["rekey", "--threshold=2", &shares[0], &shares[1], "--yes"];
+    let operator = house.as_admin("operator", &arguments);
+    assert_ne!(operator.code, Some(0), "it takes security");
+    assert_eq!(status(&house)["root"], root);
+    both(&house, &arguments);
+    let shown = status(&house);
+    assert_eq!(shown["state"], "open");
+    assert_ne!(shown["root"], root);
+    assert_eq!(shown["shares"].as_array().expect("holders").len(), 2);
+    assert!(!data.join("1").exists() && data.join("2").exists());
+    assert_eq!(roots(&house).len(), 1, "it is on record");
+    // Whoever was there goes on.
+    let opened = server.redeem(&presented, &[(&wrap, &named("a"))]).await;
+    assert!(opened.expect("an answer")[0].is_ok());
+    drop(server);
+    for name in ["owner-1", "owner-2"] {
+        house.as_admin(name, &["drill"]).ok();
+    }
+    assert_eq!(roots(&house).len(), 2, "both new ways open it");
+
+    // By the new automatic way.
+    house.key_server.restart();
+    redeems(&house, &ticket, &wrap, &dek).await;
+
+    // By the new shares, and by nobody who has none any more.
+    seal_by_loss(&mut house);
+    let said = unseal(&house, "operator");
+    assert_eq!(said.code, Some(6), "{}", said.stderr);
+    for name in ["owner-1", "owner-2"] {
+        unseal(&house, name).ok();
+    }
+    house.key_server.opens();
+    redeems(&house, &ticket, &wrap, &dek).await;
+    house.key_server.stop();
+    fs::rename(house.path("taken-away"), credential(&house)).expect("renamed");
+
+    // An old copy of the old root key beside the new one is erased.
+    tests::house::copy_dir(&kept.join("1"), &data.join("1"));
+    house.key_server.start();
+    assert!(!data.join("1").exists());
+    redeems(&house, &ticket, &wrap, &dek).await;
+    house.key_server.stop();
+
+    // In its place, it opens; what the store names is not under it, and nothing is served.
+    let now = house.path("now");
+    fs::rename(&data, &now).expect("renamed");
+    tests::house::copy_dir(&kept, &data);
+    let said = house.key_server.fails();
+    assert_eq!(said.code, Some(10), "{}", said.stderr);
+    assert!(said.stderr.contains("put its file back"), "{}", said.stderr);
+    fs::remove_dir_all(&data).expect("removed");
+    fs::rename(&now, &data).expect("renamed");
+    house.key_server.start();
+    redeems(&house, &ticket, &wrap, &dek).await;
     house.is_sound();
 }
