@@ -1,5 +1,6 @@
 //! The root key of a server that is open: what is shown of it, drills, and its end (ROOT-5, ROOT-6).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,12 +18,17 @@ use super::start::StartError;
 use crate::refused::Refused;
 use crate::sealed::{self, KEPT, Opened};
 
+/// How long an admin's shares that do not fit raise no other alarm.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// The ways to the root key, and the drill that is under way.
 pub(super) struct Roots {
     ways: ArcSwap<Ways>,
     pub(super) means: Means,
     pub(super) place: Place,
     drill: Mutex<Drill>,
+    /// When whose shares last raised an alarm; what is too old to matter is dropped.
+    alarmed: Mutex<BTreeMap<String, Duration>>,
     /// One use of the automatic way at a time: what a TPM's tools leave stands in one place.
     pub(super) automatic: tokio::sync::Mutex<()>,
     /// Whether another root key may be in force by now than this process works with.
@@ -73,6 +79,7 @@ impl Roots {
             ways: ArcSwap::new(ways),
             means,
             place,
+            alarmed: Mutex::default(),
             automatic: tokio::sync::Mutex::default(),
             unsettled: AtomicBool::new(false),
             sealing: watch::Sender::new(false),
@@ -91,6 +98,17 @@ impl Roots {
 
     fn anew(&self, monotonic: Duration) -> Drill {
         Drill::begin(&self.place, self.ways.load_full(), monotonic)
+    }
+
+    /// Whether this admin's shares raise an alarm now: once a minute.
+    fn first_bad(&self, giver: &str, now: Duration) -> bool {
+        let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        alarmed.retain(|_, then| now.saturating_sub(*then) < QUIET);
+        let first = !alarmed.contains_key(giver);
+        if first {
+            alarmed.insert(giver.to_owned(), now);
+        }
+        first
     }
 
     /// The generation in force.
@@ -225,9 +243,11 @@ impl Service {
 
     async fn bad_share(&self, giver: String, why: String) -> Refused {
         // rule: ROOT-4
-        let alarm = Entry::alarm(self.act(), Alarm::BadShares, self.clock.now());
-        if let Err(error) = self.append(&alarm.subject(giver)).await {
-            tracing::error!(%error, "an alarm could not be recorded");
+        if self.roots.first_bad(&giver, self.clock.monotonic()) {
+            let alarm = Entry::alarm(self.act(), Alarm::BadShares, self.clock.now());
+            if let Err(error) = self.append(&alarm.subject(giver)).await {
+                tracing::error!(%error, "an alarm could not be recorded");
+            }
         }
         Refused::Invalid(format!(
             "{why}; what was given is forgotten: give the shares anew"

@@ -17,10 +17,12 @@ use ticket_format::statement::{Attempt, SHARE, ShareGive, ShareHolder, SharePurp
 use vsss_rs::{Gf256, IdentifierGf256};
 use zeroize::Zeroizing;
 
-use crate::locked::Locked;
+use crate::locked::{Locked, erasing_stack};
 
 /// Bytes of the secret that is split.
 const SECRET: usize = SHARE - 1;
+/// Stack that an X-Wing key and a cipher use, in bytes.
+pub(super) const STACK: usize = 192 * 1024;
 
 /// The key server that shares are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,10 +225,13 @@ impl Share {
         if key.kem() != Kem::XWing {
             return Err(ShareError::Key);
         }
-        let (mut sealed, exports) = encapsulate(key, info, rng).map_err(|_| ShareError::Key)?;
-        let ciphertext = cipher(&exports, info).encrypt(&Nonce::default(), self.0.as_slice());
-        sealed.extend(ciphertext.map_err(|_| ShareError::Key)?);
-        Ok(sealed)
+        // rule: MEM-1
+        erasing_stack::<STACK, _>(|| {
+            let (mut sealed, exports) = encapsulate(key, info, rng).map_err(|_| ShareError::Key)?;
+            let ciphertext = cipher(&exports, info).encrypt(&Nonce::default(), self.0.as_slice());
+            sealed.extend(ciphertext.map_err(|_| ShareError::Key)?);
+            Ok(sealed)
+        })
     }
 
     pub(super) fn unseal(
@@ -237,14 +242,17 @@ impl Share {
     ) -> Result<Self, ShareError> {
         // rule: ROOT-3
         let (enc, ciphertext) = sealed.split_at_checked(XWING_ENC).ok_or(ShareError::Open)?;
-        let exports = secret
-            .decapsulate(enc, info)
-            .map_err(|_| ShareError::Open)?;
-        let opened = cipher(&exports, info)
-            .decrypt(&Nonce::default(), ciphertext)
-            .map(Zeroizing::new)
-            .map_err(|_| ShareError::Open)?;
-        let share = Self::of(&opened).ok_or(ShareError::Open)?;
+        // rule: MEM-1
+        let share = erasing_stack::<STACK, _>(|| {
+            let exports = secret
+                .decapsulate(enc, info)
+                .map_err(|_| ShareError::Open)?;
+            let opened = cipher(&exports, info)
+                .decrypt(&Nonce::default(), ciphertext)
+                .map(Zeroizing::new)
+                .map_err(|_| ShareError::Open)?;
+            Self::of(&opened).ok_or(ShareError::Open)
+        })?;
         if number == 0 || share.number() != number {
             return Err(ShareError::Number);
         }
@@ -315,11 +323,11 @@ pub(super) fn deal(
     root: RootId,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<ShareRow>, ShareError> {
-    // rule: ROOT-3
-    let shares = split(secret, holders, rng)?;
+    // rule: ROOT-3, MEM-1
+    let shares = erasing_stack::<STACK, _>(|| split(secret, holders, rng))?;
     let need = usize::try_from(holders.threshold).unwrap_or(usize::MAX);
     for some in shares.windows(need) {
-        let joined = join(some, holders.threshold)?;
+        let joined = erasing_stack::<STACK, _>(|| join(some, holders.threshold))?;
         if !bool::from(joined.as_slice().ct_eq(secret)) {
             return Err(ShareError::Open);
         }

@@ -11,7 +11,8 @@ use ticket_format::limits;
 use ticket_format::statement::ShareRow;
 
 use super::RootError;
-use super::shares::{Holders, Place, Share, deal, join};
+use super::shares::{Holders, Place, STACK, Share, deal, join};
+use crate::locked::erasing_stack;
 use crate::sealed::RootKey;
 
 /// Format of the file.
@@ -57,8 +58,9 @@ impl SharesWrap {
 
     /// The root key, by as many shares as it takes.
     pub(super) fn open(&self, shares: &[Share]) -> Result<RootKey, RootError> {
-        // rule: ROOT-3
-        let secret = RootKey::copied(&*join(shares, self.threshold)?);
+        // rule: ROOT-3, MEM-1
+        let joined = erasing_stack::<STACK, _>(|| join(shares, self.threshold))?;
+        let secret = RootKey::copied(&joined);
         let opened = secret.open(&place_of(self.root), &self.sealed);
         let opened = opened.map_err(|_| RootError::SharesNotThis)?;
         let key: &[u8; 32] = opened
