@@ -65,7 +65,7 @@ async fn promise_4_a_copied_disk_mints_nothing_and_opens_nothing() {
         }
     }
 
-    // The copies do not start without their root credential, or with another one.
+    // The copies open nothing without their root credential, or with another one.
     for (server, program, config) in [
         ("broker", "postern-broker", "broker.toml"),
         ("key-server", "postern-key-server", "key-server.toml"),
@@ -92,6 +92,11 @@ async fn promise_4_a_copied_disk_mints_nothing_and_opens_nothing() {
                 .arg(copy.join(config))
                 .arg("--ready-file")
                 .arg(copy.join("ready-copy"));
+            if server == "key-server" {
+                // rule: ROOT-4 — it opens nothing, and waits for shares of its admins.
+                stays_sealed(run, &copy.join("ready-copy"));
+                continue;
+            }
             let said = ended(run);
             assert_eq!(said.code, Some(10), "{program}: {}", said.stderr);
             assert!(!copy.join("ready-copy").exists());
@@ -100,6 +105,26 @@ async fn promise_4_a_copied_disk_mints_nothing_and_opens_nothing() {
     house.broker.start();
     house.key_server.start();
     house.is_sound();
+}
+
+/// Starts a key server that must come up sealed, and ends it.
+fn stays_sealed(mut run: std::process::Command, ready: &std::path::Path) {
+    let _ = fs::remove_file(ready);
+    let mut child = run.spawn().expect("a key server");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let said = loop {
+        match fs::read_to_string(ready) {
+            Ok(said) if said.ends_with('\n') => break said,
+            _ if std::time::Instant::now() >= deadline => break "nothing".to_owned(),
+            _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+        if child.try_wait().expect("a process").is_some() {
+            break "that it ended".to_owned();
+        }
+    };
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(said.trim_end().ends_with(" sealed"), "it said {said}");
 }
 
 /// Whether bytes stand in the writable memory of a process; none when we may not look.
