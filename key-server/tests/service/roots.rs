@@ -469,9 +469,11 @@ async fn a_rekey_replaces_root_key_and_shares_while_everybody_goes_on() {
     let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
     assert_eq!(*got.deks, made.1);
 
-    // And once more, with the records that the first one changed.
-    let again = rekey(&rig).await;
-    rig.administer(&again).await.unwrap();
+    // And twice more, with the records that each one changed.
+    for _ in 0..2 {
+        let again = rekey(&rig).await;
+        rig.administer(&again).await.unwrap();
+    }
     let rig = rig.restart().await;
     let opened = rig.present(&rig.connect(1), &job).await.unwrap();
     let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
@@ -549,4 +551,20 @@ async fn a_crash_between_decision_and_switch_is_made_up_for_by_the_next_start() 
     assert_eq!(*got.deks, made.1);
     let roots = rig.entries().into_iter();
     assert_eq!(roots.filter(|entry| entry.kind == Kind::Root).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_made_during_a_rekey_is_lost_with_the_old_root_key() {
+    // rule: ROOT-7
+    let rig = rig().await;
+    for n in 0..6 {
+        let (body, other) = (rekey(&rig).await, wanted(&format!("voices-{n}")));
+        let (rekeyed, made) = tokio::join!(rig.administer(&body), rig.administer(&other));
+        rekeyed.unwrap();
+        made.unwrap();
+    }
+    // A version whose key material is missing or of another root key keeps it from starting.
+    let rig = rig.restart().await;
+    let status: Status = rig.administer(&StatusShow {}).await.unwrap();
+    assert_eq!(status.datasets, 7);
 }
