@@ -58,6 +58,30 @@ pub enum FileError {
     Format(u64),
 }
 
+impl FileError {
+    /// Whether it says what the file holds. Else it may be whole: on a full disk, or in use.
+    pub(super) fn is_of_the_content(&self) -> bool {
+        let by_system = |error: &io::Error| {
+            use io::ErrorKind::{InvalidData, UnexpectedEof};
+            !matches!(error.kind(), InvalidData | UnexpectedEof)
+        };
+        match self {
+            Self::Io(_) => false,
+            Self::Database(error) => match &**error {
+                redb::Error::Io(error) => !by_system(error),
+                redb::Error::DatabaseAlreadyOpen
+                | redb::Error::LockProtocolMismatch
+                | redb::Error::Backend(_)
+                | redb::Error::Unsupported
+                | redb::Error::PreviousIo
+                | redb::Error::LockPoisoned(_) => false,
+                _ => true,
+            },
+            Self::Damaged | Self::Format(_) => true,
+        }
+    }
+}
+
 macro_rules! from_redb {
     ($($error:ident),*) => {$(
         impl From<redb::$error> for FileError {

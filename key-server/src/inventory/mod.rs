@@ -207,6 +207,8 @@ fn open(path: &std::path::Path, log: &AuditLog) -> Result<Rows, InventoryError> 
             drop(rows);
             tracing::warn!("the inventory is of another log: it is counted anew");
         }
+        // rule: INV-1 — where the log was pruned, what a whole file knows is known nowhere else.
+        Err(error) if !error.is_of_the_content() => return Err(error.into()),
         Err(error) => tracing::warn!(%error, "the inventory is counted anew"),
     }
     Ok(Rows::create(path)?)

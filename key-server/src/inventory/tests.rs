@@ -264,6 +264,56 @@ async fn a_file_that_is_lost_damaged_or_of_another_log_is_counted_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_opened_now_is_not_thrown_away() {
+    // rule: INV-1
+    let rig = Rig::new().await;
+    rig.append(&generate(1, &[1, 2])).await;
+    assert_eq!(rig.wraps(1).await, [1, 2]);
+    let held = open(&rig.path(), &rig.log);
+    assert!(matches!(held, Err(InventoryError::File(_))), "in use");
+    rig.append(&generate(1, &[3])).await;
+    let rig = rig.reopen(|_| {}).await;
+    assert_eq!(rig.wraps(1).await, [1, 2, 3]);
+    let folder = rig.dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let refused = open(&folder, &rig.log);
+    assert!(matches!(refused, Err(InventoryError::File(_))));
+    assert!(folder.is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_leaves_between_any_two_commits_goes_on_from_there() {
+    // rule: INV-1
+    let rig = Rig::new().await;
+    let entries = [
+        generate(1, &[1, 2, 3]),
+        redeem(&[(1, 1), (9, 2)]),
+        rewrap(&[(1, 1), (2, 1)], 2, &[11, 12], &[]),
+        rewrap(&[(3, 1)], 2, &[13], &[11]),
+        redeem(&[(12, 2), (1, 1)]),
+        destroyed(1),
+    ];
+    let copy = |n: usize| rig.dir.path().join(format!("copy-{n}"));
+    for (n, entry) in entries.iter().enumerate() {
+        // As it stands while it is open: nobody closed it.
+        std::fs::copy(rig.path(), copy(n)).unwrap();
+        rig.append(entry).await;
+        rig.inventory.settled().await.unwrap();
+    }
+    for n in 0..entries.len() {
+        let left = Inventory::open(copy(n), rig.log.clone()).await.unwrap();
+        left.settled().await.unwrap();
+        for under in [1, 2] {
+            let (now, then) = (&rig.inventory, &left);
+            assert_eq!(then.counts(kek(under)), now.counts(kek(under)), "{n}");
+            let named = now.dependants(kek(under)).await.unwrap();
+            assert_eq!(then.dependants(kek(under)).await.unwrap(), named, "{n}");
+        }
+        left.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_go_through_all_wraps_of_one_version() {
     // rule: INV-1
     let rig = Rig::new().await;
