@@ -449,9 +449,12 @@ mod tests {
                 vec![KekId([16; 16]); limits::KEKS],
                 vec![0; limits::REWRAPS],
             )
-            .moved(vec![ItemDigest([17; 32]); limits::REWRAPS])
+            .moved(vec![ItemDigest([17; 32]); limits::REWRAPS]);
+        let told = entry
+            .clone()
+            .items(Vec::new())
             .confirmed(vec![ItemDigest([18; 32]); limits::REWRAPS]);
-        for entry in [entry, rewrap] {
+        for entry in [entry, rewrap, told] {
             assert!(entry.fits());
             assert_eq!(Entry::from_cbor(&entry.to_cbor(), limits::ENTRY), Ok(entry));
         }

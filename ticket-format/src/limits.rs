@@ -16,10 +16,10 @@ pub const RECORD: usize = 16 * 1024;
 pub const IID_TEXT: usize = 8 * 1024;
 /// Items in one redeem, generate or rewrap.
 pub const ITEMS: usize = 1_000;
-/// Items in one rewrap: its record names each item twice.
+/// Items in one rewrap, which its record names twice, and new wraps that it says are in place, together.
 pub const REWRAPS: usize = 500;
-/// KEK versions of one dataset.
-pub const KEKS: usize = 256;
+/// KEK versions of one dataset: an entry names each by one byte, and none by 255 (INV-1).
+pub const KEKS: usize = 255;
 /// Wrapped DEK on the wire.
 pub const WRAPPED: usize = 1_400;
 /// `local` wrapped DEK (WRAP-1).

@@ -233,7 +233,7 @@ impl RewrapItem<'_> {
 /// Wrapped DEKs to wrap anew.
 ///
 /// `rewrap-body = { 1: uint, 2: hash, 3: id16, 4: [*500 [wrapped, pairs, pairs / null]], ? 5: [1*500 hash] }`,
-/// of which one at least is not empty.
+/// together 1 to 500.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewrapBody<'a> {
     /// Handle, ticket, request id.
@@ -270,7 +270,8 @@ impl<'a> RewrapBody<'a> {
             })?;
             map.end()?;
             let confirms = confirms.unwrap_or_default();
-            if items.is_empty() && confirms.is_empty() {
+            // rule: REW-1, REW-2 — the record names all of them, and must fit.
+            if !(1..=limits::REWRAPS).contains(&(items.len() + confirms.len())) {
                 return Err(DecodeError::OutOfRange("rewrap"));
             }
             Ok(Self {
@@ -281,7 +282,7 @@ impl<'a> RewrapBody<'a> {
         })
     }
 
-    /// The bytes of a body. At most 500 items and 500 confirmations, or the server refuses it.
+    /// The bytes of a body. At most 500 items and confirmations together, or the server refuses it.
     #[must_use]
     pub fn encode(
         head: &BatchHead,

@@ -103,7 +103,7 @@ closed_map! {
 act!(KekList, KekList, KekRows);
 
 closed_map! {
-    /// `kek-rows = { 1: [*256 kek-row] }`
+    /// `kek-rows = { 1: [*255 kek-row] }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct KekRows {
         /// The versions.
