@@ -505,8 +505,21 @@ mod tests {
             (ItemDigest([1; 32]), Ok(())),
             (ItemDigest([2; 32]), Err(Refusal::Context)),
         ];
-        let entry = Entry::new(ActId([0; 16]), Kind::Redeem, Timestamp::default()).items(items);
-        let outcomes: Vec<_> = nothing_done(entry).items.into_iter().flatten().collect();
+        let kek = KekId([3; 16]);
+        let entry = Entry::new(ActId([0; 16]), Kind::Rewrap, Timestamp::default())
+            .items(items)
+            .kek(kek)
+            .keks(vec![kek], vec![0, u8::MAX])
+            .moved(vec![ItemDigest([4; 32])])
+            .confirmed(vec![ItemDigest([5; 32])]);
+        let nothing = nothing_done(entry);
+        // rule: INV-1 — nor is any of it counted.
+        assert_eq!(
+            (nothing.kek, nothing.keks, nothing.kek_of),
+            (None, None, None)
+        );
+        assert_eq!((nothing.moved, nothing.confirmed), (None, None));
+        let outcomes: Vec<_> = nothing.items.into_iter().flatten().collect();
         let expected = [
             (ItemDigest([1; 32]), Err(Refusal::AuditUnavailable)),
             (ItemDigest([2; 32]), Err(Refusal::Context)),

@@ -408,6 +408,37 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_of_the_versions_and_new_wraps_of_items_that_are_refused() {
+        // rule: INV-1, REW-1
+        let mut done = done();
+        let kek = |n: u8| KekId([n; 16]);
+        // What another check refuses after it was opened keeps both here, and neither in the entry.
+        done.under = [9, 8, 7, 9].map(|n| Some(kek(n))).into();
+        done.moved = (10..14).map(|n| Some(ItemDigest([n; 32]))).collect();
+        let moved = |done: &Done| done.moved().map(|(place, _)| place).collect::<Vec<_>>();
+        assert_eq!(done.versions(), (vec![kek(9), kek(7)], vec![0, NONE, 1, 0]));
+        assert_eq!(moved(&done), [0, 2, 3]);
+        done.refuse(|digest| (digest.0[0] == 0).then_some(Refusal::Budget));
+        let left = (vec![kek(7), kek(9)], vec![NONE, NONE, 0, 1]);
+        assert_eq!(done.versions(), left);
+        assert_eq!(moved(&done), [2, 3]);
+        done.refuse(|_| Some(Refusal::Budget));
+        assert_eq!(done.versions(), (Vec::new(), vec![NONE; 4]));
+    }
+
+    #[test]
+    fn as_many_versions_as_a_dataset_can_have_are_told_apart() {
+        // rule: INV-1, KEK-2
+        let mut done = Done::with_room(limits::KEKS, true);
+        done.verdicts = vec![Verdict::Done(Origin::Generated); limits::KEKS];
+        let keks: Vec<_> = (0..limits::KEKS)
+            .map(|n| KekId([u8::try_from(n).unwrap(); 16]))
+            .collect();
+        done.under = keks.iter().copied().map(Some).collect();
+        assert_eq!(done.versions(), (keks, (0..NONE).collect()));
+    }
+
+    #[test]
     fn a_batch_prints_no_dek() {
         let text = format!("{:?}", done());
         assert!(!text.contains("160") && text.contains("deks: 3"), "{text}");
