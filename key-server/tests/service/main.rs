@@ -24,3 +24,4 @@ mod rig;
 mod roots;
 mod watch;
 mod witnessing;
+mod wraps;
