@@ -12,7 +12,7 @@ use ticket_format::statement::ProducerAdd;
 use ticket_format::ticket::{Action, Actions};
 use ticket_format::wrapped::public::Upload;
 use ticket_format::wrapped::{Origin, Wrapped};
-use ticket_format::{Context, Refusal};
+use ticket_format::{Context, Refusal, limits};
 
 use crate::rig::{REALM, Rig, named, pairs, refusal, rig, rng, wanted};
 
@@ -546,4 +546,68 @@ async fn generate_and_redeem_name_the_versions_of_their_wraps() {
     let got = rig.redeem(&opened, &items).await.unwrap().entry;
     assert_eq!(got.keks, Some(vec![second, rig.dataset().kek]));
     assert_eq!((got.kek_of, got.kek), (Some(vec![0, u8::MAX, 1]), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrap_counts_by_its_old_wrap_and_what_is_beyond_the_budget_has_no_version() {
+    // rule: RED-4, REW-1, INV-1
+    let rig = rig().await;
+    let (_, maker) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let made = rig.wraps(&maker, &context, 3).await;
+    let [a, b, c] = [0, 1, 2].map(|n| made[n].0.as_slice());
+    let (job, opened) = rig.opened(|claims| claims.budget = 2).await;
+    let items = [c, a, c, b].map(|wrap| (wrap, &context, None));
+    let got = rig.rewrap(&opened, &items).await.unwrap();
+    assert_eq!(got.refusals(), [None, None, None, Some(Refusal::Budget)]);
+    assert_eq!(got.entry.kek_of, Some(vec![0, 0, 0, u8::MAX]));
+    assert_eq!(got.entry.moved.as_ref().map(Vec::len), Some(3));
+    let wraps = got.clear.wraps.unwrap();
+    assert!(wraps[3].is_none());
+    // The old ones were had, by either verb; a new one was not.
+    let new = wraps[0].as_deref().unwrap();
+    let items = [a, new, c].map(|wrap| (wrap, &context));
+    let had = [None, Some(Refusal::Budget), None];
+    let got = rig.redeem(&opened, &items).await.unwrap();
+    assert_eq!(got.refusals(), had);
+    assert_eq!(got.entry.kek_of, Some(vec![0, u8::MAX, 0]));
+    // And so after a restart, from the records alone.
+    let rig = rig.restart().await;
+    let budgets = &rig.service.state.budgets;
+    let common = &job.claims.common;
+    assert_eq!(budgets.of(common.id, common.expires).had(), 2);
+    let opened = rig.present(&rig.connect(7), &job).await.unwrap();
+    let got = rig.redeem(&opened, &items).await.unwrap();
+    assert_eq!(got.refusals(), had);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrap_takes_five_hundred_items_and_refuses_one_more_as_a_whole() {
+    // rule: REW-1
+    let rig = rig().await;
+    let (_, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let made = rig.wraps(&opened, &context, limits::REWRAPS + 1).await;
+    rig.rotate().await.unwrap();
+    let items: Vec<_> = made
+        .iter()
+        .map(|(wrap, _)| (wrap.as_slice(), &context, None))
+        .collect();
+    let before = rig.entries().len();
+    let more = rig.rewrap(&opened, &items).await;
+    assert_eq!(refusal(more.map(drop)), Refusal::Malformed);
+    let done = rig.entries()[before..]
+        .iter()
+        .all(|entry| entry.items.is_none());
+    assert!(done, "nothing of it was done");
+    let got = rig.rewrap(&opened, &items[..500]).await.unwrap();
+    assert_eq!(got.refusals(), [None; 500]);
+    assert_eq!(got.entry.moved.as_ref().map(Vec::len), Some(500));
+    let newer: Vec<_> = got.clear.wraps.unwrap().into_iter().flatten().collect();
+    let items: Vec<_> = newer
+        .iter()
+        .map(|wrap| (wrap.as_slice(), &context))
+        .collect();
+    let deks: Vec<u8> = made[..500].iter().flat_map(|(_, dek)| *dek).collect();
+    assert_eq!(*rig.redeem(&opened, &items).await.unwrap().deks, deks);
 }
