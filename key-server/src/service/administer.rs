@@ -208,8 +208,8 @@ impl Service {
             None => entry,
         };
         let act = entry.act;
-        let alarm = match &mut plan.change {
-            Change::Rekeyed(rekeyed) => Some(rekeyed.record(&entry, self.act())),
+        let alarm = match &plan.change {
+            Change::Rekeyed(_) => Some(Rekeyed::record(&entry, self.act())),
             change => self.alarm_of(change, &entry),
         };
         // rule: ADM-2, ADM-3, AUD-2

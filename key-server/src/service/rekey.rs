@@ -29,8 +29,7 @@ pub(super) struct Rekeyed {
 
 impl Rekeyed {
     /// The record of the root key's change, beside the statement's own.
-    #[allow(clippy::unused_self)]
-    pub(super) fn record(&self, entry: &Entry, act: ActId) -> Entry {
+    pub(super) fn record(entry: &Entry, act: ActId) -> Entry {
         let mut record = Entry::new(act, Kind::Root, entry.time).follows(entry.act);
         record.signers.clone_from(&entry.signers);
         record
