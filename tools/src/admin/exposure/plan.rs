@@ -174,6 +174,29 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_object_that_was_rewrapped_is_planned_where_its_new_wrap_is() {
+        // rule: EXP-1, REW-1
+        let rows = [
+            exposed(10, Some(1), 1, Some("old")),
+            exposed(20, Some(1), 1, Some("old")),
+            exposed(20, Some(1), 2, Some("new")),
+        ];
+        let selector = Selector::ticket(TicketId([2; 16]));
+        let plan = Plan {
+            realm: "example",
+            selector: &selector,
+            since: Timestamp::from_seconds(0),
+            op: Op::Rewrap,
+        };
+        let (text, objects) = plan.lines(&rows.iter().collect::<Vec<_>>());
+        let line: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(objects, 1);
+        let found = (&line["object"], &line["digest"], &line["first"]);
+        let first = json!("1970-01-01T00:00:10Z");
+        assert_eq!(found, (&json!("new"), &text_of(2), &first));
+    }
+
     fn text_of(byte: u8) -> Value {
         text(ItemDigest([byte; 32]))
     }
