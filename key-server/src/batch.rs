@@ -434,7 +434,7 @@ impl Decided {
             request,
             done,
             keks,
-            current: _,
+            current,
             confirms: _,
             awaiting: _,
             wraps,
@@ -449,6 +449,11 @@ impl Decided {
             .try_for_each(|kek| state.vault.may_open(dataset.id, *kek))?;
         if wraps {
             state.vault.may_wrap(dataset.id)?;
+        }
+        // A version that was replaced meanwhile still opens what it wrapped; one that was taken out of use does
+        // not.
+        if let Some(current) = current {
+            state.vault.may_open(dataset.id, current)?;
         }
         // rule: RED-5, SEAL-4
         let mut salt = [0; 32];

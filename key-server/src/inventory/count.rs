@@ -1,7 +1,8 @@
 //! What one entry changes (INV-1).
 
+use sha2::{Digest as _, Sha256};
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{DatasetId, ItemDigest, KekId};
+use ticket_format::ids::{ItemDigest, KekId};
 use ticket_format::time::Timestamp;
 
 /// One change of the inventory.
@@ -19,20 +20,27 @@ pub(super) enum Step {
         digest: ItemDigest,
         seen: Timestamp,
     },
-    /// A wrap was made to replace another one.
+    /// A wrap was made that may replace another one.
     Replaces {
         new: ItemDigest,
-        dataset: DatasetId,
+        by: Maker,
         kek: KekId,
         old: ItemDigest,
     },
-    /// A wrap is in use, where it was made for: what it replaced is gone.
-    InUse {
-        digest: ItemDigest,
-        dataset: DatasetId,
-    },
+    /// A wrap stands where it was made for: what it replaced is gone.
+    InPlace { digest: ItemDigest, by: Maker },
     /// A version was destroyed.
     Destroyed { kek: KekId },
+}
+
+/// For whom a wrap was made: names dataset and node. Only the same may say where it stands (REW-2).
+pub(super) type Maker = [u8; 16];
+
+fn maker(entry: &Entry) -> Option<Maker> {
+    let mut named = Sha256::new();
+    named.update(entry.dataset?.0);
+    named.update(entry.subject.as_deref().unwrap_or_default());
+    named.finalize()[..16].try_into().ok()
 }
 
 /// The changes of an entry, in order.
@@ -44,13 +52,13 @@ pub(super) fn steps(entry: &Entry, mut step: impl FnMut(Step)) {
         }
         return;
     }
-    let Some(dataset) = entry.dataset else { return };
-    // rule: INV-1
+    let Some(by) = maker(entry) else { return };
+    // rule: REW-2
     if entry.kind == Kind::Rewrap {
         for digest in entry.confirmed.iter().flatten() {
-            step(Step::InUse {
+            step(Step::InPlace {
                 digest: *digest,
-                dataset,
+                by,
             });
         }
     }
@@ -71,7 +79,6 @@ pub(super) fn steps(entry: &Entry, mut step: impl FnMut(Step)) {
                 let Some(kek) = under(entry, place) else {
                     continue;
                 };
-                step(Step::InUse { digest, dataset });
                 step(Step::Opened { kek, digest, seen });
                 if let (Some(new), Some(current)) = (new, entry.kek) {
                     step(Step::Made {
@@ -81,7 +88,7 @@ pub(super) fn steps(entry: &Entry, mut step: impl FnMut(Step)) {
                     });
                     step(Step::Replaces {
                         new,
-                        dataset,
+                        by,
                         kek,
                         old: digest,
                     });

@@ -15,7 +15,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sha2::{Digest as _, Sha256};
 use ticket_format::entry::Entry;
-use ticket_format::ids::{DatasetId, ItemDigest, KekId};
+use ticket_format::ids::{ItemDigest, KekId};
 use ticket_format::time::Timestamp;
 
 use super::Row;
@@ -27,9 +27,9 @@ type Key = [u8; 48];
 const WRAPS: TableDefinition<'_, Key, u32> = TableDefinition::new("wraps");
 /// Version to (wraps, wraps made, last used).
 const TOTALS: TableDefinition<'_, [u8; 16], (u64, u64, u64)> = TableDefinition::new("totals");
-/// Digest of a wrap to (dataset, version, digest) of the one that it was made to replace.
+/// Digest of a wrap to (maker, version, digest) of the one that it may replace.
 const REPLACES: TableDefinition<'_, [u8; 32], [u8; 64]> = TableDefinition::new("replaces");
-/// By name: format, and the index of the next entry.
+/// By name: format, the index of the next entry, and from when on wraps are counted.
 const PLACE: TableDefinition<'_, &str, u64> = TableDefinition::new("place");
 /// SHA-256 of the last entry that was counted.
 const LAST: TableDefinition<'_, &str, [u8; 32]> = TableDefinition::new("last");
@@ -37,6 +37,7 @@ const LAST: TableDefinition<'_, &str, [u8; 32]> = TableDefinition::new("last");
 const FORMAT: &str = "format";
 const FORMAT_VERSION: u64 = 1;
 const NEXT: &str = "next";
+const SINCE: &str = "since";
 const ENTRY: &str = "entry";
 /// redb's page cache.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -77,7 +78,9 @@ impl FileError {
                 | redb::Error::LockPoisoned(_) => false,
                 _ => true,
             },
-            Self::Damaged | Self::Format(_) => true,
+            // One of a later program is not ours to throw away.
+            Self::Format(_) => false,
+            Self::Damaged => true,
         }
     }
 }
@@ -118,6 +121,7 @@ pub(super) struct Rows {
 struct State {
     totals: HashMap<KekId, Totals>,
     position: u64,
+    since: Option<Timestamp>,
     last: Option<[u8; 32]>,
 }
 
@@ -184,9 +188,29 @@ impl Rows {
         })
     }
 
+    /// Begins anew at the log's beginning, and forgets none of the wraps that are known: they were made or
+    /// opened, whatever the log holds of it now.
+    pub(super) fn restart(&self) -> Result<(), FileError> {
+        let txn = self.database()?.begin_write()?;
+        {
+            txn.open_table(REPLACES)?.retain(|_, _| false)?;
+            txn.open_table(PLACE)?.insert(NEXT, 0)?;
+            txn.open_table(LAST)?.remove(ENTRY)?;
+        }
+        txn.commit()?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        (state.position, state.last) = (0, None);
+        Ok(())
+    }
+
     /// The index of the next entry to be counted.
     pub(super) fn position(&self) -> u64 {
         self.state().position
+    }
+
+    /// From when on wraps are counted.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.state().since
     }
 
     /// Whether this entry was the last that was counted.
@@ -206,8 +230,15 @@ impl Rows {
         self.database.as_ref().ok_or(FileError::Damaged)
     }
 
-    /// Counts entries, of which `last` is the last one's bytes, up to the place `next`.
-    pub(super) fn count(&self, entries: &[Entry], next: u64, last: &[u8]) -> Result<(), FileError> {
+    /// Counts entries, of which `last` is the last one's bytes, up to the place `next`. Where the count begins
+    /// with them, or goes on behind a gap, it begins at the time given.
+    pub(super) fn count(
+        &self,
+        entries: &[Entry],
+        begins: Option<Timestamp>,
+        next: u64,
+        last: &[u8],
+    ) -> Result<(), FileError> {
         let txn = self.database()?.begin_write()?;
         let before = self.state();
         let mut counting = Counting {
@@ -236,7 +267,11 @@ impl Rows {
         }
         let digest: [u8; 32] = Sha256::digest(last).into();
         {
-            txn.open_table(PLACE)?.insert(NEXT, next)?;
+            let mut place = txn.open_table(PLACE)?;
+            place.insert(NEXT, next)?;
+            if let Some(begins) = begins {
+                place.insert(SINCE, begins.seconds())?;
+            }
             txn.open_table(LAST)?.insert(ENTRY, digest)?;
         }
         txn.commit()?;
@@ -245,6 +280,7 @@ impl Rows {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.totals.extend(changed);
         (state.position, state.last) = (next, Some(digest));
+        state.since = begins.or(state.since);
         Ok(())
     }
 
@@ -299,6 +335,9 @@ impl State {
         }
         let mut state = Self {
             position: named(NEXT)?,
+            since: place
+                .get(SINCE)?
+                .map(|since| Timestamp::from_seconds(since.value())),
             last: txn.open_table(LAST)?.get(ENTRY)?.map(|last| last.value()),
             ..Self::default()
         };
@@ -340,22 +379,17 @@ impl Counting<'_> {
                 self.add(kek, digest, seen, wraps)?;
                 self.of(kek).made += 1;
             }
-            Step::Replaces {
-                new,
-                dataset,
-                kek,
-                old,
-            } => {
+            Step::Replaces { new, by, kek, old } => {
                 let mut row = [0; 64];
-                row[..16].copy_from_slice(&dataset.0);
+                row[..16].copy_from_slice(&by);
                 row[16..32].copy_from_slice(&kek.0);
                 row[32..].copy_from_slice(&old.0);
                 replaces.insert(new.0, row)?;
             }
-            Step::InUse { digest, dataset } => {
+            Step::InPlace { digest, by } => {
                 let row = replaces.get(digest.0)?.map(|row| row.value());
-                // Who may use one dataset says nothing of another's wraps.
-                let Some(row) = row.filter(|row| DatasetId(first(row)) == dataset) else {
+                // Nobody says of another's wraps where they stand.
+                let Some(row) = row.filter(|row| first(row) == by) else {
                     return Ok(());
                 };
                 replaces.remove(digest.0)?;

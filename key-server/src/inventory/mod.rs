@@ -128,6 +128,13 @@ impl Inventory {
         }
     }
 
+    /// From when on wraps are counted: what stood in the log before is not known any more, or never stood in
+    /// it. None: nothing has been counted.
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
+        self.shared.rows().since()
+    }
+
     /// Waits until everything is counted that stood in the log when this was called.
     ///
     /// # Errors
@@ -168,12 +175,18 @@ impl Inventory {
         blocking(move || Ok(rows.page(kek, after, most)?)).await
     }
 
-    /// Ends the task, and closes the file with it.
+    /// Ends the task and closes the file: from then on nothing is known.
     pub async fn close(&self) {
         self.shared.stop.send_replace(true);
         if let Some(task) = self.task.lock().await.take() {
             let _ = task.await;
         }
+        let mut rows = self
+            .shared
+            .rows
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *rows = Arc::new(Rows::nothing());
     }
 }
 
@@ -198,14 +211,18 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or(Err(InventoryError::Failed))
 }
 
-/// The file as far as it is of this log; else an empty one.
+/// The file, to be read on or over; an empty one where there is none, or it is damaged.
 fn open(path: &std::path::Path, log: &AuditLog) -> Result<Rows, InventoryError> {
     match Rows::open(path) {
         Ok(Some(rows)) if is_of(&rows, log)? => return Ok(rows),
         Ok(None) => {}
         Ok(Some(rows)) => {
-            drop(rows);
-            tracing::warn!("the inventory is of another log: it is counted anew");
+            // Its log was cut, or is another one: what it knows of wraps is true all the same.
+            tracing::warn!(
+                "the inventory has read more than this log holds, or another one: it is counted over"
+            );
+            rows.restart()?;
+            return Ok(rows);
         }
         // rule: INV-1 — where the log was pruned, what a whole file knows is known nowhere else.
         Err(error) if !error.is_of_the_content() => return Err(error.into()),
@@ -283,7 +300,10 @@ fn count_page(shared: &Shared, position: u64) -> Result<u64, InventoryError> {
     let Some(last) = records.last() else {
         return Ok(next);
     };
-    match shared.rows().count(&entries, next, &last.entry) {
+    // rule: INV-2 — a count that begins now, or goes on behind a gap, knows nothing of before.
+    let first = entries.first().map(|entry| entry.time);
+    let begins = first.filter(|_| position == 0 || from > position);
+    match shared.rows().count(&entries, begins, next, &last.entry) {
         Ok(()) => Ok(next),
         Err(error) => {
             // Whatever became of the commit, the file says how far it has read.

@@ -32,6 +32,7 @@ fn batch(kind: Kind, items: &[u8]) -> Entry {
     let items = items.iter().map(|n| (digest(*n), Ok(()))).collect();
     Entry::new(act, kind, Timestamp::from_seconds(1_000))
         .dataset(DATASET)
+        .subject("a node")
         .items(items)
 }
 
@@ -176,30 +177,35 @@ async fn a_wrap_goes_when_its_successor_stands_in_its_place_and_not_before() {
     // The answer may be lost: both are there.
     assert_eq!(rig.wraps(1).await, [1, 2, 3]);
     assert_eq!(rig.wraps(2).await, [11, 12, 13]);
-    // Said to be in place; brought; rewrapped again.
+    // That it is opened, or wrapped anew, does not say where it stands.
+    rig.append(&redeem(&[(12, 2)])).await;
+    rig.append(&rewrap(&[(13, 2)], 2, &[23], &[])).await;
+    assert_eq!(rig.wraps(1).await, [1, 2, 3]);
     rig.append(&rewrap(&[], 2, &[], &[11])).await;
     assert_eq!(rig.wraps(1).await, [2, 3]);
-    rig.append(&redeem(&[(12, 2)])).await;
-    assert_eq!(rig.wraps(1).await, [3]);
-    rig.append(&rewrap(&[(13, 2)], 2, &[23], &[])).await;
-    assert_eq!(rig.wraps(1).await, [0_u8; 0]);
-    assert_eq!(rig.wraps(2).await, [11, 12, 13, 23]);
+    rig.append(&rewrap(&[(9, 1)], 2, &[19], &[12, 13])).await;
+    assert_eq!(rig.wraps(1).await, [9]);
+    assert_eq!(rig.wraps(2).await, [11, 12, 13, 19, 23]);
     // A copy of the object is somewhere, and it counts.
     rig.append(&redeem(&[(1, 1)])).await;
-    assert_eq!(rig.wraps(1).await, [1]);
-    assert_eq!(rig.inventory.counts(kek(2)).made, 4);
+    assert_eq!(rig.wraps(1).await, [1, 9]);
+    assert_eq!(rig.inventory.counts(kek(2)).made, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_says_of_another_datasets_wraps_that_they_are_replaced() {
+async fn nobody_says_of_wraps_that_were_made_for_another_that_they_stand_in_place() {
     // rule: REW-2
     let rig = Rig::new().await;
     rig.append(&generate(1, &[1])).await;
     rig.append(&rewrap(&[(1, 1)], 2, &[11], &[])).await;
-    let mut other = rewrap(&[], 5, &[], &[11]);
-    other.dataset = Some(DatasetId([8; 16]));
-    rig.append(&other).await;
+    let mut dataset = rewrap(&[], 5, &[], &[11]);
+    dataset.dataset = Some(DatasetId([8; 16]));
+    rig.append(&dataset).await;
+    rig.append(&rewrap(&[], 2, &[], &[11]).subject("another node"))
+        .await;
     assert_eq!(rig.wraps(1).await, [1]);
+    rig.append(&rewrap(&[], 2, &[], &[11])).await;
+    assert_eq!(rig.wraps(1).await, [0_u8; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +250,7 @@ async fn a_file_that_is_lost_damaged_or_of_another_log_is_counted_anew() {
         let rig = rig.reopen(damage).await;
         assert_eq!(rig.wraps(1).await, [1, 2], "damaged at {at}");
     }
-    // Of another log: as far on as this one, and further.
+    // Of another log, as far on as this one and further; or its own was cut. What it knows is not forgotten.
     for more in [1, 2] {
         let (here, there) = (Rig::new().await, Rig::new().await);
         here.append(&generate(1, &[1])).await;
@@ -259,7 +265,8 @@ async fn a_file_that_is_lost_damaged_or_of_another_log_is_counted_anew() {
                 std::fs::copy(foreign, path).unwrap();
             })
             .await;
-        assert_eq!(rig.wraps(1).await, [1], "another's, with {more}");
+        let expected: Vec<u8> = [1].into_iter().chain(8..8 + more).collect();
+        assert_eq!(rig.wraps(1).await, expected, "another's, with {more}");
     }
 }
 
@@ -365,7 +372,7 @@ struct Model {
 }
 
 impl Model {
-    fn in_use(&mut self, digest: u8) {
+    fn in_place(&mut self, digest: u8) {
         if let Some(old) = self.replaces.remove(&digest) {
             self.wraps.remove(&old);
         }
@@ -381,14 +388,12 @@ impl Model {
             Op::Generate(kek, items) => items.iter().for_each(|item| self.make(*kek, *item)),
             Op::Redeem(items) => {
                 for (item, kek) in items {
-                    self.in_use(*item);
                     self.wraps.insert((*kek, *item));
                 }
             }
             Op::Rewrap(items, current, new, confirmed) => {
-                confirmed.iter().for_each(|item| self.in_use(*item));
+                confirmed.iter().for_each(|item| self.in_place(*item));
                 for ((item, kek), new) in items.iter().zip(new) {
-                    self.in_use(*item);
                     self.wraps.insert((*kek, *item));
                     self.make(*current, *new);
                     self.replaces.insert(*new, (*kek, *item));

@@ -183,6 +183,11 @@ impl Service {
             dependants,
             last_used: counts.last_used,
             destroyed: record.destroyed,
+            // rule: INV-2
+            since: self
+                .inventory
+                .since()
+                .filter(|since| *since > record.created),
         })
     }
 

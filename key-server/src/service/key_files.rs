@@ -89,34 +89,24 @@ impl KeyFiles {
         }
     }
 
-    /// Erases what a crash left: key material that no store names, or of a version that it says is
-    /// destroyed. Files of other names are somebody's and stay. Says how many.
+    /// How many files hold key material that no store names: of a version that was never taken into use, or
+    /// of one that an older copy of the store does not know. They stay.
     ///
     /// # Errors
     /// The system refused.
-    pub(super) fn sweep(&self, named: &HashSet<(DatasetId, KekId)>) -> Result<usize, FileError> {
+    pub(super) fn unnamed(&self, named: &HashSet<(DatasetId, KekId)>) -> Result<usize, FileError> {
         // rule: KEK-5
-        let mut erased = 0;
+        let mut unnamed = 0;
         for dir in entries(&self.0.load())? {
             let Some(dataset) = name(&dir).and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            let mut left = 0;
             for file in entries(&dir)? {
                 let kek = name(&file).and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
-                if let Some(kek) = kek
-                    && !named.contains(&(dataset, kek))
-                {
-                    files::erase(&file)?;
-                    left += 1;
-                }
+                unnamed += usize::from(kek.is_some_and(|kek| !named.contains(&(dataset, kek))));
             }
-            if left > 0 {
-                files::sync_dir(&dir)?;
-            }
-            erased += left;
         }
-        Ok(erased)
+        Ok(unnamed)
     }
 }
 
@@ -181,22 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn what_no_store_names_is_erased_and_nothing_else_is() {
+    fn what_no_store_names_is_told_of_and_stays() {
         // rule: KEK-5
         let dir = tempfile::tempdir().unwrap();
         let files = KeyFiles::at(dir.path().join("kek"));
-        assert_eq!(files.sweep(&HashSet::new()).unwrap(), 0);
+        assert_eq!(files.unnamed(&HashSet::new()).unwrap(), 0);
         for kek in 1..=3 {
             files.create(&record(kek), b"sealed").unwrap();
         }
-        let notes = dir.path().join("kek/notes");
-        fs::write(&notes, "an operator's").unwrap();
+        fs::write(dir.path().join("kek/notes"), "an operator's").unwrap();
         let named = HashSet::from([(record(2).dataset, record(2).kek)]);
-        assert_eq!(files.sweep(&named).unwrap(), 2);
-        assert!(files.read(&record(2)).is_ok() && notes.exists());
-        assert!(matches!(files.read(&record(1)), Err(FileError::Missing(_))));
+        assert_eq!(files.unnamed(&named).unwrap(), 2);
+        assert!((1..=3).all(|kek| files.read(&record(kek)).is_ok()));
         files.erase(&record(2)).unwrap();
         files.erase(&record(2)).unwrap();
-        assert!(files.read(&record(2)).is_err());
+        assert!(matches!(files.read(&record(2)), Err(FileError::Missing(_))));
     }
 }

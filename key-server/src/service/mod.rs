@@ -94,6 +94,8 @@ pub struct Service {
     inventory: crate::inventory::Inventory,
     /// One change of the KEK versions and their files at a time.
     keks: tokio::sync::Mutex<()>,
+    /// Key material of a destroyed version could not be erased.
+    erase_again: std::sync::atomic::AtomicBool,
 }
 
 /// An answer, and the permit that it was released under: kept until the answer is returned.

@@ -1,6 +1,8 @@
 //! What the server does to KEK versions by itself: rotations (KEK-3) and destructions whose time has come
 //! (KEK-4).
 
+use std::sync::atomic::Ordering;
+
 use store::{Error, Outcome, Transaction};
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::entry::{Entry, Kind};
@@ -16,8 +18,11 @@ use crate::records;
 use crate::refused::Refused;
 use crate::vault::KekRecord;
 
-/// Least time between two rotations that denials lead to, in seconds.
-const BETWEEN: u64 = 3_600;
+/// Least time between two rotations by wraps or denials, in seconds: a day, so that no flood of them uses up
+/// a dataset's versions before somebody looks.
+const BETWEEN: u64 = 86_400;
+/// So many versions a dataset may have for the server to make another by itself: the rest is for people.
+const BY_ITSELF: usize = 200;
 
 impl Service {
     /// Rotates what is due and destroys what is due. What cannot be done now is due the next time.
@@ -26,6 +31,10 @@ impl Service {
         // rule: TIM-1, TLOG-10 — by a clock that went back, or without a record, nothing is made or destroyed.
         if self.state.latest.see(now).is_err() || self.state.standing.check().is_err() {
             return;
+        }
+        // rule: KEK-5
+        if self.erase_again.load(Ordering::Acquire) {
+            self.erase_destroyed().await;
         }
         for record in self.state.vault.due(now) {
             if let Err(error) = self.destroy(&record, now).await {
@@ -58,23 +67,27 @@ impl Service {
             return Ok(());
         };
         // rule: KEK-3
-        if newest.state != KekState::Enabled || versions.len() >= limits::KEKS {
+        if newest.state != KekState::Enabled {
             return Ok(());
         }
         let old_enough = |age| newest.created.plus(age) <= now;
         let made = |wraps| self.inventory.counts(newest.kek).made >= wraps;
         let why = if rule.age.is_some_and(old_enough) {
             "its age"
+        } else if !old_enough(BETWEEN) {
+            return Ok(());
         } else if rule.wraps.is_some_and(made) {
             "the wraps made under it"
-        } else if rule.on_denial
-            && old_enough(BETWEEN)
-            && self.denied_since(dataset.id, newest.created).await?
-        {
+        } else if rule.on_denial && self.denied_since(dataset.id, newest.created).await? {
             "a denial"
         } else {
             return Ok(());
         };
+        // rule: KEK-3
+        if versions.len() >= BY_ITSELF {
+            tracing::error!(dataset = %dataset.state.name, why, "its KEK is not rotated by itself any more: the versions that are left are for people to use");
+            return Ok(());
+        }
         let keks::Rotation {
             transaction,
             new,
@@ -84,7 +97,8 @@ impl Service {
         entry.kek = Some(new.record().kek);
         let entry = entry.count(new.record().version);
         self.write_key_file(&new).await?;
-        if let Err(refused) = self.commit_by_itself(transaction, &entry).await {
+        let committed = self.commit_by_itself(transaction, &entry, new.record());
+        if let Err(refused) = committed.await {
             // Where it is not known what became of it, the next start knows.
             if let Refused::Raced = refused {
                 self.erase_key_file(new.record()).await?;
@@ -125,20 +139,37 @@ impl Service {
         let entry = entry.count(record.version);
         // rule: KEK-5 — the store first, so that no file is missed that it still names.
         let transaction = Transaction::new().put(gone.path(), gone.to_cbor());
-        self.commit_by_itself(transaction, &entry).await?;
+        self.commit_by_itself(transaction, &entry, &gone).await?;
         self.state.vault.update(&gone);
         let erased = self.erase_key_file(&record).await;
+        if erased.is_err() {
+            self.erase_again.store(true, Ordering::Release);
+        }
         tracing::info!(act = %entry.act, dataset = %record.dataset, kek = %record.kek, version = record.version, "destroyed a KEK version");
         self.drain(&entry).await?;
-        // What stays is erased with the next one that is destroyed, or at the next start.
         erased
     }
 
-    /// Commits with the record in the outbox. An outcome that is not known is looked up.
+    /// Erases what is left of versions that are destroyed, after an erasure failed.
+    async fn erase_destroyed(&self) {
+        let _turn = self.keks.lock().await;
+        let records = self.state.vault.records().into_iter();
+        for record in records.filter(|record| record.state == KekState::Destroyed) {
+            if let Err(error) = self.erase_key_file(&record).await {
+                tracing::error!(%error, kek = %record.kek, "the key material of a destroyed KEK version is there still: it is tried again in a minute");
+                return;
+            }
+        }
+        self.erase_again.store(false, Ordering::Release);
+    }
+
+    /// Commits with the record in the outbox. An outcome that is not known is looked up by the version's
+    /// record that comes with it: the outbox may have been drained meanwhile.
     async fn commit_by_itself(
         &self,
         transaction: Transaction,
         entry: &Entry,
+        version: &KekRecord,
     ) -> Result<(), Refused> {
         // rule: AUD-2
         let key = records::outbox(entry.act);
@@ -149,9 +180,9 @@ impl Service {
             Ok(Outcome::Committed(_)) => Ok(()),
             Ok(Outcome::Conflict { .. }) => Err(Refused::Raced),
             Err(error @ (Error::OutcomeUnknown { .. } | Error::MustReopen { .. })) => {
-                match self.store.get(key.as_bytes()).await {
-                    Ok(Some(_)) => Ok(()),
-                    Ok(None) => Err(Refused::Raced),
+                match self.store.get(version.path().as_bytes()).await {
+                    Ok(Some(found)) if found.value == version.to_cbor() => Ok(()),
+                    Ok(_) => Err(Refused::Raced),
                     Err(_) => Err(error.into()),
                 }
             }

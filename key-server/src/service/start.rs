@@ -273,6 +273,7 @@ impl Service {
             key_files,
             inventory,
             keks: tokio::sync::Mutex::default(),
+            erase_again: std::sync::atomic::AtomicBool::default(),
         });
         // rule: TLOG-10
         if let Some(recovery) = recovery {
@@ -390,12 +391,20 @@ async fn vault(
             .commit(records.iter().fold(Transaction::new(), put))
             .await?;
     }
-    // rule: KEK-5
-    let named = versions.iter().filter(|record| record.file.is_some());
-    let named: HashSet<_> = named.map(|record| (record.dataset, record.kek)).collect();
-    let erased = files.sweep(&named)?;
-    if erased > 0 {
-        tracing::warn!(erased, "erased key material that a crash left");
+    // rule: KEK-5 — what it says is destroyed goes; what it does not name may be of a store newer than this.
+    for record in versions.iter().filter(|record| record.file.is_none()) {
+        files.erase(record)?;
+    }
+    let named: HashSet<_> = versions
+        .iter()
+        .map(|record| (record.dataset, record.kek))
+        .collect();
+    let unnamed = files.unnamed(&named)?;
+    if unnamed > 0 {
+        tracing::error!(
+            unnamed,
+            "there is key material that the store does not name: a rotation was cut off before it was taken into use, or the store is an older copy; it stays"
+        );
     }
     let with_material = versions.into_iter().map(|record| {
         let sealed = match record.file {

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use key_server::service::StartError;
 use key_server::vault::LoadError;
 use ticket_format::Refusal;
+use ticket_format::cbor::Encode;
 use ticket_format::denial::Selector;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{DatasetId, KekId, TicketId};
 use ticket_format::messages::RefusalNotice;
+use ticket_format::messages::batch::item_digest;
 use ticket_format::statement::{
     DatasetCreate, DatasetCreated, KekDestroy, KekKeep, KekList, KekRotate, KekRow, KekSet,
     KekState, Rotation,
@@ -18,7 +20,6 @@ use crate::job::{Batch, Opened};
 use crate::rig::{Rig, World, manager, named, operator, refusal, rig, wanted};
 
 const DAY: u64 = 86_400;
-const HOUR: u64 = 3_600;
 
 impl Rig {
     pub(crate) async fn keks(&self) -> Vec<KekRow> {
@@ -229,7 +230,8 @@ async fn a_destruction_names_what_would_be_lost_as_it_stands() {
         asked,
         "not before it is in place"
     );
-    rig.redeem(&opened, &[(&new, &context)]).await.unwrap();
+    let placed = [item_digest(&new, &context.to_cbor())];
+    rig.rewrap_and_confirm(&opened, &[], &placed).await.unwrap();
     assert_eq!(refusal(rig.administer(&asked).await), Refusal::Stale);
     let asked = rig.destruction(1, 7).await;
     assert_eq!(asked.wraps, 2);
@@ -360,12 +362,15 @@ async fn so_many_wraps_bring_the_next_version() {
     rig.wraps(&opened, &context, 1).await;
     rig.keks().await;
     rig.service.each_minute().await;
+    assert_eq!(rig.keks().await.len(), 1, "not within the day");
+    rig.world.clock.set(DAY);
+    rig.service.each_minute().await;
     rig.service.each_minute().await;
     assert_eq!(rig.keks().await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denial_that_can_hit_a_ticket_for_the_dataset_brings_the_next_version_once_an_hour() {
+async fn a_denial_that_can_hit_a_ticket_for_the_dataset_brings_the_next_version_once_a_day() {
     // rule: KEK-3
     let rule = Rotation {
         on_denial: true,
@@ -374,7 +379,7 @@ async fn a_denial_that_can_hit_a_ticket_for_the_dataset_brings_the_next_version_
     let rig = rig_with(rule).await;
     let dataset = rig.dataset().dataset;
     let count = |rig: &Rig| rig.service.state.vault.versions(dataset).len();
-    rig.world.clock.set(HOUR);
+    rig.world.clock.set(DAY);
     rig.deny(Selector::dataset(DatasetId([9; 16]))).await;
     rig.service.each_minute().await;
     assert_eq!(count(&rig), 1, "another dataset's");
@@ -382,13 +387,13 @@ async fn a_denial_that_can_hit_a_ticket_for_the_dataset_brings_the_next_version_
     // It is not forgotten by a crash before it is done.
     let rig = rig.restart().await;
     assert_eq!(count(&rig), 2);
-    rig.world.clock.set(HOUR + 60);
+    rig.world.clock.set(DAY + 60);
     rig.deny(Selector::ticket(TicketId([3; 16]))).await;
     rig.service.each_minute().await;
-    assert_eq!(count(&rig), 2, "not within the hour");
-    rig.world.clock.set(2 * HOUR);
+    assert_eq!(count(&rig), 2, "not within the day");
+    rig.world.clock.set(2 * DAY);
     rig.service.each_minute().await;
-    rig.world.clock.set(4 * HOUR);
+    rig.world.clock.set(4 * DAY);
     rig.service.each_minute().await;
     assert_eq!(count(&rig), 3, "and then once");
 }
@@ -396,14 +401,14 @@ async fn a_denial_that_can_hit_a_ticket_for_the_dataset_brings_the_next_version_
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_rotates_by_itself_that_is_disabled_or_has_no_rule() {
     // rule: KEK-3
-    let age = Some(HOUR);
+    let age = Some(DAY);
     let rule = Rotation {
         age,
         ..Rotation::default()
     };
     let rig = rig_with(rule).await;
     rig.usable(rig.dataset().kek, false).await.unwrap();
-    rig.world.clock.set(2 * HOUR);
+    rig.world.clock.set(2 * DAY);
     rig.service.each_minute().await;
     assert_eq!(rig.keks().await.len(), 1);
     let other = rig_with(Rotation::default()).await;
@@ -427,7 +432,7 @@ async fn nothing_is_made_or_destroyed_by_a_clock_that_went_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_misses_key_material_does_not_start_and_one_with_too_much_erases_it() {
+async fn a_server_that_misses_key_material_does_not_start_and_what_its_store_does_not_name_stays() {
     // rule: KEK-5
     let rig = rig().await;
     rig.rotate().await.unwrap();
@@ -435,7 +440,7 @@ async fn a_server_that_misses_key_material_does_not_start_and_one_with_too_much_
     let stray = rig.key_file(KekId([7; 16]));
     std::fs::write(&stray, "left by a crash").unwrap();
     let rig = rig.restart().await;
-    assert!(!stray.exists());
+    assert!(stray.exists());
     let (one, two) = (rig.key_file(first), rig.key_file(second));
     let kept = std::fs::read(&one).unwrap();
     rig.service.close().await;
@@ -450,7 +455,8 @@ async fn a_server_that_misses_key_material_does_not_start_and_one_with_too_much_
     std::fs::remove_file(&one).unwrap();
     assert!(refused(world.try_start().await.map(drop)), "missing");
     store::files::create_private(&one, &kept).unwrap();
-    assert!(world.try_start().await.is_ok());
+    let started = world.try_start().await.map(drop);
+    assert!(started.is_ok(), "{started:?}");
 }
 
 /// Dies after `commits` commits of what `act` does, and says what a restart finds.
@@ -487,7 +493,7 @@ async fn a_crash_at_any_commit_of_a_rotation_leaves_one_that_is_whole() {
             vec![(2, KekState::Enabled), (1, KekState::DecryptOnly)],
         ];
         assert!(whole.contains(&states), "{commits}: {states:?}");
-        assert_eq!(rig.files(), states.len(), "{commits}");
+        assert!(rig.files() >= states.len(), "{commits}");
         let opened = rig.present(&rig.connect(1), &job).await.unwrap();
         let got = rig.redeem(&opened, &[(&old.0, &context)]).await.unwrap();
         assert_eq!(*got.deks, old.1, "{commits}");
@@ -522,7 +528,8 @@ async fn a_crash_at_any_commit_of_what_the_server_does_by_itself_is_made_up_for(
             ],
             "{commits}"
         );
-        assert_eq!(rig.files(), 2, "{commits}");
+        assert!(rig.files() >= 2, "{commits}");
+        assert!(!rig.key_file(rig.dataset().kek).exists(), "{commits}");
         assert_eq!(rig.by_itself().len(), 2, "{commits}: each is recorded once");
     }
 }
@@ -575,4 +582,73 @@ async fn rotation_redemption_and_rewrap_go_on_together_without_a_wrong_or_failed
     };
     tokio::join!(rotating, redeeming(2), redeeming(3), rewrapping);
     assert_eq!(rig.keks().await[0].version, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_the_store_takes_no_key_material_along() {
+    // rule: KEK-5
+    let rig = rig().await;
+    let store = rig.world.dir.path().join("store.redb");
+    let copy = rig.world.dir.path().join("copy");
+    rig.service.close().await;
+    std::fs::copy(&store, &copy).unwrap();
+    let rig = rig.restart().await;
+    let second = rig.rotate().await.unwrap().kek;
+    let (job, opened) = rig.opened(|_| {}).await;
+    let context = named("a");
+    let made = rig.wraps(&opened, &context, 1).await.remove(0);
+    rig.service.close().await;
+    let newest = rig.world.dir.path().join("newest");
+    std::fs::copy(&store, &newest).unwrap();
+    std::fs::copy(&copy, &store).unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.keks().await.len(), 1);
+    assert!(rig.key_file(second).exists());
+    rig.service.close().await;
+    std::fs::copy(&newest, &store).unwrap();
+    let rig = rig.restart().await;
+    let opened = rig.present(&rig.connect(1), &job).await.unwrap();
+    let got = rig.redeem(&opened, &[(&made.0, &context)]).await.unwrap();
+    assert_eq!(*got.deks, made.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_taken_out_of_use_while_its_wraps_are_recorded_gives_none_away() {
+    // rule: KEK-1, RED-2
+    let rig = std::sync::Arc::new(rig().await);
+    let (_, opened) = rig.opened(|_| {}).await;
+    let first = rig.dataset().kek;
+    let service = std::sync::Arc::clone(&rig.service);
+    // Decided under the first version; rotated and disabled before it is released.
+    rig.world.clock.before_reading(2, move || {
+        let dataset = service.state.vault.versions(rig_dataset(&service, first))[0].dataset;
+        let now = ticket_format::time::Timestamp::from_seconds(1_800_000_000);
+        let next = service
+            .state
+            .vault
+            .create_kek(dataset, 2, now, &mut crate::rig::rng());
+        service.state.vault.install(next);
+        let old = service.state.vault.versions(dataset).pop().unwrap();
+        service
+            .state
+            .vault
+            .update(&old.in_state(KekState::Disabled));
+    });
+    let refused = rig.generate(&opened, &[&named("a")], true).await;
+    assert_eq!(refusal(refused.map(drop)), Refusal::KekState);
+    assert!(
+        rig.entries()
+            .iter()
+            .any(|entry| entry.kind == Kind::Withheld)
+    );
+}
+
+fn rig_dataset(service: &key_server::service::Service, kek: KekId) -> DatasetId {
+    let (datasets, _) = service.state.datasets.page("", 10);
+    let of = |dataset: &DatasetId| {
+        let versions = service.state.vault.versions(*dataset);
+        versions.iter().any(|version| version.kek == kek)
+    };
+    let mut ids = datasets.iter().map(|dataset| dataset.id);
+    ids.find(of).unwrap()
 }

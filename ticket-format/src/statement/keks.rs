@@ -13,7 +13,7 @@ use super::acts::act;
 use super::datasets::DatasetCreated;
 
 /// Shortest rotation age, in seconds (KEK-3).
-pub const SHORTEST_AGE: u64 = 3_600;
+pub const SHORTEST_AGE: u64 = 86_400;
 /// Fewest wraps after which a KEK version is followed by the next (KEK-3).
 pub const FEWEST_WRAPS: u64 = 1_000;
 /// Days that a destruction waits (KEK-4).
@@ -55,7 +55,7 @@ closed_map! {
         1 age: Option<u64> = crate::messages::shape::Maybe(Uint(SHORTEST_AGE..=u64::MAX));
         /// After so many wraps under it.
         2 wraps: Option<u64> = crate::messages::shape::Maybe(Uint(FEWEST_WRAPS..=u64::MAX));
-        /// When a denial is applied that can hit a ticket for the dataset; once an hour at most.
+        /// When a denial is applied that can hit a ticket for the dataset; once a day at most.
         3 on_denial: bool = Bool;
     }
 }
@@ -116,7 +116,7 @@ closed_map! {
     ///
     /// ```cddl
     /// kek-row = { 1: id16, 2: uint, 3: 1..5, 4: 1, 5: unix-time, 6: xwing-key / null, 7: uint, 8: hash,
-    ///             9: unix-time / null, 10: unix-time / null }
+    ///             9: unix-time / null, 10: unix-time / null, 11: unix-time / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct KekRow {
@@ -141,6 +141,9 @@ closed_map! {
         9 last_used: Option<Timestamp> = OrNull(item());
         /// When it is destroyed, or was.
         10 destroyed: Option<Timestamp> = OrNull(item());
+        /// From when on its wraps are counted, where that is later than it was made: the log from before is
+        /// gone, and wraps may be left that nobody knows of (INV-2).
+        11 since: Option<Timestamp> = OrNull(item());
     }
 }
 

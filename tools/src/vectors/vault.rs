@@ -79,6 +79,7 @@ fn keks(world: &World) -> Case {
         dependants: [0; 32],
         last_used: None,
         destroyed: None,
+        since: None,
     };
     let pending = KekRow {
         kek: KEK,

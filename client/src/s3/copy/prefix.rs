@@ -277,7 +277,9 @@ impl<R: Rewrapper> Run<'_, R> {
         Ok(())
     }
 
-    /// Puts the wraps of an earlier run beside their objects, where these still want them.
+    /// Goes on with the wraps of an earlier run: what stands with its object already is told of; what does not
+    /// is wrapped anew from the wrap that was made, which shows that it opens still, and put there. The
+    /// others are looked at again in their turn.
     async fn put_made_earlier(&mut self) -> Ended<(), R> {
         let made = self.position.made.clone();
         if made.is_empty() {
@@ -288,40 +290,50 @@ impl<R: Rewrapper> Run<'_, R> {
             .extend(made.iter().map(|made| made.key.clone()));
         let keys = made.iter().map(|made| made.key.clone()).collect();
         let looked = look_at_all::<R::Error>(self.stores, self.prefix, keys).await;
-        let mut puts = Vec::new();
         let old: BTreeMap<&str, &Made> = made.iter().map(|made| (&*made.key, made)).collect();
+        let (mut items, mut waiting) = (Vec::new(), Vec::new());
         for looked in looked {
-            // The others are looked at again, and told of, in their turn.
             let Looked::Ours(found) = looked else {
                 continue;
             };
             let Some(made) = old.get(&*found.key) else {
                 continue;
             };
-            if made.old != found.digest {
-                // It may stand there already, and the run have been cut off before it could tell.
-                self.placed.extend(
-                    named(&made.wrapped, found.item.context).filter(|name| *name == found.digest),
-                );
+            let Some(name) = named(&made.wrapped, found.item.context.clone()) else {
                 continue;
-            }
-            let new = Wrapped::parse(&made.wrapped).map(|wrapped| *wrapped.header());
-            if let Ok(new) = new
-                && new.dek == found.header.dek
-                && new.dataset == found.header.dataset
-            {
-                puts.push((
-                    *found,
-                    NewWrap {
-                        wrapped: made.wrapped.clone(),
-                        kek_version: new.kek_version,
-                    },
-                ));
+            };
+            if name == found.digest {
+                self.placed.push(name);
+            } else if made.old == found.digest {
+                items.push(WrapItem {
+                    wrapped: made.wrapped.clone(),
+                    context: found.item.context.clone(),
+                });
+                waiting.push((*found, name));
             }
         }
-        for (_, name, outcome) in put_all::<R::Error>(self.stores, self.prefix.parallel, puts).await
-        {
+        let (mut puts, mut between) = (Vec::new(), BTreeMap::new());
+        if !items.is_empty() {
+            let answers = self.rewrapper.wrap_anew(items).await;
+            let answers = answers.map_err(Stopped::Rewrapper)?;
+            for ((found, name), answer) in waiting.into_iter().zip(answers) {
+                // One that does not open any more is asked for again, from the wrap that the object has.
+                let Ok(wrap) = answer else { continue };
+                let new = Wrapped::parse(&wrap.wrapped).map(|wrapped| *wrapped.header());
+                if let Ok(new) = new
+                    && new.dek == found.header.dek
+                    && new.dataset == found.header.dataset
+                {
+                    between.insert(found.key.clone(), name);
+                    puts.push((found, wrap));
+                }
+            }
+        }
+        let put = put_all::<R::Error>(self.stores, self.prefix.parallel, puts).await;
+        for (key, name, outcome) in put {
             if let Ok(bytes) = outcome.1 {
+                // The one between was made for this place too, and is replaced with the first.
+                self.placed.extend(between.remove(&key));
                 self.placed.extend(name);
                 self.tally.done.add(bytes);
             }

@@ -48,7 +48,7 @@ pub(super) struct Rotate {
     /// Make it after so many wraps: 1000 at least, or `never`
     #[arg(long, value_name = "N")]
     rotate_wraps: Option<OrNever<u64>>,
-    /// Make it when a denial is applied that can hit a ticket for the dataset; once an hour at most
+    /// Make it when a denial is applied that can hit a ticket for the dataset; once a day at most
     #[arg(
         long,
         value_name = "BOOL",

@@ -213,6 +213,7 @@ mod tests {
             dependants,
             last_used: None,
             destroyed: None,
+            since: None,
         };
         assert!(counted(&row(count, dependants), &wraps, false));
         assert!(!counted(&row(count, [0; 32]), &wraps, false));

@@ -289,6 +289,7 @@ mod tests {
             dependants: [7; 32],
             last_used: None,
             destroyed: None,
+            since: None,
         }
     }
 

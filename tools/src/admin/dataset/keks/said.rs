@@ -8,8 +8,8 @@ use ticket_format::statement::{KekRow, KekState, WrapRow};
 
 use crate::admin::view::{self, object, text};
 
-/// The members of [`row_json`]; the last four are for programs.
-pub(super) const COLUMNS: [&str; 11] = [
+/// The members of [`row_json`]; the last five are for programs.
+pub(super) const COLUMNS: [&str; 12] = [
     "version",
     "state",
     "origin",
@@ -21,6 +21,7 @@ pub(super) const COLUMNS: [&str; 11] = [
     "safe_to_destroy",
     "dependants",
     "public_key_hash",
+    "counted_since",
 ];
 /// So many of them are for people.
 pub(super) const FOR_PEOPLE: usize = 8;
@@ -44,7 +45,7 @@ pub(crate) fn sentences(rows: &[KekRow]) -> impl Iterator<Item = String> {
 pub(super) fn safe(row: &KekRow) -> bool {
     // rule: INV-2
     let left = matches!(row.state, KekState::DecryptOnly | KekState::Disabled);
-    left && row.wraps == 0
+    left && row.wraps == 0 && row.since.is_none()
 }
 
 /// A time, or the word.
@@ -65,9 +66,12 @@ fn sentence(row: &KekRow, newest: bool) -> String {
         .map_or_else(|| "its time".to_owned(), |time| time.to_string());
     match row.state {
         KekState::Enabled => format!("v{version}: wraps and opens, {wraps}, {}", used(row)),
-        KekState::DecryptOnly | KekState::Disabled if !newest && row.wraps == 0 => {
-            format!("v{version}: 0 wraps left, safe to destroy")
-        }
+        KekState::DecryptOnly | KekState::Disabled if !newest && row.wraps == 0 => match row.since {
+            None => format!("v{version}: 0 wraps left, safe to destroy"),
+            Some(since) => format!(
+                "v{version}: 0 wraps left of those counted since {since}, and it is older: NOT KNOWN TO BE SAFE to destroy"
+            ),
+        },
         KekState::DecryptOnly => format!(
             "v{version}: opens only, {wraps} left, {}: rewrap them before it is destroyed",
             used(row)
@@ -102,6 +106,7 @@ pub(crate) fn row_json(row: &KekRow, newest: bool) -> Map<String, Value> {
         // What changes with every request names nothing.
         "dependants": view::maybe((!newest).then_some(ProofHash(row.dependants))),
         "public_key_hash": view::maybe(row.public_key.as_ref().map(|key| key.hash())),
+        "counted_since": view::maybe(row.since),
     }
 }
 
@@ -132,6 +137,12 @@ pub(crate) fn losses(row: &KekRow, first: &[WrapRow]) -> Vec<String> {
             name.unwrap_or("a wrap whose name is not on record"),
             wrap.digest,
             wrap.seen
+        ));
+    }
+    if let Some(since) = row.since {
+        lines.push(format!(
+            "THE COUNT BEGINS AT {since}, AND VERSION {} IS OLDER: the log from before is gone, and any number of wraps may be left",
+            row.version
         ));
     }
     let more = row.wraps.saturating_sub(first.len().min(SHOWN) as u64);
@@ -257,7 +268,25 @@ mod tests {
             dependants: [7; 32],
             last_used: Some(Timestamp::from_seconds(60)),
             destroyed: None,
+            since: None,
         }
+    }
+
+    #[test]
+    fn a_version_that_is_older_than_its_count_is_never_called_safe_to_destroy() {
+        // rule: INV-2
+        let since = Some(Timestamp::from_seconds(7));
+        let old = KekRow {
+            since,
+            ..row(1, KekState::DecryptOnly, 0)
+        };
+        let rows = [row(2, KekState::Enabled, 0), old];
+        let said: Vec<String> = sentences(&rows).collect();
+        assert!(said[1].contains("NOT KNOWN TO BE SAFE"), "{}", said[1]);
+        let json: Vec<_> = jsons(&rows).collect();
+        assert_eq!(json[1]["safe_to_destroy"], false);
+        assert_eq!(json[1]["counted_since"], "1970-01-01T00:00:07Z");
+        assert!(losses(&rows[1], &[]).iter().any(|line| line.contains("IS OLDER")));
     }
 
     #[test]
