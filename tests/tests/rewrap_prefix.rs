@@ -478,13 +478,26 @@ async fn a_run_that_was_killed_goes_on_with_the_wraps_that_it_had_asked_for() {
     bench.put(&[all[3].clone()]).await;
     asking.killed_with = None;
     let tally = asking.runs_through().await;
-    assert_eq!(asking.asked, [1, 499, 100], "no wrap is asked for twice");
+    assert_eq!(
+        asking.asked,
+        [1, 499, 499, 100],
+        "from the wraps that were made, not from those before"
+    );
     assert_eq!(tally.done.objects, 599);
+    // rule: REW-2 — the wraps between are replaced with the first ones.
+    for made in made.iter().filter(|made| made.key != all[3]) {
+        let context = [("name".to_owned(), s3(&made.key).name().unwrap())].into();
+        assert!(
+            asking
+                .placed
+                .contains(&item_digest(&made.wrapped, &raw(&context)))
+        );
+    }
     assert_eq!(asking.kept.after.as_ref(), all.last());
     assert!(asking.kept.made.is_empty() && asking.kept.left.is_empty());
     for made in &made {
         let (_, metadata) = bench.stored(&made.key).await;
-        assert_eq!(metadata.wrapped == made.wrapped, made.key != all[3]);
+        assert_ne!(metadata.wrapped, made.wrapped);
     }
     for key in &all {
         assert_eq!(bench.version(key).await, 2, "{key}");
@@ -799,4 +812,27 @@ async fn a_run_that_was_cut_off_before_it_said_what_stands_in_place_is_followed_
         placed.insert(bench.named(&key, None).await);
     }
     assert_eq!(asking.placed.intersection(&placed).count(), 6);
+}
+
+#[tokio::test]
+async fn a_wrap_that_was_made_and_opens_no_more_is_put_beside_no_object() {
+    // rule: OBJ-16, REW-2
+    let bench = bench("moto").await;
+    bench.put(&keys(0..4)).await;
+    bench.vault.rotate();
+    let mut asking = Asking::of(&bench);
+    asking.killed_with = Some(4);
+    let (_, ended) = asking.run().await;
+    assert!(matches!(ended, Err(Stopped::Rewrapper(Refused::Killed))));
+    assert_eq!(bench.version("dir/0000").await, 1);
+    // The version that they are under is destroyed before the run goes on.
+    bench.vault.rotate();
+    bench.vault.keks.lock().unwrap()[1].0 = KekId::random(&mut rng());
+    asking.killed_with = None;
+    let tally = asking.runs_through().await;
+    assert_eq!((tally.done.objects, tally.failed.len()), (4, 0));
+    for key in keys(0..4) {
+        assert_eq!(bench.version(&key).await, 3, "{key}");
+        assert!(bench.opens(&key, None).await, "{key}");
+    }
 }
