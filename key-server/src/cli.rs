@@ -298,7 +298,8 @@ fn check(path: &Path) -> Result<Setup, Report> {
 
 /// The server's keys, opened by the automatic way.
 fn secrets(setup: &Setup) -> Result<Secrets, SetupError> {
-    let ways = setup.root_dir().ways()?;
+    // A running server may be replacing its root key right now.
+    let ways = setup.root_dir().look()?;
     setup.secrets(&ways, &ways.open_auto(&setup.means)?)
 }
 

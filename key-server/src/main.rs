@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // rule: MEM-1 — every command opens keys, or makes them.
+    store::harden::process();
     let outcome = logging(&cli).and_then(|()| {
         // While this thread is the only one: the others inherit it.
         cli.confine()?;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use audit_log::guard::WitnessSection;
@@ -190,7 +190,13 @@ impl Ground {
             return Ok(Err("an admin sealed it".to_owned()));
         }
         let (ways, means) = (self.ways.clone(), setup.means.clone());
-        let opened = tokio::task::spawn_blocking(move || ways.open_auto(&means)).await;
+        let opened = tokio::task::spawn_blocking(move || ways.open_auto(&means));
+        // A token that hangs is what shares are for.
+        let Ok(opened) = tokio::time::timeout(service::AUTOMATIC, opened).await else {
+            return Ok(Err(
+                "the automatic way has not answered in a minute".to_owned()
+            ));
+        };
         let opened = opened.map_err(|e| configuration(&e))?;
         Ok(opened.map_err(|error| error.to_string()))
     }
@@ -270,6 +276,8 @@ async fn open(
     let address = server.local_addr();
     let registry = Arc::new(Metrics::register(&service, server.metrics()));
 
+    // Taken away when the server ends: a connection that asks for nothing must not keep keys in memory.
+    let shown: Shown = Arc::new(RwLock::new(Some((Arc::clone(&service), registry))));
     let mut tasks = JoinSet::new();
     let broker = Broker {
         addresses: setup.broker.addresses.clone(),
@@ -292,7 +300,7 @@ async fn open(
     if let Some(listen) = setup.config.metrics_listen {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|e| failed("cannot listen for metrics")(&e))?;
-        let router = router(Arc::clone(&service), registry);
+        let router = router(Arc::clone(&shown));
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "metrics are not served any more");
@@ -312,6 +320,8 @@ async fn open(
     let stopped = server.run(Arc::new(Door(Arc::clone(&service))), over).await;
     tasks.shutdown().await;
     drop(submitter);
+    // rule: ROOT-5
+    drop(shown.write().unwrap_or_else(PoisonError::into_inner).take());
     service.close().await;
     let stopped = stopped.map_err(|e| failed("the server stopped")(&e))?;
     if !by_admin {
@@ -545,25 +555,39 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
-fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Registry>) -> Router {
+/// What metrics and health are read from; nothing once the server ends.
+type Shown = Arc<RwLock<Option<(Arc<Service>, Arc<prometheus_client::registry::Registry>)>>>;
+
+fn router(shown: Shown) -> Router {
+    let read = move || {
+        let shown = shown.read().unwrap_or_else(PoisonError::into_inner);
+        shown.clone()
+    };
+    let of_metrics = read.clone();
     let metrics = move || {
-        let registry = Arc::clone(&registry);
+        let shown = of_metrics();
         async move {
+            let Some((_, registry)) = shown else {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            };
             let mut text = String::new();
             // Writing to a string fails only if a collector does.
             let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-            (
+            Ok((
                 [(
                     CONTENT_TYPE,
                     "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 )],
                 text,
-            )
+            ))
         }
     };
     let health = move || {
-        let service = Arc::clone(&service);
+        let shown = read();
         async move {
+            let Some((service, _)) = shown else {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            };
             let permit = service.state.gate.permit();
             let lease = service.state.lease_left(service.clock().monotonic());
             let status = match service.state.standing.check() {
@@ -582,7 +606,7 @@ fn router(service: Arc<Service>, registry: Arc<prometheus_client::registry::Regi
                 "broker_log_forked": service.state.broker_log.is_forked(),
                 "now": service.clock().now().to_string(),
             }));
-            (status, health)
+            Ok((status, health))
         }
     };
     Router::new()

@@ -52,7 +52,7 @@ numbered! {
         ShardClosed = 16, "shard-closed";
         /// The key server made, or destroyed, a KEK version by itself (KEK-3, KEK-4).
         Kek = 17, "kek";
-        /// The key server was sealed or unsealed (ROOT-4, ROOT-5).
+        /// The root key was opened by shares, drilled or replaced (ROOT-4, ROOT-6, ROOT-7).
         Root = 18, "root";
     }
 }

@@ -40,6 +40,7 @@ use tokio::sync::Semaphore;
 
 pub use denials::ApplyError;
 pub use rekey::root_ways;
+pub use roots::AUTOMATIC;
 pub use start::{Identity, Parts, StartError, admins};
 
 use crate::batch::{self, Decided, Proven};

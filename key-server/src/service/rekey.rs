@@ -13,6 +13,7 @@ use ticket_format::ids::{ActId, RootId};
 use ticket_format::statement::{Rekey, RootView};
 
 use super::administer::{Asked, Change, Plan};
+use super::roots::within;
 use super::start::StartError;
 use super::{Service, rng};
 use crate::records;
@@ -75,22 +76,52 @@ impl Service {
             .map_err(|error| Refused::Invalid(error.to_string()))?;
         // What the last rekey sealed anew is told of by its list, which ends with this one.
         self.name_key_files(&ways).await?;
+        // rule: KEK-5 — what is destroyed is not carried over to the new root key.
+        for record in self.state.vault.records() {
+            if record.file.is_none() {
+                self.erase_key_file(&record).await?;
+            }
+        }
         let _turn = self.roots.automatic.lock().await;
         let (root, means) = (self.state.vault.root(), self.roots.means.clone());
         let place = self.roots.place.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             ways.prepare(&root, &place, &means, &holders, &mut rng())
         });
-        let prepared = prepared
-            .await
-            .map_err(|_| Refused::Internal("a root key was not prepared"))?
+        let prepared = within(prepared)
+            .await?
             .map_err(|error| cannot(&self.roots.means, &error))?;
+        // rule: ROOT-7 — what is not carried over would be lost with the old root key.
+        if let Some(missing) = self.not_carried_over(&prepared) {
+            self.not_rekeyed(Rekeyed { prepared }).await;
+            return Err(Refused::Invalid(format!(
+                "nothing changed: {missing} is missing on disk or is not what this server works with; put it back from a backup first"
+            )));
+        }
         Ok(Plan {
             transaction: Transaction::new().put(records::REKEYED, prepared.root().to_cbor()),
             // What it shows is known when it is in force.
             result: Vec::new(),
             change: Change::Rekeyed(Box::new(Rekeyed { prepared })),
         })
+    }
+
+    /// The first of the sealed files that the server needs and that a new root key does not have.
+    fn not_carried_over(&self, prepared: &Prepared) -> Option<String> {
+        let named = self.state.vault.records().into_iter();
+        let mut lost = named.filter(|record| {
+            record
+                .file
+                .is_some_and(|file| prepared.replaced(&file).is_none())
+        });
+        if let Some(record) = lost.next() {
+            return Some(format!("the key material of {}", record.path()));
+        }
+        let keys = prepared.sealed().join("keys");
+        let own = self.roots.keys.iter();
+        let mut lost = own.filter(|name| !keys.join(name).is_file());
+        lost.next()
+            .map(|name| format!("the server's key {}", name.display()))
     }
 
     /// Puts the root key in force whose statement is committed.

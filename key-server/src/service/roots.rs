@@ -1,12 +1,14 @@
 //! The root key of a server that is open: what is shown of it, drills, and its end (ROOT-5, ROOT-6).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use store::root::{Collection, Given, Means, Place, Progress, ShareError, Ways};
+use store::sealed::RootKey;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::keys::TlsKey;
 use ticket_format::statement::{RootView, SealServer, ShareGive, SharePurpose};
@@ -20,6 +22,9 @@ use crate::sealed::{self, KEPT, Opened};
 
 /// How long an admin's shares that do not fit raise no other alarm.
 const QUIET: Duration = Duration::from_secs(60);
+
+/// How long the automatic way may take.
+pub const AUTOMATIC: Duration = Duration::from_secs(60);
 
 /// The ways to the root key, and the drill that is under way.
 pub(super) struct Roots {
@@ -35,6 +40,8 @@ pub(super) struct Roots {
     unsettled: AtomicBool,
     /// Whether an admin sealed the server.
     sealing: watch::Sender<bool>,
+    /// The files of the server's own keys, by name.
+    pub(super) keys: Vec<PathBuf>,
 }
 
 struct Drill {
@@ -74,7 +81,10 @@ impl Roots {
             server,
         };
         let ways = Arc::new(ways);
+        let keys = std::fs::read_dir(ways.sealed().join("keys"));
+        let keys = keys.into_iter().flatten().flatten();
         Self {
+            keys: keys.map(|file| PathBuf::from(file.file_name())).collect(),
             drill: Mutex::new(Drill::begin(&place, Arc::clone(&ways), monotonic)),
             ways: ArcSwap::new(ways),
             means,
@@ -146,6 +156,17 @@ impl Roots {
     }
 }
 
+/// Waits for the automatic way, but not for ever: a token may hang.
+pub(super) async fn within<T>(task: tokio::task::JoinHandle<T>) -> Result<T, Refused> {
+    match tokio::time::timeout(AUTOMATIC, task).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(Refused::Internal("the automatic way could not be tried")),
+        Err(_) => Err(Refused::Busy(
+            "the automatic way has not answered in a minute: look after the token or TPM",
+        )),
+    }
+}
+
 impl Service {
     /// Completes once an admin has sealed the server: then nothing of it may be used any more.
     pub async fn sealed(&self) {
@@ -214,31 +235,50 @@ impl Service {
             Err(why) => return Err(self.bad_share(giver, why).await),
         };
         if let Some(drill) = complete {
-            // rule: ROOT-6 — by shares and by the automatic way, neither of which has the key in use.
-            let shares = drill.ways.open_shares(drill.collection.shares());
-            let shares = match shares {
-                Ok(root) => root,
-                Err(error) => return Err(self.bad_share(giver, error.to_string()).await),
+            // rule: ROOT-6 — both from what the next start will read, and neither is the key in use.
+            let held = drill.ways.afresh().and_then(|ways| {
+                let shares = ways.open_shares(drill.collection.shares());
+                Ok((ways, shares))
+            });
+            let record = Entry::new(self.act(), Kind::Root, self.clock.now());
+            let record = record.signers(drill.givers);
+            let outcome = match held {
+                Err(error) => Err(format!("what stands on disk is no root key: {error}")),
+                Ok((_, Err(error))) => {
+                    return Err(self.bad_share(giver, error.to_string()).await);
+                }
+                Ok((ways, Ok(shares))) => self.both_open(ways, &shares).await?,
             };
-            let (ways, means) = (drill.ways, roots.means.clone());
-            let _turn = roots.automatic.lock().await;
-            let automatic = tokio::task::spawn_blocking(move || ways.open_auto(&means)).await;
-            let automatic =
-                automatic.map_err(|_| Refused::Internal("the automatic way could not be tried"))?;
-            let automatic = automatic.map_err(|error| {
-                Refused::Invalid(format!(
-                    "the shares open the root key, and the automatic way does not: {error}"
-                ))
-            })?;
-            if !shares.same(&automatic) {
-                return Err(Refused::Invalid(
-                    "the two ways open two root keys: one of the wraps was replaced".to_owned(),
-                ));
+            if let Err(why) = outcome {
+                // What nobody may miss: a way that is needed on the worst day is gone.
+                tracing::error!(%why, "a drill failed");
+                self.append(&record.refused(ticket_format::Refusal::Invalid))
+                    .await?;
+                return Err(Refused::Invalid(why));
             }
-            let proven = Entry::new(self.act(), Kind::Root, self.clock.now());
-            self.append(&proven.signers(drill.givers)).await?;
+            self.append(&record).await?;
         }
         Ok(Plan::reading(&self.show_root()))
+    }
+
+    /// Whether the automatic way opens the same root key as the shares did, and that is the one in use.
+    async fn both_open(&self, ways: Ways, shares: &RootKey) -> Result<Result<(), String>, Refused> {
+        // rule: ROOT-6
+        let means = self.roots.means.clone();
+        let _turn = self.roots.automatic.lock().await;
+        let automatic = within(tokio::task::spawn_blocking(move || ways.open_auto(&means))).await?;
+        Ok(match automatic {
+            Err(error) => Err(format!(
+                "the shares open the root key, and the automatic way does not: {error}"
+            )),
+            Ok(automatic) if !shares.same(&automatic) => {
+                Err("the two ways open two root keys: one of the wraps was replaced".to_owned())
+            }
+            Ok(_) if !shares.same(&self.state.vault.root()) => {
+                Err("both ways open another root key than the one in use".to_owned())
+            }
+            Ok(_) => Ok(()),
+        })
     }
 
     async fn bad_share(&self, giver: String, why: String) -> Refused {

@@ -309,7 +309,7 @@ async fn a_drill_proves_that_both_ways_open_the_root_key_and_changes_nothing() {
         let entries = rig.entries();
         entries
             .iter()
-            .filter(|entry| entry.kind == Kind::Root)
+            .filter(|entry| entry.kind == Kind::Root && entry.outcome.is_ok())
             .count()
     };
     assert_eq!(proven(&rig), 1);
@@ -567,4 +567,64 @@ async fn nothing_that_is_made_during_a_rekey_is_lost_with_the_old_root_key() {
     let rig = rig.restart().await;
     let status: Status = rig.administer(&StatusShow {}).await.unwrap();
     assert_eq!(status.datasets, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_is_refused_where_key_material_that_is_in_use_is_not_on_disk() {
+    // rule: ROOT-7, KEK-5
+    let rig = rig().await;
+    let (ways, _) = rig.world.root_key();
+    let created = rig.dataset();
+    let dir = ways.sealed().join(format!("kek/{}", created.dataset));
+    let file = dir.join(format!("{}.sealed", created.kek));
+    let kept = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let wanted = rekey(&rig).await;
+    let refused = rig.administer(&wanted).await.unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Invalid);
+    assert!(
+        format!("{refused:?}").contains("put it back"),
+        "{refused:?}"
+    );
+    let (still, _) = rig.world.root_key();
+    assert_eq!(still.root(), ways.root());
+    store::files::create_private(&file, &kept).unwrap();
+    rig.administer(&wanted).await.unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.keks().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_reads_what_the_next_start_will_and_a_failed_one_is_recorded() {
+    // rule: ROOT-6
+    let rig = rig().await;
+    let (ways, _) = rig.world.root_key();
+    let drill = async || {
+        let mut last = None;
+        for n in [0, 1] {
+            let view = rig.administer(&RootShow {}).await.unwrap();
+            let attempt = view.drill.unwrap();
+            let server = rig.world.server();
+            let give = given(&rig.world, &ways, n, &attempt, server, SharePurpose::Drill);
+            last = Some(rig.administer(&give).await);
+        }
+        last.unwrap()
+    };
+    let shares = ways.sealed().with_file_name("shares");
+    let kept = std::fs::read(&shares).unwrap();
+    store::files::write_private(&shares, &kept[..kept.len() - 1]).unwrap();
+    assert_eq!(refusal(drill().await), Refusal::Invalid);
+    store::files::write_private(&shares, &kept).unwrap();
+    let credential = rig.world.dir.path().join("credential");
+    std::fs::rename(&credential, rig.world.dir.path().join("gone")).unwrap();
+    assert_eq!(refusal(drill().await), Refusal::Invalid);
+    let failed = |entry: &ticket_format::entry::Entry| {
+        entry.kind == Kind::Root && entry.outcome == Err(Refusal::Invalid)
+    };
+    assert_eq!(
+        rig.entries().iter().filter(|entry| failed(entry)).count(),
+        2
+    );
+    std::fs::rename(rig.world.dir.path().join("gone"), &credential).unwrap();
+    drill().await.unwrap();
 }

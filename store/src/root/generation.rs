@@ -87,6 +87,14 @@ impl RootDir {
         Ok(ways)
     }
 
+    /// Reads the generation in force and changes nothing: for who does not hold the data directory's lock.
+    ///
+    /// # Errors
+    /// As [`Self::ways`].
+    pub fn look(&self) -> Result<Ways, RootError> {
+        self.read(self.in_force()?)
+    }
+
     /// Puts a root key in force that was prepared, and says whether it did: for one whose rekey a crash
     /// ended when it was decided and not done. To be called before [`Self::ways`], which erases it.
     ///
@@ -99,10 +107,16 @@ impl RootDir {
             return Ok(false);
         }
         let next = number.saturating_add(1);
-        match self.read(next) {
-            Ok(ways) if ways.root() == root => rekey::point(self, next).map(|()| true),
-            _ => Ok(false),
+        if !self.generation(next).exists() {
+            tracing::error!(%root, "the root key that a rekey decided on is not there: the one before stays in force");
+            return Ok(false);
         }
+        // What cannot be read is not erased either: somebody has to look.
+        if self.read(next)?.root() == root {
+            rekey::point(self, next)?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn in_force(&self) -> Result<u64, RootError> {
@@ -250,6 +264,22 @@ impl Ways {
     #[must_use]
     pub fn replaced(&self, old: &[u8; 32]) -> Option<[u8; 32]> {
         self.replaced.0.get(old).copied()
+    }
+
+    /// The same, read from the disk again.
+    ///
+    /// # Errors
+    /// It is damaged, or of another root key.
+    pub fn afresh(&self) -> Result<Self, RootError> {
+        // rule: ROOT-6
+        let ways = self.dir.read(self.number)?;
+        if ways.root() != self.root() {
+            return Err(damaged(
+                &self.dir.generation(self.number),
+                "it is of another root key than the one in use",
+            ));
+        }
+        Ok(ways)
     }
 
     /// Opens the root key by the automatic way, afresh. Blocks: for Argon2id, a token, or a TPM's tools.

@@ -91,6 +91,18 @@ impl Prepared {
         self.ways.root()
     }
 
+    /// The SHA-256 of the file that takes the place of the one with this SHA-256.
+    #[must_use]
+    pub fn replaced(&self, old: &[u8; 32]) -> Option<[u8; 32]> {
+        self.ways.replaced(old)
+    }
+
+    /// The directory of what is sealed under it.
+    #[must_use]
+    pub fn sealed(&self) -> &Path {
+        self.ways.sealed()
+    }
+
     /// Puts it in force, and erases the one before.
     ///
     /// # Errors
@@ -104,6 +116,8 @@ impl Prepared {
         // rule: ROOT-7
         let (dir, number) = (&self.ways.dir, self.ways.number);
         step("switch")?;
+        // Whoever removed it meanwhile must not have the old one removed too.
+        self.ways.afresh()?;
         point(dir, number)?;
         step("erase the old")?;
         // The new one is in force; what cannot be erased now is erased by the next start.

@@ -271,9 +271,50 @@ fn a_start_finishes_the_rekey_that_it_is_told_of_and_no_other() {
     let auto = rig.at("root/3/auto");
     let bytes = fs::read(&auto).unwrap();
     fs::write(&auto, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(!rig.root().finish(third).unwrap());
+    assert!(rig.root().finish(third).is_err());
     assert_eq!(rig.root().ways().unwrap().root(), next);
     assert_eq!(rig.names(), ["2", "current"]);
     prepared(&rig, &ways, &new).undo();
     assert_eq!(rig.names(), ["2", "current"]);
+}
+
+#[test]
+fn a_root_key_that_somebody_removed_is_not_put_in_force_and_the_old_one_stays() {
+    // rule: ROOT-7
+    let rig = Rig::new();
+    let (old, old_key) = rig.create(&rig.credential()).unwrap();
+    fill(&old, &old_key);
+    let looked = rig.root().look().unwrap();
+    assert_eq!(looked.root(), old.root());
+    let prepared = prepared(&rig, &old, &old_key);
+    let root = prepared.root();
+    // Who only looks removes nothing.
+    rig.root().look().unwrap();
+    assert!(prepared.sealed().exists());
+    // Who holds no lock, and does not only look, did.
+    rig.root().ways().unwrap();
+    assert!(prepared.switch().is_err());
+    let dir = rig.root();
+    assert!(!dir.finish(root).unwrap(), "it is not there");
+    let ways = dir.ways().unwrap();
+    assert_eq!(ways.root(), old.root());
+    all_open(&ways, &old_key);
+}
+
+#[test]
+fn a_decided_root_key_that_cannot_be_read_is_not_erased() {
+    // rule: ROOT-7
+    let rig = Rig::new();
+    let (old, old_key) = rig.create(&rig.credential()).unwrap();
+    fill(&old, &old_key);
+    let prepared = prepared(&rig, &old, &old_key);
+    let (root, auto) = (prepared.root(), prepared.sealed().with_file_name("auto"));
+    let whole = fs::read(&auto).unwrap();
+    files::write_private(&auto, &whole[..whole.len() - 1]).unwrap();
+    let dir = rig.root();
+    assert!(dir.finish(root).is_err());
+    assert!(auto.exists());
+    files::write_private(&auto, &whole).unwrap();
+    assert!(dir.finish(root).unwrap());
+    assert_eq!(dir.ways().unwrap().root(), root);
 }
