@@ -66,12 +66,14 @@ fn sentence(row: &KekRow, newest: bool) -> String {
         .map_or_else(|| "its time".to_owned(), |time| time.to_string());
     match row.state {
         KekState::Enabled => format!("v{version}: wraps and opens, {wraps}, {}", used(row)),
-        KekState::DecryptOnly | KekState::Disabled if !newest && row.wraps == 0 => match row.since {
-            None => format!("v{version}: 0 wraps left, safe to destroy"),
-            Some(since) => format!(
-                "v{version}: 0 wraps left of those counted since {since}, and it is older: NOT KNOWN TO BE SAFE to destroy"
-            ),
-        },
+        KekState::DecryptOnly | KekState::Disabled if !newest && row.wraps == 0 => {
+            match row.since {
+                None => format!("v{version}: 0 wraps left, safe to destroy"),
+                Some(since) => format!(
+                    "v{version}: 0 wraps left of those counted since {since}, and it is older: NOT KNOWN TO BE SAFE to destroy"
+                ),
+            }
+        }
         KekState::DecryptOnly => format!(
             "v{version}: opens only, {wraps} left, {}: rewrap them before it is destroyed",
             used(row)
@@ -286,7 +288,11 @@ mod tests {
         let json: Vec<_> = jsons(&rows).collect();
         assert_eq!(json[1]["safe_to_destroy"], false);
         assert_eq!(json[1]["counted_since"], "1970-01-01T00:00:07Z");
-        assert!(losses(&rows[1], &[]).iter().any(|line| line.contains("IS OLDER")));
+        assert!(
+            losses(&rows[1], &[])
+                .iter()
+                .any(|line| line.contains("IS OLDER"))
+        );
     }
 
     #[test]
