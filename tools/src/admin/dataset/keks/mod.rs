@@ -479,6 +479,7 @@ mod tests {
             dependants: [0; 32],
             last_used: None,
             destroyed: None,
+            since: None,
         }
     }
 
