@@ -106,11 +106,11 @@ fn a_rotation_rule_is_taken_in_times_and_numbers_or_never() {
     let create = ["create", "faces", "--policy", "policy"];
     for (rule, code) in [
         (&["--rotate-after", "90d"][..], GOOD),
-        (&["--rotate-after", "1h", "--rotate-wraps", "1000"], GOOD),
+        (&["--rotate-after", "1d", "--rotate-wraps", "1000"], GOOD),
         (&["--rotate-after", "never"], GOOD),
         (&["--rotate-on-denial"], GOOD),
         (&["--rotate-on-denial=false"], GOOD),
-        (&["--rotate-after", "59m"], USAGE),
+        (&["--rotate-after", "23h"], USAGE),
         (&["--rotate-after", "90"], USAGE),
         (&["--rotate-after", "often"], USAGE),
         (&["--rotate-wraps", "999"], USAGE),

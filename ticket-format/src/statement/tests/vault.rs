@@ -24,7 +24,7 @@ fn row() -> KekRow {
         dependants: [3; 32],
         last_used: Some(at(1)),
         destroyed: Some(at(60)),
-        since: None,
+        since: Some(at(2)),
     }
 }
 

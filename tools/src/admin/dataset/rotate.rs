@@ -42,7 +42,7 @@ impl<T> OrNever<T> {
 /// When the key server makes the next KEK version by itself; what is not said stays as it stands.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Rotate {
-    /// Make the next KEK version when the one in use is so old: 1h at least, or `never`
+    /// Make the next KEK version when the one in use is so old: 1d at least, or `never`
     #[arg(long, value_name = "TIME")]
     rotate_after: Option<OrNever<Span>>,
     /// Make it after so many wraps: 1000 at least, or `never`
@@ -75,7 +75,7 @@ impl Rotate {
         if wrong {
             return Err(
                 Report::new(exit::USAGE, "the KEK would be rotated too often")
-                    .why("--rotate-after is 1h at least, --rotate-wraps 1000"),
+                    .why("--rotate-after is 1d at least, --rotate-wraps 1000"),
             );
         }
         Ok(Rotation {
@@ -100,7 +100,7 @@ mod tests {
     fn what_is_not_said_of_rotation_stays_and_never_takes_a_limit_away() {
         // rule: KEK-3
         let standing = Rotation {
-            age: Some(7_200),
+            age: Some(172_800),
             wraps: Some(5_000),
             on_denial: true,
         };
@@ -124,7 +124,7 @@ mod tests {
     fn a_rotation_that_would_be_too_often_is_refused_before_it_is_signed() {
         // rule: KEK-3
         let often = Rotate {
-            rotate_after: Some(OrNever::At(Span(3_599))),
+            rotate_after: Some(OrNever::At(Span(SHORTEST_AGE - 1))),
             ..NOTHING
         };
         let few = Rotate {
