@@ -211,12 +211,14 @@ impl Vault {
 
     /// The root key, which seals all that the server has at rest, for what seals it anew (ROOT-7).
     #[must_use]
+    #[cfg(feature = "net")]
     pub(crate) fn root(&self) -> Arc<RootKey> {
         self.root.load_full()
     }
 
     /// Takes over the root key that everything is sealed under by now. The one before is erased when what
     /// uses it now has ended.
+    #[cfg(feature = "net")]
     pub(crate) fn rekeyed(&self, root: RootKey) {
         // rule: ROOT-7
         self.root.store(Arc::new(root));
@@ -224,6 +226,7 @@ impl Vault {
 
     /// The records of all versions.
     #[must_use]
+    #[cfg(feature = "net")]
     pub(crate) fn records(&self) -> Vec<KekRecord> {
         let keks = self.keks.load();
         keks.by_id.values().map(|kek| kek.record.clone()).collect()
