@@ -1,7 +1,7 @@
 //! The inventory's file: a redb database, with what was counted and how far, in one commit.
 //!
 //! A wrap takes a row of 52 bytes (version 16, digest 32, time 4); one that was made to replace another
-//! takes 112 bytes more until it is in use. What redb adds, `tools/bench vault` measures.
+//! takes 96 bytes more until it is said to stand in its place. What redb adds, `tools/bench vault` measures.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;

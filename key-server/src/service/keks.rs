@@ -229,7 +229,7 @@ impl Service {
         };
         let Some(new) = change.new_kek() else { return };
         if let Err(error) = self.erase_key_file(new.record()).await {
-            tracing::warn!(%error, kek = %new.record().kek, "key material that nothing names stays until the next start");
+            tracing::warn!(%error, kek = %new.record().kek, "key material that nothing names stays: it was never in use");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Wraps by KEK version, with what the side file knows of each (INV-1).
 
 use ticket_format::cbor::Decode;
-use ticket_format::limits;
 use ticket_format::side::SideRecord;
 use ticket_format::statement::{WrapList, WrapPage, WrapRow};
 
@@ -40,8 +39,8 @@ impl Service {
         };
         let rows = rows.iter().map(|row| {
             let record = known.get(&row.digest.0);
-            let record =
-                record.and_then(|record| SideRecord::from_cbor(record, limits::SMALL_MESSAGE).ok());
+            let record = record
+                .and_then(|record| SideRecord::from_cbor(record, audit_log::MAX_SIDE_RECORD).ok());
             WrapRow {
                 digest: row.digest,
                 seen: row.seen,

@@ -652,3 +652,23 @@ fn rig_dataset(service: &key_server::service::Service, kek: KekId) -> DatasetId 
     let mut ids = datasets.iter().map(|dataset| dataset.id);
     ids.find(of).unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_material_that_could_not_be_erased_is_erased_a_minute_later() {
+    // rule: KEK-5
+    let rig = rig().await;
+    rig.rotate().await.unwrap();
+    let file = rig.key_file(rig.dataset().kek);
+    rig.administer(&rig.destruction(1, 7).await).await.unwrap();
+    let kept = std::fs::read(&file).unwrap();
+    // What cannot be erased like a file.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    rig.world.clock.set(7 * DAY);
+    rig.service.each_minute().await;
+    assert_eq!(rig.version(1).await.state, KekState::Destroyed);
+    std::fs::remove_dir(&file).unwrap();
+    store::files::create_private(&file, &kept).unwrap();
+    rig.service.each_minute().await;
+    assert!(!file.exists());
+}
