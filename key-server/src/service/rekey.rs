@@ -157,21 +157,29 @@ impl Service {
     async fn name_key_files(&self, ways: &Arc<Ways>) -> Result<(), Refused> {
         // rule: KEK-5, ROOT-7
         let changed = renamed(self.state.vault.records(), ways);
-        for records in changed.chunks(RECORDS) {
-            let put =
-                |put: Transaction, record: &KekRecord| put.put(record.path(), record.to_cbor());
-            let transaction = records.iter().fold(Transaction::new(), put);
-            self.store.commit(transaction).await?;
-            for record in records {
-                self.state.vault.update(record);
-            }
+        put_records(&*self.store, &changed).await?;
+        for record in &changed {
+            self.state.vault.update(record);
         }
         Ok(())
     }
 }
 
+/// Rewrites records of KEK versions.
+pub(super) async fn put_records(
+    store: &dyn Store,
+    records: &[KekRecord],
+) -> Result<(), store::Error> {
+    for records in records.chunks(RECORDS) {
+        let put = |put: Transaction, record: &KekRecord| put.put(record.path(), record.to_cbor());
+        let transaction = records.iter().fold(Transaction::new(), put);
+        store.commit(transaction).await?;
+    }
+    Ok(())
+}
+
 /// The records whose key file a rekey sealed anew, with the new one's digest.
-fn renamed(records: Vec<KekRecord>, ways: &Ways) -> Vec<KekRecord> {
+pub(super) fn renamed(records: Vec<KekRecord>, ways: &Ways) -> Vec<KekRecord> {
     let renamed = records.into_iter().filter_map(|mut record| {
         record.file = Some(ways.replaced(&record.file?)?);
         Some(record)

@@ -32,6 +32,7 @@ use super::counted::Counted;
 use super::key_files::KeyFiles;
 use super::logs::{self, kept};
 use super::record::lossy;
+use super::rekey::{put_records, renamed};
 use super::reports::Reports;
 use super::roots::Roots;
 use crate::admins::{Admins, HistoryError};
@@ -53,8 +54,6 @@ use crate::vault::{KekRecord, LoadError, Vault};
 
 /// How long witnesses have at start to say what they have seen; who is late is compared when it answers.
 const COMPARE: Duration = Duration::from_secs(2);
-/// Records of KEK versions that one commit rewrites.
-const RECORDS: usize = 64;
 
 /// Who this server is and whom it believes.
 #[derive(Debug)]
@@ -369,28 +368,21 @@ async fn vault(
     ways: &Ways,
     files: &KeyFiles,
 ) -> Result<Vault, StartError> {
-    let mut versions = Vec::new();
-    let mut changed = Vec::new();
+    let mut versions = BTreeMap::new();
     for (key, entry) in records::all(store, records::KEKS).await? {
         let damaged = || StartError::Record(lossy(&key));
-        let mut record =
+        let record =
             KekRecord::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
         if text(&key)? != record.path() {
             return Err(damaged());
         }
-        // rule: ROOT-7
-        if let Some(file) = record.file.and_then(|old| ways.replaced(&old)) {
-            record.file = Some(file);
-            changed.push(record.clone());
-        }
-        versions.push(record);
+        versions.insert(record.path(), record);
     }
-    for records in changed.chunks(RECORDS) {
-        let put = |put: Transaction, record: &KekRecord| put.put(record.path(), record.to_cbor());
-        store
-            .commit(records.iter().fold(Transaction::new(), put))
-            .await?;
-    }
+    // rule: ROOT-7
+    let changed = renamed(versions.values().cloned().collect(), ways);
+    put_records(store, &changed).await?;
+    versions.extend(changed.into_iter().map(|record| (record.path(), record)));
+    let versions: Vec<_> = versions.into_values().collect();
     // rule: KEK-5 — what it says is destroyed goes; what it does not name may be of a store newer than this.
     for record in versions.iter().filter(|record| record.file.is_none()) {
         files.erase(record)?;
