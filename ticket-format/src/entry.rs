@@ -54,6 +54,9 @@ numbered! {
         Kek = 17, "kek";
         /// The root key was opened by shares, drilled or replaced (ROOT-4, ROOT-6, ROOT-7).
         Root = 18, "root";
+        /// A backup was made, or put in the server's place (BAK-1, BAK-4). Its act is the backup's id, or
+        /// the restore's own; the proof is the file's SHA-256.
+        Backup = 19, "backup";
     }
 }
 

@@ -132,6 +132,8 @@ random_ids! {
     RootId;
     /// Names one collection of shares (ROOT-4).
     AttemptId;
+    /// Names a backup of a key server (BAK-1).
+    BackupId;
 }
 
 fixed_bytes! {

@@ -361,7 +361,10 @@ impl Service {
             | Act::Propose
             | Act::ProposalList
             | Act::ProposalShow
-            | Act::ProposalWithdraw => Err(Refused::Act),
+            | Act::ProposalWithdraw
+            | Act::BackupBegin
+            | Act::BackupPart
+            | Act::Restore => Err(Refused::Act),
         }
     }
 

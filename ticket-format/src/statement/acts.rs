@@ -98,6 +98,12 @@ numbered! {
         SealServer = 112, "seal";
         /// Makes a new root key, with new shares.
         Rekey = 113, "rekey";
+        /// Has a key server make a backup of itself.
+        BackupBegin = 114, "backup-begin";
+        /// Fetches a part of a backup.
+        BackupPart = 115, "backup-part";
+        /// Puts a backup in a key server's place, on its own machine: no server takes it.
+        Restore = 119, "restore";
     }
 }
 
@@ -135,7 +141,9 @@ impl Act {
             | Self::KekDestroy
             | Self::KekKeep
             | Self::SealServer
-            | Self::Rekey => Some(AdminRole::Security),
+            | Self::Rekey
+            | Self::BackupBegin
+            | Self::Restore => Some(AdminRole::Security),
             Self::LaunchList
             | Self::LaunchShow
             | Self::PolicyShow
@@ -159,7 +167,8 @@ impl Act {
             | Self::KekList
             | Self::WrapList
             | Self::RootShow
-            | Self::ShareGive => None,
+            | Self::ShareGive
+            | Self::BackupPart => None,
         }
     }
 
@@ -191,6 +200,7 @@ impl Act {
             | Self::LogRecover
             | Self::KekDestroy
             | Self::Rekey
+            | Self::Restore
             | Self::DatasetRecord
             | Self::DatasetPolicySet
             | Self::DatasetSet

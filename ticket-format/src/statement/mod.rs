@@ -10,6 +10,7 @@
 pub mod acts;
 pub mod admin_set;
 pub mod admins;
+pub mod backups;
 mod cose;
 pub mod datasets;
 pub mod denials;
@@ -31,6 +32,7 @@ pub mod witnessing;
 pub use acts::{Act, ActBody, Nothing};
 pub use admin_set::{AdminSet, AdminSetFault, AdminSetRefusal};
 pub use admins::{Admin, AdminKeyKind, AdminRole, AdminSetBody, AdminSetPage, AdminSetShow};
+pub use backups::{BACKUP_PART, BackupBegin, BackupMade, BackupPart, BackupPiece, Restore};
 pub use cose::ReceivedStatement;
 pub use datasets::{
     Canary, CanarySet, DatasetCreate, DatasetCreated, DatasetList, DatasetOwnersSet, DatasetPage,

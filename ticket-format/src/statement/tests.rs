@@ -1,5 +1,6 @@
 mod acknowledgements;
 mod admin_sets;
+mod backups;
 mod house;
 mod shapes;
 mod signatures;

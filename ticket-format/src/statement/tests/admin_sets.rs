@@ -119,6 +119,7 @@ fn a_set_with_a_number_below_its_floor_or_above_its_holders_is_refused() {
         Act::LogRecover,
         Act::KekDestroy,
         Act::Rekey,
+        Act::Restore,
     ];
     for act in floored {
         assert_eq!(

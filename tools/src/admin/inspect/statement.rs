@@ -10,10 +10,10 @@ use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    Act, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
+    Act, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
     DatasetRecord, DatasetSet, DenyBody, KekDestroy, KekKeep, KekList, KekRotate, KekSet,
     LaunchClose, LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet,
-    ProducerAdd, ReceivedStatement, Rekey, RootShow, SealServer, ShareGive, StatementRefusal,
+    ProducerAdd, ReceivedStatement, Rekey, Restore, RootShow, SealServer, ShareGive, StatementRefusal,
     Undeny, WrapList,
 };
 
@@ -212,6 +212,14 @@ fn body(payload: &Payload) -> Value {
                 .map(|one| json!({ "name": one.name, "key_hash": one.key.hash().to_string() }))
                 .collect();
             object! { "replaces": text(rekey.replaces), "threshold": rekey.threshold, "holders": holders }
+        }),
+        Act::BackupBegin => of(payload, |_: &BackupBegin| Map::new()),
+        Act::BackupPart => of(
+            payload,
+            |part: &BackupPart| object! { "id": text(part.id), "number": part.number },
+        ),
+        Act::Restore => of(payload, |restore: &Restore| {
+            object! { "id": text(restore.id), "digest": text(ProofHash(restore.digest)), "reason": restore.reason }
         }),
         Act::Deny => of(
             payload,

@@ -5,10 +5,10 @@ use ticket_format::cbor::{Decode, DecodeError};
 use ticket_format::ids::ProofHash;
 use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
-    Act, AdminSet, AdminSetBody, Audience, CanarySet, DatasetCreate, DatasetOwnersSet,
+    Act, AdminSet, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate, DatasetOwnersSet,
     DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody, KekDestroy, KekKeep,
     KekList, KekRotate, KekSet, LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload,
-    PolicySet, ProducerAdd, Rekey, RootShow, SealServer, ShareGive, Undeny, WitnessMode,
+    PolicySet, ProducerAdd, Rekey, Restore, RootShow, SealServer, ShareGive, Undeny, WitnessMode,
     Witnessing, WrapList,
 };
 use ticket_format::tlog::{LogKey, Vkey};
@@ -160,6 +160,15 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
             ));
         }
         Act::Rekey => lines.extend(vault::rekey(&body::<Rekey>(payload)?)),
+        Act::BackupBegin => {
+            let BackupBegin {} = body(payload)?;
+            lines.push("has the key server make a backup of itself, which the root key opens: by shares, or by its automatic way".to_owned());
+        }
+        Act::BackupPart => {
+            let part: BackupPart = body(payload)?;
+            lines.push(format!("fetches part {} of backup {}", part.number, part.id));
+        }
+        Act::Restore => lines.extend(vault::restore(&body::<Restore>(payload)?)),
         Act::NodeUnfreeze => {
             let one: NodeUnfreeze = body(payload)?;
             lines.push(format!(

@@ -1,9 +1,9 @@
 //! Acts on KEK versions and on the root key in words: by their own content, and against what stands.
 
-use ticket_format::ids::KekId;
+use ticket_format::ids::{KekId, ProofHash};
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    KekDestroy, KekKeep, KekList, KekRotate, KekRow, KekSet, KekState, Rekey, RootView, Rotation,
+    KekDestroy, KekKeep, KekList, KekRotate, KekRow, KekSet, KekState, Rekey, Restore, RootView, Rotation,
     SealServer, ShareGive, SharePurpose, WrapList, WrapRow,
 };
 use ticket_format::time::Timestamp;
@@ -84,6 +84,19 @@ pub(super) fn give(body: &ShareGive) -> String {
         "gives share {} {what}, in attempt {}",
         body.number, body.attempt
     )
+}
+
+/// `restore`: what becomes of the key server.
+pub(super) fn restore(body: &Restore) -> Vec<String> {
+    vec![
+        format!(
+            "PUTS A BACKUP IN THE KEY SERVER'S PLACE, whoever brings it to the machine: backup {}, a file with SHA-256 {} ({})",
+            body.id,
+            ProofHash(body.digest),
+            body.reason
+        ),
+        "WHAT WAS DONE SINCE IT WAS MADE IS LOST: KEK versions made since open nothing, versions destroyed since come back, and admin sets, policies and datasets are as they were then".to_owned(),
+    ]
 }
 
 /// What a new root key changes, by the statement alone.
