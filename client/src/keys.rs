@@ -8,6 +8,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use ticket_format::ids::ItemDigest;
+use ticket_format::key_pair::KeyPairKind;
 use ticket_format::report::{Report, exit};
 use ticket_format::wrapped::{Origin, Wrapped, object_context};
 use ticket_format::{Context, Refusal, limits};
@@ -222,7 +223,7 @@ impl DatasetKeys {
         Ok(answers.into_iter().zip(items).map(verdict).collect())
     }
 
-    /// Has 1 to 1,000 data keys made, one for each context.
+    /// Has 1 to 1,000 data keys made, one for each context; or key pairs of a kind, which each context names.
     ///
     /// # Errors
     /// The exchange as a whole failed.
@@ -230,10 +231,11 @@ impl DatasetKeys {
         &self,
         contexts: &[&Context],
         with_deks: bool,
+        key_pair: Option<KeyPairKind>,
     ) -> Result<Vec<Result<Generated, KeyError>>, Error> {
         let answers = self.exchange(|presented| async move {
             presented
-                .generate(contexts, with_deks, &mut UnwrapErr(SysRng))
+                .generate(contexts, with_deks, key_pair, &mut UnwrapErr(SysRng))
                 .await
         });
         let verdict = |answer: Result<Generated, Refusal>| answer.map_err(KeyError::Refused);
@@ -395,7 +397,7 @@ impl KeySource for DatasetKeys {
         let answers = if good.is_empty() {
             Vec::new()
         } else {
-            self.make(&good, true).await?
+            self.make(&good, true, None).await?
         };
         Ok(spread(contexts, answers, |context, answer| {
             let generated = answer?;

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use ticket_format::cbor::{Decode, Encode, Writer};
 use ticket_format::entry::Kind;
 use ticket_format::ids::{ItemDigest, KekId, RequestHash, RequestId};
+use ticket_format::key_pair::KeyPairKind;
 use ticket_format::messages::batch::{
     BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest,
 };
@@ -41,6 +42,9 @@ pub struct Generated {
     pub wrapped: Vec<u8>,
     /// The DEK.
     pub dek: Option<Dek>,
+    /// Of a key pair: its public key, as SubjectPublicKeyInfo. Where the private part is there, it is known to
+    /// fit it (GEN-2).
+    pub public: Option<Vec<u8>>,
 }
 
 /// A ticket presented on one connection.
@@ -223,7 +227,7 @@ impl Presented {
             .collect()
     }
 
-    /// Has 1 to 1,000 DEKs made, one for each context.
+    /// Has 1 to 1,000 DEKs made, one for each context; or key pairs of a kind, which each context names.
     ///
     /// # Errors
     /// The exchange as a whole failed.
@@ -231,10 +235,11 @@ impl Presented {
         &self,
         contexts: &[&Context],
         with_deks: bool,
+        key_pair: Option<KeyPairKind>,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Result<Generated, Refusal>>, Error> {
         // rule: GEN-1
-        let body = GenerateBody::encode(&self.head(rng), contexts, with_deks);
+        let body = GenerateBody::encode(&self.head(rng), contexts, with_deks, key_pair);
         let encoded = contexts.iter().map(|context| context.to_cbor()).collect();
         let sent = Sent {
             digests: Digests::OfNewWraps(encoded),
@@ -246,20 +251,27 @@ impl Presented {
             .await?;
         let mut deks = deks.chunks_exact(32);
         let wraps = clear.wraps.unwrap_or_default();
+        let mut publics = clear.publics.unwrap_or_default().into_iter();
         clear
             .verdicts
             .iter()
             .zip(wraps)
-            .map(|(verdict, wrapped)| match (verdict, wrapped) {
-                (Verdict::Refused(refusal), None) => Ok(Err(*refusal)),
-                (Verdict::Done(Origin::Generated), Some(wrapped)) => {
+            .map(|(verdict, wrapped)| (verdict, wrapped, publics.next().flatten()))
+            .map(|made| match made {
+                (Verdict::Refused(refusal), None, None) => Ok(Err(*refusal)),
+                (Verdict::Done(Origin::Generated), Some(wrapped), public) => {
                     self.check_wrap(&wrapped)?;
                     let dek = if with_deks {
                         Some(next_dek(&mut deks)?)
                     } else {
                         None
                     };
-                    Ok(Ok(Generated { wrapped, dek }))
+                    fits(key_pair, dek.as_ref(), public.as_deref())?;
+                    Ok(Ok(Generated {
+                        wrapped,
+                        dek,
+                        public,
+                    }))
                 }
                 _ => Err(Error::answer(SERVER, "verdicts and wraps do not fit")),
             })
@@ -392,6 +404,25 @@ impl Presented {
             return Err(Error::answer(SERVER, "verdicts and DEKs do not fit"));
         }
         Ok((clear, deks))
+    }
+}
+
+/// Checks that a public key is there where a key pair was asked for, and that it is that of the private part.
+fn fits(
+    key_pair: Option<KeyPairKind>,
+    private: Option<&Dek>,
+    public: Option<&[u8]>,
+) -> Result<(), Error> {
+    let wrong = Error::answer(SERVER, "private part and public key are no pair");
+    match (key_pair, private, public) {
+        (None, _, None) | (Some(_), None, Some(_)) => Ok(()),
+        // rule: GEN-2
+        (Some(kind), Some(private), Some(public))
+            if kind.public(private).as_deref() == Ok(public) =>
+        {
+            Ok(())
+        }
+        _ => Err(wrong),
     }
 }
 

@@ -466,6 +466,7 @@ impl Decided {
             salt,
             receipt,
             wraps: done.wraps,
+            publics: done.publics,
         }
         .to_cbor();
         let sealed = seal(

@@ -38,6 +38,8 @@ pub struct Done {
     pub deks: Zeroizing<Vec<u8>>,
     /// Generate and rewrap: the new wraps.
     pub wraps: Option<Vec<Option<Vec<u8>>>>,
+    /// Key pairs: their public keys.
+    pub publics: Option<Vec<Option<Vec<u8>>>>,
     /// Under which version the wrap of each item was that was opened (INV-1).
     pub under: Vec<Option<KekId>>,
     /// Rewrap: how each new wrap is named.
@@ -54,6 +56,7 @@ impl Done {
             ids: Vec::with_capacity(items),
             deks: Zeroizing::new(Vec::with_capacity(if deks { items * DEK } else { 0 })),
             wraps: None,
+            publics: None,
             under: Vec::new(),
             moved: Vec::new(),
         }
@@ -112,8 +115,8 @@ impl Done {
             match refused(self.digests[index]) {
                 Some(refusal) => {
                     *verdict = Verdict::Refused(refusal);
-                    if let Some(wraps) = &mut self.wraps {
-                        wraps[index] = None;
+                    for made in [&mut self.wraps, &mut self.publics].into_iter().flatten() {
+                        made[index] = None;
                     }
                 }
                 None if plain => {

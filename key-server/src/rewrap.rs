@@ -5,6 +5,7 @@ use ticket_format::Refusal;
 use ticket_format::messages::Verdict;
 use ticket_format::messages::batch::{RewrapBody, RewrapItem, item_digest};
 
+use crate::generate::named_pair;
 use crate::items::{Done, Items, OpenedItem};
 use crate::vault::Wrapping;
 
@@ -51,6 +52,10 @@ fn anew<'a>(
     let context = item.new_context.unwrap_or(item.context);
     // rule: REW-1 — the new context must satisfy what the old one had to.
     items.admit(context)?;
+    // rule: GEN-2
+    if named_pair(context)? != named_pair(item.context)? {
+        return Err(Refusal::Context);
+    }
     // rule: ORG-1
     let wrap = wrapping.wrap(opened.id, opened.origin, context.bytes(), &opened.dek, rng)?;
     Ok((wrap, opened))

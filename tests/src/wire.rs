@@ -630,7 +630,7 @@ impl Wire {
         presented: &Presented,
         context: &Context,
     ) -> Result<(Vec<u8>, [u8; 32]), Reply> {
-        let body = GenerateBody::encode(&presented.head(), &[context], true);
+        let body = GenerateBody::encode(&presented.head(), &[context], true, None);
         let mut made = self.batch(presented, Verb::Generate, body).await?;
         let (dek, wrap) = made.remove(0).expect("not refused");
         Ok((wrap.expect("a wrap"), dek.expect("a DEK")))
@@ -650,7 +650,7 @@ impl Wire {
         presented: &Presented,
         context: &Context,
     ) -> Result<Receipt, Reply> {
-        let body = GenerateBody::encode(&presented.head(), &[context], true);
+        let body = GenerateBody::encode(&presented.head(), &[context], true, None);
         match self.send(&presented.batch(Verb::Generate, body)).await {
             Reply::Done { body, .. } => {
                 let answer = BatchAnswer::from_cbor(&body, limits::MESSAGE).expect("its shape");

@@ -238,7 +238,7 @@ fn context(name: &str) -> Context {
 
 /// A wrapped DEK of the house's dataset.
 async fn wrapped(wire: &Wire, presented: &Presented, context: &Context) -> Vec<u8> {
-    let body = GenerateBody::encode(&presented.head(), &[context], false);
+    let body = GenerateBody::encode(&presented.head(), &[context], false, None);
     let answer = wire
         .send(&presented.batch(Verb::Generate, body))
         .await
@@ -363,7 +363,7 @@ async fn every_member_of_every_exchange_is_held_to_its_shape() {
     sent += hold_envelope(&server, &redeem).await;
     let generate = presented.batch(
         Verb::Generate,
-        GenerateBody::encode(&presented.head(), &[&context], true),
+        GenerateBody::encode(&presented.head(), &[&context], true, None),
     );
     let other_contexts = |what: &str| {
         what == "/4 with 0 twice"

@@ -114,7 +114,7 @@ async fn opened_elsewhere(house: &House, node: &Node, kem: Kem) -> serde_json::V
         evidence: None,
     };
     let presented = server.present_when_leased(&ticket).await;
-    let body = GenerateBody::encode(&presented.head(), &[&named("a"), &named("b")], true);
+    let body = GenerateBody::encode(&presented.head(), &[&named("a"), &named("b")], true, None);
     let request = RequestHash::of(&body);
     let answer = server
         .send(&presented.batch(Verb::Generate, body))
@@ -396,7 +396,7 @@ async fn live_messages_are_what_the_cddl_says() {
     let presented = server.present_when_leased(&ticket).await;
     let generate = presented.batch(
         Verb::Generate,
-        GenerateBody::encode(&presented.head(), &[&named("a")], true),
+        GenerateBody::encode(&presented.head(), &[&named("a")], true, None),
     );
     exchange(
         &mut items,

@@ -393,7 +393,7 @@ async fn more_wraps_than_fit_on_a_page_are_all_listed_and_all_named_by_a_destruc
     let presented = server.present_when_leased(&ticket).await;
     let contexts: Vec<Context> = (0..MANY).map(|i| named(&format!("{i:03}.jpg"))).collect();
     let asked: Vec<&Context> = contexts.iter().collect();
-    let body = GenerateBody::encode(&presented.head(), &asked, false);
+    let body = GenerateBody::encode(&presented.head(), &asked, false, None);
     let answer = server.batch(&presented, Verb::Generate, body).await;
     let wraps: Vec<Vec<u8>> = answer
         .unwrap_or_else(|reply| panic!("{reply:?}"))

@@ -11,6 +11,7 @@ pub mod entry;
 pub mod evidence;
 pub mod ids;
 pub mod iid;
+pub mod key_pair;
 pub mod keys;
 pub mod labels;
 pub mod limits;

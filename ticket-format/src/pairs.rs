@@ -17,6 +17,8 @@ pub struct NotPairs;
 impl Context {
     /// The key that holds an object's canonical logical name (WRAP-5).
     pub const NAME: &'static str = "name";
+    /// The key that says that the DEK is the private part of a key pair, and of which kind (GEN-2).
+    pub const KEY_PAIR: &'static str = "key-pair";
 
     /// Checks the limits.
     ///

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use ticket_format::key_pair::KeyPairKind;
 use ticket_format::seal::Kem;
 use ticket_format::ticket::Action;
 use ticket_format::tlog::Origin;
@@ -266,7 +267,8 @@ pub enum Dek {
         /// Print the data keys
         #[arg(long)]
         reveal: bool,
-        /// Write the data keys here, 32 bytes each in order, with mode 0600
+        /// Write the data keys here with mode 0600: 32 bytes each in order, or as PEM where the context has the
+        /// pair key-pair=KIND
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         out: Option<PathBuf>,
         /// Files that hold one wrapped data key, as bytes or base64url; - for standard input
@@ -290,7 +292,13 @@ pub enum Dek {
         /// Write the wrapped data key here
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         out: Option<PathBuf>,
-        /// Write the data keys here, 32 bytes each in order, with mode 0600
+        /// Make key pairs of this kind; the pair key-pair=KIND joins the context
+        #[arg(long, value_name = "KIND", value_parser = key_pair)]
+        key_pair: Option<KeyPairKind>,
+        /// Write the public keys of the pairs here, as PEM
+        #[arg(long, value_name = "FILE", requires = "key_pair", value_hint = ValueHint::FilePath)]
+        public_out: Option<PathBuf>,
+        /// Write the data keys here with mode 0600: 32 bytes each in order, of key pairs the private parts as PEM
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         dek_out: Option<PathBuf>,
     },
@@ -553,6 +561,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+fn key_pair(text: &str) -> Result<KeyPairKind, String> {
+    let kind = KeyPairKind::ALL.iter().find(|kind| kind.name() == text);
+    kind.copied()
+        .ok_or_else(|| "expected x25519, ed25519 or p-256".to_owned())
 }
 
 fn kem(text: &str) -> Result<Kem, String> {

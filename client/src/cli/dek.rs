@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use ticket_format::key_pair::{KeyPairKind, public_pem};
 use ticket_format::report::{Report, exit};
 use ticket_format::secret::Dek;
 use ticket_format::ticket::Action;
@@ -42,6 +43,8 @@ pub async fn dek(app: &App, command: &args::Dek) -> Ended {
             count,
             reveal,
             out,
+            key_pair,
+            public_out,
             dek_out,
         } => {
             let count = usize::try_from(*count).unwrap_or(usize::MAX);
@@ -49,9 +52,11 @@ pub async fn dek(app: &App, command: &args::Dek) -> Ended {
             let outs = Outs {
                 reveal: *reveal,
                 wrapped: out.as_deref(),
+                publics: public_out.as_deref(),
                 deks: dek_out.as_deref(),
             };
-            generate(app, &need, context, count, &outs).await
+            let context = with_kind(pairs(context)?, *key_pair)?;
+            generate(app, &need, &context, *key_pair, count, &outs).await
         }
         args::Dek::Rewrap {
             dataset,
@@ -139,7 +144,7 @@ async fn redeem(
         rows.push(row);
     }
     if let (Some(path), None) = (out, &first) {
-        write_deks(path, &released)?;
+        write_deks(path, &released, KeyPairKind::of(&context))?;
     }
     app.out.rows("deks", &columns, rows)?;
     first.map_or(Ok(exit::DONE), |error| Err(error.report()))
@@ -155,24 +160,25 @@ fn verdict_word(error: &KeyError) -> String {
 struct Outs<'a> {
     reveal: bool,
     wrapped: Option<&'a Path>,
+    publics: Option<&'a Path>,
     deks: Option<&'a Path>,
 }
 
 async fn generate(
     app: &App,
     need: &Need<'_>,
-    context: &ContextArgs,
+    context: &Context,
+    key_pair: Option<KeyPairKind>,
     count: usize,
     outs: &Outs<'_>,
 ) -> Ended {
     if outs.wrapped.is_some() && count != 1 {
         return Err(usage("--out takes one wrapped data key; leave out --count"));
     }
-    let context = pairs(context)?;
-    let contexts = vec![&context; count];
+    let contexts = vec![context; count];
     let with_deks = outs.reveal || outs.deks.is_some();
     let source = keys(app, need).await?;
-    let answers = source.make(&contexts, with_deks).await;
+    let answers = source.make(&contexts, with_deks, key_pair).await;
     let closed = source.close().await;
     let answers = answers?;
     closed?;
@@ -183,7 +189,10 @@ async fn generate(
     if outs.reveal {
         columns.push("dek");
     }
-    let (mut rows, mut deks) = (Vec::new(), Vec::new());
+    if key_pair.is_some() {
+        columns.push("public_key");
+    }
+    let (mut rows, mut deks, mut publics) = (Vec::new(), Vec::new(), String::new());
     for generated in made {
         let wrapped = Wrapped::parse(&generated.wrapped).map_err(KeyError::Wrap);
         let header = *wrapped.map_err(|error| error.report())?.header();
@@ -200,11 +209,18 @@ async fn generate(
                 generated.dek.as_ref().map(|dek| base64url(dek.expose()))
             ));
         }
+        if let Some(public) = &generated.public {
+            row.push(json!(base64url(public)));
+            publics.push_str(&public_pem(public));
+        }
         rows.push(row);
         deks.extend(generated.dek);
     }
+    if let Some(path) = outs.publics {
+        write_file(path, publics.as_bytes())?;
+    }
     if let Some(path) = outs.deks {
-        write_deks(path, &deks)?;
+        write_deks(path, &deks, key_pair)?;
     }
     app.out.rows("deks", &columns, rows)?;
     Ok(exit::DONE)
@@ -259,6 +275,25 @@ fn pairs(args: &ContextArgs) -> Result<Context, Report> {
     checked(args.context.iter().cloned().chain(name).collect())
 }
 
+/// The context of a key pair's private part (GEN-2).
+fn with_kind(context: Context, kind: Option<KeyPairKind>) -> Result<Context, Report> {
+    let Some(kind) = kind else {
+        return match context.get(Context::KEY_PAIR) {
+            None => Ok(context),
+            Some(_) => Err(usage(
+                "the pair key-pair says what kind of key pair it is; say --key-pair KIND",
+            )),
+        };
+    };
+    let named = (Context::KEY_PAIR.to_owned(), kind.name().to_owned());
+    match context.get(Context::KEY_PAIR) {
+        Some(word) if word != kind.name() => {
+            Err(usage("--key-pair and the pair key-pair name two kinds"))
+        }
+        _ => checked(context.pairs().clone().into_iter().chain([named]).collect()),
+    }
+}
+
 fn checked(pairs: std::collections::BTreeMap<String, String>) -> Result<Context, Report> {
     Context::new(pairs).map_err(|error| usage(&error.to_string()))
 }
@@ -298,11 +333,21 @@ fn read_wrapped(file: &Path) -> Result<Vec<u8>, Report> {
     }
 }
 
-/// Writes data keys to a new private file.
-fn write_deks(path: &Path, deks: &[Dek]) -> Printed {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(32 * deks.len()));
+/// Writes data keys to a new private file: as they are, or the private parts of key pairs as PEM.
+fn write_deks(path: &Path, deks: &[Dek], key_pair: Option<KeyPairKind>) -> Printed {
+    // Room enough that it never moves: 241 bytes for the longest private key.
+    let each = if key_pair.is_some() { 256 } else { 32 };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(each * deks.len()));
     for dek in deks {
-        bytes.extend_from_slice(dek.expose());
+        match key_pair {
+            None => bytes.extend_from_slice(dek.expose()),
+            Some(kind) => {
+                let text = kind.pem(dek).map_err(|error| {
+                    Report::new(exit::INTEGRITY, "the private key was not written").why(error)
+                })?;
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        }
     }
     store::files::create_private(path, &bytes).map_err(|error| {
         let code = match error {

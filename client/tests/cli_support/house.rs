@@ -313,6 +313,7 @@ impl Fake {
             salt: [8; 32],
             receipt: self.receipt(Verb::Redeem, &entry),
             wraps: None,
+            publics: None,
         };
         let id = AnswerId {
             verb: Verb::Redeem,

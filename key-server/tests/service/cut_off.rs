@@ -69,6 +69,10 @@ impl Store for CutOffStore {
         self.0.range(range, limit)
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        self.0.snapshot()
+    }
+
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Outcome, Error>> {
         if let Some(left) = &mut *self.1.left.lock().unwrap() {
             let Some(fewer) = left.checked_sub(1) else {

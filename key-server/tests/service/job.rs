@@ -11,6 +11,7 @@ use ticket_format::ids::{
     TicketHash, TicketId,
 };
 use ticket_format::keys::ProofSecret;
+use ticket_format::key_pair::KeyPairKind;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
 use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RefusalNotice, Request, Verb};
@@ -220,7 +221,18 @@ impl Rig {
         contexts: &[&Context],
         copy: bool,
     ) -> Result<Batch, RefusalNotice> {
-        let body = GenerateBody::encode(&opened.head(), contexts, copy);
+        let body = GenerateBody::encode(&opened.head(), contexts, copy, None);
+        self.batch(opened, Verb::Generate, body).await
+    }
+
+    pub(crate) async fn generate_pairs(
+        &self,
+        opened: &Opened,
+        contexts: &[&Context],
+        copy: bool,
+        kind: KeyPairKind,
+    ) -> Result<Batch, RefusalNotice> {
+        let body = GenerateBody::encode(&opened.head(), contexts, copy, Some(kind));
         self.batch(opened, Verb::Generate, body).await
     }
 

@@ -15,6 +15,7 @@ mod hostile;
 mod issuer;
 mod job;
 mod keks;
+mod key_pairs;
 mod logs;
 mod model;
 mod present;

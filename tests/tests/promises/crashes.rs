@@ -144,6 +144,7 @@ async fn promise_10_a_killed_key_server_forgets_no_denial_and_no_budget() {
         &presented.head(),
         &[&named("more")],
         false,
+        None,
     );
     let more = server.batch(&presented, Verb::Generate, body).await;
     match more {

@@ -6,6 +6,7 @@
 use crate::Context;
 use crate::cbor::{Decode, DecodeError, Encode, MapReader, Reader, Writer};
 use crate::ids::{ItemDigest, RequestId, TicketHash};
+use crate::key_pair::KeyPairKind;
 use crate::limits;
 
 /// What every batch body begins with: `1: handle, 2: ticket hash, 3: request id`.
@@ -66,6 +67,25 @@ impl<'a> RawContext<'a> {
     /// None for a context that was read from a body: its reader and this one are the same.
     pub fn parse(&self) -> Result<Context, DecodeError> {
         Context::from_cbor(self.0, self.0.len())
+    }
+
+    /// The value of a key, if it is there.
+    ///
+    /// # Errors
+    /// As [`RawContext::parse`].
+    pub fn get(&self, key: &str) -> Result<Option<&'a str>, DecodeError> {
+        let mut found = None;
+        Reader::new(self.0).text_pairs(
+            limits::PAIRS,
+            limits::PAIR_KEY,
+            limits::PAIR_VALUE,
+            |name, value| {
+                if name == key {
+                    found = Some(value);
+                }
+            },
+        )?;
+        Ok(found)
     }
 
     /// Whether the context holds every pair of `required` (RED-3), without making a map.
@@ -166,7 +186,7 @@ impl<'a> RedeemBody<'a> {
 
 /// DEKs to make.
 ///
-/// `generate-body = { 1: uint, 2: hash, 3: id16, 4: [1*1000 pairs], 5: bool }`
+/// `generate-body = { 1: uint, 2: hash, 3: id16, 4: [1*1000 pairs], 5: bool, ? 6: 1..3 }`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerateBody<'a> {
     /// Handle, ticket, request id.
@@ -175,6 +195,8 @@ pub struct GenerateBody<'a> {
     pub contexts: Vec<RawContext<'a>>,
     /// Whether the plain DEKs come back too, sealed (GEN-1).
     pub sealed_copy: bool,
+    /// Key pairs are wanted, of this kind (GEN-2).
+    pub key_pair: Option<KeyPairKind>,
 }
 
 impl<'a> GenerateBody<'a> {
@@ -189,24 +211,35 @@ impl<'a> GenerateBody<'a> {
             let contexts =
                 map.required(4, |reader| reader.list(1..=limits::ITEMS, RawContext::read))?;
             let sealed_copy = map.required(5, Reader::bool)?;
+            let key_pair = map.optional(6, KeyPairKind::decode)?;
             map.end()?;
             Ok(Self {
                 head,
                 contexts,
                 sealed_copy,
+                key_pair,
             })
         })
     }
 
     /// The bytes of a body. At most 1,000 contexts, or the server refuses it.
     #[must_use]
-    pub fn encode(head: &BatchHead, contexts: &[&Context], sealed_copy: bool) -> Vec<u8> {
-        let mut writer = head.write(5, contexts.len() * 64);
+    pub fn encode(
+        head: &BatchHead,
+        contexts: &[&Context],
+        sealed_copy: bool,
+        key_pair: Option<KeyPairKind>,
+    ) -> Vec<u8> {
+        let members = if key_pair.is_some() { 6 } else { 5 };
+        let mut writer = head.write(members, contexts.len() * 64);
         writer.array(contexts.len());
         contexts
             .iter()
             .for_each(|context| context.encode(&mut writer));
         writer.uint(5).bool(sealed_copy);
+        if let Some(kind) = key_pair {
+            kind.encode(writer.uint(6));
+        }
         writer.into_bytes()
     }
 }

@@ -276,7 +276,7 @@ fn batch_bodies_hold_to_their_shapes_and_borrow() {
         "borrowed"
     );
 
-    let generate = GenerateBody::encode(&HEAD, &[&context], true);
+    let generate = GenerateBody::encode(&HEAD, &[&context], true, None);
     holds_to_its_shape(&generate, &[], &[], |bytes| {
         GenerateBody::parse(bytes).is_ok()
     });
@@ -433,8 +433,9 @@ fn the_answer_to_a_batch_holds_to_its_shape() {
         salt: [3; 32],
         receipt: receipt(),
         wraps: Some(vec![Some(vec![1; 100]), Some(vec![2; 100]), None]),
+        publics: Some(vec![Some(vec![1; 44]), Some(vec![2; 91]), None]),
     };
-    strict(&clear, &[6], &[1, 6]);
+    strict(&clear, &[6, 7], &[1, 6, 7]);
     strict(
         &BatchAnswer {
             clear: clear.to_cbor(),
@@ -473,6 +474,7 @@ fn the_largest_answer_to_a_batch_fits_a_message() {
             proof: "p".repeat(limits::NOTE),
         },
         wraps: Some(vec![Some(vec![1; limits::WRAPPED]); 1_000]),
+        publics: Some(vec![Some(vec![1; 91]); 1_000]),
     };
     let answer = BatchAnswer {
         clear: clear.to_cbor(),

@@ -3,6 +3,7 @@
 use crate::Refusal;
 use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::{RequestHash, TicketHash};
+use crate::key_pair;
 use crate::limits;
 use crate::wrapped::Origin;
 
@@ -34,7 +35,7 @@ closed_map! {
     ///
     /// ```cddl
     /// clear = { 1: [*1000 verdict], 2: hash, 3: hash, 4: bstr .size 32, 5: receipt,
-    ///           ? 6: [*1000 wrapped / null] }
+    ///           ? 6: [*1000 wrapped / null], ? 7: [*1000 bstr .size (44..91) / null] }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Clear {
@@ -50,6 +51,8 @@ closed_map! {
         5 receipt: Receipt = item();
         /// Generate and rewrap: the new wraps, null where an item was refused.
         6 wraps: Option<Vec<Option<Vec<u8>>>> = Maybe(List(0..=limits::ITEMS, OrNull(Bytes(1..=limits::WRAPPED))));
+        /// Key pairs: the public keys as SubjectPublicKeyInfo, null where an item was refused (GEN-2).
+        7 publics: Option<Vec<Option<Vec<u8>>>> = Maybe(List(0..=limits::ITEMS, OrNull(Bytes(key_pair::PUBLIC))));
     }
 }
 

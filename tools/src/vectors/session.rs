@@ -340,6 +340,7 @@ fn redeem(world: &World, presented: &Presented, path: &str, about: &str) -> Case
                     .keks(vec![header().kek], vec![0]),
             ),
             wraps: None,
+            publics: None,
         },
         dek().expose(),
     )
@@ -348,7 +349,7 @@ fn redeem(world: &World, presented: &Presented, path: &str, about: &str) -> Case
 fn generate(world: &World, presented: &Presented) -> Case {
     let context = World::context();
     let wrapped = wrap(world, &context);
-    let body = GenerateBody::encode(&head(presented), &[&context], true);
+    let body = GenerateBody::encode(&head(presented), &[&context], true, None);
     let items = vec![(item_digest(&wrapped, &context.to_cbor()), Ok(()))];
     let case = Case::new(
         "session/generate",
@@ -375,6 +376,7 @@ fn generate(world: &World, presented: &Presented) -> Case {
                     .kek(header().kek),
             ),
             wraps: Some(vec![Some(wrapped)]),
+            publics: None,
         },
         dek().expose(),
     )
@@ -437,6 +439,7 @@ fn rewrap(world: &World, presented: &Presented) -> Case {
                     .confirmed(vec![in_place]),
             ),
             wraps: Some(vec![Some(new)]),
+            publics: None,
         },
         &[],
     )

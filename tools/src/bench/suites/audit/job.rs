@@ -172,7 +172,7 @@ impl Job {
     /// Has DEKs made.
     pub(crate) async fn generate(&self, contexts: Vec<Context>) -> Result<Vec<Item>, Report> {
         let asked: Vec<&Context> = contexts.iter().collect();
-        let body = GenerateBody::encode(&self.head(), &asked, false);
+        let body = GenerateBody::encode(&self.head(), &asked, false, None);
         let (_, clear) = self.batch(Verb::Generate, &body).await?;
         let wraps = clear.wraps.unwrap_or_default().into_iter().flatten();
         let items: Vec<Item> = wraps.zip(contexts).collect();
