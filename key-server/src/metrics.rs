@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use ticket_format::Refusal;
 use ticket_format::entry::{Alarm, Kind};
 use ticket_format::messages::Verb;
-use ticket_format::statement::WitnessState;
+use ticket_format::statement::{KekState, WitnessState};
 
 use crate::service::Service;
 
@@ -252,6 +252,16 @@ impl Collector for Views {
                 let count = rows.iter().filter(|row| row.state == state).count();
                 let gauge = ConstGauge::new(count as f64);
                 gauge.encode(witnesses.encode_family(&[("state", state.name())])?)?;
+            }
+            let mut keks = encoder.encode_descriptor(
+                "keks",
+                "KEK versions, by state",
+                None,
+                MetricType::Gauge,
+            )?;
+            for state in KekState::ALL {
+                let gauge = ConstGauge::new(service.state.vault.count(*state) as f64);
+                gauge.encode(keks.encode_family(&[("state", state.name())])?)?;
             }
             let lost = ConstCounter::new(service.contexts_lost());
             lost.encode(encoder.encode_descriptor(

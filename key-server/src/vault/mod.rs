@@ -272,6 +272,14 @@ impl Vault {
         records
     }
 
+    /// How many versions of all datasets are in a state.
+    #[must_use]
+    pub fn count(&self, state: KekState) -> usize {
+        let keks = self.keks.load();
+        let of = keks.by_id.values();
+        of.filter(|kek| kek.record.state == state).count()
+    }
+
     /// The versions whose destruction is due.
     #[must_use]
     pub fn due(&self, now: Timestamp) -> Vec<KekRecord> {

@@ -307,6 +307,15 @@ async fn at_its_time_a_version_is_destroyed_and_its_file_gone() {
         (row.state, row.kek, row.destroyed, row.public_key),
         (KekState::Destroyed, first, Some(rig.now()), None)
     );
+    let count = |state| rig.service.state.vault.count(state);
+    assert_eq!(
+        [
+            count(KekState::Enabled),
+            count(KekState::Destroyed),
+            count(KekState::Disabled)
+        ],
+        [1, 1, 0]
+    );
     let (_, opened) = rig.opened(|_| {}).await;
     let got = rig.redeem(&opened, &[(&old, &context)]).await;
     assert_eq!(one(got), Some(Refusal::KekState));
