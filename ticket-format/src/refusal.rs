@@ -110,7 +110,7 @@ refusals! {
     76 NotFound "not-found" 6 "there is none" "check the name";
     77 Invalid "invalid" 1 "the act's content does not hold; the detail says what" "mend it and sign again";
     78 Quorum "quorum" 4 "too few admins of the role that the act needs have signed" "have it approved: `postern-admin approve`";
-    79 Stale "stale" 7 "another policy or admin set stands than the one that the statement replaces" "look again, and make it anew";
+    79 Stale "stale" 7 "another one stands by now than the one that the statement replaces or names" "look again, and make it anew";
 }
 
 impl Refusal {
