@@ -17,6 +17,7 @@
 mod acts;
 mod appended;
 mod begin;
+mod copy;
 mod disk;
 mod error;
 mod file;
@@ -44,6 +45,7 @@ mod writer;
 mod tests;
 
 pub use appended::Appended;
+pub use copy::{CopiedFile, LogCopy};
 pub use error::{AppendError, ConsistencyError, OpenError, ReadError};
 pub use journal::TornTail;
 pub use log::{AuditLog, Head};

@@ -316,6 +316,15 @@ impl SideFile {
         Ok(found)
     }
 
+    /// Where the next record goes.
+    pub(crate) fn end(&self) -> u64 {
+        self.shared.index().end
+    }
+
+    pub(crate) fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
+        self.shared.file.read_exact_at(out, at)
+    }
+
     /// How many records could not be written, or may not have reached the disk.
     #[must_use]
     pub fn lost(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::error::Error;
+use crate::snapshot::Snapshot;
 use crate::types::{Entry, KeyRange, Outcome, Page, Revision, Transaction};
 use crate::watch::Watch;
 
@@ -27,6 +28,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`Error`].
     fn range(&self, range: KeyRange, limit: usize) -> BoxFuture<'_, Result<Page, Error>>;
+
+    /// The last durable state, to be read as a whole while commits go on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>>;
 
     /// Tries `transaction` and answers when the outcome is durable: also a conflict is only reported
     /// against durable state.

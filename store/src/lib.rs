@@ -22,6 +22,7 @@ mod redb_engine;
 pub mod root;
 pub mod sandbox;
 pub mod sealed;
+mod snapshot;
 #[cfg(feature = "test-suite")]
 pub mod suite;
 mod types;
@@ -29,7 +30,8 @@ mod watch;
 
 pub use contract::{BoxFuture, Store};
 pub use error::{Error, Invalid};
-pub use redb_engine::{History, OpenError, Options, RedbStore};
+pub use redb_engine::{CopyError, History, OpenError, Options, RedbStore};
+pub use snapshot::{Snapshot, SnapshotSource};
 pub use types::{
     Compare, Entry, KeyRange, MAX_COMPARES, MAX_KEY_BYTES, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES,
     MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Outcome, Page, Revision, Transaction,

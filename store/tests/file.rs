@@ -217,3 +217,62 @@ async fn a_file_cut_short_is_refused() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_snapshot_is_the_same_store() {
+    use store::{CopyError, Entry, KeyRange, Outcome, Revision, Store, Transaction};
+    let dir = tempfile::TempDir::new().unwrap();
+    let store = RedbStore::open(dir.path().join("one"), Options::default()).unwrap();
+    // More than one commit of the copy takes.
+    for page in 0..50_u32 {
+        let put = (0..100).fold(Transaction::new(), |put, n| {
+            put.put(format!("{:04}", page * 100 + n), n.to_be_bytes())
+        });
+        store.commit(put).await.unwrap();
+    }
+    let again = Transaction::new().put("0000", "again").delete("0001");
+    store.commit(again).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let mut all = Vec::new();
+    let keep = |key, entry| {
+        all.push((key, entry));
+        Ok::<_, store::Error>(())
+    };
+    snapshot.each(KeyRange::all(), keep).unwrap();
+    let path = dir.path().join("two");
+    let mut entries = all.clone().into_iter();
+    RedbStore::create_copy(&path, snapshot.revision(), || Ok::<_, ()>(entries.next())).unwrap();
+    let copy = RedbStore::open(&path, Options::default()).unwrap();
+    assert_eq!(copy.revision().await, Ok(Revision(51)));
+    let page = copy.range(KeyRange::all(), 10_000).await.unwrap();
+    assert!(page.entries == all && !page.more);
+    // What was compared with before is compared with still, and the count goes on.
+    let at = Transaction::new()
+        .at("0000", all[0].1.revision)
+        .put("0000", "x");
+    let committed = copy.commit(at).await;
+    assert_eq!(committed, Ok(Outcome::Committed(Revision(52))));
+    copy.close().await;
+    // Never over another, and never what is no state of a store.
+    let over = RedbStore::create_copy(&path, Revision(1), || Ok::<_, ()>(None));
+    assert!(matches!(over, Err(CopyError::Open(_))), "{over:?}");
+    let entry = |revision| Entry {
+        value: vec![1],
+        revision: Revision(revision),
+    };
+    let wrong = [
+        vec![(b"b".to_vec(), entry(1)), (b"a".to_vec(), entry(1))],
+        vec![(b"a".to_vec(), entry(1)), (b"a".to_vec(), entry(1))],
+        vec![(b"a".to_vec(), entry(2))],
+        vec![(Vec::new(), entry(1))],
+    ];
+    for wrong in wrong {
+        let (path, mut entries) = (dir.path().join("three"), wrong.into_iter());
+        let made = RedbStore::create_copy(&path, Revision(1), || Ok::<_, ()>(entries.next()));
+        assert!(matches!(made, Err(CopyError::Content(_))), "{made:?}");
+        assert!(!path.exists() && !dir.path().join("three.new").exists());
+    }
+    let cut = RedbStore::create_copy(&dir.path().join("three"), Revision(1), || Err("cut"));
+    assert!(matches!(cut, Err(CopyError::Source("cut"))), "{cut:?}");
+    assert!(!dir.path().join("three").exists());
+}

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use store::{BoxFuture, Entry, Error, KeyRange, Outcome, Page, RedbStore, Revision, Store};
-use store::{Transaction, Watch};
+use store::{Snapshot, Transaction, Watch};
 use ticket_format::Refusal;
 use ticket_format::entry::Kind;
 use ticket_format::ids::StatementDigest;

@@ -1,5 +1,6 @@
 //! The embedded engine: one redb file, one writer thread with group commit.
 
+mod copy;
 mod file;
 mod open;
 mod reader;
@@ -22,9 +23,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::contract::{BoxFuture, Store};
 use crate::error::{Error, Invalid};
+use crate::snapshot::Snapshot;
 use crate::types::{self, Entry, KeyRange, Outcome, Page, Revision, Transaction};
 use crate::watch::Watch;
 
+pub use copy::CopyError;
 pub use open::OpenError;
 
 /// Requests that may wait for the writer; more callers wait for a place.
@@ -187,6 +190,16 @@ impl Store for RedbStore {
         })
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        Box::pin(async move {
+            let result = copy::snapshot(&self.shared).await;
+            if matches!(result, Err(Error::Unavailable { .. })) {
+                let _ = self.queue.try_send(Command::Recover);
+            }
+            result
+        })
+    }
+
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Outcome, Error>> {
         Box::pin(self.send_commit(transaction))
     }
@@ -252,19 +265,22 @@ impl Shared {
         let shared = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
             let txn = shared.begin_read()?;
-            work(&txn).map_err(|error| {
-                // A close in the middle of the read makes it fail; say which it was.
-                match &*shared.slot.read().unwrap_or_else(PoisonError::into_inner) {
-                    Slot::Open(_) => shared.failed(&error),
-                    Slot::Out(error) => error.clone(),
-                }
-            })
+            work(&txn).map_err(|error| shared.read_failed_with(&error))
         });
         match task.await {
             Ok(result) => result,
             Err(error) => Err(Error::Unavailable {
                 reason: format!("a read did not finish: {error}"),
             }),
+        }
+    }
+
+    /// What became of a read that failed.
+    fn read_failed_with(&self, error: &redb::Error) -> Error {
+        // A close in the middle of the read makes it fail; say which it was.
+        match &*self.slot.read().unwrap_or_else(PoisonError::into_inner) {
+            Slot::Open(_) => self.failed(error),
+            Slot::Out(error) => error.clone(),
         }
     }
 

@@ -260,6 +260,10 @@ impl Ways {
         &self.sealed
     }
 
+    pub(super) fn wraps(&self) -> (&AutoWrap, &SharesWrap) {
+        (&self.auto, &self.shares)
+    }
+
     /// The SHA-256 of the sealed file that took the place of one with this SHA-256 at the last rekey.
     #[must_use]
     pub fn replaced(&self, old: &[u8; 32]) -> Option<[u8; 32]> {

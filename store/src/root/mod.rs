@@ -8,6 +8,7 @@
 mod auto;
 mod collection;
 mod generation;
+mod kept;
 mod rekey;
 mod shares;
 mod shares_file;
@@ -28,6 +29,7 @@ pub use auto::Tpm2Error;
 pub use auto::{Means, Pkcs11Means, Tpm2Means};
 pub use collection::{Collection, Progress};
 pub use generation::{RootDir, Ways};
+pub use kept::{Kept, WRAP};
 pub use rekey::Prepared;
 pub use shares::{Given, Holders, HoldersError, Place, Share, ShareError};
 

@@ -67,6 +67,8 @@ macro_rules! engine_tests {
             a_dropped_wait_loses_no_event
             closing_ends_the_watches
             a_page_and_a_watch_after_it_leave_no_gap
+            a_snapshot_stays_as_it_was_while_others_commit
+            a_snapshot_after_the_end_is_refused
         );
         #[test]
         fn follows_the_model() {

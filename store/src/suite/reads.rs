@@ -1,7 +1,7 @@
 //! Reads: entries, ranges, pages.
 
 use super::{LONG, Place, commit, put};
-use crate::{Entry, KeyRange, MAX_PAGE_BYTES, MAX_VALUE_BYTES, Page, Revision, Transaction};
+use crate::{Entry, Error, KeyRange, MAX_PAGE_BYTES, MAX_VALUE_BYTES, Page, Revision, Transaction};
 
 /// Nothing is there before the first commit.
 pub async fn an_empty_store_is_at_revision_zero(place: &dyn Place) {
@@ -109,4 +109,57 @@ pub async fn a_page_ends_early_when_it_holds_many_bytes(place: &dyn Place) {
     assert_eq!(page.entries.len() + rest.entries.len(), count);
     assert!(!rest.more);
     store.close().await;
+}
+
+/// A snapshot is one state, whole, whatever is committed while it is read.
+pub async fn a_snapshot_stays_as_it_was_while_others_commit(place: &dyn Place) {
+    let store = place.open(LONG).await;
+    for n in 0..8 {
+        put(&store, &format!("a/{n:02}"), "old").await;
+    }
+    put(&store, "b", "old").await;
+    let snapshot = store.snapshot().await.expect("is taken");
+    let then = store.revision().await.expect("reads");
+    assert_eq!(snapshot.revision(), then);
+    for n in 0..8 {
+        commit(
+            &store,
+            Transaction::new()
+                .put(format!("a/{n:02}"), "new")
+                .delete("b"),
+        )
+        .await;
+        put(&store, "c", "new").await;
+    }
+    let first = snapshot.range(&KeyRange::prefix("a/"), 5).expect("reads");
+    assert!(first.more && first.entries.len() == 5 && first.revision == then);
+    let mut all = Vec::new();
+    snapshot
+        .each(KeyRange::all(), |key, entry| {
+            assert_eq!(entry.value, b"old");
+            assert!(entry.revision <= then);
+            all.push(key);
+            Ok::<_, Error>(())
+        })
+        .expect("reads");
+    assert_eq!(all.len(), 9);
+    assert!(all.is_sorted());
+    assert_eq!(snapshot.get(b"a/0"), Ok(None));
+    assert_eq!(snapshot.get(b"c"), Ok(None));
+    let b = snapshot.get(b"b").expect("reads").expect("is there still");
+    assert_eq!((b.value, b.revision), (b"old".to_vec(), then));
+    assert!(snapshot.range(&KeyRange::all(), 0).is_err());
+    drop(snapshot);
+    let later = store.snapshot().await.expect("is taken");
+    assert_eq!(later.get(b"b"), Ok(None));
+    drop(later);
+    store.close().await;
+}
+
+/// A store that is closed has no state to show.
+pub async fn a_snapshot_after_the_end_is_refused(place: &dyn Place) {
+    let store = place.open(LONG).await;
+    put(&store, "a", "x").await;
+    store.close().await;
+    assert_eq!(store.snapshot().await.unwrap_err(), Error::Closed);
 }
