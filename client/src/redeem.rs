@@ -513,3 +513,27 @@ pub fn raw_context(context: &Context) -> Vec<u8> {
     context.encode(&mut writer);
     writer.into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_key_is_that_of_the_private_part_or_nothing_is_used() {
+        // rule: GEN-2
+        let private = Dek::from_bytes([7; 32]);
+        for kind in KeyPairKind::ALL {
+            let good = kind.public(&private).unwrap();
+            let other = kind.public(&Dek::from_bytes([8; 32])).unwrap();
+            let fits = |private: Option<&Dek>, public: Option<&[u8]>| {
+                fits(Some(*kind), private, public).is_ok()
+            };
+            assert!(fits(Some(&private), Some(&good)));
+            assert!(fits(None, Some(&good)));
+            assert!(!fits(Some(&private), Some(&other)));
+            assert!(!fits(Some(&private), None) && !fits(None, None));
+        }
+        assert!(fits(None, Some(&private), None).is_ok());
+        assert!(fits(None, Some(&private), Some(&[1; 44])).is_err());
+    }
+}

@@ -206,7 +206,7 @@ impl<'a> GenerateBody<'a> {
     /// Another shape or past a limit.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         whole(body, |reader| {
-            let mut map = reader.map(5)?;
+            let mut map = reader.map(6)?;
             let head = BatchHead::read(&mut map)?;
             let contexts =
                 map.required(4, |reader| reader.list(1..=limits::ITEMS, RawContext::read))?;

@@ -14,6 +14,7 @@ use super::*;
 use crate::Context;
 use crate::entry::Alarm;
 use crate::ids::*;
+use crate::key_pair::KeyPairKind;
 use crate::seal::Kem;
 use crate::ticket::{Action, Actions};
 use crate::wrapped::Origin;
@@ -281,6 +282,12 @@ fn batch_bodies_hold_to_their_shapes_and_borrow() {
         GenerateBody::parse(bytes).is_ok()
     });
     assert!(GenerateBody::parse(&generate).unwrap().sealed_copy);
+    let kind = Some(KeyPairKind::P256);
+    let pairs = GenerateBody::encode(&HEAD, &[&context], true, kind);
+    holds_to_its_shape(&pairs, &[6], &[], |bytes| {
+        GenerateBody::parse(bytes).is_ok()
+    });
+    assert_eq!(GenerateBody::parse(&pairs).unwrap().key_pair, kind);
 
     let items = [
         (&b"wrap"[..], &context, None),
