@@ -4,6 +4,7 @@
 //! The normative text is `spec/protocol.md`, `spec/ticket.md` and `spec/wire.cddl`. Comments of the
 //! form `rule: SIG-1` mark where a rule is kept.
 
+pub mod backup;
 pub mod bootstrap;
 pub mod cbor;
 pub mod denial;
