@@ -109,7 +109,7 @@ async fn generate(presented: &Presented) -> Result<Vec<Item>, Report> {
     let contexts: Result<Vec<Context>, _> = (0..DEKS).map(name).collect();
     let contexts = contexts.map_err(|error| Report::new(exit::LOCAL, "no context").why(error))?;
     let asked: Vec<&Context> = contexts.iter().collect();
-    let made = presented.generate(&asked, false, &mut rng()).await;
+    let made = presented.generate(&asked, false, None, &mut rng()).await;
     let made = made.map_err(|error| error.report())?;
     made.into_iter()
         .zip(contexts)
