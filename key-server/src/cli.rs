@@ -11,6 +11,7 @@ use ticket_format::report::{Report, exit};
 use ticket_format::share_key;
 use ticket_format::statement::ShareHolder;
 
+use crate::backup::command;
 use crate::clock::Clock as _;
 use crate::config::{Secrets, Setup, SetupError};
 use crate::confine;
@@ -64,6 +65,10 @@ enum Command {
     Status(ConfigFile),
     /// Check configuration, keys and the way to the broker
     Doctor(ConfigFile),
+    /// Try whether a backup opens, wholly, and leave nothing behind
+    VerifyRestore(Box<command::Verify>),
+    /// Put a backup where the data directory is to be; overwrites nothing
+    Restore(Box<command::Restore>),
     /// Print the vkeys that this server cosigns with as a witness, one a line
     WitnessKeys(ConfigFile),
 }
@@ -283,6 +288,8 @@ impl Cli {
             Command::Init(init) => make(*init),
             Command::Status(config) => status(&config.config).await,
             Command::Doctor(config) => doctor(&config.config).await,
+            Command::VerifyRestore(args) => command::run_verify(*args).await,
+            Command::Restore(args) => command::run_restore(*args).await,
             Command::WitnessKeys(config) => witness_keys(&config.config),
         }
     }
@@ -413,7 +420,7 @@ async fn reach(name: &str, setup: &Setup) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut stdout = anstream::stdout().lock();
     // A closed pipe is the reader's choice.
     let _ = writeln!(stdout, "{line}");

@@ -418,31 +418,34 @@ impl Setup {
     /// # Errors
     /// A sealed file is missing, or another root key sealed it.
     pub fn secrets(&self, ways: &Ways, root: &RootKey) -> Result<Secrets, SetupError> {
-        let seed = |name: &str| seed(ways, root, name);
-        let wrong = |name: &str, error: &dyn std::fmt::Display| SetupError::Wrong {
-            path: sealed_key(ways, name),
-            message: error.to_string(),
-        };
-        let tls = TlsSecret::from_seed(&*seed(TLS)?);
-        let log = log_secret(
-            &self.config.realm,
-            &tls,
-            &*seed(LOG_ED25519)?,
-            &*seed(LOG_ML_DSA)?,
-        );
-        let witness = witness_secret(
-            &self.config.realm,
-            &tls,
-            &*seed(WITNESS_ED25519)?,
-            &*seed(WITNESS_ML_DSA)?,
-        );
-        Ok(Secrets {
-            signing: ServerSecret::from_seed(&*seed(SIGNING)?),
-            log: log.map_err(|error| wrong(LOG_ML_DSA, &error))?,
-            witness: witness.map_err(|error| wrong(WITNESS_ML_DSA, &error))?,
-            tls,
-        })
+        secrets(&self.config.realm, ways, root)
     }
+}
+
+/// The own keys of a key server of this realm.
+///
+/// # Errors
+/// As [`Setup::secrets`].
+pub fn secrets(realm: &str, ways: &Ways, root: &RootKey) -> Result<Secrets, SetupError> {
+    let seed = |name: &str| seed(ways, root, name);
+    let wrong = |name: &str, error: &dyn std::fmt::Display| SetupError::Wrong {
+        path: sealed_key(ways, name),
+        message: error.to_string(),
+    };
+    let tls = TlsSecret::from_seed(&*seed(TLS)?);
+    let log = log_secret(realm, &tls, &*seed(LOG_ED25519)?, &*seed(LOG_ML_DSA)?);
+    let witness = witness_secret(
+        realm,
+        &tls,
+        &*seed(WITNESS_ED25519)?,
+        &*seed(WITNESS_ML_DSA)?,
+    );
+    Ok(Secrets {
+        signing: ServerSecret::from_seed(&*seed(SIGNING)?),
+        log: log.map_err(|error| wrong(LOG_ML_DSA, &error))?,
+        witness: witness.map_err(|error| wrong(WITNESS_ML_DSA, &error))?,
+        tls,
+    })
 }
 
 fn seed(ways: &Ways, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 32]>, SetupError> {

@@ -30,6 +30,8 @@ pub mod vault;
 pub mod watch;
 
 #[cfg(feature = "net")]
+pub mod backup;
+#[cfg(feature = "net")]
 pub mod cli;
 #[cfg(feature = "net")]
 pub mod config;

@@ -424,6 +424,7 @@ async fn start(
         hook,
         bursts: setup.config.alarms.bursts(),
         inventory: setup.data_dir().join("inventory.redb"),
+        data: setup.data_dir(),
     };
     let service = Service::start(parts).await.map_err(|error| match &error {
         StartError::Clock(_) => {

@@ -158,6 +158,12 @@ pub enum Refused {
     /// The file of a KEK version's key material.
     #[error("the key material could not be written: the server's log says why")]
     KeyFile,
+    /// There is no such backup for this admin.
+    #[error("there is no such backup, or no such part of it, for this admin: begin anew")]
+    NoBackup,
+    /// A backup could not be made or read.
+    #[error("the backup could not be made or read: the server's log says why")]
+    Backup,
     /// The act's content.
     #[error("{0}")]
     Invalid(String),
@@ -230,7 +236,7 @@ impl Refused {
             Self::Replayed => Refusal::StatementReplayed,
             Self::Act => Refusal::StatementMalformed,
             Self::Exists => Refusal::Exists,
-            Self::NotFound | Self::NoEntry => Refusal::NotFound,
+            Self::NotFound | Self::NoEntry | Self::NoBackup => Refusal::NotFound,
             Self::AdminSet(refusal, _) => *refusal,
             Self::OtherSet
             | Self::StalePolicy
@@ -238,7 +244,7 @@ impl Refused {
             | Self::StaleWraps
             | Self::StaleRoot
             | Self::StaleShare(_) => Refusal::Stale,
-            Self::KeyFile | Self::Inventory(_) => Refusal::StoreUnavailable,
+            Self::KeyFile | Self::Inventory(_) | Self::Backup => Refusal::StoreUnavailable,
             Self::AdminsKey => Refusal::KeyReused,
             Self::Invalid(_) => Refusal::Invalid,
             Self::Raced | Self::Changed | Self::Busy(_) => Refusal::Busy,

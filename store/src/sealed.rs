@@ -66,6 +66,12 @@ impl RootKey {
         self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 
+    /// Another copy, in pages of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Locked::copied(&self.0))
+    }
+
     /// The key of these bytes, which stay the caller's to erase.
     pub(crate) fn copied(key: &[u8; 32]) -> Self {
         Self(Locked::copied(key))

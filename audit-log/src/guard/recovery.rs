@@ -6,6 +6,7 @@ use ticket_format::ids::ActId;
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::Checkpoint;
 
+use crate::witness::Compared;
 use crate::{AppendError, Appended, AuditLog};
 
 /// Why a log does not go on where a statement says.
@@ -45,6 +46,29 @@ impl Recovery {
         let recovery = self.clone();
         let opened = move |previous: &Checkpoint, before| recovery.opened(previous, before);
         log.recover(self.act.0, self.at_least, opened).await
+    }
+
+    /// The same, where witnesses show what was seen of the log beyond: for a log that was put back, of which
+    /// nobody could ask before. The new shard's number is beyond what they show.
+    #[must_use]
+    pub fn knowing<'a>(mut self, compared: impl IntoIterator<Item = &'a Compared>) -> Self {
+        // rule: BAK-4
+        for compared in compared {
+            let (Compared::Ahead { proof, .. } | Compared::OtherRoot { proof }) = compared else {
+                continue;
+            };
+            let Some(proof) = proof.as_ref().map(|proof| proof.checkpoint()) else {
+                continue;
+            };
+            self.at_least = self.at_least.max(proof.shard.number.saturating_add(1));
+            let further = |seen: &Checkpoint| {
+                (seen.shard.number, seen.size) < (proof.shard.number, proof.size)
+            };
+            if self.seen.as_ref().is_none_or(further) {
+                self.seen = Some(proof.clone());
+            }
+        }
+        self
     }
 
     fn opened(&self, previous: &Checkpoint, before: u64) -> Vec<u8> {

@@ -18,6 +18,7 @@ use ticket_format::statement::{
     VerifiedStatement,
 };
 
+use super::backups::BackedUp;
 use super::keks::changes_keks;
 use super::logs::may_be_done;
 use super::rekey::Rekeyed;
@@ -83,6 +84,8 @@ pub(super) enum Change {
     Sealed,
     /// Another root key, with the record of it.
     Rekeyed(Box<Rekeyed>),
+    /// A backup can be fetched, with the record of it.
+    BackedUp(BackedUp),
     /// The broker's log goes on where admins say.
     BrokerRecovered(Remembered),
 }
@@ -103,6 +106,7 @@ impl Plan {
             | Change::Recovered(_)
             | Change::Sealed
             | Change::Rekeyed(_)
+            | Change::BackedUp(_)
             | Change::BrokerRecovered(_) => None,
             Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
             Change::Rotated { old: record, .. } | Change::Kek(record) => Some(record.dataset),
@@ -210,6 +214,7 @@ impl Service {
         let act = entry.act;
         let alarm = match &plan.change {
             Change::Rekeyed(_) => Some(Rekeyed::record(&entry, self.act())),
+            Change::BackedUp(made) => Some(made.record(&entry)),
             change => self.alarm_of(change, &entry),
         };
         // rule: ADM-2, ADM-3, AUD-2
@@ -338,6 +343,9 @@ impl Service {
             Act::KekDestroy => self.destroy_kek(asked).await,
             Act::KekKeep => self.keep_kek(asked).await,
             Act::WrapList => self.list_wraps(statement.body()?).await,
+            Act::ImportBegin | Act::KekImport | Act::KekExport => Err(Refused::Act),
+            Act::BackupBegin => self.begin_backup(asked).await,
+            Act::BackupPart => self.backup_part(asked).await,
             Act::Status => {
                 let StatusShow {} = statement.body()?;
                 Ok(Plan::reading(&self.status()))
@@ -362,8 +370,6 @@ impl Service {
             | Act::ProposalList
             | Act::ProposalShow
             | Act::ProposalWithdraw
-            | Act::BackupBegin
-            | Act::BackupPart
             | Act::Restore => Err(Refused::Act),
         }
     }
@@ -387,9 +393,11 @@ impl Service {
 
     fn take_over(&self, change: Change, revision: Revision) -> Result<(), Refused> {
         let (id, state, policy, canary_deks) = match change {
-            Change::Nothing | Change::Recovered(_) | Change::Sealed | Change::Rekeyed(_) => {
-                return Ok(());
-            }
+            Change::Nothing
+            | Change::Recovered(_)
+            | Change::Sealed
+            | Change::Rekeyed(_)
+            | Change::BackedUp(_) => return Ok(()),
             Change::BrokerRecovered(remembered) => {
                 self.state.broker_log.recovered(remembered);
                 return Ok(());

@@ -188,6 +188,8 @@ impl Service {
                 .inventory
                 .since()
                 .filter(|since| *since > record.created),
+            provenance: record.provenance.clone(),
+            expiry: record.expiry,
         })
     }
 
@@ -225,6 +227,7 @@ impl Service {
     pub(super) async fn undo(&self, change: Change) {
         let change = match change {
             Change::Rekeyed(rekeyed) => return self.not_rekeyed(*rekeyed).await,
+            Change::BackedUp(_) => return self.discard_backup().await,
             change => change,
         };
         let Some(new) = change.new_kek() else { return };

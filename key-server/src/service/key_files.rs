@@ -156,6 +156,8 @@ mod tests {
             destroyed: None,
             public: Some(key.public()),
             file: Some([0; 32]),
+            provenance: None,
+            expiry: None,
         }
     }
 

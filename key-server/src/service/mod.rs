@@ -4,6 +4,7 @@
 mod admin_sets;
 mod administer;
 mod alarms;
+mod backups;
 mod counted;
 mod datasets;
 mod denials;
@@ -95,6 +96,7 @@ pub struct Service {
     inventory: crate::inventory::Inventory,
     /// One change of the KEK versions and their files at a time.
     keks: tokio::sync::Mutex<()>,
+    backups: backups::Backups,
     /// Key material of a destroyed version could not be erased.
     erase_again: std::sync::atomic::AtomicBool,
 }
@@ -558,6 +560,7 @@ impl Service {
         let now = self.clock.now();
         self.finish_recovery().await;
         self.expire_drill();
+        self.expire_backup().await;
         // rule: TLOG-10
         if self.state.standing.check().is_ok() {
             // rule: AUD-2

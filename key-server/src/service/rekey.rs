@@ -153,6 +153,15 @@ impl Service {
         self.roots.settle();
     }
 
+    /// As a backup needs it: the records name the key files as they stand.
+    pub(super) async fn key_files_named(&self, ways: &Arc<Ways>) -> Result<(), Refused> {
+        if renamed(self.state.vault.records(), ways).is_empty() {
+            return Ok(());
+        }
+        let _turn = self.keks.lock().await;
+        self.name_key_files(ways).await
+    }
+
     /// Has the records of KEK versions name the key files that a rekey sealed anew (KEK-5).
     async fn name_key_files(&self, ways: &Arc<Ways>) -> Result<(), Refused> {
         // rule: KEK-5, ROOT-7

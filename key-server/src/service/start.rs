@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use super::Service;
 use super::admin_sets::no_key_of_ours;
+use super::backups::Backups;
 use super::counted::Counted;
 use super::key_files::KeyFiles;
 use super::logs::{self, kept};
@@ -102,6 +103,8 @@ pub struct Parts {
     pub hook: Hook,
     /// When a burst is one (EXP-3).
     pub bursts: BurstLimits,
+    /// The data directory, for backups.
+    pub data: PathBuf,
     /// The inventory's file (INV-1); it is made where there is none.
     pub inventory: PathBuf,
 }
@@ -199,6 +202,7 @@ impl Service {
             clock,
             hook,
             bursts,
+            data,
             inventory,
         } = parts;
         let Identity {
@@ -272,11 +276,12 @@ impl Service {
             key_files,
             inventory,
             keks: tokio::sync::Mutex::default(),
+            backups: Backups::at(data)?,
             erase_again: std::sync::atomic::AtomicBool::default(),
         });
         // rule: TLOG-10
         if let Some(recovery) = recovery {
-            let recovered = service.recovered(&recovery).await;
+            let recovered = service.recovered(&recovery.knowing(&compared)).await;
             recovered.map_err(StartError::Recovery)?;
         }
         for (witness, compared) in compared.iter().enumerate() {

@@ -35,6 +35,8 @@ numbered! {
         Unseal = 1, "unseal";
         /// To prove that they would: nothing changes.
         Drill = 2, "drill";
+        /// To open a backup (BAK-3, BAK-4).
+        Restore = 3, "restore";
     }
 }
 
@@ -108,7 +110,7 @@ closed_map! {
 closed_map! {
     /// Gives one share (ROOT-4, ROOT-6).
     ///
-    /// `share-give = { 1: id16, 2: 1..2, 3: 1..16, 4: bstr .size 1169 }`
+    /// `share-give = { 1: id16, 2: 1..3, 3: 1..16, 4: bstr .size 1169 }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct ShareGive {
         /// The attempt that it is for.

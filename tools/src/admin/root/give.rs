@@ -162,6 +162,8 @@ impl Giver<'_> {
             let attempt = match self.purpose {
                 SharePurpose::Unseal => &view.unseal,
                 SharePurpose::Drill => &view.drill,
+                // Shares of a backup go into files.
+                SharePurpose::Restore => &None,
             };
             let Some(attempt) = attempt else {
                 return Ok(None);

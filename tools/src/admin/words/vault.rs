@@ -3,8 +3,8 @@
 use ticket_format::ids::{KekId, ProofHash};
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    KekDestroy, KekKeep, KekList, KekRotate, KekRow, KekSet, KekState, Rekey, Restore, RootView, Rotation,
-    SealServer, ShareGive, SharePurpose, WrapList, WrapRow,
+    KekDestroy, KekKeep, KekList, KekRotate, KekRow, KekSet, KekState, Rekey, Restore, RootView,
+    Rotation, SealServer, ShareGive, SharePurpose, WrapList, WrapRow,
 };
 use ticket_format::time::Timestamp;
 
@@ -79,6 +79,7 @@ pub(super) fn give(body: &ShareGive) -> String {
     let what = match body.purpose {
         SharePurpose::Unseal => "to open a sealed key server",
         SharePurpose::Drill => "to a drill, which changes nothing",
+        SharePurpose::Restore => "to open a backup of it",
     };
     format!(
         "gives share {} {what}, in attempt {}",
@@ -174,13 +175,13 @@ pub(super) fn sealed(body: &SealServer, view: &RootView) -> Result<Vec<String>, 
 ///
 /// # Errors
 /// The dataset has no such version.
-fn one(rows: &[KekRow], kek: KekId) -> Result<(&KekRow, bool), Report> {
+pub(super) fn one(rows: &[KekRow], kek: KekId) -> Result<(&KekRow, bool), Report> {
     let place = rows.iter().position(|row| row.kek == kek);
     let row = place.and_then(|place| Some((rows.get(place)?, place == 0)));
     row.ok_or_else(|| Report::new(exit::NOT_FOUND, "the dataset has no such KEK version").why(kek))
 }
 
-fn stands(row: &KekRow) -> String {
+pub(super) fn stands(row: &KekRow) -> String {
     let used = row.last_used;
     format!(
         "it is version {}, {} now, made {}, last used {}, {} wrap(s) left",
@@ -296,6 +297,8 @@ mod tests {
             version: 3,
             state: KekState::DecryptOnly,
             origin: KekOrigin::Generated,
+            provenance: None,
+            expiry: None,
             created: Timestamp::from_seconds(1),
             public_key: None,
             wraps,
