@@ -53,6 +53,8 @@ pub struct DatasetState {
     pub witnessing: Witnessing,
     /// When its KEK is rotated by itself (KEK-3).
     pub rotation: Rotation,
+    /// Whether its KEK versions can be exported; it never changes (IMP-4).
+    pub exportable: bool,
 }
 
 /// Why a dataset cannot be as an admin wants it, or as the store has it.
@@ -104,6 +106,7 @@ impl DatasetState {
             canary: create.canary,
             witnessing: create.witnessing.clone(),
             rotation: create.rotation,
+            exportable: create.exportable,
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if state.name.is_empty() || !state.name.chars().all(plain) {
@@ -163,8 +166,8 @@ impl DatasetState {
 impl Encode for DatasetState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .array(14)
-            .uint(4)
+            .array(15)
+            .uint(5)
             .text(&self.name)
             .text_map(&self.tags)
             .array(self.producers.len());
@@ -179,13 +182,14 @@ impl Encode for DatasetState {
         self.canary.encode(writer);
         self.witnessing.encode(writer);
         self.rotation.encode(writer);
+        writer.bool(self.exportable);
     }
 }
 
 impl Decode for DatasetState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(14..=14)?;
-        if reader.uint()? != 4 {
+        reader.array(15..=15)?;
+        if reader.uint()? != 5 {
             return Err(DecodeError::OutOfRange("version of a dataset record"));
         }
         Ok(Self {
@@ -202,6 +206,7 @@ impl Decode for DatasetState {
             canary: Canary::decode(reader)?,
             witnessing: Witnessing::decode(reader)?,
             rotation: Rotation::decode(reader)?,
+            exportable: reader.bool()?,
         })
     }
 }

@@ -125,6 +125,7 @@ impl House {
         let house = Self::bare();
         let mut wanted = DatasetCreate {
             rotation: Default::default(),
+            exportable: false,
             name: DATASET.to_owned(),
             tags: BTreeMap::new(),
             policy: OPEN_POLICY.to_owned(),

@@ -494,6 +494,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     let owners = house.admins.owner_keys();
     let dataset = DatasetCreate {
         rotation: Default::default(),
+        exportable: false,
         name: "other".into(),
         tags: BTreeMap::from([("k".into(), "v".into())]),
         policy: tests::house::OPEN_POLICY.into(),

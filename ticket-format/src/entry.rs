@@ -57,6 +57,9 @@ numbered! {
         /// A backup was made, or put in the server's place (BAK-1, BAK-4). Its act is the backup's id, or
         /// the restore's own; the proof is the file's SHA-256.
         Backup = 19, "backup";
+        /// The broker signs tickets with its next key from now on, or erased one that counts no more
+        /// (KEY-2). The count is the record's number, the proof the key's thumbprint.
+        TicketKey = 20, "ticket-key";
     }
 }
 
@@ -99,6 +102,8 @@ numbered! {
         KekUse = 17, "kek-use";
         /// Shares were given that do not open the root key (ROOT-4).
         BadShares = 18, "bad-shares";
+        /// An imported KEK version came to its expiry and is disabled (IMP-3).
+        KekExpired = 19, "kek-expired";
     }
 }
 

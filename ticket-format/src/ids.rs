@@ -134,6 +134,8 @@ random_ids! {
     AttemptId;
     /// Names a backup of a key server (BAK-1).
     BackupId;
+    /// Names an import's keys (IMP-1).
+    ImportId;
 }
 
 fixed_bytes! {
@@ -154,8 +156,12 @@ hashes! {
     StatementDigest;
     /// SHA-256 of a dataset record: the body, whoever signed it (ADM-5).
     RecordDigest;
+    /// SHA-256 of an alias record: the body, whoever signed it (ALI-1).
+    AliasDigest;
     /// SHA-256 of an admin set's map (SET-3).
     AdminSetDigest;
+    /// SHA-256 of a ticket-key record: the body, whoever signed it (KEY-1).
+    TicketKeyDigest;
     /// SHA-256 of `[wrapped, context]`: one item of a request (AUD-3).
     ItemDigest;
     /// A link of the denial chain (DEN-1).

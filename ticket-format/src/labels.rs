@@ -26,6 +26,8 @@ pub const WATCH_REQUEST: &str = "postern/1 watch request";
 pub const WATCH_ANSWER: &str = "postern/1 watch answer";
 /// Input of the ticket's proof key's last signature (WIP-2).
 pub const WIPE_REQUEST: &str = "postern/1 wipe request";
+/// Input of the node ticket's proof key's signature when it asks what an alias names (ALI-2).
+pub const ALIAS_REQUEST: &str = "postern/1 alias request";
 /// Evidence of a login (LOG-10).
 pub const EVIDENCE_LOGIN: &str = "postern/1 evidence login";
 /// Evidence of a renewal (REN-6).
@@ -56,6 +58,12 @@ pub const DENIAL: &str = "postern/1 denial";
 pub const SHARE: &str = "postern/1 share";
 /// HPKE `info` of a share for the server that collects it (ROOT-4).
 pub const SHARE_GIVEN: &str = "postern/1 share given";
+/// HPKE `info` of imported material (IMP-1).
+pub const IMPORT: &str = "postern/1 import";
+/// HKDF info of a key that is derived of imported material (IMP-2).
+pub const IMPORTED: &str = "postern/1 imported key";
+/// HPKE `info` of a share of an export (IMP-4).
+pub const EXPORT: &str = "postern/1 export";
 /// Context of an object's body (`spec/object.md`).
 pub const OBJECT: &str = "postern/1 object";
 
@@ -79,6 +87,7 @@ pub const ALL: &[&str] = &[
     WATCH_REQUEST,
     WATCH_ANSWER,
     WIPE_REQUEST,
+    ALIAS_REQUEST,
     EVIDENCE_LOGIN,
     EVIDENCE_RENEW,
     EVIDENCE_ISSUE,
@@ -94,5 +103,8 @@ pub const ALL: &[&str] = &[
     DENIAL,
     SHARE,
     SHARE_GIVEN,
+    IMPORT,
+    IMPORTED,
+    EXPORT,
     OBJECT,
 ];

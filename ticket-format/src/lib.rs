@@ -27,6 +27,7 @@ pub mod statement;
 pub mod ticket;
 pub mod time;
 pub mod tlog;
+pub mod transfer;
 pub mod wiped;
 pub mod wrapped;
 

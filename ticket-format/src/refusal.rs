@@ -101,6 +101,7 @@ refusals! {
     66 Unwitnessed "unwitnessed" 8 "too few witnesses have cosigned the record in time" "retry; check the witnesses";
     67 Pruned "pruned" 6 "what would prove it is not kept in the log any more" "let security look at the archive; where all is well, have the caller forget its checkpoint";
     68 Sealed "sealed" 8 "the key server is sealed: it has no root key" "have shares given: `postern-admin unseal`";
+    69 ImportUnknown "import-unknown" 7 "no such import of this dataset: it was used, is over, or the key server was restarted" "begin again: `postern-admin dataset import begin`";
     70 StatementMalformed "statement-malformed" 1 "not a statement, or its act is unknown" "update the tool";
     71 StatementSignature "statement-signature" 1 "signer not registered or signature bad" "sign with a registered admin key";
     72 StatementExpired "statement-expired" 1 "outside not-before and expiry" "make it anew";

@@ -798,6 +798,7 @@ fn a_key_server_that_no_authorised_record_names_counts_as_one_that_has_not_appli
     let (dataset, kek) = (DatasetId([1; 16]), KekId([2; 16]));
     let view = |record| DatasetView {
         rotation: Some(Default::default()),
+        exportable: Some(false),
         row: DatasetRow {
             dataset,
             name: "faces".to_owned(),

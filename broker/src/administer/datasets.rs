@@ -13,7 +13,7 @@ use ticket_format::tlog::{LogKey, Origin, Vkey, VkeyKind};
 use super::{Done, Opened};
 use crate::Refused;
 use crate::realm::{Realm, distinct};
-use crate::state::{Changes, DatasetEntry, KeyRole, KeyUse, keys};
+use crate::state::{AliasEntry, Changes, DatasetEntry, KeyRole, KeyUse, keys};
 
 /// Under which thumbprint a vkey's key is registered: an Ed25519 key as any other (RFC 9679), ML-DSA-44 by
 /// the SHA-256 of its bytes.
@@ -119,6 +119,8 @@ pub struct Known<'a> {
     pub existing: Option<&'a DatasetEntry>,
     /// Whose the record's name is.
     pub named: Option<&'a DatasetId>,
+    /// The alias of that name.
+    pub alias: Option<&'a AliasEntry>,
     /// Who uses its keys, in the order of [`keys_of`].
     pub uses: &'a [Option<KeyUse>],
 }
@@ -138,6 +140,7 @@ pub fn record(
     let Known {
         existing,
         named,
+        alias,
         uses,
     } = *known;
     let invalid = |why: &str| opened.refuse(Refusal::Invalid, why);
@@ -160,6 +163,11 @@ pub fn record(
             Refusal::Exists,
             format!("the name {:?} is another dataset's", body.name),
         ));
+    }
+    // rule: ALI-1
+    if alias.is_some_and(|alias| alias.body.target.is_some()) {
+        let why = format!("the name {:?} is an alias of another dataset", body.name);
+        return Err(opened.refuse(Refusal::Exists, why));
     }
     if let Some(existing) = existing {
         if existing.record.name != body.name {
@@ -235,6 +243,7 @@ pub fn view(entry: &DatasetEntry) -> DatasetView {
     let record = &entry.record;
     DatasetView {
         rotation: None,
+        exportable: None,
         row: row(record),
         kek: record.kek,
         kek_version: record.kek_version,

@@ -7,12 +7,13 @@ use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
 use ticket_format::seal::{Kem, SealingKey, SealingSecret};
 use ticket_format::secret::{self, SealingSeed};
-use ticket_format::statement::{KekOrigin, KekState};
+use ticket_format::statement::{KekOrigin, KekState, Provenance};
 use ticket_format::time::Timestamp;
+use ticket_format::transfer::{Half, derive};
 use zeroize::Zeroizing;
 
 use super::record::{KekRecord, file_digest};
-use super::{LoadError, VaultError};
+use super::{LoadError, VaultError, import};
 
 /// A symmetric key for local wraps and the seed of an X-Wing key for public ones, in locked pages: they
 /// erase themselves on drop (MEM-1).
@@ -42,16 +43,55 @@ impl Kek {
             symmetric: Locked::fill(|key| rng.fill_bytes(key)),
             seed: Locked::fill(|seed| rng.fill_bytes(seed)),
         };
+        let came = (KekOrigin::Generated, None, None);
+        Self::sealed(material, (dataset, version), now, came, root, rng)
+    }
+
+    /// A new version, enabled, whose key material is derived of what was brought, and sealed for its file
+    /// (IMP-2).
+    pub(super) fn import(
+        realm: &str,
+        (dataset, version): (DatasetId, u64),
+        now: Timestamp,
+        brought: &import::Material,
+        came: (Provenance, Option<Timestamp>),
+        root: &RootKey,
+        rng: &mut impl CryptoRng,
+    ) -> (Self, Vec<u8>) {
+        // rule: IMP-2, MEM-1
+        let derived = |half| {
+            erasing_stack::<CIPHER_STACK, _>(|| {
+                Locked::fill(|key| derive(&brought.0, realm, dataset, half, key))
+            })
+        };
+        let material = Material {
+            symmetric: derived(Half::Symmetric),
+            seed: derived(Half::Seed),
+        };
+        let came = (KekOrigin::Imported, Some(came.0), came.1);
+        Self::sealed(material, (dataset, version), now, came, root, rng)
+    }
+
+    fn sealed(
+        material: Material,
+        (dataset, version): (DatasetId, u64),
+        now: Timestamp,
+        (origin, provenance, expiry): (KekOrigin, Option<Provenance>, Option<Timestamp>),
+        root: &RootKey,
+        rng: &mut impl CryptoRng,
+    ) -> (Self, Vec<u8>) {
         let mut record = KekRecord {
             dataset,
             kek: KekId::random(rng),
             version,
             state: KekState::Enabled,
-            origin: KekOrigin::Generated,
+            origin,
             created: now,
             destroyed: None,
             public: Some(public(&material.seed)),
             file: None,
+            provenance,
+            expiry,
         };
         let sealed = material.seal(&record, root, rng);
         record.file = Some(file_digest(&sealed));
@@ -185,12 +225,12 @@ pub(super) const CIPHER_STACK: usize = 16 * 1024;
 /// Stack that an X-Wing key uses, in bytes.
 pub(super) const KEM_STACK: usize = 192 * 1024;
 
-fn public(seed: &Locked<32>) -> SealingKey {
+pub(super) fn public(seed: &Locked<32>) -> SealingKey {
     // rule: MEM-1
     erasing_stack::<KEM_STACK, _>(|| sealing_secret(seed).public())
 }
 
-fn sealing_secret(seed: &[u8; 32]) -> SealingSecret {
+pub(super) fn sealing_secret(seed: &[u8; 32]) -> SealingSecret {
     SealingSecret::from_seed(Kem::XWing, SealingSeed::from_bytes(*seed))
 }
 

@@ -1,9 +1,10 @@
 //! The vault: the only room that can reach a KEK.
 //!
 //! Its door is this file. What goes in is wraps and contexts; what comes out is DEKs, wraps and public
-//! keys. No function gives a KEK away, in whatever form but sealed under the root key, and none takes
-//! one from outside.
+//! keys. A KEK leaves it sealed under the root key, or sealed to the recipients of an export (IMP-4), and in
+//! no other form; one comes from outside only as material that an import's own keys open (IMP-1).
 
+pub mod import;
 mod kek;
 pub mod record;
 mod upload;
@@ -20,7 +21,7 @@ use ticket_format::ids::{DatasetId, DekId, KekId};
 use ticket_format::keys::ProducerKey;
 use ticket_format::seal::SealingKey;
 use ticket_format::secret::Dek;
-use ticket_format::statement::KekState;
+use ticket_format::statement::{KekState, Provenance};
 use ticket_format::time::Timestamp;
 use ticket_format::wrapped::{Header, Origin, WrapError, Wrapped, local, public};
 
@@ -186,6 +187,25 @@ impl Vault {
         }
     }
 
+    /// Makes a KEK version of material that was brought, as [`Vault::create_kek`].
+    #[must_use]
+    pub fn import_kek(
+        &self,
+        (dataset, version): (DatasetId, u64),
+        now: Timestamp,
+        brought: &import::Material,
+        came: (Provenance, Option<Timestamp>),
+        rng: &mut impl CryptoRng,
+    ) -> Pending {
+        let root = self.root.load();
+        let place = (dataset, version);
+        let (kek, sealed) = Kek::import(&self.realm, place, now, brought, came, &root, rng);
+        Pending {
+            kek: Arc::new(kek),
+            sealed,
+        }
+    }
+
     /// Takes a KEK version into use whose file and record are durable.
     pub fn install(&self, pending: Pending) {
         self.keks.rcu(|keks| {
@@ -288,6 +308,17 @@ impl Vault {
         let of = keks.by_id.values().map(|kek| &kek.record);
         of.filter(|record| record.state == KekState::PendingDestruction)
             .filter(|record| record.destroyed.is_some_and(|then| then <= now))
+            .cloned()
+            .collect()
+    }
+
+    /// The versions that are in use though their expiry has come.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> Vec<KekRecord> {
+        // rule: IMP-3
+        let keks = self.keks.load();
+        let of = keks.by_id.values().map(|kek| &kek.record);
+        of.filter(|record| record.in_use() && record.expired(now))
             .cloned()
             .collect()
     }

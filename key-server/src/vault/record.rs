@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
 use ticket_format::seal::{Kem, SealingKey};
-use ticket_format::statement::{KekOrigin, KekState};
+use ticket_format::statement::{KekOrigin, KekState, Provenance};
 use ticket_format::time::Timestamp;
 
 /// Where a version's record stands in the store; also where its key material is sealed for (REST-1).
@@ -48,6 +48,10 @@ pub struct KekRecord {
     pub public: Option<SealingKey>,
     /// SHA-256 of the file with its key material; none once it is destroyed.
     pub file: Option<[u8; 32]>,
+    /// How it came, where it was imported (IMP-2).
+    pub provenance: Option<Provenance>,
+    /// When it is disabled by itself, or was (IMP-3).
+    pub expiry: Option<Timestamp>,
 }
 
 impl KekRecord {
@@ -76,6 +80,25 @@ impl KekRecord {
         }
     }
 
+    /// Whether its expiry has come: nothing is wrapped or opened under it until it is renewed (IMP-3).
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expiry.is_some_and(|then| then <= now)
+    }
+
+    /// Whether anything is opened under it.
+    #[must_use]
+    pub fn in_use(&self) -> bool {
+        matches!(self.state, KekState::Enabled | KekState::DecryptOnly)
+    }
+
+    /// Whether it was made of this material (IMP-2).
+    #[must_use]
+    pub fn is_of(&self, commitment: &[u8; 32]) -> bool {
+        let of = self.provenance.as_ref();
+        of.is_some_and(|provenance| provenance.commitment == *commitment)
+    }
+
     /// What stays of it.
     #[must_use]
     pub fn destroyed(&self, now: Timestamp) -> Self {
@@ -91,7 +114,7 @@ impl KekRecord {
 
 impl Encode for KekRecord {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(10).uint(2);
+        writer.array(12).uint(3);
         self.dataset.encode(writer);
         self.kek.encode(writer);
         writer.uint(self.version);
@@ -112,13 +135,25 @@ impl Encode for KekRecord {
             Some(digest) => writer.bytes(digest),
             None => writer.null(),
         };
+        match &self.provenance {
+            Some(provenance) => provenance.encode(writer),
+            None => {
+                writer.null();
+            }
+        }
+        match self.expiry {
+            Some(time) => time.encode(writer),
+            None => {
+                writer.null();
+            }
+        }
     }
 }
 
 impl Decode for KekRecord {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(10..=10)?;
-        if reader.uint()? != 2 {
+        reader.array(12..=12)?;
+        if reader.uint()? != 3 {
             return Err(DecodeError::OutOfRange("version of a KEK record"));
         }
         let record = Self {
@@ -131,10 +166,16 @@ impl Decode for KekRecord {
             destroyed: reader.optional(Timestamp::decode)?,
             public: reader.optional(|reader| SealingKey::decode_as(Kem::XWing, reader))?,
             file: reader.optional(Reader::array_of)?,
+            provenance: reader.optional(Provenance::decode)?,
+            expiry: reader.optional(Timestamp::decode)?,
         };
         let gone = record.state == KekState::Destroyed;
         if record.public.is_none() != gone || record.file.is_none() != gone {
             return Err(DecodeError::OutOfRange("state of a KEK record"));
+        }
+        // rule: IMP-2
+        if record.provenance.is_some() != (record.origin == KekOrigin::Imported) {
+            return Err(DecodeError::OutOfRange("origin of a KEK record"));
         }
         Ok(record)
     }
@@ -143,6 +184,8 @@ impl Decode for KekRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ticket_format::ids::StatementDigest;
+    use ticket_format::statement::ImportHow;
 
     #[test]
     fn a_record_is_read_as_it_was_written_and_holds_together() {
@@ -161,11 +204,31 @@ mod tests {
             destroyed: None,
             public: Some(key.public()),
             file: Some([4; 32]),
+            provenance: None,
+            expiry: None,
         };
         let then = Timestamp::default().plus(9);
         for record in [record.clone(), record.pending(then), record.destroyed(then)] {
             assert_eq!(KekRecord::from_cbor(&record.to_cbor(), 2_000), Ok(record));
         }
+        let imported = KekRecord {
+            origin: KekOrigin::Imported,
+            provenance: Some(Provenance {
+                how: ImportHow::RsaOaep,
+                statement: StatementDigest([5; 32]),
+                commitment: [6; 32],
+            }),
+            expiry: Some(then),
+            ..record.clone()
+        };
+        let read = KekRecord::from_cbor(&imported.to_cbor(), 2_000);
+        assert_eq!(read, Ok(imported.clone()));
+        assert!(imported.expired(then) && !imported.expired(Timestamp::default()));
+        let nobodys = KekRecord {
+            provenance: None,
+            ..imported
+        };
+        assert!(KekRecord::from_cbor(&nobodys.to_cbor(), 2_000).is_err());
         let half = KekRecord {
             state: KekState::Destroyed,
             ..record.clone()

@@ -296,6 +296,7 @@ impl World {
             hook,
             bursts: self.bursts,
             inventory: path.join("inventory.redb"),
+            data: path.to_owned(),
         };
         let started = Service::start(parts).await;
         if started.is_err() {
@@ -336,6 +337,7 @@ pub(crate) fn broker_identity() -> TlsKey {
 pub(crate) fn wanted(name: &str) -> DatasetCreate {
     DatasetCreate {
         rotation: Default::default(),
+        exportable: false,
         name: name.into(),
         tags: BTreeMap::new(),
         policy: POLICY.into(),

@@ -90,6 +90,12 @@ numbered! {
         KekKeep = 104, "kek-keep";
         /// Lists the wraps under a KEK version.
         WrapList = 105, "wrap-list";
+        /// Makes the keys that material for a dataset is wrapped to.
+        ImportBegin = 106, "import-begin";
+        /// Makes a dataset's next KEK version of material from elsewhere.
+        KekImport = 107, "kek-import";
+        /// Gives a KEK version's material out.
+        KekExport = 108, "kek-export";
         /// Shows a key server's root key and the ways to it.
         RootShow = 110, "root-show";
         /// Gives a share of the root key.
@@ -102,8 +108,18 @@ numbered! {
         BackupBegin = 114, "backup-begin";
         /// Fetches a part of a backup.
         BackupPart = 115, "backup-part";
+        /// Has the broker make its next ticket-signing key.
+        TicketKeyMake = 116, "ticket-key-make";
+        /// Says from when on the broker signs tickets with a new key.
+        TicketKeySet = 117, "ticket-key";
+        /// Lists the broker's ticket-signing keys.
+        TicketKeyList = 118, "ticket-key-list";
         /// Puts a backup in a key server's place, on its own machine: no server takes it.
         Restore = 119, "restore";
+        /// Gives an alias to a dataset, moves it or takes it away.
+        AliasSet = 120, "alias-set";
+        /// Lists aliases.
+        AliasList = 121, "alias-list";
     }
 }
 
@@ -113,7 +129,12 @@ impl Act {
     pub fn is_record(self) -> bool {
         matches!(
             self,
-            Self::LaunchCreate | Self::DatasetRecord | Self::Undeny | Self::AdminSet
+            Self::LaunchCreate
+                | Self::DatasetRecord
+                | Self::AliasSet
+                | Self::Undeny
+                | Self::AdminSet
+                | Self::TicketKeySet
         )
     }
 
@@ -131,7 +152,10 @@ impl Act {
             | Self::ProducerAdd
             | Self::CanarySet
             | Self::KekRotate
-            | Self::KekSet => Some(AdminRole::DatasetOwner),
+            | Self::KekSet
+            | Self::AliasSet
+            | Self::ImportBegin
+            | Self::KekImport => Some(AdminRole::DatasetOwner),
             Self::AdminSet
             | Self::PolicySet
             | Self::Undeny
@@ -140,9 +164,12 @@ impl Act {
             | Self::LogRecover
             | Self::KekDestroy
             | Self::KekKeep
+            | Self::KekExport
             | Self::SealServer
             | Self::Rekey
             | Self::BackupBegin
+            | Self::TicketKeyMake
+            | Self::TicketKeySet
             | Self::Restore => Some(AdminRole::Security),
             Self::LaunchList
             | Self::LaunchShow
@@ -150,6 +177,7 @@ impl Act {
             | Self::WhatIf
             | Self::DatasetList
             | Self::DatasetShow
+            | Self::AliasList
             | Self::NodeList
             | Self::NodeShow
             | Self::DenyList
@@ -168,7 +196,8 @@ impl Act {
             | Self::WrapList
             | Self::RootShow
             | Self::ShareGive
-            | Self::BackupPart => None,
+            | Self::BackupPart
+            | Self::TicketKeyList => None,
         }
     }
 
@@ -199,7 +228,10 @@ impl Act {
             | Self::DatasetOwnersSet
             | Self::LogRecover
             | Self::KekDestroy
+            | Self::KekImport
+            | Self::KekExport
             | Self::Rekey
+            | Self::TicketKeySet
             | Self::Restore
             | Self::DatasetRecord
             | Self::DatasetPolicySet

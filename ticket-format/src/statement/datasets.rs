@@ -45,7 +45,7 @@ closed_map! {
     /// ```cddl
     /// dataset-create = { 1: name, 2: tags, 3: tstr .size (1..65536), 4: [*64 ed-key], 5: [1*2 kem],
     ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary, 12: witnessing,
-    ///                    13: rotation }
+    ///                    13: rotation, 15: bool }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetCreate {
@@ -75,6 +75,8 @@ closed_map! {
         12 witnessing: Witnessing = item();
         /// When its KEK is rotated by itself (KEK-3).
         13 rotation: Rotation = item();
+        /// Whether its KEK versions can be exported; it never changes (IMP-4).
+        15 exportable: bool = Bool;
     }
 }
 act!(DatasetCreate, DatasetCreate, DatasetCreated);
@@ -210,7 +212,7 @@ closed_map! {
     /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
     ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: bstr .size (1..98304) / null,
     ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null, 15: witnessing, 16: log-key,
-    ///                  17: rotation / null }
+    ///                  17: rotation / null, 19: bool / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetView {
@@ -248,6 +250,8 @@ closed_map! {
         16 log_key: LogKey = item();
         /// At a key server: when its KEK is rotated by itself.
         17 rotation: Option<Rotation> = OrNull(item());
+        /// At a key server: whether its KEK versions can be exported (IMP-4).
+        19 exportable: Option<bool> = OrNull(Bool);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::time::Timestamp;
 
 use super::acts::act;
 use super::datasets::DatasetCreated;
+use super::imports::Provenance;
 
 /// Shortest rotation age, in seconds (KEK-3).
 pub const SHORTEST_AGE: u64 = 86_400;
@@ -42,6 +43,8 @@ numbered! {
     pub enum KekOrigin("KEK origin") {
         /// Made by the key server.
         Generated = 1, "generated";
+        /// Derived of material that an owner brought (IMP-2).
+        Imported = 2, "imported";
     }
 }
 
@@ -115,8 +118,9 @@ closed_map! {
     /// One KEK version and what is known to be wrapped under it.
     ///
     /// ```cddl
-    /// kek-row = { 1: id16, 2: uint, 3: 1..5, 4: 1, 5: unix-time, 6: xwing-key / null, 7: uint, 8: hash,
-    ///             9: unix-time / null, 10: unix-time / null, 11: unix-time / null }
+    /// kek-row = { 1: id16, 2: uint, 3: 1..5, 4: 1..2, 5: unix-time, 6: xwing-key / null, 7: uint, 8: hash,
+    ///             9: unix-time / null, 10: unix-time / null, 11: unix-time / null, 12: provenance / null,
+    ///             13: unix-time / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct KekRow {
@@ -144,6 +148,10 @@ closed_map! {
         /// From when on its wraps are counted, where that is later than it was made: the log from before is
         /// gone, and wraps may be left that nobody knows of (INV-2).
         11 since: Option<Timestamp> = OrNull(item());
+        /// How it came, where it was imported (IMP-2).
+        12 provenance: Option<Provenance> = OrNull(item());
+        /// When it is disabled by itself, or was (IMP-3).
+        13 expiry: Option<Timestamp> = OrNull(item());
     }
 }
 

@@ -10,12 +10,14 @@
 pub mod acts;
 pub mod admin_set;
 pub mod admins;
+pub mod aliases;
 pub mod backups;
 mod cose;
 pub mod datasets;
 pub mod denials;
 pub mod exposures;
 pub mod feeds;
+pub mod imports;
 pub mod keks;
 pub mod launches;
 pub mod logs;
@@ -26,12 +28,14 @@ pub mod roots;
 mod signing;
 pub mod sshsig;
 pub mod status;
+pub mod ticket_keys;
 pub mod what_if;
 pub mod witnessing;
 
 pub use acts::{Act, ActBody, Nothing};
 pub use admin_set::{AdminSet, AdminSetFault, AdminSetRefusal};
 pub use admins::{Admin, AdminKeyKind, AdminRole, AdminSetBody, AdminSetPage, AdminSetShow};
+pub use aliases::{AliasList, AliasPage, AliasRow, AliasSet, AliasTarget};
 pub use backups::{BACKUP_PART, BackupBegin, BackupMade, BackupPart, BackupPiece, Restore};
 pub use cose::ReceivedStatement;
 pub use datasets::{
@@ -42,6 +46,9 @@ pub use datasets::{
 pub use denials::{DenialPage, Denied, DenyBody, DenyList, Undeny};
 pub use exposures::{EntryShow, EntryView, Exposed, ExposurePage, ExposureShow};
 pub use feeds::{Acknowledgement, BadAcknowledgement, FeedShow, FeedView, Subscriber};
+pub use imports::{
+    ImportBegin, ImportBegun, ImportHow, KekExport, KekExported, KekImport, Provenance,
+};
 pub use keks::{
     KekDestroy, KekKeep, KekList, KekOrigin, KekRotate, KekRow, KekRows, KekSet, KekState,
     Rotation, WrapList, WrapPage, WrapRow,
@@ -61,6 +68,9 @@ pub use roots::{
 };
 pub use signing::AdminSigner;
 pub use status::{Role, Status, StatusShow};
+pub use ticket_keys::{
+    TicketKeyList, TicketKeyMade, TicketKeyMake, TicketKeyRow, TicketKeyRows, TicketKeySet,
+};
 pub use what_if::{Changed, WhatIf, WhatIfPage};
 pub use witnessing::{WitnessMode, Witnessing, WitnessingError};
 

@@ -346,6 +346,7 @@ fn datasets(world: &World, case: Case) -> Case {
     let (tags, owners) = (record.tags.clone(), record.owners.clone());
     let create = DatasetCreate {
         rotation: Default::default(),
+        exportable: false,
         name: name.clone(),
         tags: tags.clone(),
         policy: POLICY.to_owned(),
@@ -378,6 +379,7 @@ fn datasets(world: &World, case: Case) -> Case {
     };
     let view = |policy: Option<&str>, statement, canary| DatasetView {
         rotation: Some(Default::default()),
+        exportable: policy.map(|_| false),
         row: row.clone(),
         kek: KEK,
         kek_version: 1,

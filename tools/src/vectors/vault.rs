@@ -73,6 +73,8 @@ fn keks(world: &World) -> Case {
         version: 2,
         state: KekState::Enabled,
         origin: KekOrigin::Generated,
+        provenance: None,
+        expiry: None,
         created: at(60),
         public_key: Some(world.job_sealing.public()),
         wraps: 0,

@@ -38,7 +38,9 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "dataset-set",
             "canary-set",
             "kek-rotate",
-            "kek-set"
+            "kek-set",
+            "import-begin",
+            "kek-import"
         ]
     );
     assert_eq!(
@@ -52,6 +54,7 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "log-recover",
             "kek-destroy",
             "kek-keep",
+            "kek-export",
             "seal",
             "rekey"
         ]

@@ -104,6 +104,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
         evidence: true,
         canary: Canary::Deny,
         witnessing: witnessing(),
+        exportable: true,
     };
     strict(&create, &[], &[2, 4]);
     let mut doubled = create.clone();
@@ -155,6 +156,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     );
     let view = DatasetView {
         rotation: Some(Default::default()),
+        exportable: Some(true),
         row,
         kek,
         kek_version: 1,

@@ -1,10 +1,11 @@
 //! Acts on KEK versions and on a key server's root key, member by member.
 
 use super::*;
-use crate::ids::{AttemptId, DekId, ItemDigest, RootId};
+use crate::ids::{AttemptId, DekId, ImportId, ItemDigest, RootId, StatementDigest};
 use crate::pairs::Context;
 use crate::statement::keks::{FEWEST_WRAPS, SHORTEST_AGE, WRAP_ROWS};
 use crate::statement::roots::SEALED_SHARE;
+use crate::transfer::{EXPORTED, HPKE_WRAPPED, RSA_WRAPPED};
 
 const KEK: KekId = KekId([1; 16]);
 
@@ -25,6 +26,16 @@ fn row() -> KekRow {
         last_used: Some(at(1)),
         destroyed: Some(at(60)),
         since: Some(at(2)),
+        provenance: Some(provenance()),
+        expiry: Some(at(90)),
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        how: ImportHow::Hpke,
+        statement: StatementDigest([8; 32]),
+        commitment: [9; 32],
     }
 }
 
@@ -112,6 +123,75 @@ fn acts_on_kek_versions_hold_to_their_shapes() {
 }
 
 #[test]
+fn acts_of_import_and_export_hold_to_their_shapes() {
+    // rule: ENC-3, IMP-1, IMP-2, IMP-4
+    strict(&ImportBegin { name: name() }, &[], &[]);
+    let begun = ImportBegun {
+        import: ImportId([2; 16]),
+        key: sealing(Kem::XWing),
+        rsa: vec![1; 550],
+        expires: at(60),
+        dataset: DatasetId([3; 16]),
+    };
+    strict(&begun, &[], &[]);
+    let import = KekImport {
+        name: name(),
+        import: ImportId([2; 16]),
+        how: ImportHow::RsaOaep,
+        wrapped: vec![1; RSA_WRAPPED],
+        replaces: KEK,
+        expiry: Some(at(90)),
+        commitment: [9; 32],
+    };
+    strict(&import, &[], &[]);
+    for (length, fits) in [
+        (511, false),
+        (HPKE_WRAPPED, true),
+        (HPKE_WRAPPED + 1, false),
+    ] {
+        let other = KekImport {
+            wrapped: vec![1; length],
+            ..import.clone()
+        };
+        assert_eq!(read(&other), fits, "{length} bytes");
+    }
+    strict(&provenance(), &[], &[]);
+    assert!(ImportHow::from_cbor(&[0], 8).is_err() && ImportHow::from_cbor(&[3], 8).is_err());
+    let holder = ShareHolder {
+        name: "zoe".to_owned(),
+        key: sealing(Kem::XWing),
+    };
+    let export = KekExport {
+        name: name(),
+        kek: KEK,
+        threshold: 1,
+        holders: vec![holder],
+    };
+    strict(&export, &[], &[4]);
+    for threshold in [0, 17] {
+        let other = KekExport {
+            threshold,
+            ..export.clone()
+        };
+        assert!(!read(&other), "{threshold} shares");
+    }
+    let exported = KekExported {
+        dataset: DatasetId([3; 16]),
+        kek: KEK,
+        version: 3,
+        sealed: vec![1; EXPORTED],
+        threshold: 1,
+        shares: vec![ShareRow {
+            name: "zoe".to_owned(),
+            key: sealing(Kem::XWing),
+            number: 1,
+            sealed: vec![1; SEALED_SHARE],
+        }],
+    };
+    strict(&exported, &[], &[6]);
+}
+
+#[test]
 fn a_rotation_rule_rotates_neither_too_often_nor_after_too_few_wraps() {
     // rule: ENC-3, KEK-3
     let rotation = Rotation {
@@ -138,7 +218,7 @@ fn every_state_of_a_kek_version_has_its_number_and_no_other_is_one() {
     let numbers: Vec<u64> = KekState::ALL.iter().map(|state| state.number()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
     assert!(KekState::from_cbor(&[0], 8).is_err() && KekState::from_cbor(&[6], 8).is_err());
-    assert!(KekOrigin::from_cbor(&[0], 8).is_err() && KekOrigin::from_cbor(&[2], 8).is_err());
+    assert!(KekOrigin::from_cbor(&[0], 8).is_err() && KekOrigin::from_cbor(&[3], 8).is_err());
 }
 
 fn attempt() -> Attempt {

@@ -114,6 +114,7 @@ fn wanted(args: &Create) -> Result<DatasetCreate, Report> {
     };
     Ok(DatasetCreate {
         rotation: args.rotate.wanted(&Rotation::default())?,
+        exportable: args.exportable,
         name: args.name.clone(),
         tags,
         policy: text,
@@ -160,6 +161,8 @@ fn same(wanted: &DatasetCreate, view: &DatasetView) -> Result<(), Report> {
         differs("witness mode or policy")
     } else if view.rotation != Some(wanted.rotation) {
         differs("rotation")
+    } else if view.exportable != Some(wanted.exportable) {
+        differs("word on export")
     } else {
         Ok(())
     }

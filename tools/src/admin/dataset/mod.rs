@@ -127,6 +127,9 @@ pub struct Create {
     /// When its KEK is rotated by itself [default: never]
     #[command(flatten)]
     rotate: rotate::Rotate,
+    /// Let its KEK versions be exported, by security's quorum; this never changes
+    #[arg(long)]
+    exportable: bool,
     /// Where the record goes, for producers [default: NAME.record]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,

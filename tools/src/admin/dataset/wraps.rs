@@ -207,6 +207,8 @@ mod tests {
             version: 1,
             state: KekState::DecryptOnly,
             origin: KekOrigin::Generated,
+            provenance: None,
+            expiry: None,
             created: Timestamp::from_seconds(1),
             public_key: None,
             wraps,

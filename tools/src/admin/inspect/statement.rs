@@ -10,11 +10,12 @@ use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    Act, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet,
-    DatasetRecord, DatasetSet, DenyBody, KekDestroy, KekKeep, KekList, KekRotate, KekSet,
-    LaunchClose, LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet,
-    ProducerAdd, ReceivedStatement, Rekey, Restore, RootShow, SealServer, ShareGive, StatementRefusal,
-    Undeny, WrapList,
+    Act, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate,
+    DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet, DenyBody, ImportBegin,
+    KekDestroy, KekExport, KekImport, KekKeep, KekList, KekRotate, KekSet, LaunchClose,
+    LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd,
+    ReceivedStatement, Rekey, Restore, RootShow, SealServer, ShareGive, ShareHolder,
+    StatementRefusal, Undeny, WrapList,
 };
 
 use crate::admin::span::Span;
@@ -197,6 +198,19 @@ fn body(payload: &Payload) -> Value {
         Act::WrapList => of(payload, |list: &WrapList| {
             object! { "name": list.name, "kek": text(list.kek), "after": view::maybe(list.after), "rows": list.rows }
         }),
+        Act::ImportBegin => of(
+            payload,
+            |begin: &ImportBegin| object! { "name": begin.name },
+        ),
+        Act::KekImport => of(payload, |import: &KekImport| {
+            object! { "name": import.name, "import": text(import.import), "how": import.how.name(),
+            "replaces": text(import.replaces), "expiry": view::maybe(import.expiry),
+            "commitment": text(ProofHash(import.commitment)) }
+        }),
+        Act::KekExport => of(payload, |export: &KekExport| {
+            object! { "name": export.name, "kek": text(export.kek), "threshold": export.threshold,
+            "holders": holders(&export.holders) }
+        }),
         Act::RootShow => of(payload, |_: &RootShow| Map::new()),
         Act::ShareGive => of(payload, |give: &ShareGive| {
             object! { "attempt": text(give.attempt), "purpose": give.purpose.name(), "number": give.number }
@@ -206,12 +220,8 @@ fn body(payload: &Payload) -> Value {
             |seal: &SealServer| object! { "root": text(seal.root) },
         ),
         Act::Rekey => of(payload, |rekey: &Rekey| {
-            let holders: Vec<Value> = rekey
-                .holders
-                .iter()
-                .map(|one| json!({ "name": one.name, "key_hash": one.key.hash().to_string() }))
-                .collect();
-            object! { "replaces": text(rekey.replaces), "threshold": rekey.threshold, "holders": holders }
+            object! { "replaces": text(rekey.replaces), "threshold": rekey.threshold,
+            "holders": holders(&rekey.holders) }
         }),
         Act::BackupBegin => of(payload, |_: &BackupBegin| Map::new()),
         Act::BackupPart => of(
@@ -228,4 +238,11 @@ fn body(payload: &Payload) -> Value {
         _ => None,
     };
     shown.unwrap_or_else(|| json!(base64url(&payload.body)))
+}
+
+/// Who gets a share.
+fn holders(holders: &[ShareHolder]) -> Vec<Value> {
+    let one =
+        |one: &ShareHolder| json!({ "name": one.name, "key_hash": one.key.hash().to_string() });
+    holders.iter().map(one).collect()
 }

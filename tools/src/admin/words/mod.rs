@@ -1,6 +1,7 @@
 //! What a statement would do, in words, and against what stands now: who approves signs the
 //! statement's bytes, and must be able to tell what they are (PRO-3).
 
+mod imports;
 mod plain;
 mod sets;
 mod vault;
@@ -16,9 +17,9 @@ use ticket_format::messages::feed::DENIAL;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
     Act, AdminSetBody, Audience, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet,
-    DatasetShow, DenyList, KekDestroy, KekKeep, KekRotate, KekRow, KekSet, LogRecover, LogShow,
-    NodeShow, NodeUnfreeze, PolicySet, PolicyShow, Rekey, RootShow, SealServer, StatementRefusal,
-    Undeny, policy_digest,
+    DatasetShow, DenyList, KekDestroy, KekExport, KekImport, KekKeep, KekRotate, KekRow, KekSet,
+    LogRecover, LogShow, NodeShow, NodeUnfreeze, PolicySet, PolicyShow, Rekey, RootShow,
+    SealServer, StatementRefusal, Undeny, policy_digest,
 };
 
 use ticket_format::time::Timestamp;
@@ -174,6 +175,16 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
             let one: KekSet = opened.received.body().map_err(body)?;
             let rows = keks_at(admin, config, payload.audience, &one.name).await?;
             lines.extend(vault::was_set(&one, &rows)?);
+        }
+        Act::KekImport => {
+            let one: KekImport = opened.received.body().map_err(body)?;
+            let rows = keks_at(admin, config, payload.audience, &one.name).await?;
+            lines.extend(imports::imported(&one, &rows)?);
+        }
+        Act::KekExport => {
+            let one: KekExport = opened.received.body().map_err(body)?;
+            let rows = keks_at(admin, config, payload.audience, &one.name).await?;
+            lines.extend(imports::exported(&one, &rows)?);
         }
         Act::KekKeep => {
             let one: KekKeep = opened.received.body().map_err(body)?;

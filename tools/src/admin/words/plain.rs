@@ -5,15 +5,15 @@ use ticket_format::cbor::{Decode, DecodeError};
 use ticket_format::ids::ProofHash;
 use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
-    Act, AdminSet, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate, DatasetOwnersSet,
-    DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody, KekDestroy, KekKeep,
-    KekList, KekRotate, KekSet, LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload,
-    PolicySet, ProducerAdd, Rekey, Restore, RootShow, SealServer, ShareGive, Undeny, WitnessMode,
-    Witnessing, WrapList,
+    Act, AdminSet, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate,
+    DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody,
+    ImportBegin, KekDestroy, KekExport, KekImport, KekKeep, KekList, KekRotate, KekSet,
+    LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd, Rekey,
+    Restore, RootShow, SealServer, ShareGive, Undeny, WitnessMode, Witnessing, WrapList,
 };
 use ticket_format::tlog::{LogKey, Vkey};
 
-use super::{vault, who};
+use super::{imports, vault, who};
 use crate::admin::deny::said;
 use crate::admin::span::Span;
 use crate::admin::view::kem;
@@ -75,6 +75,12 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 "its KEK is rotated: {}",
                 vault::rotation(&create.rotation)
             ));
+            if create.exportable {
+                lines.push(
+                    "its KEK versions CAN BE EXPORTED by security's quorum; this never changes"
+                        .to_owned(),
+                );
+            }
             lines.extend(kems(&create.kems));
         }
         Act::DatasetRecord => {
@@ -147,6 +153,9 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         Act::KekKeep => lines.push(vault::keep(&body::<KekKeep>(payload)?)),
         Act::KekList => lines.push(vault::list(&body::<KekList>(payload)?)),
         Act::WrapList => lines.push(vault::wraps(&body::<WrapList>(payload)?)),
+        Act::ImportBegin => lines.push(imports::begin(&body::<ImportBegin>(payload)?)),
+        Act::KekImport => lines.extend(imports::import(&body::<KekImport>(payload)?)),
+        Act::KekExport => lines.extend(imports::export(&body::<KekExport>(payload)?)),
         Act::RootShow => {
             let RootShow {} = body(payload)?;
             lines.push("asks how the root key is kept, and who has a share".to_owned());
@@ -166,7 +175,10 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         }
         Act::BackupPart => {
             let part: BackupPart = body(payload)?;
-            lines.push(format!("fetches part {} of backup {}", part.number, part.id));
+            lines.push(format!(
+                "fetches part {} of backup {}",
+                part.number, part.id
+            ));
         }
         Act::Restore => lines.extend(vault::restore(&body::<Restore>(payload)?)),
         Act::NodeUnfreeze => {

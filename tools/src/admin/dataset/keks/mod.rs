@@ -473,6 +473,8 @@ mod tests {
             version: version.into(),
             state,
             origin: KekOrigin::Generated,
+            provenance: None,
+            expiry: None,
             created: Timestamp::from_seconds(1),
             public_key: None,
             wraps: 0,

@@ -264,6 +264,8 @@ mod tests {
             version,
             state,
             origin: KekOrigin::Generated,
+            provenance: None,
+            expiry: None,
             created: Timestamp::from_seconds(1),
             public_key: None,
             wraps,
