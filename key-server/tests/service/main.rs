@@ -3,6 +3,7 @@
 mod admin_sets;
 mod administer;
 mod alarms;
+mod backups;
 mod batch;
 mod budget;
 mod cut_off;

@@ -160,7 +160,7 @@ pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) broker: TicketSecret,
-    tls: TlsSecret,
+    pub(crate) tls: TlsSecret,
     /// The admin set that the operator configured.
     pub(crate) admin_set: Vec<u8>,
     /// The program that is told of alarms.
