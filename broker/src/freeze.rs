@@ -7,9 +7,10 @@ use ticket_format::ids::{ActId, EvidenceHash, LaunchId, StatementDigest, TicketI
 use ticket_format::keys::{NodeKey, ProofKey};
 use ticket_format::limits;
 use ticket_format::seal::SealingKey;
-use ticket_format::ticket::{self, Attributes, Common, NodeClaims};
+use ticket_format::ticket::{Attributes, Common, NodeClaims};
 use ticket_format::time::Timestamp;
 
+use crate::Refused;
 use crate::realm::Realm;
 use crate::state::{Changes, FeedHead, Frozen, NodeRecord, StoredEpoch, keys};
 
@@ -88,11 +89,19 @@ pub(crate) struct MadeTicket {
 
 impl NewTicket<'_> {
     /// Signs it; none when no life is left.
-    pub(crate) fn make(self, realm: &Realm, rng: &mut impl CryptoRng) -> Option<MadeTicket> {
-        // rule: REN-5
-        let expires = self.issued.plus(limits::NODE_TICKET_LIFE).min(self.until);
+    ///
+    /// # Errors
+    /// Refusal 5: it cannot be signed.
+    pub(crate) fn make(
+        self,
+        realm: &Realm,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Option<MadeTicket>, Refused> {
+        // rule: REN-5, KEY-2
+        let expires = self.issued.plus(limits::NODE_TICKET_LIFE);
+        let expires = expires.min(self.until).min(realm.tickets.end(self.issued));
         if expires <= self.issued {
-            return None;
+            return Ok(None);
         }
         let id = TicketId::random(rng);
         let common = Common {
@@ -107,13 +116,10 @@ impl NewTicket<'_> {
             attributes: self.attributes.clone(),
             evidence: self.evidence,
         };
-        let bytes = ticket::sign(
-            &NodeClaims {
-                common,
-                node_key: self.node_key,
-            },
-            &realm.ticket,
-        );
-        Some(MadeTicket { id, expires, bytes })
+        let bytes = realm.tickets.sign(&NodeClaims {
+            common,
+            node_key: self.node_key,
+        })?;
+        Ok(Some(MadeTicket { id, expires, bytes }))
     }
 }

@@ -7,6 +7,8 @@
 //!                         evidence
 //! ```
 
+use std::collections::BTreeSet;
+
 use ticket_format::Refusal;
 use ticket_format::cbor::Decode;
 use ticket_format::denial::TicketFacts;
@@ -27,7 +29,7 @@ use ticket_format::time::Timestamp;
 use ticket_format::tlog::WitnessPolicy;
 
 use crate::Refused;
-use crate::question::question;
+use crate::question::{Resource, question};
 use crate::realm::{Caller, Realm, distinct};
 use crate::state::{DatasetEntry, KeyUse};
 
@@ -148,7 +150,7 @@ pub fn open(
     let refused = |error: TicketError| Refused::stranger(error.into(), error);
     let verified = ticket::verify::<NodeClaims>(
         &body.node_ticket,
-        &realm.ticket.public(),
+        &*realm.tickets.keys(),
         &realm.name,
         realm.audience(),
     );
@@ -204,6 +206,8 @@ pub fn open(
 pub struct View<'a> {
     /// The dataset of that name.
     pub dataset: Option<&'a DatasetEntry>,
+    /// Its other names.
+    pub aliases: BTreeSet<String>,
     /// The policy in force; none permits nothing.
     pub policy: Option<&'a policy::Policy>,
     /// Who has the job's proof key.
@@ -354,12 +358,16 @@ pub fn weigh<'a>(
             "no policy is set, so nothing is permitted".to_owned(),
         ));
     };
+    let resource = Resource {
+        record,
+        aliases: &view.aliases,
+    };
     let mut deciding = Vec::new();
     for action in body.actions.iter() {
         let explained = policy.explain(&question(
             &common.attributes,
             common.launch,
-            record,
+            resource,
             action,
             Some(caller.address),
             now,

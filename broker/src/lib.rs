@@ -10,12 +10,14 @@
 
 pub mod administer;
 pub mod admins;
+pub mod alias;
 pub mod feed;
 pub mod issue;
 pub mod login;
 pub mod realm;
 pub mod renew;
 pub mod state;
+pub mod tickets;
 pub mod watch;
 
 mod freeze;

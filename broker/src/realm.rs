@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use ticket_format::Refusal;
 use ticket_format::ids::Thumbprint;
 use ticket_format::iid::RegionKeys;
-use ticket_format::keys::{FeedSecret, LaunchKey, LaunchSecret, TicketSecret, TlsKey};
+use ticket_format::keys::{FeedSecret, LaunchKey, LaunchSecret, TlsKey};
 use ticket_format::secret::PairsKey;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::ticket::Audience;
 
 use crate::Refused;
 use crate::admins::Admins;
+use crate::tickets::TicketRing;
 
 /// The broker's own facts, which change with its configuration only.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub struct Realm {
     pub name: String,
     /// The broker's TLS key: its identity (TR-2).
     pub tls: TlsKey,
-    /// Signs tickets.
-    pub ticket: TicketSecret,
+    /// Sign tickets.
+    pub tickets: TicketRing,
     /// Signs feed answers.
     pub feed: FeedSecret,
     /// Keys the digests of required pairs in the log's entries (AUD-5).

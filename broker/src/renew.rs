@@ -321,7 +321,7 @@ fn grant(
         until: record.claim.life_ends,
     };
     let ticket = ticket
-        .make(realm, rng)
+        .make(realm, rng)?
         .ok_or_else(|| Refused::proven(Refusal::NodeExpired, "the node's life is over"))?;
     if step == Step::Rotate {
         // rule: REN-2

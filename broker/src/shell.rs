@@ -21,6 +21,7 @@ mod shows;
 mod standing;
 mod start;
 mod subscribers;
+mod ticket_keys;
 mod trying;
 mod watching;
 mod witnessing;

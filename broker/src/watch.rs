@@ -29,7 +29,7 @@ pub struct Held {
 
 impl Held {
     /// Verifies the ticket and the possession of its proof key (WIP-1, WIP-2).
-    fn open(
+    pub(crate) fn open(
         request: &RequestView<'_>,
         label: &'static str,
         bytes: &[u8],
@@ -40,7 +40,7 @@ impl Held {
         let refused = |error: TicketError| Refused::stranger(error.into(), error);
         let verified = ticket::verify::<NodeClaims>(
             bytes,
-            &realm.ticket.public(),
+            &*realm.tickets.keys(),
             &realm.name,
             realm.audience(),
         );
@@ -76,7 +76,7 @@ impl Held {
         self.ticket.claims().common.id
     }
 
-    fn refused(&self, refusal: Refusal, why: &str) -> Refused {
+    pub(crate) fn refused(&self, refusal: Refusal, why: &str) -> Refused {
         Refused::proven(refusal, why).of(self.ticket.claims().common.node())
     }
 

@@ -85,6 +85,7 @@ pub async fn issue(
             value: vec![0],
         },
         admin_set: state.pins.admins.version(),
+        ticket_key: 1,
     };
     // rule: ISS-2
     let signed = body.evidence(chain);

@@ -46,6 +46,8 @@ pub enum Happened {
     },
     /// A lifting: a statement that is to be verified before anything is lifted (DEN-9).
     Lifted(Vec<u8>),
+    /// A ticket-key record: a statement that is to be verified before a key is believed (KEY-2).
+    TicketKey(Vec<u8>),
     /// A denial that can hit no ticket any more.
     Gone,
 }
@@ -220,6 +222,7 @@ fn received(epoch: u64, event: Event, now: Timestamp) -> Result<Received, FeedFa
             }
         }
         Event::Lifting(statement) => Happened::Lifted(statement),
+        Event::TicketKey(statement) => Happened::TicketKey(statement),
         // rule: DEN-4, DEN-7 — the chain binds this time, so the broker cannot shorten it.
         Event::Gone { forget, .. } if forget > now || forget == Timestamp::LAST => {
             return Err(FeedFault::Early { epoch, forget });

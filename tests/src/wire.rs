@@ -511,6 +511,7 @@ pub fn issue(
         expires: now().plus(life),
         evidence: placeholder(),
         admin_set: 1,
+        ticket_key: 1,
     };
     body.evidence = body
         .evidence(chain)

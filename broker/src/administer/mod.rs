@@ -1,12 +1,14 @@
 //! Administer (`spec/protocol.md`, section 9): every act is a statement, and there is one path.
 
 pub mod admin_sets;
+pub mod aliases;
 pub mod datasets;
 pub mod denials;
 pub mod launches;
 pub mod nodes;
 pub mod policies;
 pub mod proposals;
+pub mod ticket_keys;
 pub mod undeny;
 pub mod what_if;
 

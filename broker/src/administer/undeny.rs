@@ -88,6 +88,7 @@ fn lift(
         }
         Happened::Denied { .. } => refuse(Refusal::Invalid, "is lifted already"),
         Happened::Lifted { .. } => refuse(Refusal::Invalid, "is a lifting, not a denial"),
+        Happened::TicketKey(_) => refuse(Refusal::Invalid, "is a ticket key, not a denial"),
         Happened::Gone(_) => refuse(
             Refusal::NotFound,
             "is forgotten: it hits no ticket any more",

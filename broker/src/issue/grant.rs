@@ -71,7 +71,9 @@ pub fn still_allowed(
 }
 
 /// Makes the ticket for the budget that could be reserved.
-#[must_use]
+///
+/// # Errors
+/// Refusal 5: it cannot be signed.
 pub fn grant(
     weighed: &Weighed<'_>,
     budget: u64,
@@ -79,7 +81,7 @@ pub fn grant(
     realm: &Realm,
     now: Timestamp,
     rng: &mut impl CryptoRng,
-) -> Granted {
+) -> Result<Granted, Refused> {
     let Weighed {
         held,
         dataset,
@@ -87,13 +89,15 @@ pub fn grant(
         policy,
         ..
     } = weighed;
+    // rule: KEY-2
+    let expires = (*expires).min(realm.tickets.end(now));
     let (body, node) = (&held.body, &held.ticket.claims().common);
     let record = &dataset.record;
     let id = TicketId::random(rng);
     let common = Common {
         realm: realm.name.clone(),
         audience: Audience::KeyServer(record.tls_key),
-        expires: *expires,
+        expires,
         issued: now,
         id,
         proof_key: body.proof_key,
@@ -112,21 +116,21 @@ pub fn grant(
         policy: *policy,
         parent: node.id,
     };
-    let ticket = ticket::sign(&claims, &realm.ticket);
+    let ticket = realm.tickets.sign(&claims)?;
     let entry = held
         .decided_on(entry, record.dataset, &realm.pairs)
         .ticket_hash(ticket::hash(&ticket))
         .ticket(id)
-        .expires(*expires)
+        .expires(expires)
         .policy(*policy)
         .policies(weighed.deciding.iter().cloned())
         .count(budget);
-    Granted {
+    Ok(Granted {
         ticket,
-        expires: *expires,
+        expires,
         entry,
         id,
         dataset: record.dataset,
         issued: now,
-    }
+    })
 }

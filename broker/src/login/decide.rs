@@ -362,7 +362,7 @@ fn grant(
         until: claim.life_ends,
     };
     let ticket = ticket
-        .make(realm, rng)
+        .make(realm, rng)?
         .ok_or_else(|| stop(Refusal::NodeExpired, "the launch's node life is over"))?;
     let mut record = match admission {
         Admission::Retry(record) => *record,

@@ -11,8 +11,8 @@ use ticket_format::ids::{ActId, DatasetId, PolicyDigest};
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::statement::{
-    Act, DatasetRecord, DenyBody, FeedShow, LaunchClose, LaunchCreate, NodeUnfreeze, PolicySet,
-    Undeny,
+    Act, AliasSet, DatasetRecord, DenyBody, FeedShow, LaunchClose, LaunchCreate, NodeUnfreeze,
+    PolicySet, TicketKeyMake, TicketKeySet, Undeny,
 };
 use ticket_format::time::Timestamp;
 
@@ -20,11 +20,12 @@ use super::directory::Reads;
 use super::service::{Broker, Failed};
 use crate::Refused;
 use crate::administer::{
-    self, Done, Opened, admin_sets, datasets, denials, launches, nodes, policies, undeny,
+    self, Done, Opened, admin_sets, aliases, datasets, denials, launches, nodes, policies,
+    ticket_keys, undeny,
 };
 use crate::realm::Caller;
 use crate::state::{
-    Changes, DatasetEntry, NodeRecord, PolicyHead, StoredEpoch, UsedStatement, keys,
+    AliasEntry, Changes, DatasetEntry, NodeRecord, PolicyHead, StoredEpoch, UsedStatement, keys,
 };
 
 impl Broker {
@@ -130,11 +131,13 @@ impl Broker {
                     self.load_dataset(&stored).await?;
                 }
             }
+            Act::AliasSet => self.load_alias(&opened.body::<AliasSet>()?.alias).await?,
             Act::AdminSet => {
                 self.load_admin_sets().await?;
                 self.tidy_proposals(now).await?;
             }
             Act::Propose => self.tell_proposal(opened).await?,
+            Act::TicketKeySet => self.load_ticket_keys().await?,
             _ => {}
         }
         if opened.statement().signers().len() > 1 || opened.act().is_inbox() {
@@ -192,6 +195,7 @@ impl Broker {
                 let named = reads
                     .get::<DatasetId>(&keys::dataset_name(&body.name))
                     .await?;
+                let alias = reads.get::<AliasEntry>(&keys::alias(&body.name)).await?;
                 let mut uses = Vec::new();
                 for (thumbprint, _) in datasets::keys_of(&body) {
                     uses.push(reads.key(thumbprint).await?);
@@ -203,6 +207,7 @@ impl Broker {
                         &datasets::Known {
                             existing: existing.as_ref(),
                             named: named.as_ref(),
+                            alias: alias.as_ref(),
                             uses: &uses,
                         },
                         &self.realm,
@@ -211,6 +216,36 @@ impl Broker {
                     )?,
                     entry,
                 )
+            }
+            Act::AliasSet => {
+                let body = opened.body::<AliasSet>()?;
+                let existing = reads.get::<AliasEntry>(&keys::alias(&body.alias)).await?;
+                let named = reads
+                    .get::<DatasetId>(&keys::dataset_name(&body.alias))
+                    .await?;
+                let before = existing
+                    .as_ref()
+                    .and_then(|entry| entry.body.target.clone());
+                let mut datasets = [None, None];
+                for (place, one) in [&body.target, &before].into_iter().enumerate() {
+                    if let Some(one) = one {
+                        datasets[place] = reads
+                            .get::<DatasetEntry>(&keys::dataset(one.dataset))
+                            .await?;
+                    }
+                }
+                let entry = match body.target.as_ref().or(before.as_ref()) {
+                    Some(target) => entry.dataset(target.dataset),
+                    None => entry,
+                };
+                let [target, before] = &datasets;
+                let known = aliases::Known {
+                    existing: existing.as_ref(),
+                    named: named.as_ref(),
+                    target: target.as_ref(),
+                    before: before.as_ref(),
+                };
+                (aliases::set(opened, body, &known, changes)?, entry)
             }
             Act::NodeUnfreeze => {
                 let body = opened.body::<NodeUnfreeze>()?;
@@ -261,6 +296,30 @@ impl Broker {
                 (
                     admin_sets::take(opened, &next, &uses, &entry, changes, rng)?,
                     entry.count(next.version()),
+                )
+            }
+            Act::TicketKeyMake => {
+                let TicketKeyMake {} = opened.body()?;
+                let made = self.make_ticket_key(opened).await?;
+                (Done::new::<TicketKeyMake>(changes, &made), entry)
+            }
+            Act::TicketKeySet => {
+                let body = opened.body::<TicketKeySet>()?;
+                let head = self.head(reads).await?;
+                reads.raw(&keys::ticket_key(body.number)).await?;
+                (
+                    ticket_keys::set(
+                        opened,
+                        &body,
+                        &self.realm.tickets,
+                        &self.ticket_bounds(),
+                        head,
+                        &entry,
+                        changes,
+                        now,
+                        rng,
+                    )?,
+                    entry.count(body.number),
                 )
             }
             Act::LogRecover => (self.log_recover(opened, reads, now, changes).await?, entry),

@@ -21,6 +21,9 @@ impl Broker {
         if !self.oversight.is_good() {
             return;
         }
+        if let Err(error) = self.turn_ticket_keys().await {
+            tracing::error!(why = %error.why, "the ticket keys could not be turned");
+        }
         if let Err(error) = self.notice_silence().await {
             tracing::error!(why = %error.why, "an alarm could not be recorded");
         }

@@ -20,7 +20,7 @@ use super::alarms::Hooks;
 use super::clock::{Clock, SystemClock};
 use super::config::{Checked, Config};
 use super::init::{Plan, init};
-use super::secrets::{RootKeyConfig, Secrets};
+use super::secrets::{RootKeyConfig, Secrets, TicketFiles};
 use super::service::Broker;
 use super::start::{Files, StartError};
 use super::witnessing::{self, Kinds};
@@ -28,6 +28,7 @@ use super::{confine, http, net};
 use crate::administer::datasets::registered;
 use crate::admins::Admins;
 use crate::realm::Realm;
+use crate::tickets::TicketRing;
 
 /// The broker of a Postern realm: logs nodes in, renews and issues tickets, keeps denials.
 #[derive(Debug, Parser)]
@@ -347,6 +348,7 @@ pub async fn open(
     let Secrets {
         tls,
         ticket,
+        later_tickets,
         feed,
         pairs,
         ..
@@ -355,10 +357,16 @@ pub async fn open(
     let admins = admins.map_err(|error| {
         failed(exit::CONFIG, "the broker cannot start")(&format!("admin-set: {error}"))
     })?;
+    let keeper = TicketFiles::new(
+        checked.config.data_dir.clone(),
+        checked.config.root_key.clone(),
+    );
+    let tickets = TicketRing::new(ticket, later_tickets, Arc::new(keeper));
+    let tickets = tickets.map_err(|why| cannot(&why))?;
     let realm = Realm {
         name: checked.config.realm,
         tls: tls.public(),
-        ticket,
+        tickets,
         feed,
         pairs,
         others: witness.vkeys().iter().map(registered).collect(),

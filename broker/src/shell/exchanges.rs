@@ -100,6 +100,7 @@ impl Broker {
             ticket,
             receipt: logged.receipt(),
             launch: statement,
+            records: self.ticket_key_records(),
         };
         Ok(Answer::done(Verb::Login, &answer))
     }
@@ -143,6 +144,7 @@ impl Broker {
             ticket,
             receipt: logged.receipt(),
             launch: self.launch_of(&body.node).await?,
+            records: self.ticket_key_records(),
         };
         Ok(Answer::done(Verb::Renew, &answer))
     }
@@ -172,6 +174,7 @@ impl Broker {
         let (dataset, policy) = (self.dataset(&held.body().dataset), self.policy());
         let view = issue::View {
             dataset: dataset.as_deref(),
+            aliases: self.aliases_of(dataset.as_ref().map(|entry| entry.record.dataset)),
             policy: policy.as_deref(),
             proof_key: self
                 .directory
@@ -207,6 +210,13 @@ impl Broker {
             return Err(self.refuse(entry, refused).await);
         };
         let granted = issue::grant(&weighed, budget, entry, &self.realm, now, &mut self.rng());
+        let granted = match granted {
+            Ok(granted) => granted,
+            Err(refused) => {
+                self.budgets.release(held.node(), record.dataset, budget);
+                return Err(refused.into());
+            }
+        };
         // rule: ISS-7, AUD-5
         let pairs = self.keep_pairs(&held);
         let appended = self.audit.append(&granted.entry).await;
@@ -245,6 +255,8 @@ impl Broker {
                 record,
                 // rule: ISS-6
                 admin_sets: self.realm.admins.after(held.body().admin_set, ADMIN_SETS),
+                // rule: KEY-3
+                ticket_keys: self.realm.tickets.after(held.body().ticket_key),
             },
         ))
     }

@@ -10,6 +10,7 @@ use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use serde::{Deserialize, Serialize};
 use store::files::{self, FileError};
+use ticket_format::keys::TicketSecret;
 
 use super::config::admin_set_holds;
 use super::secrets::{self, RootKeyConfig, Secrets, SecretsError};
@@ -119,11 +120,13 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
     let made = Secrets::create(&data, &plan.root.open(&data)?, rng)?;
     // What it has cosigned, should it ever witness others: without it it could sign backwards.
     Witness::create(&data.join(WITNESS))?;
+    let ticket = made.ticket.as_ref().map(TicketSecret::public);
+    let ticket = ticket.ok_or_else(|| InitError::Value("no ticket key was made".to_owned()))?;
     let keys = BrokerKeys {
         realm: plan.realm.clone(),
         addresses: plan.addresses.clone(),
         tls_key: made.tls.public().to_string(),
-        ticket_key: made.ticket.public().to_string(),
+        ticket_key: ticket.to_string(),
         feed_key: made.feed.public().to_string(),
         log_keys: made
             .log(&plan.realm)?
@@ -137,10 +140,7 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
         &plan.dir.join("broker-keys.toml"),
         format!("{heading}{text}").as_bytes(),
     )?;
-    create_public(
-        &plan.dir.join("broker-key.cose"),
-        &made.ticket.public().to_cose_key(),
-    )?;
+    create_public(&plan.dir.join("broker-key.cose"), &ticket.to_cose_key())?;
     create_public(&plan.dir.join("admin-set.cose"), &plan.admin_set)?;
     // Last: a directory with a configuration is a whole one.
     create_public(&config, configuration(plan)?.as_bytes())?;

@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use rand_core::CryptoRng;
+use getrandom::SysRng;
+use rand_core::{CryptoRng, Rng, UnwrapErr};
 use serde::Deserialize;
 use store::files::{self, FileError};
 use store::sealed::{RootKey, SALT_BYTES, SealedError};
-use ticket_format::keys::{FeedSecret, TicketSecret, TlsSecret};
+use ticket_format::keys::{FeedSecret, TicketKey, TicketSecret, TlsSecret};
 use ticket_format::secret::PairsKey;
 use ticket_format::statement::Role;
 use ticket_format::tlog::{LogSecret, Origin, WitnessSecret};
 use zeroize::Zeroizing;
+
+use crate::tickets::KeyKeeper;
 
 /// Largest credential or passphrase file, in bytes.
 const SECRET_FILE: u64 = 4_096;
@@ -72,8 +75,10 @@ impl std::fmt::Debug for Seeds {
 pub struct Secrets {
     /// Its identity.
     pub tls: TlsSecret,
-    /// Signs tickets.
-    pub ticket: TicketSecret,
+    /// The first key that signs tickets; none once another has taken its place and it was erased (KEY-2).
+    pub ticket: Option<TicketSecret>,
+    /// The keys after it that are kept.
+    pub later_tickets: Vec<TicketSecret>,
     /// Signs feed answers.
     pub feed: FeedSecret,
     /// Sign the log's checkpoints.
@@ -85,9 +90,8 @@ pub struct Secrets {
 }
 
 /// What each key is called, in the data directory and in messages.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 7] = [
     "tls",
-    "ticket",
     "feed",
     "log-ed25519",
     "log-ml-dsa",
@@ -95,6 +99,9 @@ const NAMES: [&str; 8] = [
     "witness-ed25519",
     "witness-ml-dsa",
 ];
+
+/// What the first key that signs tickets is called; the later ones' names begin so.
+const TICKET: &str = "ticket";
 
 fn salt_path(data: &Path) -> PathBuf {
     data.join("root-salt")
@@ -186,20 +193,31 @@ impl Secrets {
         rng: &mut impl CryptoRng,
     ) -> Result<Self, SecretsError> {
         let mut seeds = [const { [0; 32] }; NAMES.len()].map(Zeroizing::new);
+        let mut ticket = Zeroizing::new([0; 32]);
         // rule: REST-1
-        for (name, seed) in NAMES.iter().zip(&mut seeds) {
+        let names = NAMES.iter().chain([&TICKET]);
+        for (name, seed) in names.zip(seeds.iter_mut().chain([&mut ticket])) {
             rng.fill_bytes(seed.as_mut());
             files::create_private(
                 &key_path(data, name),
                 &root.seal(&place(name), &seed[..], rng),
             )?;
         }
-        Self::of(seeds)
+        Self::of(seeds, Some(ticket), Vec::new())
     }
 
     /// In the order of [`NAMES`].
-    fn of(seeds: [Zeroizing<[u8; 32]>; NAMES.len()]) -> Result<Self, SecretsError> {
+    fn of(
+        seeds: [Zeroizing<[u8; 32]>; NAMES.len()],
+        ticket: Option<Zeroizing<[u8; 32]>>,
+        later: Vec<Zeroizing<[u8; 32]>>,
+    ) -> Result<Self, SecretsError> {
         // rule: SIG-5
+        for ticket in ticket.iter().chain(&later) {
+            if let Some(other) = seeds.iter().position(|seed| seed == ticket) {
+                return Err(SecretsError::Same(NAMES[other], TICKET));
+            }
+        }
         for (at, seed) in seeds.iter().enumerate() {
             if let Some(other) = seeds[..at].iter().position(|other| other == seed) {
                 return Err(SecretsError::Same(NAMES[other], NAMES[at]));
@@ -207,7 +225,6 @@ impl Secrets {
         }
         let [
             tls,
-            ticket,
             feed,
             log_ed25519,
             log_ml_dsa,
@@ -217,7 +234,11 @@ impl Secrets {
         ] = seeds;
         Ok(Self {
             tls: TlsSecret::from_seed(&tls),
-            ticket: TicketSecret::from_seed(&ticket),
+            ticket: ticket.map(|seed| TicketSecret::from_seed(&seed)),
+            later_tickets: later
+                .iter()
+                .map(|seed| TicketSecret::from_seed(seed))
+                .collect(),
             feed: FeedSecret::from_seed(&feed),
             log: Seeds {
                 ed25519: log_ed25519,
@@ -265,34 +286,121 @@ impl Secrets {
         if data.exists() {
             files::private_dir(data)?;
         }
-        // rule: REST-1
-        let seed = |name: &str| {
-            let path = key_path(data, name);
-            let sealed = files::read_private(&path, SEALED_FILE)?;
-            let opened =
-                root.open(&place(name), &sealed)
-                    .map_err(|source| SecretsError::Sealed {
-                        path: path.clone(),
-                        source,
-                    })?;
-            let seed = Zeroizing::new(
-                <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| SecretsError::Length(path))?,
-            );
-            Ok::<_, SecretsError>(seed)
-        };
+        let seed = |name: &str| open_seed(data, root, name);
         let mut seeds = [const { [0; 32] }; NAMES.len()].map(Zeroizing::new);
         for (name, place) in NAMES.iter().zip(&mut seeds) {
             *place = seed(name)?;
         }
-        Self::of(seeds)
+        let mut later = Vec::new();
+        for name in later_names(data)? {
+            later.push(seed(&name)?);
+        }
+        let ticket = match seed(TICKET) {
+            // Erased; the records say so, and the broker does not start where they do not.
+            Err(SecretsError::File(FileError::Missing(_))) if !later.is_empty() => None,
+            other => Some(other?),
+        };
+        Self::of(seeds, ticket, later)
+    }
+}
+
+fn open_seed(data: &Path, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 32]>, SecretsError> {
+    // rule: REST-1
+    let path = key_path(data, name);
+    let sealed = files::read_private(&path, SEALED_FILE)?;
+    let opened = root
+        .open(&place(name), &sealed)
+        .map_err(|source| SecretsError::Sealed {
+            path: path.clone(),
+            source,
+        })?;
+    let seed = <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| SecretsError::Length(path))?;
+    Ok(Zeroizing::new(seed))
+}
+
+/// What the later ticket keys in the data directory are called.
+fn later_names(data: &Path) -> Result<Vec<String>, SecretsError> {
+    let dir = data.join("keys");
+    let unread = |source| {
+        SecretsError::File(FileError::Io {
+            path: dir.clone(),
+            source,
+        })
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(unread)? {
+        let name = entry.map_err(unread)?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".sealed"));
+        let later = |name: &&str| {
+            name.strip_prefix(TICKET)
+                .is_some_and(|rest| rest.starts_with('-'))
+        };
+        names.extend(name.filter(later).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Keeps ticket keys in the data directory, each sealed under the root key in a file of its own.
+#[derive(Debug)]
+pub struct TicketFiles {
+    data: PathBuf,
+    root: RootKeyConfig,
+}
+
+impl TicketFiles {
+    /// Of a data directory. The root key is read anew for each key that is made: it stays in nobody's
+    /// memory in between.
+    #[must_use]
+    pub fn new(data: PathBuf, root: RootKeyConfig) -> Self {
+        Self { data, root }
+    }
+
+    fn keep(&self) -> Result<TicketSecret, SecretsError> {
+        let rng = &mut UnwrapErr(SysRng);
+        let root = self.root.open(&self.data)?;
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(seed.as_mut());
+        let secret = TicketSecret::from_seed(&seed);
+        let name = later_name(&secret.public());
+        // rule: KEY-1, REST-1
+        let sealed = root.seal(&place(&name), &seed[..], rng);
+        files::create_private(&key_path(&self.data, &name), &sealed)?;
+        let kept = open_seed(&self.data, &root, &name)?;
+        if TicketSecret::from_seed(&kept).public() == secret.public() {
+            Ok(secret)
+        } else {
+            Err(SecretsError::Unusable(TICKET))
+        }
+    }
+
+    fn remove(&self, key: &TicketKey, first: bool) -> Result<(), FileError> {
+        let name = match first {
+            true => TICKET.to_owned(),
+            false => later_name(key),
+        };
+        files::erase(&key_path(&self.data, &name))?;
+        files::sync_dir(&self.data.join("keys"))
+    }
+}
+
+fn later_name(key: &TicketKey) -> String {
+    format!("{TICKET}-{}", key.thumbprint())
+}
+
+impl KeyKeeper for TicketFiles {
+    fn make(&self) -> Result<TicketSecret, String> {
+        self.keep().map_err(|error| error.to_string())
+    }
+
+    fn erase(&self, key: &TicketKey, first: bool) -> Result<(), String> {
+        self.remove(key, first).map_err(|error| error.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use getrandom::SysRng;
-    use rand_core::UnwrapErr;
 
     #[test]
     fn a_copied_data_directory_opens_nothing_without_the_root_key() {
@@ -304,8 +412,12 @@ mod tests {
         let root = RootKey::from_credential(&[7; 32]).unwrap();
         let made = Secrets::create(&data, &root, rng).unwrap();
         assert_eq!(
-            Secrets::open(&data, &root).unwrap().ticket.public(),
-            made.ticket.public()
+            Secrets::open(&data, &root)
+                .unwrap()
+                .ticket
+                .unwrap()
+                .public(),
+            made.ticket.as_ref().unwrap().public()
         );
         let other = RootKey::from_credential(&[8; 32]).unwrap();
         assert!(matches!(
@@ -318,13 +430,17 @@ mod tests {
         ));
         std::fs::rename(key_path(&data, "tls"), key_path(&data, "ticket")).unwrap();
         assert!(Secrets::open(&data, &root).is_err());
-        let seeds = [made.tls.seed(), made.ticket.seed(), made.feed.seed()];
+        let seeds = [
+            made.tls.seed(),
+            made.ticket.as_ref().unwrap().seed(),
+            made.feed.seed(),
+        ];
         let others = [&made.log, &made.witness];
         let others = others.map(|seeds| [seeds.ed25519.clone(), seeds.ml_dsa.clone()]);
         let pairs = Zeroizing::new(*made.pairs.expose());
         let seeds = seeds.into_iter().chain(others.into_iter().flatten());
         let seeds: Vec<_> = seeds.chain([pairs]).collect();
-        assert_eq!(seeds.len(), NAMES.len());
+        assert_eq!(seeds.len(), NAMES.len() + 1);
         for entry in std::fs::read_dir(data.join("keys")).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             for seed in &seeds {

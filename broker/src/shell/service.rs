@@ -9,7 +9,8 @@ use policy::Policy;
 use rand_core::{CryptoRng, UnwrapErr};
 use ticket_format::Refusal;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::ActId;
+use ticket_format::ids::{ActId, StatementId};
+use ticket_format::keys::TicketKey;
 use ticket_format::messages::{Answer, RequestView, Verb};
 use ticket_format::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
@@ -27,7 +28,7 @@ use super::subscribers::Subscribers;
 use super::watching::Watching;
 use crate::Refused;
 use crate::realm::{Caller, Realm};
-use crate::state::{Changes, DatasetEntry, keys};
+use crate::state::{AliasEntry, Changes, DatasetEntry, keys};
 
 /// How often a decision is made anew because what it was made on has changed.
 pub(super) const ATTEMPTS: usize = 256;
@@ -52,6 +53,8 @@ pub struct Broker {
     pub(super) replays: Replays,
     pub(super) watching: Watching,
     pub(super) oversight: Oversight,
+    /// The ticket key that was made last, and by which statement.
+    pub(super) making: tokio::sync::Mutex<Option<(StatementId, TicketKey)>>,
     pub(super) trying: Semaphore,
     /// Who reads entries back: one at a time.
     pub(super) reading: Semaphore,
@@ -59,6 +62,7 @@ pub struct Broker {
     pub(super) proving: Arc<Semaphore>,
     pub(super) policy: RwLock<Option<Versioned<Policy>>>,
     pub(super) datasets: RwLock<BTreeMap<String, Versioned<DatasetEntry>>>,
+    pub(super) aliases: RwLock<BTreeMap<String, Versioned<AliasEntry>>>,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -150,6 +154,7 @@ impl Broker {
             Verb::Login => self.login(request, caller).await,
             Verb::Renew => self.renew(request, caller).await,
             Verb::Issue => self.issue(request, caller).await,
+            Verb::Alias => self.alias(request, caller),
             Verb::Feed => self.feed(request, caller, gone).await,
             Verb::Watch => self.watch(request, caller, gone).await,
             Verb::Wipe => self.wipe(request, caller).await,

@@ -9,15 +9,15 @@ use ticket_format::statement::denials::DENIAL_ROWS;
 use ticket_format::statement::logs::LogShow;
 use ticket_format::statement::status::StatusShow;
 use ticket_format::statement::{
-    Act, AdminSetShow, DatasetList, DatasetPage, DatasetShow, DenyList, LaunchList, LaunchPage,
-    LaunchShow, LaunchView, NodeList, NodePage, NodeShow, NodeView, Role, Status, TicketShow,
-    TicketView,
+    Act, AdminSetShow, AliasList, AliasPage, DatasetList, DatasetPage, DatasetShow, DenyList,
+    LaunchList, LaunchPage, LaunchShow, LaunchView, NodeList, NodePage, NodeShow, NodeView, Role,
+    Status, TicketKeyList, TicketShow, TicketView,
 };
 use ticket_format::time::Timestamp;
 
 use super::service::Broker;
 use crate::Refused;
-use crate::administer::{Opened, admin_sets, datasets, launches, nodes, policies};
+use crate::administer::{Opened, admin_sets, aliases, datasets, launches, nodes, policies};
 use crate::feed::Chain;
 use crate::state::{LaunchRecord, NodeRecord, keys};
 
@@ -71,6 +71,13 @@ impl Broker {
                 }
                 .to_cbor()
             }
+            Act::AliasList => {
+                let page = opened.body::<AliasList>()?;
+                let most = usize::try_from(page.rows).unwrap_or(usize::MAX);
+                let (rows, more) = self.aliases(&page.after, most);
+                let rows = rows.iter().map(|alias| aliases::row(alias)).collect();
+                AliasPage { rows, more }.to_cbor()
+            }
             Act::NodeShow => {
                 let node = opened.body::<NodeShow>()?.node;
                 let record = self.directory.get::<NodeRecord>(&keys::node(&node)).await?;
@@ -104,6 +111,10 @@ impl Broker {
             Act::AdminSetShow => {
                 let after = opened.body::<AdminSetShow>()?.after;
                 admin_sets::page(&self.realm.admins, after).to_cbor()
+            }
+            Act::TicketKeyList => {
+                let TicketKeyList {} = opened.body()?;
+                self.ticket_key_rows(now).to_cbor()
             }
             Act::ProposalList => self.proposal_list(opened, now).await?,
             Act::ProposalShow => self.proposal_show(opened, now).await?,

@@ -31,7 +31,7 @@ use crate::Refused;
 use crate::administer::datasets::log_thumbprints;
 use crate::feed::Chain;
 use crate::realm::Realm;
-use crate::state::{DatasetEntry, FeedHead, keys};
+use crate::state::{AliasEntry, DatasetEntry, FeedHead, keys};
 
 /// The files that a broker works on, open.
 pub struct Files {
@@ -103,11 +103,9 @@ impl Broker {
         witnesses: Witnesses,
     ) -> Result<Self, StartError> {
         // rule: SIG-5
-        let mut own: Vec<Thumbprint> = vec![
-            realm.tls.thumbprint(),
-            realm.ticket.public().thumbprint(),
-            realm.feed.public().thumbprint(),
-        ];
+        let mut own: Vec<Thumbprint> =
+            vec![realm.tls.thumbprint(), realm.feed.public().thumbprint()];
+        own.extend(realm.tickets.thumbprints());
         own.extend(log_thumbprints(files.log.key()));
         own.extend(realm.others.iter().copied());
         let directory = Directory::new(files.store, own);
@@ -149,17 +147,25 @@ impl Broker {
             replays: Replays::default(),
             watching: Watching::default(),
             oversight,
+            making: tokio::sync::Mutex::default(),
             trying: Semaphore::new(1),
             reading: Semaphore::new(1),
             proving: Arc::new(Semaphore::new(PROVING)),
             policy: RwLock::new(None),
             datasets: RwLock::new(BTreeMap::new()),
+            aliases: RwLock::new(BTreeMap::new()),
             stopping: watch::Sender::new(false),
             directory,
         };
+        broker.load_ticket_keys().await?;
+        // rule: KEY-2 — it signs nothing with a key that nobody believes any more.
+        broker.realm.tickets.check(now).map_err(StartError::State)?;
         broker.load_policy().await?;
         for entry in broker.directory.all::<DatasetEntry>(keys::DATASETS).await? {
             broker.load_dataset(&entry).await?;
+        }
+        for entry in broker.directory.all::<AliasEntry>(keys::ALIASES).await? {
+            broker.load_alias(&entry.body.alias).await?;
         }
         let logged = broker.replay(now, head).await?;
         // rule: TIM-1

@@ -65,6 +65,8 @@ pub enum Happened {
         /// The admins' statement.
         statement: Vec<u8>,
     },
+    /// The broker's next ticket-signing key: the admins' statement (KEY-2). Kept for good.
+    TicketKey(Vec<u8>),
     /// A denial that can hit no ticket any more. Only what the chain binds is left of it.
     Gone(Link),
 }
@@ -97,6 +99,12 @@ impl StoredEpoch {
     #[must_use]
     pub fn lifting(head: FeedHead, epochs: Vec<u64>, statement: Vec<u8>) -> Self {
         Self::after(head, Happened::Lifted { epochs, statement })
+    }
+
+    /// The ticket-key record that follows `head`.
+    #[must_use]
+    pub fn ticket_key(head: FeedHead, statement: Vec<u8>) -> Self {
+        Self::after(head, Happened::TicketKey(statement))
     }
 
     fn after(head: FeedHead, happened: Happened) -> Self {
@@ -163,6 +171,7 @@ impl StoredEpoch {
         let event = match &self.happened {
             Happened::Denied { bytes, .. } => Event::Denial(bytes.clone()),
             Happened::Lifted { statement, .. } => Event::Lifting(statement.clone()),
+            Happened::TicketKey(statement) => Event::TicketKey(statement.clone()),
             Happened::Gone(link) => Event::Gone {
                 forget: link.forget,
                 denial: link.record,
@@ -181,7 +190,9 @@ impl StoredEpoch {
         HEADS
             + match &self.happened {
                 Happened::Denied { bytes, .. } => bytes.len(),
-                Happened::Lifted { statement, .. } => statement.len(),
+                Happened::Lifted { statement, .. } | Happened::TicketKey(statement) => {
+                    statement.len()
+                }
                 Happened::Gone(_) => 48,
             }
     }
@@ -201,7 +212,7 @@ fn link(happened: &Happened) -> Link {
             forget: denial.forget,
             record: DenialDigest::of(bytes),
         },
-        Happened::Lifted { statement, .. } => Link {
+        Happened::Lifted { statement, .. } | Happened::TicketKey(statement) => Link {
             forget: Timestamp::LAST,
             record: DenialDigest::of(statement),
         },
@@ -210,13 +221,12 @@ fn link(happened: &Happened) -> Link {
 }
 
 /// `[number, chain, 1, denial, lifted / null]`, `[number, chain, 2, statement]`,
-/// `[number, chain, 3, forget, hash]`.
+/// `[number, chain, 3, forget, hash]`, `[number, chain, 4, statement]`.
 impl Encode for StoredEpoch {
     fn encode(&self, writer: &mut Writer) {
-        let items = if matches!(self.happened, Happened::Lifted { .. }) {
-            4
-        } else {
-            5
+        let items = match self.happened {
+            Happened::Lifted { .. } | Happened::TicketKey(_) => 4,
+            Happened::Denied { .. } | Happened::Gone(_) => 5,
         };
         self.chain.encode(writer.array(items).uint(self.number));
         match &self.happened {
@@ -229,6 +239,9 @@ impl Encode for StoredEpoch {
             }
             Happened::Lifted { statement, .. } => {
                 writer.uint(2).bytes(statement);
+            }
+            Happened::TicketKey(statement) => {
+                writer.uint(4).bytes(statement);
             }
             Happened::Gone(link) => {
                 link.forget.encode(writer.uint(3));
@@ -259,6 +272,7 @@ impl Decode for StoredEpoch {
                     statement,
                 }
             }
+            (4, 4) => Happened::TicketKey(reader.bytes(1..=limits::RECORD)?.to_vec()),
             (3, 5) => Happened::Gone(Link {
                 forget: Timestamp::decode(reader)?,
                 record: DenialDigest::decode(reader)?,

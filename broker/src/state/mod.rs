@@ -14,7 +14,7 @@ pub use changes::Changes;
 pub use denial::{FeedHead, Happened, StoredEpoch};
 pub use launch::LaunchRecord;
 pub use node::{Claim, Frozen, NodeRecord};
-pub use records::{DatasetEntry, KeyRole, KeyUse, PolicyHead, UsedStatement};
+pub use records::{AliasEntry, DatasetEntry, KeyRole, KeyUse, PolicyHead, UsedStatement};
 
 use ticket_format::ids::{ActId, DatasetId, LaunchId, NodeId, StatementId, Thumbprint};
 
@@ -38,6 +38,8 @@ pub mod keys {
     pub const DATASETS: &str = "dataset/";
     /// Prefix of dataset names.
     pub const DATASET_NAMES: &str = "dataset-name/";
+    /// Prefix of aliases.
+    pub const ALIASES: &str = "alias/";
     /// Which admin set is in force.
     pub const ADMIN_SET_HEAD: &str = "admin-set-head";
     /// Prefix of admin sets, the statements themselves (SET-3).
@@ -52,6 +54,12 @@ pub mod keys {
     pub const STATEMENTS: &str = "statement/";
     /// Prefix of audit entries that wait for the log (AUD-2).
     pub const OUTBOX: &str = "outbox/";
+    /// The records of ticket keys, by number.
+    pub const TICKET_KEYS: &str = "ticket-key/";
+    /// The number of the ticket key that signs, as it was recorded last.
+    pub const TICKET_KEY_SIGNS: &str = "ticket-keys/signs";
+    /// The number of the ticket key that was erased last.
+    pub const TICKET_KEY_ERASED: &str = "ticket-keys/erased";
     /// The latest time seen (TIM-1).
     pub const TIME: &str = "time/latest";
     /// What is known against the log, until a quorum says where it goes on (TLOG-10).
@@ -115,14 +123,29 @@ pub mod keys {
     /// A dataset's name. In hexadecimal: a name may hold any character.
     #[must_use]
     pub fn dataset_name(name: &str) -> String {
-        let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("{DATASET_NAMES}{hex}")
+        format!("{DATASET_NAMES}{}", hex(name))
+    }
+
+    fn hex(name: &str) -> String {
+        name.bytes().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// An alias; in hexadecimal, as a dataset's name.
+    #[must_use]
+    pub fn alias(name: &str) -> String {
+        format!("{ALIASES}{}", hex(name))
     }
 
     /// An admin set; versions sort as numbers.
     #[must_use]
     pub fn admin_set(version: u64) -> String {
         format!("{ADMIN_SETS}{version:020}")
+    }
+
+    /// The record of a ticket key; numbers sort.
+    #[must_use]
+    pub fn ticket_key(number: u64) -> String {
+        format!("{TICKET_KEYS}{number:020}")
     }
 
     /// One part of a proposed statement.

@@ -3,7 +3,7 @@
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{PolicyDigest, StatementDigest};
 use ticket_format::limits;
-use ticket_format::statement::DatasetRecord;
+use ticket_format::statement::{AliasSet, DatasetRecord};
 use ticket_format::time::Timestamp;
 
 /// What a registered key is for (SIG-5).
@@ -81,6 +81,33 @@ impl Decode for KeyUse {
             role: role.ok_or(DecodeError::OutOfRange("key role"))?,
             owner,
         })
+    }
+}
+
+/// `alias/<name>`: the owners' statement, kept whole (ADM-3). One that names nothing stays, so that the next is
+/// known to follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AliasEntry {
+    /// The statement.
+    pub statement: Vec<u8>,
+    /// What it says.
+    pub body: AliasSet,
+}
+
+impl Encode for AliasEntry {
+    fn encode(&self, writer: &mut Writer) {
+        writer.map(2).uint(1).bytes(&self.statement);
+        writer.uint(2).bytes(&self.body.to_cbor());
+    }
+}
+
+impl Decode for AliasEntry {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut map = reader.map(2)?;
+        let statement = map.required(1, |r| r.bytes(1..=limits::RECORD))?.to_vec();
+        let body = AliasSet::from_cbor(map.required(2, |r| r.bytes(..))?, limits::RECORD)?;
+        map.end()?;
+        Ok(Self { statement, body })
     }
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use audit_log::{AuditLog, SideFile, SideOptions};
 use broker::realm::{Caller, Realm};
+use broker::secrets::{self, RootKeyConfig, Secrets, TicketFiles};
+use broker::tickets::TicketRing;
 use broker::{Broker, Files, Hooks, Limits, ManualClock, StartError, Witnesses};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -139,7 +141,6 @@ pub struct World {
     pub server_tls: TlsSecret,
     pub server: ServerSecret,
     pub tls: TlsSecret,
-    ticket: TicketSecret,
     feed: FeedSecret,
     broker: Option<Arc<Broker>>,
     log: Option<AuditLog>,
@@ -174,7 +175,6 @@ impl World {
             server_tls,
             server: ServerSecret::generate(rng),
             tls,
-            ticket: TicketSecret::generate(rng),
             feed: FeedSecret::generate(rng),
             broker: None,
             log: None,
@@ -186,6 +186,29 @@ impl World {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    fn root(&self) -> RootKeyConfig {
+        RootKeyConfig {
+            credential: Some(self.path("root.credential")),
+            passphrase_file: None,
+        }
+    }
+
+    /// The ticket keys as a broker's program opens them: made at the first start.
+    fn tickets(&self) -> TicketRing {
+        let (data, root) = (self.path("data"), self.root());
+        if !data.exists() {
+            store::files::create_private(&self.path("root.credential"), &[7; 32])
+                .expect("a credential");
+            secrets::prepare(&data, &mut rng()).expect("a place for keys");
+            let root = root.open(&data).expect("a root key");
+            Secrets::create(&data, &root, &mut rng()).expect("keys");
+        }
+        let opened = Secrets::open(&data, &root.open(&data).expect("a root key"));
+        let opened = opened.expect("the keys");
+        let keeper = Arc::new(TicketFiles::new(data, root));
+        TicketRing::new(opened.ticket, opened.later_tickets, keeper).expect("ticket keys")
     }
 
     pub async fn start(&mut self, limits: Limits) -> Result<(), StartError> {
@@ -209,7 +232,7 @@ impl World {
         let realm = Realm {
             name: REALM.to_owned(),
             tls: self.tls.public(),
-            ticket: TicketSecret::from_seed(&self.ticket.seed()),
+            tickets: self.tickets(),
             feed: FeedSecret::from_seed(&self.feed.seed()),
             pairs: self.pairs.clone(),
             others: Vec::new(),
@@ -560,7 +583,7 @@ impl Held {
     pub fn claims(&self, world: &World) -> NodeClaims {
         let verified = ticket::verify_for_anyone::<NodeClaims>(
             &self.bytes,
-            &world.broker().realm().ticket.public(),
+            &*world.broker().realm().tickets.keys(),
         );
         verified.expect("a node ticket").claims().clone()
     }
@@ -763,6 +786,7 @@ impl Node {
                 value: vec![0; 64],
             },
             admin_set: 1,
+            ticket_key: 1,
         };
         change(&mut body);
         let evidence = IssueEvidence {
@@ -782,7 +806,7 @@ impl Node {
 
 pub fn dataset_claims(world: &World, ticket: &[u8]) -> DatasetClaims {
     let verified =
-        ticket::verify_for_anyone::<DatasetClaims>(ticket, &world.broker().realm().ticket.public());
+        ticket::verify_for_anyone::<DatasetClaims>(ticket, &*world.broker().realm().tickets.keys());
     verified.expect("a dataset ticket").claims().clone()
 }
 

@@ -255,6 +255,7 @@ impl Fake {
             ticket,
             record: self.record.clone().unwrap(),
             admin_sets: Vec::new(),
+            ticket_keys: Vec::new(),
         };
         Answer::done(Verb::Issue, &answer)
     }

@@ -136,7 +136,7 @@ impl Link {
                 forget: Denial::from_cbor(bytes, DENIAL)?.forget,
                 record: DenialDigest::of(bytes),
             },
-            Event::Lifting(statement) => Self {
+            Event::Lifting(statement) | Event::TicketKey(statement) => Self {
                 forget: Timestamp::LAST,
                 record: DenialDigest::of(statement),
             },

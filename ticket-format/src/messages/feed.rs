@@ -96,7 +96,7 @@ closed_map! {
 ///
 /// ```cddl
 /// epoch = [uint, 1, bstr .size (1..2048)] / [uint, 2, bstr .size (1..16384)]
-///       / [uint, 3, [unix-time, hash]]
+///       / [uint, 3, [unix-time, hash]] / [uint, 4, bstr .size (1..16384)]
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
@@ -120,6 +120,8 @@ pub enum Event {
         /// SHA-256 of its bytes.
         denial: DenialDigest,
     },
+    /// The next ticket-signing key: the statement of act `ticket-key` (KEY-2).
+    TicketKey(Vec<u8>),
 }
 
 impl Encode for Epoch {
@@ -135,6 +137,9 @@ impl Encode for Epoch {
             Event::Gone { forget, denial } => {
                 forget.encode(writer.uint(3).array(2));
                 denial.encode(writer);
+            }
+            Event::TicketKey(statement) => {
+                writer.uint(4).bytes(statement);
             }
         }
     }
@@ -154,6 +159,7 @@ impl Decode for Epoch {
                     denial: DenialDigest::decode(reader)?,
                 }
             }
+            4 => Event::TicketKey(reader.bytes(1..=limits::RECORD)?.to_vec()),
             _ => return Err(DecodeError::OutOfRange("event")),
         };
         Ok(Self { number, event })

@@ -18,7 +18,8 @@ use super::shape::{Bytes, List, Shape, Text, UINT, closed_map, item};
 ///
 /// ```cddl
 /// issue-body = { 1: bstr .size (1..8192), 2: name, 3: [1*3 action], 4: pairs, 5: ed-key, 6: kem,
-///                7: sealing-key, 8: uint, 9: uint, 10: unix-time, 11: proof, 12: uint }
+///                7: sealing-key, 8: uint, 9: uint, 10: unix-time, 11: proof, 12: uint,
+///                13: uint }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueBody {
@@ -44,7 +45,12 @@ pub struct IssueBody {
     pub evidence: Proof,
     /// Version of the admin set that the node knows (ISS-6).
     pub admin_set: u64,
+    /// Number of the ticket-key record that the node knows (KEY-3); 1 before the first.
+    pub ticket_key: u64,
 }
+
+/// Most ticket-key records that one answer brings.
+pub const TICKET_KEYS: usize = 16;
 
 /// Most admin sets that one answer brings.
 pub const ADMIN_SETS: usize = 64;
@@ -54,7 +60,7 @@ const NAME: Text = Text(1..=limits::NAME);
 
 impl Encode for IssueBody {
     fn encode(&self, writer: &mut Writer) {
-        writer.map(12);
+        writer.map(13);
         writer
             .uint(1)
             .bytes(&self.node_ticket)
@@ -68,13 +74,17 @@ impl Encode for IssueBody {
         writer.uint(8).uint(self.life).uint(9).uint(self.budget);
         self.expires.encode(writer.uint(10));
         self.evidence.encode(writer.uint(11));
-        writer.uint(12).uint(self.admin_set);
+        writer
+            .uint(12)
+            .uint(self.admin_set)
+            .uint(13)
+            .uint(self.ticket_key);
     }
 }
 
 impl Decode for IssueBody {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(12)?;
+        let mut map = reader.map(13)?;
         let node_ticket = TICKET.member(&mut map, 1)?;
         let dataset = NAME.member(&mut map, 2)?;
         let actions = map.required(3, Actions::decode)?;
@@ -88,6 +98,7 @@ impl Decode for IssueBody {
         let expires = map.required(10, Timestamp::decode)?;
         let evidence = map.required(11, Proof::decode)?;
         let admin_set = UINT.member(&mut map, 12)?;
+        let ticket_key = UINT.member(&mut map, 13)?;
         map.end()?;
         Ok(Self {
             node_ticket,
@@ -101,6 +112,7 @@ impl Decode for IssueBody {
             expires,
             evidence,
             admin_set,
+            ticket_key,
         })
     }
 }
@@ -128,7 +140,7 @@ closed_map! {
     ///
     /// ```cddl
     /// issue-answer = { 1: bstr .size (1..8192), 2: receipt, 3: bstr .size (1..98304),
-    ///                  4: [*64 bstr .size (1..16384)] }
+    ///                  4: [*64 bstr .size (1..16384)], 6: [*16 bstr .size (1..16384)] }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct IssueAnswer {
@@ -140,5 +152,7 @@ closed_map! {
         3 record: Vec<u8> = Bytes(1..=limits::STATEMENT);
         /// The admin sets after the version that the node knows, ascending: statements (SET-3).
         4 admin_sets: Vec<Vec<u8>> = List(0..=ADMIN_SETS, Bytes(1..=limits::RECORD));
+        /// The ticket-key records after the number that the node knows, ascending: statements (KEY-3).
+        6 ticket_keys: Vec<Vec<u8>> = List(0..=TICKET_KEYS, Bytes(1..=limits::RECORD));
     }
 }

@@ -8,7 +8,8 @@ use crate::seal::SealingKey;
 use crate::sign::Proof;
 
 use super::Receipt;
-use super::shape::{Bytes, XWING_KEY, closed_map, item};
+use super::issue::TICKET_KEYS;
+use super::shape::{Bytes, List, XWING_KEY, closed_map, item};
 
 closed_map! {
     /// What a node says to log in.
@@ -57,7 +58,10 @@ impl LoginBody {
 closed_map! {
     /// A node ticket, the receipt of its entry, and the launch for evidence (EVD-1).
     ///
-    /// `login-answer = { 1: bstr .size (1..8192), 2: receipt, 3: bstr .size (1..16384) }`
+    /// ```cddl
+    /// login-answer = { 1: bstr .size (1..8192), 2: receipt, 3: bstr .size (1..16384),
+    ///                  4: [*32 bstr .size (1..16384)] }
+    /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct LoginAnswer {
         /// The node ticket's bytes.
@@ -66,5 +70,8 @@ closed_map! {
         2 receipt: Receipt = item();
         /// The launch: an admins' statement.
         3 launch: Vec<u8> = Bytes(1..=limits::RECORD);
+        /// Where the ticket key was ever replaced: the newest admin sets, then the newest ticket-key
+        /// records, both ascending: statements (KEY-3).
+        4 records: Vec<Vec<u8>> = List(0..=2 * TICKET_KEYS, Bytes(1..=limits::RECORD));
     }
 }

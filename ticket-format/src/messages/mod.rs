@@ -4,6 +4,7 @@
 //! [`RequestView`] and [`AnswerView`] borrow, so that 2 MiB are not copied to be looked at.
 
 pub mod administer;
+pub mod alias;
 pub mod batch;
 pub mod consistency;
 pub mod feed;
@@ -53,6 +54,8 @@ numbered! {
         Wipe = 11, "wipe";
         /// How a server's log continues a checkpoint (TLOG-6).
         Consistency = 12, "consistency";
+        /// Which dataset an alias names.
+        Alias = 13, "alias";
     }
 }
 
@@ -75,6 +78,7 @@ impl Verb {
             Self::Feed => Some(labels::FEED_REQUEST),
             Self::Watch => Some(labels::WATCH_REQUEST),
             Self::Wipe => Some(labels::WIPE_REQUEST),
+            Self::Alias => Some(labels::ALIAS_REQUEST),
             Self::Administer | Self::Consistency => None,
         }
     }
@@ -83,9 +87,13 @@ impl Verb {
     #[must_use]
     pub fn body_limit(self) -> usize {
         match self {
-            Self::Login | Self::Renew | Self::Issue | Self::Feed | Self::Watch | Self::Wipe => {
-                limits::SMALL_MESSAGE
-            }
+            Self::Login
+            | Self::Renew
+            | Self::Issue
+            | Self::Feed
+            | Self::Watch
+            | Self::Wipe
+            | Self::Alias => limits::SMALL_MESSAGE,
             Self::Present => limits::PRESENT,
             Self::Consistency => limits::NOTE + 8,
             Self::Redeem | Self::Generate | Self::Rewrap => limits::MESSAGE,

@@ -245,6 +245,42 @@ impl<S: Shape> Shape for Maybe<S> {
     }
 }
 
+/// A member that is left out where it is what is usual, and refused where it says that all the same: there is one
+/// encoding (ENC-1).
+pub(crate) struct Usual<T>(PhantomData<T>);
+
+pub(crate) const fn usual<T>() -> Usual<T> {
+    Usual(PhantomData)
+}
+
+impl<T: Encode + Decode + Default + PartialEq> Shape for Usual<T> {
+    type Value = T;
+
+    fn write(&self, value: &T, writer: &mut Writer) {
+        if self.present(value) {
+            value.encode(writer);
+        }
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Result<T, DecodeError> {
+        let value = T::decode(reader)?;
+        if self.present(&value) {
+            Ok(value)
+        } else {
+            Err(DecodeError::OutOfRange("member that says what is usual"))
+        }
+    }
+
+    fn present(&self, value: &T) -> bool {
+        *value != T::default()
+    }
+
+    fn member(&self, map: &mut MapReader<'_, '_>, key: i64) -> Result<T, DecodeError> {
+        let value = map.optional(key, |reader| self.read(reader))?;
+        Ok(value.unwrap_or_default())
+    }
+}
+
 /// A struct that travels as a closed map (ENC-3). Rows stand in ascending key order.
 macro_rules! closed_map {
     (

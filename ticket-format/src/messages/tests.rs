@@ -143,6 +143,7 @@ fn issue(kem: Kem) -> IssueBody {
         expires: at(3_600),
         evidence: proof(),
         admin_set: 3,
+        ticket_key: 2,
     }
 }
 
@@ -155,9 +156,10 @@ fn login_and_renew_hold_to_their_shapes() {
             ticket: vec![1; 300],
             receipt: receipt(),
             launch: vec![2; 300],
+            records: vec![vec![3; 200], vec![4; 200]],
         },
         &[],
-        &[],
+        &[4],
     );
     strict(&receipt(), &[], &[]);
     let renew = RenewBody {
@@ -183,9 +185,10 @@ fn issue_holds_to_its_shape() {
             receipt: receipt(),
             record: vec![2; 300],
             admin_sets: vec![vec![3; 200], vec![4; 200]],
+            ticket_keys: vec![vec![5; 200]],
         },
         &[],
-        &[4],
+        &[4, 6],
     );
     // A key of one KEM under the other's id.
     let mut bytes = issue(Kem::X25519).to_cbor();

@@ -255,7 +255,7 @@ impl ReceivedStatement {
 }
 
 impl Payload {
-    pub(super) fn body_of<B: ActBody>(&self) -> Result<B, StatementRefusal> {
+    pub(crate) fn body_of<B: ActBody>(&self) -> Result<B, StatementRefusal> {
         if self.act != B::ACT {
             return Err(StatementRefusal::OtherAct);
         }

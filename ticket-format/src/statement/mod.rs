@@ -39,9 +39,9 @@ pub use aliases::{AliasList, AliasPage, AliasRow, AliasSet, AliasTarget};
 pub use backups::{BACKUP_PART, BackupBegin, BackupMade, BackupPart, BackupPiece, Restore};
 pub use cose::ReceivedStatement;
 pub use datasets::{
-    Canary, CanarySet, DatasetCreate, DatasetCreated, DatasetList, DatasetOwnersSet, DatasetPage,
-    DatasetPolicySet, DatasetRecord, DatasetRow, DatasetSet, DatasetShow, DatasetView, ProducerAdd,
-    ProducerAdded, policy_digest,
+    Canary, CanarySet, DatasetClass, DatasetCreate, DatasetCreated, DatasetList, DatasetOwnersSet,
+    DatasetPage, DatasetPolicySet, DatasetRecord, DatasetRow, DatasetSet, DatasetShow, DatasetView,
+    ProducerAdd, ProducerAdded, policy_digest,
 };
 pub use denials::{DenialPage, Denied, DenyBody, DenyList, Undeny};
 pub use exposures::{EntryShow, EntryView, Exposed, ExposurePage, ExposureShow};

@@ -8,17 +8,19 @@
 //! Claims can be read from the second on, and servers act on the third only.
 
 mod action;
+mod chain;
 mod claims;
 
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, Label, TaggedCborSerializable, iana};
 
 pub use action::{Action, Actions};
+pub use chain::{Retired, Signer, TicketKeyRefusal, TicketKeys, TicketSigners};
 pub use claims::{Attributes, Audience, Claims, Common, DatasetClaims, NodeClaims};
 
 use crate::Refusal;
 use crate::cbor::{self, Reader, Writer};
-use crate::ids::TicketHash;
-use crate::keys::{TicketKey, TicketSecret};
+use crate::ids::{Thumbprint, TicketHash};
+use crate::keys::TicketSecret;
 use crate::limits;
 use crate::time::Timestamp;
 
@@ -66,6 +68,9 @@ impl From<TicketError> for Refusal {
 pub struct Verified<C> {
     claims: C,
     hash: TicketHash,
+    signer: Thumbprint,
+    /// From then on no ticket under this key counts; the last time there is: no such time is known.
+    until: Timestamp,
 }
 
 /// A verified ticket that is live at the time it was checked at.
@@ -108,11 +113,11 @@ pub fn sign<C: Claims>(claims: &C, key: &TicketSecret) -> Vec<u8> {
 /// The first check that fails, in that order.
 pub fn verify<C: Claims>(
     ticket: &[u8],
-    key: &TicketKey,
+    keys: &impl TicketSigners,
     realm: &str,
     audience: Audience,
 ) -> Result<Verified<C>, TicketError> {
-    let verified: Verified<C> = verify_for_anyone(ticket, key)?;
+    let verified: Verified<C> = verify_for_anyone(ticket, keys)?;
     // rule: TKT-6
     if verified.claims.common().realm != realm || verified.claims.common().audience != audience {
         return Err(TicketError::Audience);
@@ -126,7 +131,7 @@ pub fn verify<C: Claims>(
 /// As [`verify`].
 pub fn verify_for_anyone<C: Claims>(
     ticket: &[u8],
-    key: &TicketKey,
+    keys: &impl TicketSigners,
 ) -> Result<Verified<C>, TicketError> {
     let sign1 = parse(ticket)?;
     let header = &sign1.protected.header;
@@ -142,16 +147,25 @@ pub fn verify_for_anyone<C: Claims>(
     }
     // rule: TKT-4
     let eddsa = coset::Algorithm::Assigned(iana::Algorithm::EdDSA);
-    if header.alg.as_ref() != Some(&eddsa) || header.key_id != key.thumbprint().0 {
+    if header.alg.as_ref() != Some(&eddsa) {
         return Err(TicketError::Signature);
     }
+    let signer = keys.signer(&header.key_id).ok_or(TicketError::Signature)?;
     sign1
-        .verify_signature(&[], |signature, input| key.verify_raw(input, signature))
+        .verify_signature(&[], |signature, input| {
+            signer.key.verify_raw(input, signature)
+        })
         .map_err(|_| TicketError::Signature)?;
-    let claims = decode(&sign1)?;
+    let claims: C = decode(&sign1)?;
+    // rule: KEY-2
+    if !signer.may_have_issued(claims.common().issued) {
+        return Err(TicketError::Signature);
+    }
     Ok(Verified {
         claims,
         hash: hash(ticket),
+        signer: signer.key.thumbprint(),
+        until: signer.until,
     })
 }
 
@@ -224,9 +238,10 @@ impl<C: Claims> Verified<C> {
     /// Checks that its life has begun (give or take the skew) and is not over (no grace).
     ///
     /// # Errors
-    /// [`TicketError::NotYetValid`] or [`TicketError::Expired`].
+    /// [`TicketError::NotYetValid`], [`TicketError::Expired`], or [`TicketError::Signature`] of one under a
+    /// key that counts no more.
     pub fn live(self, now: Timestamp) -> Result<Live<C>, TicketError> {
-        check_life(self.claims.common(), now)?;
+        self.check_life(now)?;
         Ok(Live(self))
     }
 }
@@ -239,6 +254,17 @@ fn check_life(common: &Common, now: Timestamp) -> Result<(), TicketError> {
         Err(TicketError::NotYetValid)
     } else {
         Ok(())
+    }
+}
+
+impl<C: Claims> Verified<C> {
+    fn check_life(&self, now: Timestamp) -> Result<(), TicketError> {
+        check_life(self.claims.common(), now)?;
+        // rule: KEY-2
+        match chain::counts(self.until, now) {
+            true => Ok(()),
+            false => Err(TicketError::Signature),
+        }
     }
 }
 
@@ -255,12 +281,31 @@ impl<C: Claims> Live<C> {
         self.0.hash
     }
 
+    /// Whether a ticket under its key still counts by the keys as they stand later on: a key may have been
+    /// replaced since it was verified (KEY-2).
+    ///
+    /// # Errors
+    /// [`TicketError::Signature`].
+    pub fn still_signed(
+        &self,
+        keys: &impl TicketSigners,
+        now: Timestamp,
+    ) -> Result<(), TicketError> {
+        // rule: KEY-2
+        let signer = keys.signer(&self.0.signer.0);
+        let issued = self.0.claims.common().issued;
+        match signer {
+            Some(signer) if signer.may_have_issued(issued) && signer.counts(now) => Ok(()),
+            _ => Err(TicketError::Signature),
+        }
+    }
+
     /// Whether it is still live later on (RED-2).
     ///
     /// # Errors
     /// As [`Verified::live`].
     pub fn still_live(&self, now: Timestamp) -> Result<(), TicketError> {
-        check_life(self.0.claims.common(), now)
+        self.0.check_life(now)
     }
 }
 

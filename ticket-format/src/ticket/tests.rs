@@ -54,7 +54,7 @@ fn node_claims() -> NodeClaims {
     }
 }
 
-fn dataset_claims() -> DatasetClaims {
+pub(super) fn dataset_claims() -> DatasetClaims {
     DatasetClaims {
         common: common(key_server()),
         dataset: DatasetId([10; 16]),

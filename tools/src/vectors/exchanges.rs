@@ -276,6 +276,7 @@ fn issue(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Proof) {
         expires: at(3_600),
         evidence: evidence_proof.clone(),
         admin_set: 1,
+        ticket_key: 1,
     }
     .to_cbor();
     let (label, hash) = (labels::ISSUE_REQUEST, ticket::hash(&node_ticket));
