@@ -41,6 +41,7 @@ pub struct Metrics {
     duration: Family<ExchangeName, Histogram>,
     deks: Family<ExchangeName, Counter>,
     alarms: Family<AlarmName, Counter>,
+    exports: Counter,
     commits: Histogram,
 }
 
@@ -57,6 +58,7 @@ impl Default for Metrics {
             duration: Family::new_with_constructor(buckets),
             deks: Family::default(),
             alarms: Family::default(),
+            exports: Counter::default(),
             commits: buckets(),
         }
     }
@@ -95,6 +97,17 @@ impl Metrics {
         self.alarms.get_or_create(&AlarmName { alarm }).inc();
     }
 
+    /// A KEK version's material was given out (IMP-4).
+    pub fn exported(&self) {
+        self.exports.inc();
+    }
+
+    /// How often KEK versions' material was given out.
+    #[must_use]
+    pub fn exports(&self) -> u64 {
+        self.exports.get()
+    }
+
     /// How many alarms of this kind were raised.
     #[must_use]
     pub fn alarms(&self, alarm: Alarm) -> u64 {
@@ -126,6 +139,11 @@ impl Metrics {
             "alarms",
             "Alarms recorded, by alarm",
             metrics.alarms.clone(),
+        );
+        registry.register(
+            "kek_exports",
+            "KEK versions whose material was given out",
+            metrics.exports.clone(),
         );
         registry.register_with_unit(
             "audit_commit",

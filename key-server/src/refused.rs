@@ -149,6 +149,9 @@ pub enum Refused {
         "another KEK version is the newest than the one that the statement names: look at it and sign anew"
     )]
     StaleKek,
+    /// The keys of an import are not here any more, or never were.
+    #[error("{}", Refusal::ImportUnknown.meaning())]
+    NoImport,
     /// Other wraps would be lost.
     #[error("other wraps would be lost than the statement names: look at them and sign anew")]
     StaleWraps,
@@ -244,6 +247,7 @@ impl Refused {
             | Self::StaleWraps
             | Self::StaleRoot
             | Self::StaleShare(_) => Refusal::Stale,
+            Self::NoImport => Refusal::ImportUnknown,
             Self::KeyFile | Self::Inventory(_) | Self::Backup => Refusal::StoreUnavailable,
             Self::AdminsKey => Refusal::KeyReused,
             Self::Invalid(_) => Refusal::Invalid,

@@ -28,6 +28,7 @@ use crate::dataset::{CanaryDeks, Dataset, DatasetState};
 use crate::records;
 use crate::refused::Refused;
 use crate::state::Connection;
+use crate::vault::import::ImportKeys;
 use crate::vault::{KekRecord, Pending};
 
 /// What an act will do, once it is committed.
@@ -74,6 +75,10 @@ pub(super) enum Change {
     },
     /// A KEK version in another state.
     Kek(KekRecord),
+    /// A dataset has keys that material is wrapped to.
+    ImportBegun(DatasetId, Arc<ImportKeys>),
+    /// A KEK version's material is given out.
+    Exported(KekRecord),
     Admins {
         set: Arc<AdminSet>,
         statement: Vec<u8>,
@@ -108,8 +113,12 @@ impl Plan {
             | Change::Rekeyed(_)
             | Change::BackedUp(_)
             | Change::BrokerRecovered(_) => None,
-            Change::Created { id, .. } | Change::Changed { id, .. } => Some(*id),
-            Change::Rotated { old: record, .. } | Change::Kek(record) => Some(record.dataset),
+            Change::Created { id, .. }
+            | Change::Changed { id, .. }
+            | Change::ImportBegun(id, _) => Some(*id),
+            Change::Rotated { old: record, .. }
+            | Change::Kek(record)
+            | Change::Exported(record) => Some(record.dataset),
         }
     }
 }
@@ -343,7 +352,9 @@ impl Service {
             Act::KekDestroy => self.destroy_kek(asked).await,
             Act::KekKeep => self.keep_kek(asked).await,
             Act::WrapList => self.list_wraps(statement.body()?).await,
-            Act::ImportBegin | Act::KekImport | Act::KekExport => Err(Refused::Act),
+            Act::ImportBegin => self.begin_import(asked).await,
+            Act::KekImport => self.import_kek(asked).await,
+            Act::KekExport => self.export_kek(asked),
             Act::BackupBegin => self.begin_backup(asked).await,
             Act::BackupPart => self.backup_part(asked).await,
             Act::Status => {
@@ -357,6 +368,8 @@ impl Service {
             | Act::PolicySet
             | Act::PolicyShow
             | Act::WhatIf
+            | Act::AliasSet
+            | Act::AliasList
             | Act::DatasetRecord
             | Act::NodeList
             | Act::NodeShow
@@ -370,6 +383,9 @@ impl Service {
             | Act::ProposalList
             | Act::ProposalShow
             | Act::ProposalWithdraw
+            | Act::TicketKeyMake
+            | Act::TicketKeySet
+            | Act::TicketKeyList
             | Act::Restore => Err(Refused::Act),
         }
     }
@@ -413,6 +429,16 @@ impl Service {
             }
             Change::Kek(record) => {
                 self.state.vault.update(&record);
+                return Ok(());
+            }
+            Change::ImportBegun(_, keys) => {
+                self.imports.put(keys);
+                return Ok(());
+            }
+            Change::Exported(record) => {
+                // rule: IMP-4
+                self.metrics.exported();
+                tracing::warn!(dataset = %record.dataset, kek = %record.kek, version = record.version, "the key material of a KEK version is given out");
                 return Ok(());
             }
             Change::Created {

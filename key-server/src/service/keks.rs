@@ -10,8 +10,8 @@ use ticket_format::statement::{
 };
 use ticket_format::time::Timestamp;
 
-use super::Service;
 use super::administer::{Asked, Change, Plan};
+use super::{Rng, Service};
 use crate::dataset::Dataset;
 use crate::records;
 use crate::refused::Refused;
@@ -29,7 +29,11 @@ pub(super) struct Rotation {
 
 impl Service {
     /// Plans the next version of a dataset's KEK (KEK-2).
-    pub(super) fn next_version(&self, dataset: &Dataset) -> Result<Rotation, Refused> {
+    pub(super) fn next_version(
+        &self,
+        dataset: &Dataset,
+        make: impl FnOnce((DatasetId, u64), Timestamp, &mut Rng) -> Pending,
+    ) -> Result<Rotation, Refused> {
         // rule: KEK-2
         let versions = self.state.vault.versions(dataset.id);
         let newest = versions.first().ok_or(VaultError::Unknown)?;
@@ -41,7 +45,7 @@ impl Service {
         }
         let (number, rng) = (newest.version + 1, &mut super::rng());
         let now = self.clock.now();
-        let new = self.state.vault.create_kek(dataset.id, number, now, rng);
+        let new = make((dataset.id, number), now, rng);
         let old = match newest.state {
             KekState::Enabled => newest.in_state(KekState::DecryptOnly),
             _ => newest.clone(),
@@ -60,6 +64,13 @@ impl Service {
         })
     }
 
+    /// The key material of a version that the server makes itself.
+    pub(super) fn generated(
+        &self,
+    ) -> impl FnOnce((DatasetId, u64), Timestamp, &mut Rng) -> Pending {
+        |(dataset, number), now, rng| self.state.vault.create_kek(dataset, number, now, rng)
+    }
+
     pub(super) fn rotate(&self, asked: &Asked<'_>) -> Result<Plan, Refused> {
         let body: KekRotate = asked.statement.body()?;
         let dataset = self.owned(asked, &body.name)?;
@@ -71,7 +82,7 @@ impl Service {
             transaction,
             new,
             old,
-        } = self.next_version(&dataset)?;
+        } = self.next_version(&dataset, self.generated())?;
         Ok(Plan {
             transaction,
             result: self.created(new.record())?.to_cbor(),
@@ -88,6 +99,13 @@ impl Service {
             KekState::PendingDestruction => return Err(VaultError::Pending.into()),
             KekState::Destroyed => return Err(VaultError::State.into()),
             _ if !body.usable => KekState::Disabled,
+            // rule: IMP-3
+            _ if record.expired(self.clock.now()) => {
+                return Err(Refused::Invalid(
+                    "the version has expired: whoever has its material imports it once more, with another expiry"
+                        .to_owned(),
+                ));
+            }
             _ if newest => KekState::Enabled,
             _ => KekState::DecryptOnly,
         };
@@ -251,6 +269,9 @@ pub(super) fn changes_keks(act: Act) -> bool {
             | Act::KekSet
             | Act::KekDestroy
             | Act::KekKeep
+            | Act::ImportBegin
+            | Act::KekImport
+            | Act::KekExport
             | Act::Rekey
     )
 }

@@ -9,6 +9,7 @@ mod counted;
 mod datasets;
 mod denials;
 mod exposure;
+mod imports;
 mod keks;
 mod key_files;
 pub mod load;
@@ -97,6 +98,8 @@ pub struct Service {
     /// One change of the KEK versions and their files at a time.
     keks: tokio::sync::Mutex<()>,
     backups: backups::Backups,
+    /// The keys that material is wrapped to.
+    imports: crate::vault::import::Imports,
     /// Key material of a destroyed version could not be erased.
     erase_again: std::sync::atomic::AtomicBool,
 }
@@ -165,7 +168,10 @@ impl Failed {
     }
 }
 
-fn rng() -> UnwrapErr<SysRng> {
+/// Randomness of the system.
+type Rng = UnwrapErr<SysRng>;
+
+fn rng() -> Rng {
     UnwrapErr(SysRng)
 }
 
@@ -234,7 +240,7 @@ impl Service {
                         .administer(connection, &request)
                         .await
                         .map(|answer| Released::freely(answer.to_bytes())),
-                    Verb::Login | Verb::Renew | Verb::Issue | Verb::Feed => {
+                    Verb::Login | Verb::Renew | Verb::Issue | Verb::Alias | Verb::Feed => {
                         Err(Failed::stranger(Refused::Verb))
                     }
                 };

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use store::{Error, Outcome, Transaction};
 use ticket_format::cbor::{Decode, Encode};
-use ticket_format::entry::{Entry, Kind};
+use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::DatasetId;
 use ticket_format::limits;
-use ticket_format::statement::KekState;
+use ticket_format::statement::{KekOrigin, KekState};
 use ticket_format::time::Timestamp;
 
 use super::Service;
@@ -41,6 +41,11 @@ impl Service {
                 tracing::error!(%error, dataset = %record.dataset, kek = %record.kek, "a KEK version could not be destroyed: it is tried again in a minute");
             }
         }
+        for record in self.state.vault.expired(now) {
+            if let Err(error) = self.expire(&record, now).await {
+                tracing::error!(%error, dataset = %record.dataset, kek = %record.kek, "a KEK version that has expired could not be disabled: it is tried again in a minute");
+            }
+        }
         let mut after = String::new();
         loop {
             let (page, more) = self.state.datasets.page(&after, limits::KEKS);
@@ -70,6 +75,10 @@ impl Service {
         if newest.state != KekState::Enabled {
             return Ok(());
         }
+        // rule: IMP-3 — its owners want data under no key that they do not have.
+        if newest.origin == KekOrigin::Imported {
+            return Ok(());
+        }
         let old_enough = |age| newest.created.plus(age) <= now;
         let made = |wraps| self.inventory.counts(newest.kek).made >= wraps;
         let why = if rule.age.is_some_and(old_enough) {
@@ -92,7 +101,7 @@ impl Service {
             transaction,
             new,
             old,
-        } = self.next_version(dataset)?;
+        } = self.next_version(dataset, self.generated())?;
         let mut entry = Entry::new(self.act(), Kind::Kek, now).dataset(dataset.id);
         entry.kek = Some(new.record().kek);
         let entry = entry.count(new.record().version);
@@ -124,6 +133,32 @@ impl Service {
             }
         }
         Ok(false)
+    }
+
+    async fn expire(&self, record: &KekRecord, now: Timestamp) -> Result<(), Refused> {
+        let _turn = self.keks.lock().await;
+        // It may have been renewed while this waited for its turn.
+        let (record, _) = self.version(record.dataset, record.kek)?;
+        if !record.in_use() || !record.expired(now) {
+            return Ok(());
+        }
+        // rule: IMP-3
+        let disabled = record.in_state(KekState::Disabled);
+        let mut entry = Entry::new(self.act(), Kind::Kek, now).dataset(record.dataset);
+        entry.kek = Some(record.kek);
+        let entry = entry.count(record.version);
+        let alarm = Entry::alarm(self.act(), Alarm::KekExpired, now).dataset(record.dataset);
+        let mut alarm = alarm.follows(entry.act).count(record.version);
+        alarm.kek = Some(record.kek);
+        let transaction = Transaction::new()
+            .put(disabled.path(), disabled.to_cbor())
+            .put(records::outbox(alarm.act), alarm.to_cbor());
+        let committed = self.commit_by_itself(transaction, &entry, &disabled);
+        committed.await?;
+        self.state.vault.update(&disabled);
+        tracing::info!(act = %entry.act, dataset = %record.dataset, kek = %record.kek, version = record.version, "a KEK version has expired and is disabled");
+        self.drain(&entry).await?;
+        self.drain(&alarm).await.map(drop)
     }
 
     async fn destroy(&self, record: &KekRecord, now: Timestamp) -> Result<(), Refused> {

@@ -202,7 +202,10 @@ impl Imports {
     pub fn failed(&self, keys: &ImportKeys) {
         // rule: IMP-1
         let mut all = self.lock();
-        if let Some(open) = all.get_mut(&keys.dataset).filter(|open| open.keys.id == keys.id) {
+        if let Some(open) = all
+            .get_mut(&keys.dataset)
+            .filter(|open| open.keys.id == keys.id)
+        {
             open.failures += 1;
             if open.failures >= FAILURES {
                 all.remove(&keys.dataset);
@@ -214,7 +217,10 @@ impl Imports {
     pub fn spent(&self, keys: &ImportKeys) {
         // rule: IMP-1
         let mut all = self.lock();
-        if all.get(&keys.dataset).is_some_and(|open| open.keys.id == keys.id) {
+        if all
+            .get(&keys.dataset)
+            .is_some_and(|open| open.keys.id == keys.id)
+        {
             all.remove(&keys.dataset);
         }
     }
@@ -285,10 +291,16 @@ mod tests {
         }
         assert!(open(ImportHow::RsaOaep, &hpke).is_none());
         assert!(open(ImportHow::Hpke, &rsa).is_none());
-        assert!(keys.open("other", server(), ImportHow::Hpke, &hpke).is_none());
+        assert!(
+            keys.open("other", server(), ImportHow::Hpke, &hpke)
+                .is_none()
+        );
         let weak = transfer::rsa_wrap(&begun.rsa, &[7; 32]).unwrap();
         let weak = open(ImportHow::RsaOaep, &weak).unwrap();
-        assert_eq!(weak.check(&transfer::commitment(&[7; 32])), Err(BadMaterial::Guessable));
+        assert_eq!(
+            weak.check(&transfer::commitment(&[7; 32])),
+            Err(BadMaterial::Guessable)
+        );
         assert_eq!(format!("{weak:?}"), "Material(..)");
     }
 

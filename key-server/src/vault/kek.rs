@@ -9,7 +9,7 @@ use ticket_format::seal::{Kem, SealingKey, SealingSecret};
 use ticket_format::secret::{self, SealingSeed};
 use ticket_format::statement::{KekOrigin, KekState, Provenance};
 use ticket_format::time::Timestamp;
-use ticket_format::transfer::{Half, derive};
+use ticket_format::transfer::{ExportPlace, Half, derive};
 use zeroize::Zeroizing;
 
 use super::record::{KekRecord, file_digest};
@@ -156,6 +156,20 @@ impl Kek {
         Ok(erasing_stack::<KEM_STACK, _>(|| {
             work(&sealing_secret(seed))
         }))
+    }
+
+    /// The key material, sealed under the secret of an export.
+    pub(super) fn export(
+        &self,
+        place: &ExportPlace<'_>,
+        secret: &Locked<32>,
+    ) -> Result<Vec<u8>, VaultError> {
+        // rule: IMP-4, MEM-1
+        let material = self.material()?;
+        let sealed = erasing_stack::<CIPHER_STACK, _>(|| {
+            place.seal(secret, &material.symmetric, &material.seed)
+        });
+        sealed.map_err(|_| VaultError::State)
     }
 
     pub(super) fn may_wrap(&self) -> Result<(), VaultError> {

@@ -14,15 +14,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rand_core::CryptoRng;
+use store::locked::Locked;
+use store::root::{Holders, deal_for};
 use store::sealed::{RootKey, SealedError};
 use ticket_format::Refusal;
 use ticket_format::cbor::DecodeError;
 use ticket_format::ids::{DatasetId, DekId, KekId};
-use ticket_format::keys::ProducerKey;
+use ticket_format::keys::{ProducerKey, TlsKey};
 use ticket_format::seal::SealingKey;
 use ticket_format::secret::Dek;
-use ticket_format::statement::{KekState, Provenance};
+use ticket_format::statement::{KekState, Provenance, ShareRow};
 use ticket_format::time::Timestamp;
+use ticket_format::transfer::ExportPlace;
 use ticket_format::wrapped::{Header, Origin, WrapError, Wrapped, local, public};
 
 use kek::Kek;
@@ -204,6 +207,33 @@ impl Vault {
             kek: Arc::new(kek),
             sealed,
         }
+    }
+
+    /// Seals a version's key material to these holders: as many of them as they say open it together
+    /// (IMP-4).
+    ///
+    /// # Errors
+    /// [`VaultError::Unknown`] or [`VaultError::State`].
+    pub fn export(
+        &self,
+        record: &KekRecord,
+        server: TlsKey,
+        holders: &Holders,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Vec<u8>, Vec<ShareRow>), VaultError> {
+        // rule: IMP-4, MEM-1
+        let keks = self.keks.load();
+        let kek = keks.find(record.dataset, record.kek)?;
+        let place = ExportPlace {
+            realm: &self.realm,
+            server,
+            dataset: record.dataset,
+            kek: record.kek,
+        };
+        let secret = Locked::fill(|secret| rng.fill_bytes(secret));
+        let sealed = kek.export(&place, &secret)?;
+        let shares = deal_for(&secret, holders, |number| place.info(number), rng);
+        Ok((sealed, shares.map_err(|_| VaultError::State)?))
     }
 
     /// Takes a KEK version into use whose file and record are durable.

@@ -31,7 +31,7 @@ pub use collection::{Collection, Progress};
 pub use generation::{RootDir, Ways};
 pub use kept::{Kept, WRAP};
 pub use rekey::Prepared;
-pub use shares::{Given, Holders, HoldersError, Place, Share, ShareError};
+pub use shares::{Given, Holders, HoldersError, Place, Share, ShareError, deal_for, join};
 
 /// Why a root key cannot be made, opened or replaced. Each is one line.
 #[derive(Debug, thiserror::Error)]

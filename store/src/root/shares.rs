@@ -187,6 +187,30 @@ impl Share {
         )
     }
 
+    /// Opens a share that was dealt with this `info` ([`deal_for`]).
+    ///
+    /// # Errors
+    /// [`ShareError::Open`] or [`ShareError::Number`].
+    pub fn open_for(
+        row: &ShareRow,
+        secret: &SealingSecret,
+        info: &[u8],
+    ) -> Result<Self, ShareError> {
+        Self::unseal(secret, info, &row.sealed, row.number)
+    }
+
+    /// The share of these bytes, as [`Share::expose`] gave them.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; SHARE]) -> Self {
+        Self(Locked::copied(bytes))
+    }
+
+    /// Its bytes, for the one who hands it over.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; SHARE] {
+        self.0.expose()
+    }
+
     fn of(bytes: &[u8]) -> Option<Self> {
         bytes
             .try_into()
@@ -323,6 +347,20 @@ pub(super) fn deal(
     root: RootId,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<ShareRow>, ShareError> {
+    // rule: ROOT-3
+    deal_for(secret, holders, |number| held(place, root, number), rng)
+}
+
+/// As the shares of a root key, of another secret: `info` says of each number what its share is bound to.
+///
+/// # Errors
+/// A holder's key is none, or the shares do not fit together.
+pub fn deal_for(
+    secret: &[u8; SECRET],
+    holders: &Holders,
+    info: impl Fn(u64) -> Vec<u8>,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<ShareRow>, ShareError> {
     // rule: ROOT-3, MEM-1
     let shares = erasing_stack::<STACK, _>(|| split(secret, holders, rng))?;
     let need = usize::try_from(holders.threshold).unwrap_or(usize::MAX);
@@ -333,7 +371,7 @@ pub(super) fn deal(
         }
     }
     let rows = shares.iter().zip(&holders.holders).map(|(share, holder)| {
-        let info = held(place, root, share.number());
+        let info = info(share.number());
         Ok(ShareRow {
             name: holder.name.clone(),
             key: holder.key.clone(),
@@ -376,7 +414,10 @@ fn split(
 
 /// The secret of the first `threshold` shares, which must be of different numbers. Shares that are of
 /// no one secret give bytes that open nothing.
-pub(super) fn join(shares: &[Share], threshold: u64) -> Result<Locked<SECRET>, ShareError> {
+///
+/// # Errors
+/// [`ShareError::TooFew`].
+pub fn join(shares: &[Share], threshold: u64) -> Result<Locked<SECRET>, ShareError> {
     // rule: ROOT-3
     let need = usize::try_from(threshold).unwrap_or(usize::MAX);
     let different: BTreeSet<u64> = shares.iter().map(Share::number).collect();
