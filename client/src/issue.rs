@@ -9,7 +9,7 @@ use ticket_format::messages::issue::{IssueAnswer, IssueBody};
 use ticket_format::messages::present::Evidence;
 use ticket_format::seal::Kem;
 use ticket_format::sign::{ALG_EDDSA, Proof};
-use ticket_format::statement::{DatasetRecord, ReceivedStatement, StatementRefusal};
+use ticket_format::statement::{Act, AdminSet, DatasetRecord, ReceivedStatement, StatementRefusal};
 use ticket_format::ticket::{self, Actions, Audience, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::{LogKey, Verifier, WitnessPolicy};
@@ -43,7 +43,7 @@ pub struct Wanted {
 /// Asks for a dataset ticket over an open connection to the broker.
 ///
 /// The admin sets that the answer brings are followed in `state`, whatever else comes of it: the caller
-/// keeps them ([`NodeState::keep_admins`]).
+/// keeps them ([`NodeState::keep_followed`]).
 ///
 /// # Errors
 /// The node ticket has expired, the exchange failed, the broker refused, its answer does not hold, or
@@ -58,7 +58,7 @@ pub async fn issue(
 ) -> Result<DatasetSession, Error> {
     let link = logged.link();
     let broker = link.word();
-    let verified = ticket::verify_for_anyone::<NodeClaims>(&node.ticket, &state.pins.ticket_key);
+    let verified = ticket::verify_for_anyone::<NodeClaims>(&node.ticket, &state.pins.ticket_keys);
     let live = verified
         .and_then(|ticket| ticket.live(now))
         .map_err(|_| Error::NoTicket("the node ticket is not live"))?;
@@ -85,7 +85,7 @@ pub async fn issue(
             value: vec![0],
         },
         admin_set: state.pins.admins.version(),
-        ticket_key: 1,
+        ticket_key: state.pins.ticket_keys.number(),
     };
     // rule: ISS-2
     let signed = body.evidence(chain);
@@ -108,7 +108,10 @@ pub async fn issue(
         IssueAnswer::from_cbor(&answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
     let hash = TicketHash::of(&answer.ticket);
     receipt::check(logged, &answer.receipt, None, Kind::Issue, hash).await?;
+    let before = state.pins.admins.clone();
     follow(state, &answer.admin_sets, now)?;
+    let sets = sets_between(before, &answer.admin_sets, &state.pins.broker.realm, now);
+    follow_keys(&mut state.pins, &sets, &answer.ticket_keys, now)?;
     let mut session = DatasetSession {
         dataset: wanted.dataset.clone(),
         ticket: answer.ticket,
@@ -168,6 +171,65 @@ fn follow(state: &mut NodeState, sets: &[Vec<u8>], now: Timestamp) -> Result<(),
     Ok(())
 }
 
+/// The admin sets from the first on, as far as the statements follow it; the newest first.
+fn sets_between(
+    first: AdminSet,
+    statements: &[Vec<u8>],
+    realm: &str,
+    now: Timestamp,
+) -> Vec<AdminSet> {
+    let mut sets = vec![first];
+    for statement in statements {
+        let next = sets.first().map(|set| set.next(statement, realm, now));
+        if let Some(Ok(next)) = next {
+            sets.insert(0, next);
+        }
+    }
+    sets
+}
+
+/// Follows the ticket-key records that an answer brings. Any of the admin sets may have authorised each.
+fn follow_keys(
+    pins: &mut Pins,
+    sets: &[AdminSet],
+    records: &[Vec<u8>],
+    now: Timestamp,
+) -> Result<(), Error> {
+    // rule: KEY-3
+    let mut keys = pins.ticket_keys.clone();
+    for record in records {
+        keys.follow(record, sets, &pins.broker.realm, now)
+            .map_err(|error| {
+                tracing::warn!(%error, "ticket keys");
+                Error::answer(
+                    "broker",
+                    "a ticket key's record that it brings does not follow the one that is pinned",
+                )
+            })?;
+    }
+    pins.ticket_keys = keys;
+    Ok(())
+}
+
+/// Follows what login and renew bring: admin sets, then ticket-key records. The admin set that is pinned
+/// stays: sets are an issue's to replace (ISS-6).
+pub(crate) fn follow_records(
+    pins: &mut Pins,
+    statements: &[Vec<u8>],
+    now: Timestamp,
+) -> Result<(), Error> {
+    // rule: KEY-3
+    let is_set = |statement: &&Vec<u8>| {
+        ReceivedStatement::parse(statement)
+            .is_ok_and(|received| received.payload().act == Act::AdminSet)
+    };
+    let (sets, records): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = statements.iter().partition(is_set);
+    let owned = |all: Vec<&Vec<u8>>| all.into_iter().cloned().collect::<Vec<_>>();
+    let realm = pins.broker.realm.clone();
+    let sets = sets_between(pins.admins.clone(), &owned(sets), &realm, now);
+    follow_keys(pins, &sets, &owned(records), now)
+}
+
 /// What the key server of a dataset that wants evidence is shown (EVD-3).
 fn evidence(
     state: &NodeState,
@@ -204,7 +266,7 @@ impl Opened {
     /// Expired, or one of them does not hold.
     pub fn check(session: &DatasetSession, pins: &Pins, now: Timestamp) -> Result<Self, Error> {
         let verified =
-            ticket::verify_for_anyone::<DatasetClaims>(&session.ticket, &pins.ticket_key)
+            ticket::verify_for_anyone::<DatasetClaims>(&session.ticket, &pins.ticket_keys)
                 .map_err(Error::ticket("broker"))?;
         let live = verified.live(now).map_err(|_| {
             Error::NoTicket("the dataset ticket has expired; run `postern issue` again")

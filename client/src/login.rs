@@ -17,10 +17,12 @@ use ticket_format::messages::present::Link as EvidenceLink;
 use ticket_format::seal::Kem;
 use ticket_format::sign::{ALG_EDDSA, Proof};
 use ticket_format::statement::AdminSet;
-use ticket_format::ticket::{self, Audience, NodeClaims};
+use ticket_format::ticket::{self, Audience, NodeClaims, TicketKeys};
+use ticket_format::time::Timestamp;
 
 use crate::chain::Chain;
 use crate::error::Error;
+use crate::issue::follow_records;
 use crate::link::Server;
 use crate::logs::LoggedLink;
 use crate::receipt;
@@ -83,7 +85,7 @@ impl Evidence {
     fn pins(&self) -> Pins {
         Pins {
             broker: self.broker(),
-            ticket_key: self.bootstrap.ticket_key,
+            ticket_keys: TicketKeys::of(self.bootstrap.ticket_key),
             log_key: self.bootstrap.log_key.clone(),
             admins: self.admins.clone(),
         }
@@ -159,6 +161,7 @@ pub async fn login(
     dir: &Path,
     state: &mut NodeState,
     evidence: &Evidence,
+    now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<NodeSession, Error> {
     // Before the server is told anything: identity proof and signatures are for no other one.
@@ -213,7 +216,7 @@ pub async fn login(
         chain,
         kind: Kind::Login,
     };
-    let (session, launch) = accept(logged, state, &answer, sent).await?;
+    let (session, launch) = accept(logged, state, &answer, sent, now).await?;
     state.chains = vec![begun];
     state.launch_statement = Some(launch);
     // From here on this state is the one in force, and another launch's is gone.
@@ -235,9 +238,10 @@ pub(crate) struct Sent {
 /// with it is the bootstrap's.
 pub(crate) async fn accept(
     logged: &LoggedLink,
-    state: &NodeState,
+    state: &mut NodeState,
     answer: &[u8],
     sent: Sent,
+    now: Timestamp,
 ) -> Result<(NodeSession, Vec<u8>), Error> {
     let broker = logged.link().word();
     let Sent {
@@ -248,10 +252,11 @@ pub(crate) async fn accept(
     } = sent;
     let answer =
         LoginAnswer::from_cbor(answer, limits::MESSAGE).map_err(Error::malformed(broker))?;
+    follow_records(&mut state.pins, &answer.records, now)?;
     let audience = Audience::Broker(state.pins.broker.tls_key);
     let verified = ticket::verify::<NodeClaims>(
         &answer.ticket,
-        &state.pins.ticket_key,
+        &state.pins.ticket_keys,
         &state.pins.broker.realm,
         audience,
     );

@@ -13,6 +13,7 @@ use ticket_format::messages::present::Link as EvidenceLink;
 use ticket_format::messages::renew::RenewBody;
 use ticket_format::seal::Kem;
 use ticket_format::sign::{ALG_EDDSA, Proof};
+use ticket_format::time::Timestamp;
 
 use crate::chain::Chain;
 use crate::error::Error;
@@ -32,6 +33,7 @@ pub async fn renew(
     link: &LoggedLink,
     dir: &Path,
     state: &mut NodeState,
+    now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<NodeSession, Error> {
     if state.chains.is_empty() {
@@ -47,7 +49,7 @@ pub async fn renew(
     let mut failure = Error::NoTicket("this node has never logged in");
     // More than one only after logins without an answer: which of them the broker knows, it says.
     for chain in state.chains.clone().into_iter().rev() {
-        match renew_from(link, state, &chain, rng).await {
+        match renew_from(link, state, &chain, now, rng).await {
             Ok((session, renewed, launch)) => {
                 if let Some(next) = state.next.take() {
                     state.key = next;
@@ -68,8 +70,9 @@ pub async fn renew(
 
 async fn renew_from(
     logged: &LoggedLink,
-    state: &NodeState,
+    state: &mut NodeState,
     chain: &Chain,
+    now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<(NodeSession, Chain, Vec<u8>), Error> {
     let next = state
@@ -120,6 +123,6 @@ async fn renew_from(
         chain: linked,
         kind: Kind::Renew,
     };
-    let (session, launch) = accept(logged, state, &answer, sent).await?;
+    let (session, launch) = accept(logged, state, &answer, sent, now).await?;
     Ok((session, renewed, launch))
 }

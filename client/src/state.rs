@@ -10,9 +10,10 @@ use rand_core::CryptoRng;
 use store::files;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{EvidenceHash, LaunchId, LoginId, NodeId, StatementDigest};
-use ticket_format::keys::{NodeSecret, TicketKey, TlsKey};
+use ticket_format::keys::{NodeSecret, TlsKey};
 use ticket_format::limits::{NAME, RECORD};
 use ticket_format::statement::AdminSet;
+use ticket_format::ticket::TicketKeys;
 use ticket_format::tlog::LogKey;
 use zeroize::Zeroizing;
 
@@ -33,8 +34,9 @@ const CHAINS: usize = 16;
 pub struct Pins {
     /// The broker.
     pub broker: Server,
-    /// Its ticket-signing key.
-    pub ticket_key: TicketKey,
+    /// Its ticket-signing keys: the bootstrap's, and those that followed it and that an answer brought
+    /// (KEY-3).
+    pub ticket_keys: TicketKeys,
     /// Its log's keys: receipts are believed by them (TLOG-5).
     pub log_key: LogKey,
     /// The admin set by which dataset records are believed: the bootstrap's, or the last of those
@@ -137,19 +139,29 @@ impl NodeState {
         self.chains.iter().find(|chain| chain.end == end)
     }
 
-    /// Keeps an admin set that an issue brought, in the state that is in force in a directory, unless
-    /// that has a later one by now. Held under the state's [`lock`](Self::lock).
+    /// Keeps the admin set and the ticket keys that an issue brought, in the state that is in force in a
+    /// directory, unless that has later ones by now. Held under the state's [`lock`](Self::lock).
     ///
     /// # Errors
     /// The state cannot be read or written.
-    pub fn keep_admins(dir: &Path, admins: &AdminSet) -> Result<(), Error> {
-        // rule: ISS-6
-        match Self::load(dir)? {
-            Some(mut state) if state.pins.admins.version() < admins.version() => {
-                state.pins.admins = admins.clone();
-                state.save(dir)
-            }
-            _ => Ok(()),
+    pub fn keep_followed(dir: &Path, pins: &Pins) -> Result<(), Error> {
+        // rule: ISS-6, KEY-3
+        let Some(mut state) = Self::load(dir)? else {
+            return Ok(());
+        };
+        let ours = &mut state.pins;
+        let sets = ours.admins.version() < pins.admins.version();
+        if sets {
+            ours.admins = pins.admins.clone();
+        }
+        let keys = ours.ticket_keys.origin() == pins.ticket_keys.origin()
+            && ours.ticket_keys.number() < pins.ticket_keys.number();
+        if keys {
+            ours.ticket_keys = pins.ticket_keys.clone();
+        }
+        match sets || keys {
+            true => state.save(dir),
+            false => Ok(()),
         }
     }
 
@@ -259,8 +271,8 @@ impl Encode for NodeState {
         writer
             .uint(3)
             .bytes(&self.pins.broker.tls_key.to_bytes())
-            .uint(4)
-            .bytes(&self.pins.ticket_key.to_bytes());
+            .uint(4);
+        self.pins.ticket_keys.encode(writer);
         writer.uint(5).bytes(&self.pins.admins.body().to_cbor());
         self.launch.encode(writer.uint(6));
         self.login.encode(writer.uint(7));
@@ -301,7 +313,7 @@ impl Decode for NodeState {
         let addresses =
             map.required(2, |r| r.list(1..=8, |r| r.text(1..=255).map(str::to_owned)))?;
         let tls_key = map.required(3, TlsKey::decode)?;
-        let ticket_key = map.required(4, TicketKey::decode)?;
+        let ticket_keys = map.required(4, TicketKeys::decode)?;
         let admins = map.required(5, |r| {
             AdminSet::pinned(r.bytes(1..=RECORD)?).map_err(|_| DecodeError::OutOfRange("admin set"))
         })?;
@@ -330,7 +342,7 @@ impl Decode for NodeState {
                     addresses,
                     tls_key,
                 },
-                ticket_key,
+                ticket_keys,
                 log_key,
                 admins,
             },

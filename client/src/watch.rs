@@ -70,7 +70,7 @@ impl Watched {
     /// # Errors
     /// It is not the pinned broker's.
     pub fn node(session: &NodeSession, pins: &Pins, logs: &Logs) -> Result<Self, Error> {
-        let verified = ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &pins.ticket_key);
+        let verified = ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &pins.ticket_keys);
         let verified = verified.map_err(Error::ticket("broker"))?;
         let common = &verified.claims().common;
         Ok(Self {

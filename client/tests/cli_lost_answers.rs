@@ -151,7 +151,7 @@ async fn the_next_node_key_is_on_disk_before_a_renewal_is_sent_and_stays_the_sam
     for _ in 0..2 {
         let mut state = NodeState::load(&dir).unwrap().unwrap();
         let link = link(&home, broker.address).await;
-        assert!(renew(&link, &dir, &mut state, &mut rng()).await.is_err());
+        assert!(renew(&link, &dir, &mut state, now(), &mut rng()).await.is_err());
         link.close().await.unwrap();
     }
     let seen = seen.lock().unwrap();
@@ -180,7 +180,7 @@ async fn after_logins_without_answer_a_renewal_tries_the_chain_of_each() {
     let (mut state, _) = home.logged_in(&broker.address.to_string(), tls_key(), 3_600);
     state.chains = vec![chain(1), chain(2)];
     let link = link(&home, broker.address).await;
-    let error = renew(&link, &dir, &mut state, &mut rng())
+    let error = renew(&link, &dir, &mut state, now(), &mut rng())
         .await
         .unwrap_err();
     link.close().await.unwrap();
@@ -196,7 +196,7 @@ async fn a_node_that_never_logged_in_renews_nothing() {
     let evidence = evidence(&broker.address.to_string(), tls_key());
     let mut state = prepare(&home.state(), &evidence, &mut rng()).unwrap();
     let link = link(&home, broker.address).await;
-    let error = renew(&link, &home.state(), &mut state, &mut rng())
+    let error = renew(&link, &home.state(), &mut state, now(), &mut rng())
         .await
         .unwrap_err();
     link.close().await.unwrap();

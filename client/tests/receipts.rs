@@ -41,7 +41,7 @@ async fn log_in(broker: &Fake, dir: &Path) -> Result<(NodeState, NodeSession), E
     let evidence = bootstrap(broker);
     let mut state = client::login::prepare(dir, &evidence, &mut rng())?;
     let link = to_broker(&state, &Logs::of_state(dir)).await;
-    let session = client::login::login(&link, dir, &mut state, &evidence, &mut rng()).await;
+    let session = client::login::login(&link, dir, &mut state, &evidence, now(), &mut rng()).await;
     link.close().await?;
     Ok((state, session?))
 }
@@ -112,7 +112,7 @@ async fn a_renewal_without_a_receipt_that_holds_puts_no_key_in_force() {
     for lie in LIES {
         broker.lies(Some((Verb::Renew, lie)));
         let link = to_broker(&state, &logs).await;
-        let renewed = client::renew::renew(&link, &dir, &mut state, &mut rng()).await;
+        let renewed = client::renew::renew(&link, &dir, &mut state, now(), &mut rng()).await;
         refused(lie, renewed.unwrap_err());
         link.close().await.unwrap();
         let kept = NodeState::load(&dir).unwrap().unwrap();
@@ -120,7 +120,7 @@ async fn a_renewal_without_a_receipt_that_holds_puts_no_key_in_force() {
     }
     broker.lies(None);
     let link = to_broker(&state, &logs).await;
-    client::renew::renew(&link, &dir, &mut state, &mut rng())
+    client::renew::renew(&link, &dir, &mut state, now(), &mut rng())
         .await
         .unwrap();
     link.close().await.unwrap();
@@ -237,10 +237,10 @@ async fn a_broker_that_cannot_prove_its_log_is_told_nothing() {
     let mut failed = Vec::new();
     failed.push(issue(&mut state, &node, &dir).await.map(drop).unwrap_err());
     let link = to_broker(&state, &logs).await;
-    let renewed = client::renew::renew(&link, &dir, &mut state, &mut rng()).await;
+    let renewed = client::renew::renew(&link, &dir, &mut state, now(), &mut rng()).await;
     failed.push(renewed.map(drop).unwrap_err());
     let evidence = bootstrap(&broker);
-    let login = client::login::login(&link, &dir, &mut state, &evidence, &mut rng()).await;
+    let login = client::login::login(&link, &dir, &mut state, &evidence, now(), &mut rng()).await;
     failed.push(login.map(drop).unwrap_err());
     let watched = Watched::node(&node, &state.pins, &logs).unwrap();
     failed.push(watched.until_denied(now).await.map(drop).unwrap_err());
@@ -274,8 +274,8 @@ async fn a_connection_that_another_log_checks_is_used_for_nothing() {
     let link = LoggedLink::connect(&state.pins.broker, &forged, &logs, WAIT);
     let link = link.await.unwrap();
     let evidence = bootstrap(&broker);
-    let login = client::login::login(&link, &dir, &mut state, &evidence, &mut rng()).await;
-    let renewed = client::renew::renew(&link, &dir, &mut state, &mut rng()).await;
+    let login = client::login::login(&link, &dir, &mut state, &evidence, now(), &mut rng()).await;
+    let renewed = client::renew::renew(&link, &dir, &mut state, now(), &mut rng()).await;
     let wanted = wanted();
     let issued = client::issue::issue(&link, &mut state, &node, &wanted, now(), &mut rng()).await;
     let forged = key_server.log.lock().unwrap().signed_by(99).key();

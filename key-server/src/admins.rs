@@ -136,6 +136,20 @@ impl Admins {
         Arc::clone(&history.current)
     }
 
+    /// The sets that this server has followed, the one in force first.
+    #[must_use]
+    pub fn all(&self) -> Vec<AdminSet> {
+        let history = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let before = history.statements.range(..history.current.version()).rev();
+        let before = before.filter_map(|(_, statement)| {
+            let received = ReceivedStatement::parse(statement).ok()?;
+            AdminSet::pinned(&received.payload().body).ok()
+        });
+        std::iter::once((*history.current).clone())
+            .chain(before)
+            .collect()
+    }
+
     /// Puts in force a set that was checked against the one before and committed; an older one changes
     /// nothing.
     pub fn put(&self, set: Arc<AdminSet>, statement: Vec<u8>) {

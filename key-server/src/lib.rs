@@ -26,6 +26,7 @@ pub mod refused;
 pub mod rewrap;
 pub mod sealed;
 pub mod state;
+pub mod ticket_keys;
 pub mod vault;
 pub mod watch;
 

@@ -75,8 +75,12 @@ pub fn identify(
     let body = PresentBody::from_cbor(request.body, limits::PRESENT)?;
     // rule: PRE-1
     let audience = Audience::KeyServer(state.tls_key);
-    let ticket =
-        ticket::verify::<DatasetClaims>(&body.ticket, &state.ticket_key, &state.realm, audience)?;
+    let ticket = ticket::verify::<DatasetClaims>(
+        &body.ticket,
+        &*state.ticket_keys.get(),
+        &state.realm,
+        audience,
+    )?;
     // rule: AUD-1 — who held a ticket once is a stranger when it is over, or the keys of every old
     // ticket could fill the log.
     let ticket = ticket.live(moment.now)?;
@@ -295,6 +299,8 @@ pub fn usable(
 ) -> Result<Arc<Dataset>, Refused> {
     // rule: TLOG-10
     state.standing.check()?;
+    // rule: KEY-2 — its key may have been replaced since it was presented.
+    ticket.still_signed(&*state.ticket_keys.get(), moment.now)?;
     // rule: PRE-1, RED-2
     let claims = ticket.claims();
     if let Some(hit) = permit.check(&facts(claims)) {

@@ -17,7 +17,9 @@ pub const KEKS: &str = "kek/";
 pub const DENIED: &str = "denied-at/";
 /// Denials.
 pub const DENIALS: &str = "denial/";
-/// Liftings that did not verify yet.
+/// The ticket-signing keys as far as they were followed (KEY-2).
+pub const TICKET_KEYS: &str = "ticket-keys";
+/// Liftings and ticket-key records that did not verify yet.
 pub const LIFTINGS: &str = "lifting/";
 /// Nodes that this server denies by itself, until the broker does.
 pub const HERE: &str = "denied-here/";

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use audit_log::guard::Standing;
 use dashmap::DashMap;
 use ticket_format::ids::TicketHash;
-use ticket_format::keys::{ServerSecret, TicketKey, TlsKey};
+use ticket_format::keys::{ServerSecret, TlsKey};
 use ticket_format::limits;
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::time::Timestamp;
@@ -23,6 +23,7 @@ use crate::gate::Gate;
 use crate::lease::Lease;
 use crate::present::Presented;
 use crate::refused::Refused;
+use crate::ticket_keys::TicketRing;
 use crate::vault::Vault;
 
 /// The server's state. Everything in it is read without a lock, or under one that is held for no wait.
@@ -32,8 +33,8 @@ pub struct State {
     pub realm: String,
     /// This server's identity.
     pub tls_key: TlsKey,
-    /// The broker's ticket-signing key.
-    pub ticket_key: TicketKey,
+    /// The broker's ticket-signing keys.
+    pub ticket_keys: TicketRing,
     /// Signs encapsulations and acknowledgements.
     pub signing: ServerSecret,
     /// The admin sets.

@@ -32,8 +32,12 @@ impl Held {
         moment: Moment,
     ) -> Result<Self, Refused> {
         let audience = Audience::KeyServer(state.tls_key);
-        let ticket =
-            ticket::verify::<DatasetClaims>(bytes, &state.ticket_key, &state.realm, audience)?;
+        let ticket = ticket::verify::<DatasetClaims>(
+            bytes,
+            &*state.ticket_keys.get(),
+            &state.realm,
+            audience,
+        )?;
         // rule: WIP-1
         let ticket = ticket.live(moment.now)?;
         let [proof] = request.proofs.as_slice() else {

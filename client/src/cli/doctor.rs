@@ -140,7 +140,7 @@ fn clock(app: &App, state: &NodeState, wallet: &Wallet) -> Result<String, Report
 }
 
 fn latest_issue(state: &NodeState, wallet: &Wallet) -> Option<Timestamp> {
-    let key = &state.pins.ticket_key;
+    let key = &state.pins.ticket_keys;
     let node = wallet.node.iter().filter_map(|session| {
         let verified = ticket::verify_for_anyone::<NodeClaims>(&session.ticket, key).ok()?;
         Some(verified.claims().common.issued)

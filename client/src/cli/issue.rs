@@ -100,7 +100,7 @@ async fn get(
     if state.pins.admins.version() > known {
         let dir = app.state_dir()?;
         let _lock = patience.lock(|| NodeState::lock(&dir)).await?;
-        NodeState::keep_admins(&dir, &state.pins.admins)?;
+        NodeState::keep_followed(&dir, &state.pins)?;
     }
     let session = session?;
     let opened = Opened::check(&session, &state.pins, now())?;
@@ -222,7 +222,7 @@ fn fitting(app: &App, need: &Need<'_>) -> Result<Option<(DatasetSession, Opened)
     let fits = |session: DatasetSession| {
         let opened = Opened::check(&session, &state.pins, now().plus(MARGIN)).ok()?;
         let claims = &opened.claims;
-        let named = need.dataset.is_none_or(|name| name == claims.dataset_name);
+        let named = need.dataset.is_none_or(|name| name == session.dataset);
         let fits = named && claims.actions.contains(need.action) && claims.budget >= need.budget;
         fits.then_some((session, opened))
     };

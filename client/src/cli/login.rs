@@ -57,7 +57,7 @@ pub async fn login(app: &App, args: &Login) -> Ended {
             .keep_trying(true, async |connect| {
                 let link = to_broker(&state, logs, connect).await?;
                 let answer =
-                    crate::login::login(&link, &dir, &mut state, &evidence, &mut rng()).await;
+                    crate::login::login(&link, &dir, &mut state, &evidence, now(), &mut rng()).await;
                 let closed = link.close().await;
                 answer.and_then(|answer| closed.map(|()| answer))
             })
@@ -142,7 +142,7 @@ async fn renewed(
     patience
         .keep_trying(true, async |connect| {
             let link = to_broker(state, logs, connect).await?;
-            let answer = crate::renew::renew(&link, dir, state, &mut rng()).await;
+            let answer = crate::renew::renew(&link, dir, state, now(), &mut rng()).await;
             let closed = link.close().await;
             answer.and_then(|answer| closed.map(|()| answer))
         })
@@ -223,7 +223,7 @@ pub(super) fn live<'a>(
 ) -> Option<(&'a NodeSession, NodeClaims)> {
     let session = wallet.node.as_ref()?;
     let verified =
-        ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &state.pins.ticket_key).ok()?;
+        ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &state.pins.ticket_keys).ok()?;
     let live = verified.live(now()).ok()?;
     let ours = live.claims().node_key == state.key.public();
     ours.then(|| (session, live.claims().clone()))
@@ -238,7 +238,7 @@ async fn store(
     out: Option<&Path>,
 ) -> Printed {
     keep(out, &session.ticket)?;
-    let claims = ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &state.pins.ticket_key);
+    let claims = ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &state.pins.ticket_keys);
     let claims = claims.map_err(Error::ticket("broker"))?.claims().clone();
     app.change_wallet(patience, &state.wallet_key, true, |wallet| {
         wallet.node = Some(session);

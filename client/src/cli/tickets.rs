@@ -4,9 +4,8 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use ticket_format::keys::TicketKey;
 use ticket_format::report::{Report, exit};
-use ticket_format::ticket::{self, Action, DatasetClaims, NodeClaims};
+use ticket_format::ticket::{self, Action, DatasetClaims, NodeClaims, TicketKeys};
 use ticket_format::time::Timestamp;
 
 use super::app::{App, Ended, Patience, now, talk};
@@ -71,7 +70,7 @@ struct Status {
 fn look(app: &App) -> Result<Status, Report> {
     let (state, wallet) = app.open()?;
     let verified = wallet.node.as_ref().map(|session| {
-        ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &state.pins.ticket_key)
+        ticket::verify_for_anyone::<NodeClaims>(&session.ticket, &state.pins.ticket_keys)
     });
     let verified = verified.transpose().map_err(Error::ticket("broker"))?;
     let mut object = Map::new();
@@ -128,7 +127,7 @@ const COLUMNS: [&str; 8] = [
 /// `postern tickets`.
 pub fn tickets(app: &App) -> Ended {
     let (state, wallet) = app.open()?;
-    let key = &state.pins.ticket_key;
+    let key = &state.pins.ticket_keys;
     let mut rows = Vec::new();
     if let Some(session) = &wallet.node {
         rows.push(node_row(&session.ticket, key)?);
@@ -144,7 +143,7 @@ fn word(expires: Timestamp) -> &'static str {
     if now() < expires { "live" } else { "expired" }
 }
 
-fn node_row(ticket: &[u8], key: &TicketKey) -> Result<Vec<Value>, Report> {
+fn node_row(ticket: &[u8], key: &TicketKeys) -> Result<Vec<Value>, Report> {
     let verified =
         ticket::verify_for_anyone::<NodeClaims>(ticket, key).map_err(Error::ticket("broker"))?;
     let common = &verified.claims().common;
@@ -160,7 +159,7 @@ fn node_row(ticket: &[u8], key: &TicketKey) -> Result<Vec<Value>, Report> {
     ])
 }
 
-fn dataset_row(ticket: &[u8], key: &TicketKey) -> Result<Vec<Value>, Report> {
+fn dataset_row(ticket: &[u8], key: &TicketKeys) -> Result<Vec<Value>, Report> {
     let verified =
         ticket::verify_for_anyone::<DatasetClaims>(ticket, key).map_err(Error::ticket("broker"))?;
     let claims = verified.claims();

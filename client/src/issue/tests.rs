@@ -5,6 +5,7 @@ use ticket_format::ids::{
 };
 use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsSecret};
 use ticket_format::seal::SealingSecret;
+use ticket_format::ticket::TicketKeys;
 use ticket_format::statement::{
     Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Payload, Role, Witnessing,
 };
@@ -79,7 +80,7 @@ fn state() -> NodeState {
             addresses: vec!["127.0.0.1:1".to_owned()],
             tls_key: TlsSecret::from_seed(&[4; 32]).public(),
         },
-        ticket_key: TicketSecret::from_seed(&[5; 32]).public(),
+        ticket_keys: TicketKeys::of(TicketSecret::from_seed(&[5; 32]).public()),
         log_key: log_key(Role::Broker),
         admins: AdminSet::new(first).unwrap(),
     };

@@ -7,7 +7,7 @@ use ticket_format::ids::AdminSetDigest;
 use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::keys::{AdminSecret, TicketSecret, TlsSecret};
 use ticket_format::secret::BootstrapSecret;
-use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Role};
+use ticket_format::statement::{Admin, AdminKeyKind, AdminRole, AdminSetBody, Role, TicketKeySet};
 use ticket_format::tlog::{LogSecret, Origin};
 
 use super::*;
@@ -67,7 +67,7 @@ fn evidence(instance: &str, launch: u8) -> Evidence {
             broker_key: TlsSecret::from_seed(&[1; 32]).public(),
             admin_set: admins().to_cbor(),
             launch_digest: StatementDigest([3; 32]),
-            ticket_key: TicketSecret::from_seed(&[4; 32]).public(),
+            ticket_keys: TicketKeys::of(TicketSecret::from_seed(&[4; 32]).public()),
             log_key: log_key(),
         },
         proof: String::new(),
@@ -276,15 +276,58 @@ fn a_later_admin_set_is_kept_and_an_earlier_one_never_replaces_it() {
         })
         .unwrap()
     };
+    let offer = |offered| Pins {
+        admins: version(offered),
+        ..state.pins.clone()
+    };
     let kept = || NodeState::load(dir.path()).unwrap().unwrap().pins.admins;
     for (offered, expected) in [(3, 3), (2, 3), (4, 4)] {
-        NodeState::keep_admins(dir.path(), &version(offered)).unwrap();
+        NodeState::keep_followed(dir.path(), &offer(offered)).unwrap();
         assert_eq!(kept(), version(expected));
     }
     // Nothing else of the state changes, and where there is none, none is made.
     let after = NodeState::load(dir.path()).unwrap().unwrap();
     assert_eq!(after.key.public(), state.key.public());
     let empty = tempfile::tempdir().unwrap();
-    NodeState::keep_admins(empty.path(), &version(2)).unwrap();
+    NodeState::keep_followed(empty.path(), &offer(2)).unwrap();
     assert!(NodeState::load(empty.path()).unwrap().is_none());
+}
+
+#[test]
+fn later_ticket_keys_are_kept_and_earlier_ones_or_another_chains_never_replace_them() {
+    // rule: KEY-3
+    let dir = tempfile::tempdir().unwrap();
+    let state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    let key = |seed: u8| TicketSecret::from_seed(&[seed; 32]).public();
+    let at = ticket_format::time::Timestamp::from_seconds;
+    let chain = |first, count: u64| {
+        let mut keys = TicketKeys::of(first);
+        for number in 2..=count {
+            let record = TicketKeySet {
+                number,
+                follows: keys.digest(),
+                key: key(100 + number as u8),
+                old: *keys.newest(),
+                from: at(number * 10),
+                until: at(number * 10 + 5),
+            };
+            keys.take(&record).unwrap();
+        }
+        keys
+    };
+    let offer = |keys: &TicketKeys| {
+        let pins = Pins {
+            ticket_keys: keys.clone(),
+            ..state.pins.clone()
+        };
+        NodeState::keep_followed(dir.path(), &pins).unwrap();
+        let kept = NodeState::load(dir.path()).unwrap().unwrap();
+        assert_eq!(kept.pins.admins, state.pins.admins);
+        kept.pins.ticket_keys
+    };
+    let pinned = *state.pins.ticket_keys.newest();
+    assert_eq!(offer(&chain(pinned, 3)), chain(pinned, 3));
+    assert_eq!(offer(&chain(pinned, 2)), chain(pinned, 3));
+    assert_eq!(offer(&chain(key(99), 4)), chain(pinned, 3));
+    assert_eq!(offer(&chain(pinned, 4)).number(), 4);
 }

@@ -66,11 +66,11 @@ pub(super) fn no_key_of_ours(set: &AdminSet, state: &State) -> Result<(), Refuse
     let mut others = vec![
         state.tls_key.to_bytes(),
         state.signing.public().to_bytes(),
-        state.ticket_key.to_bytes(),
         state.evidence.broker().to_bytes(),
         *state.log_key.ed25519(),
         *state.broker_log.key().ed25519(),
     ];
+    others.extend(state.ticket_keys.get().all().map(|key| key.to_bytes()));
     others.extend(state.datasets.producers());
     no_other_role(set, &others).map_err(|_| Refused::AdminsKey)
 }

@@ -11,7 +11,8 @@ use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{DatasetId, DenialDigest, NodeId};
 use ticket_format::limits;
 use ticket_format::messages::feed::DENIAL;
-use ticket_format::statement::{Audience, ReceivedStatement, StatementRefusal, Undeny};
+use ticket_format::statement::{Act, Audience, ReceivedStatement, StatementRefusal, Undeny};
+use ticket_format::ticket::{TicketKeyRefusal, TicketKeys};
 use ticket_format::time::Timestamp;
 
 use super::Service;
@@ -74,8 +75,10 @@ struct Plan {
     puts: BTreeMap<u64, Vec<u8>>,
     /// Epochs of denials in the store that are lifted.
     lifted: Vec<u64>,
-    /// Liftings that did not verify.
+    /// Liftings and ticket-key records that did not verify.
     rejected: Vec<(u64, Vec<u8>)>,
+    /// The ticket keys, where a record has changed them.
+    keys: Option<TicketKeys>,
     /// Nodes that the broker denies now.
     nodes: Vec<NodeId>,
     /// The datasets for which a ticket can be hit by what is new; none: any.
@@ -145,6 +148,9 @@ impl Service {
         }
         // rule: DEN-5 — persist, then apply, then wait for what was decided before.
         self.persist(&news, &plan, &entries, now).await?;
+        if let Some(keys) = plan.keys {
+            self.put_keys(keys);
+        }
         self.state
             .gate
             .apply(plan.set, news.epoch, news.chain)
@@ -175,6 +181,7 @@ impl Service {
             puts: BTreeMap::new(),
             lifted: Vec::new(),
             rejected: Vec::new(),
+            keys: None,
             nodes: Vec::new(),
             datasets: BTreeSet::new(),
             next_set: None,
@@ -191,6 +198,22 @@ impl Service {
                     {
                         plan.nodes.push(node.clone());
                     }
+                }
+                Happened::TicketKey(statement) => {
+                    let mut keys = match plan.keys.take() {
+                        Some(keys) => keys,
+                        None => (*self.state.ticket_keys.get()).clone(),
+                    };
+                    match self.follow_key(&mut keys, statement, now) {
+                        Ok((_, next_set)) => {
+                            plan.next_set.get_or_insert(next_set);
+                        }
+                        Err(why) => {
+                            tracing::error!(alarm = Alarm::FeedRollback.name(), epoch = received.epoch, %why, "the broker says that it signs tickets with another key, and nothing proves it: the key is not believed");
+                            plan.rejected.push((received.epoch, statement.clone()));
+                        }
+                    }
+                    plan.keys = Some(keys);
                 }
                 Happened::Lifted(statement) => {
                     match self
@@ -254,6 +277,21 @@ impl Service {
         Ok(Ok((lifted, next_set)))
     }
 
+    /// Follows a ticket-key record by the admin sets here (KEY-2): whether it tells anything new, and the
+    /// record of the admin set that would make the verification void.
+    fn follow_key(
+        &self,
+        keys: &mut TicketKeys,
+        statement: &[u8],
+        now: Timestamp,
+    ) -> Result<(bool, String), TicketKeyRefusal> {
+        // rule: KEY-2
+        let sets = self.state.admins.all();
+        let new = keys.follow(statement, &sets, &self.state.realm, now)?;
+        let version = sets.first().map_or(0, |set| set.version());
+        Ok((new, records::admin_set(version.saturating_add(1))))
+    }
+
     /// What it says, and the record of the admin set that would make the verification void.
     fn undeny(&self, statement: &[u8], now: Timestamp) -> Result<(Undeny, String), NotLifted> {
         // rule: DEN-9
@@ -305,6 +343,9 @@ impl Service {
             epoch: news.epoch,
             chain: news.chain,
         };
+        if let Some(keys) = &plan.keys {
+            batches.put(records::TICKET_KEYS.to_owned(), &keys.to_cbor());
+        }
         let mut last = batches
             .last
             .put(records::FEED_HEAD, head.to_cbor())
@@ -339,6 +380,10 @@ impl Service {
             let Some(epoch) = records::lifting_epoch(&key) else {
                 continue;
             };
+            if is_ticket_key(&entry.value) {
+                self.reconsider_key(epoch, &key, &entry.value, now).await?;
+                continue;
+            }
             let lifting = self
                 .lifting(epoch, &entry.value, &BTreeMap::new(), now)
                 .await?;
@@ -371,6 +416,43 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Looks again at a ticket-key record that did not verify when it came.
+    async fn reconsider_key(
+        &self,
+        epoch: u64,
+        key: &[u8],
+        statement: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        // rule: KEY-2
+        let mut keys = (*self.state.ticket_keys.get()).clone();
+        let Ok((new, next_set)) = self.follow_key(&mut keys, statement, now) else {
+            return Ok(());
+        };
+        let entry = Entry::new(self.act(), Kind::Denial, now).epoch(epoch);
+        let transaction = Transaction::new()
+            .delete(key)
+            .put(records::TICKET_KEYS, keys.to_cbor())
+            .put(records::outbox(entry.act), entry.to_cbor())
+            .absent(next_set);
+        if let Outcome::Conflict { .. } = self.store.commit(transaction).await? {
+            return Ok(());
+        }
+        if new {
+            self.put_keys(keys);
+        }
+        if let Err(error) = self.settle(&entry).await {
+            tracing::warn!(%error, "a ticket key's record waits in the outbox for its own");
+        }
+        Ok(())
+    }
+
+    fn put_keys(&self, keys: TicketKeys) {
+        let (number, key, from) = (keys.number(), *keys.newest(), keys.since());
+        tracing::info!(number, %key, %from, "the broker's ticket keys are followed");
+        self.state.ticket_keys.put(keys);
     }
 
     /// Records that the broker offered a state that contradicts what was seen.
@@ -436,6 +518,11 @@ impl Service {
         }
         Ok(())
     }
+}
+
+fn is_ticket_key(statement: &[u8]) -> bool {
+    ReceivedStatement::parse(statement)
+        .is_ok_and(|received| received.payload().act == Act::TicketKeySet)
 }
 
 /// Writes in as few transactions as hold them.

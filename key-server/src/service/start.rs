@@ -51,6 +51,7 @@ use crate::records::{self, FeedHead};
 use crate::refused::Refused;
 use crate::sealed::Opened;
 use crate::state::State;
+use crate::ticket_keys::{OtherKeys, TicketRing};
 use crate::vault::{KekRecord, LoadError, Vault};
 
 /// How long witnesses have at start to say what they have seen; who is late is compared when it answers.
@@ -115,6 +116,9 @@ pub enum StartError {
     /// The store.
     #[error("the store cannot be used: {0}")]
     Store(#[from] store::Error),
+    /// The configured ticket key.
+    #[error(transparent)]
+    TicketKeys(OtherKeys),
     /// The log cannot be read back.
     #[error(transparent)]
     Log(#[from] ReadError),
@@ -225,6 +229,9 @@ impl Service {
         let vault = vault(&*store, &realm, root, &ways, &key_files).await?;
         let datasets = datasets(&*store).await?;
         let admins = admins(&*store, &admin_set, &realm, now).await?;
+        let kept_keys = kept(&*store, records::TICKET_KEYS).await?;
+        let ticket_keys =
+            TicketRing::open(ticket_key, kept_keys).map_err(StartError::TicketKeys)?;
         let gate = gate(&*store, now).await?;
         let reports = reports(&*store).await?;
         let (names, witnesses): (Vec<_>, Vec<_>) = witnesses.into_iter().unzip();
@@ -237,7 +244,7 @@ impl Service {
         let state = State {
             realm,
             tls_key,
-            ticket_key,
+            ticket_keys,
             signing,
             admins,
             datasets,
@@ -277,6 +284,7 @@ impl Service {
             inventory,
             keks: tokio::sync::Mutex::default(),
             backups: Backups::at(data)?,
+            imports: crate::vault::import::Imports::default(),
             erase_again: std::sync::atomic::AtomicBool::default(),
         });
         // rule: TLOG-10

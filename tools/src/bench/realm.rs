@@ -269,7 +269,7 @@ impl Newcomer {
         let broker_log = self.evidence.bootstrap.log_key.clone();
         let link = LoggedLink::over(link.clone(), logs.log("broker", &broker_log));
         let (state, evidence) = (&mut self.state, &self.evidence);
-        let session = login::login(&link, &self.dir, state, evidence, &mut rng()).await;
+        let session = login::login(&link, &self.dir, state, evidence, now(), &mut rng()).await;
         let session = session.map_err(|error| error.report())?;
         Ok(Node {
             logs,
