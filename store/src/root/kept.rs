@@ -2,6 +2,7 @@
 
 use ticket_format::cbor::{Decode, Encode};
 use ticket_format::ids::RootId;
+use ticket_format::statement::ShareRow;
 
 use super::auto::{AUTO_LIMIT, AutoWrap};
 use super::generation::{AUTO, REPLACED, Replaced, RootDir, SEALED, SHARES, Ways, damaged};
@@ -45,6 +46,18 @@ impl Kept {
     /// # Errors
     /// It is damaged, or of two root keys.
     pub fn root(&self) -> Result<RootId, RootError> {
+        Ok(self.read()?.root)
+    }
+
+    /// Who has a share, and the share as only its holder opens it.
+    ///
+    /// # Errors
+    /// As [`Self::root`].
+    pub fn rows(&self) -> Result<Vec<ShareRow>, RootError> {
+        Ok(self.read()?.rows)
+    }
+
+    fn read(&self) -> Result<SharesWrap, RootError> {
         let at = |name: &str| std::path::PathBuf::from(format!("the backup's {name}"));
         let auto = AutoWrap::from_cbor(&self.auto, AUTO_LIMIT);
         let auto = auto.map_err(|error| damaged(&at("automatic wrap"), error))?;
@@ -54,7 +67,7 @@ impl Kept {
         if auto.root != shares.root {
             return Err(damaged(&at("wraps"), "they are of two root keys"));
         }
-        Ok(auto.root)
+        Ok(shares)
     }
 }
 

@@ -101,6 +101,16 @@ pub fn run(context: &Context, args: &Approve) -> Printed {
             context.talk("All admins have signed: `postern-broker init` and `postern-key-server init` take the file with --admin-set, and every admin a copy");
             return report(context, &opened, &[], Map::new(), out.as_deref());
         }
+        // rule: BAK-4 — it is carried out on the machine, where no server is.
+        if opened.received.payload().act == Act::Restore {
+            if out.is_none() {
+                return Err(Report::new(exit::USAGE, "where the statement goes is not said")
+                    .next("give --out FILE"));
+            }
+            keep(out.as_deref(), &statement)?;
+            context.talk("On the machine: `postern-key-server restore BACKUP --statement FILE`");
+            return report(context, &opened, &[], Map::new(), out.as_deref());
+        }
         // The file before the server: what was carried out is never lost.
         if args.out.is_some() {
             keep(out.as_deref(), &statement)?;

@@ -8,8 +8,8 @@ use client::cli::output::Format;
 
 use super::span::Span;
 use super::{
-    admin_set, approve, audit, dataset, deny, exposure, feed, init, inspect, launch, log, node,
-    policy, proposal, root, share_key, undeny,
+    admin_set, approve, audit, backup, dataset, deny, exposure, feed, init, inspect, launch, log,
+    node, policy, proposal, root, share_key, undeny,
 };
 
 /// Administers a Postern realm: every act is a statement signed with the admin's key.
@@ -186,6 +186,10 @@ pub enum Command {
     Rekey(root::Rekey),
     /// Give your share to an open key server, to prove that enough of them would open it
     Drill(root::Drill),
+    /// Fetch a backup of a key server, made while it serves; its root key opens it
+    Backup(backup::Backup),
+    /// Sign that a backup may be put in its key server's place
+    Restore(backup::Restore),
     /// Print a completion script
     Completions {
         /// For which shell

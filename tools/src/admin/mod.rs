@@ -7,6 +7,7 @@ pub mod approve;
 pub mod args;
 pub mod ask;
 pub mod audit;
+pub mod backup;
 pub mod card;
 pub mod config;
 pub mod dataset;
@@ -181,6 +182,8 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Seal(args) => root::seal(context, &args).map(done),
         Command::Rekey(args) => root::rekey(context, &args).map(done),
         Command::Drill(args) => root::drill(context, &args).map(done),
+        Command::Backup(args) => backup::run(context, &args).map(done),
+        Command::Restore(args) => backup::restore(context, &args).map(done),
         Command::ShareKey(command) => share_key::run(context, command).map(done),
         Command::Completions { shell } => help::completions(shell).map(done),
         Command::Man { dir } => help::man(&dir).map(done),

@@ -12,7 +12,7 @@ use client::logs::{LoggedLink, Logs};
 use ticket_format::Refusal;
 use ticket_format::cbor::Decode;
 use ticket_format::ids::{StatementDigest, StatementId};
-use ticket_format::keys::{AdminKey, AdminSecret};
+use ticket_format::keys::{AdminKey, AdminSecret, TlsKey};
 use ticket_format::limits;
 use ticket_format::messages::Verb;
 use ticket_format::report::{Report, exit};
@@ -126,6 +126,23 @@ impl Admin {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The same, who waits for a server that long at the least.
+    #[must_use]
+    pub fn patient(mut self, least: Duration) -> Self {
+        self.timeout = self.timeout.max(least);
+        self
+    }
+
+    /// Signs an act for a server that is to be done later, within a day, when others have signed.
+    ///
+    /// # Errors
+    /// It would not be accepted.
+    pub fn for_later<B: ActBody>(&self, server: TlsKey, body: &B) -> Result<Vec<u8>, Report> {
+        let id = StatementId::random(&mut rng());
+        let life = limits::STATEMENT_LIFE;
+        self.sign(&Payload::act(id, &self.realm, server, now(), life, body))
     }
 
     /// The realm.

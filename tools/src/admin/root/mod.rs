@@ -3,7 +3,7 @@
 mod change;
 pub mod door;
 mod give;
-mod share;
+pub(super) mod share;
 mod show;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use crate::admin::rng;
 ///
 /// # Errors
 /// It does not open with this share key, or the attempt has a key that nothing can be sealed to.
-pub(super) fn sealed(
+pub(in crate::admin) fn sealed(
     row: &ShareRow,
     secret: &SealingSecret,
     place: &Place,

@@ -1,6 +1,7 @@
 //! `postern-admin share-key`: the keys that shares of key servers' root keys are sealed to.
 
 pub mod file;
+mod give;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ pub enum Command {
         /// The file, or its .pub file
         file: PathBuf,
     },
+    /// Give your share of a backup's root key to the machine that opens the backup
+    Give(give::Give),
 }
 
 /// Make one.
@@ -73,6 +76,7 @@ pub fn run(context: &Context, command: Command) -> Printed {
     match command {
         Command::New(args) => new(context, args),
         Command::Show { file } => show(context, &file),
+        Command::Give(args) => give::run(context, &args),
     }
 }
 
