@@ -13,6 +13,7 @@ mod exposure;
 mod feed;
 mod follower;
 mod hostile;
+mod imports;
 mod issuer;
 mod job;
 mod keks;
