@@ -24,8 +24,8 @@ use ticket_format::statement::{
     Act, AdminSet, AdminSetBody, AdminSetPage, AdminSetShow, Audience, DatasetList, DatasetPage,
     DatasetRow, DatasetView, Denied, DenyBody, FeedView, LaunchCreate, LaunchShow, LaunchView,
     LogRecover, LogState, LogView, NodePage, Nothing, Payload, PolicySet, PolicyText,
-    PolicyTextSet, ProposalRow, ProposalView, Propose, ReceivedStatement, Role, VerifiedStatement,
-    WitnessRow, WitnessState, Witnessing, policy_digest,
+    PolicyTextSet, ProposalRow, ProposalView, Propose, ReceivedStatement, Role, TicketKeyRows,
+    VerifiedStatement, WitnessRow, WitnessState, Witnessing, policy_digest,
 };
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::{Checkpoint, LogSecret, Proof};
@@ -267,6 +267,12 @@ impl Broker {
             }
             .to_cbor(),
             Act::Deny => self.denied(&statement.body().unwrap(), digest),
+            Act::TicketKeyList => TicketKeyRows {
+                rows: Vec::new(),
+                records: Vec::new(),
+                overlap: 28_800,
+            }
+            .to_cbor(),
             Act::LogRecover => Nothing {}.to_cbor(),
             Act::LogShow => {
                 let log = self.log(Act::LogShow);
@@ -365,11 +371,12 @@ impl Broker {
         Answer::done(Verb::Administer, &AdministerAnswer { result, receipt })
     }
 
-    /// What was carried out, but for the questions after the admin set.
+    /// What was carried out, but for the questions after the admin set and the ticket keys.
     fn acts(&self) -> Vec<Act> {
         let seen = self.seen.lock().unwrap();
         let all = seen.iter().map(|(_, act, _)| *act);
-        all.filter(|act| *act != Act::AdminSetShow).collect()
+        all.filter(|act| ![Act::AdminSetShow, Act::TicketKeyList].contains(act))
+            .collect()
     }
 }
 
@@ -798,6 +805,7 @@ fn a_key_server_that_no_authorised_record_names_counts_as_one_that_has_not_appli
     let (dataset, kek) = (DatasetId([1; 16]), KekId([2; 16]));
     let view = |record| DatasetView {
         rotation: Some(Default::default()),
+        class: Default::default(),
         exportable: Some(false),
         row: DatasetRow {
             dataset,

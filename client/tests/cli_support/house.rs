@@ -100,6 +100,7 @@ pub fn house(mode: WitnessMode) -> (Arc<Fake>, Arc<Fake>) {
     let mut keys = owners().map(|owner| owner.public()).to_vec();
     keys.sort();
     let record = DatasetRecord {
+        class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "faces".to_owned(),
         tags: BTreeMap::new(),
@@ -200,6 +201,7 @@ impl Fake {
             receipt: self.receipt(verb, &entry),
             ticket,
             launch: LAUNCH.to_vec(),
+            records: Vec::new(),
         };
         Answer::done(verb, &answer)
     }

@@ -9,7 +9,7 @@ use client::cli::output::Format;
 use super::span::Span;
 use super::{
     admin_set, approve, audit, backup, dataset, deny, exposure, feed, init, inspect, launch, log,
-    node, policy, proposal, root, share_key, undeny,
+    node, policy, proposal, root, share_key, ticket_key, undeny,
 };
 
 /// Administers a Postern realm: every act is a statement signed with the admin's key.
@@ -164,6 +164,9 @@ pub enum Command {
     Feed(feed::Command),
     /// What a node, ticket or launch could have read, from the audit records
     Exposure(exposure::Exposure),
+    /// The broker's ticket-signing keys: make the next one, and say when it takes over
+    #[command(subcommand)]
+    TicketKey(ticket_key::Command),
     /// How the broker and the key servers are, and who has applied which denials
     Status,
     /// Say what a file holds, without any server

@@ -8,6 +8,7 @@ use serde_json::json;
 use ticket_format::bootstrap::{Bootstrap, launch_secret};
 use ticket_format::cbor::Encode as _;
 use ticket_format::ids::{LaunchId, StatementDigest};
+use ticket_format::keys::TicketKey;
 use ticket_format::report::{Report, exit};
 use ticket_format::secret::BootstrapSecret;
 use ticket_format::statement::{Act, AdminSet, LaunchClose, LaunchCreate, LaunchList, LaunchShow};
@@ -18,6 +19,7 @@ use super::config::{BrokerKeys, Config};
 use super::proposal::needed;
 use super::remote::Change;
 use super::span::{Span, instant};
+use super::ticket_key;
 use super::view::{self, object, text};
 use super::{Context, ask, block_on, now, rng};
 
@@ -206,6 +208,7 @@ fn create(context: &Context, args: &Create) -> Printed {
                 (shown, digest)
             }
         };
+        let (keys, _) = ticket_key::followed(&admin, &mut remote, broker.ticket_key).await?;
         remote.close().await;
         if view.digest != digest || view.launch != create {
             return Err(Report::new(
@@ -214,7 +217,15 @@ fn create(context: &Context, args: &Create) -> Printed {
             )
             .next("close it with `postern-admin launch deny`, and find out why"));
         }
-        let bootstrap = bootstrap(&config, &broker, set, &create, secret, digest);
+        let bootstrap = bootstrap(
+            &config,
+            &broker,
+            set,
+            *keys.at(now()).0,
+            &create,
+            secret,
+            digest,
+        );
         hand_out(context, args, &create, digest, &bootstrap)
     })
 }
@@ -223,6 +234,7 @@ fn bootstrap(
     config: &Config,
     broker: &BrokerKeys,
     set: &AdminSet,
+    ticket_key: TicketKey,
     create: &LaunchCreate,
     secret: BootstrapSecret,
     digest: StatementDigest,
@@ -235,7 +247,7 @@ fn bootstrap(
         broker_key: broker.tls_key,
         admin_set: set.body().to_cbor(),
         launch_digest: digest,
-        ticket_key: broker.ticket_key,
+        ticket_key,
         log_key: broker.log_key.clone(),
     }
 }

@@ -32,6 +32,7 @@ pub mod share_key;
 pub mod signer;
 pub mod span;
 pub mod status;
+pub mod ticket_key;
 pub mod trust;
 pub mod undeny;
 pub mod view;
@@ -174,6 +175,7 @@ fn run(context: &Context, command: Command) -> Result<u8, Report> {
         Command::Node(command) => node::run(context, command).map(done),
         Command::Deny(args) => deny::run(context, args).map(done),
         Command::Ticket(command) => node::ticket(context, command).map(done),
+        Command::TicketKey(command) => ticket_key::run(context, command).map(done),
         Command::Status => status::run(context).map(done),
         Command::Inspect(command) => inspect::run(context, command).map(done),
         Command::Audit(command) => audit::run(context, command).map(done),

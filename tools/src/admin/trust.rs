@@ -33,6 +33,8 @@ pub struct Trust {
 pub struct Known {
     /// The last of them.
     pub set: AdminSet,
+    /// The first of them.
+    first: AdminSet,
     /// The version in the file.
     pub base: u64,
     /// The sets after it, ascending.
@@ -77,6 +79,18 @@ pub fn set_in(path: &Path, bytes: &[u8], realm: &str) -> Result<AdminSet, Report
     set.map_err(|error| refused(what(), &error))
 }
 
+impl Known {
+    /// All of them, the newest first.
+    #[must_use]
+    pub fn sets(&self) -> Vec<AdminSet> {
+        let later = self.later.iter().rev().filter_map(|statement| {
+            let received = ReceivedStatement::parse(statement).ok()?;
+            AdminSet::pinned(&received.payload().body).ok()
+        });
+        later.chain([self.first.clone()]).collect()
+    }
+}
+
 impl Trust {
     /// The set of this file.
     #[must_use]
@@ -117,6 +131,7 @@ impl Trust {
         Ok(Known {
             set,
             base: base.version(),
+            first: base,
             later,
         })
     }

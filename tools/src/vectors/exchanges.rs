@@ -173,6 +173,7 @@ fn login(world: &World) -> (Case, EvidenceHash, Link) {
         ticket,
         receipt,
         launch: world.launch_statement(),
+        records: Vec::new(),
     };
     let made = Link {
         node_key: world.node.public(),
@@ -236,6 +237,7 @@ fn renew(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Link) {
         ticket,
         receipt,
         launch: world.launch_statement(),
+        records: Vec::new(),
     };
     let made = Link {
         node_key: world.next_node.public(),
@@ -325,6 +327,7 @@ fn issue(world: &World, chain: EvidenceHash) -> (Case, EvidenceHash, Proof) {
         receipt,
         record: world.record_statement(),
         admin_sets: vec![admins::signed(&admins::next_payload(), admins::SECURITY)],
+        ticket_keys: Vec::new(),
     };
     let case = answer(case, Verb::Issue, "issue-answer", &body);
     (case, link, evidence_proof)

@@ -10,17 +10,17 @@ use ticket_format::ids::{ProofHash, StatementDigest};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    Act, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate,
+    Act, AdminSetBody, AliasSet, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate,
     DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet, DenyBody, ImportBegin,
     KekDestroy, KekExport, KekImport, KekKeep, KekList, KekRotate, KekSet, LaunchClose,
     LaunchCreate, LaunchView, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd,
     ReceivedStatement, Rekey, Restore, RootShow, SealServer, ShareGive, ShareHolder,
-    StatementRefusal, Undeny, WrapList,
+    StatementRefusal, TicketKeyMake, TicketKeySet, Undeny, WrapList,
 };
 
 use crate::admin::span::Span;
 use crate::admin::view::{self, object, text, texts};
-use crate::admin::{Context, now, trust, words};
+use crate::admin::{Context, now, ticket_key, trust, words};
 
 /// An admin's statement.
 #[derive(Debug, Args)]
@@ -150,12 +150,17 @@ fn body(payload: &Payload) -> Value {
             object! { "name": set.name, "max_budget": set.max_budget, "max_life": text(Span(set.max_life)),
             "kems": set.kems.iter().map(|one| view::kem(*one)).collect::<Vec<_>>(), "lease": text(Span(set.lease)),
             "evidence": set.evidence, "canary": text(set.canary), "witnessing": view::witnessing(&set.witnessing),
-            "rotation": view::rotation(&set.rotation) }
+            "rotation": view::rotation(&set.rotation), "class": text(set.class) }
         }),
         Act::DatasetOwnersSet => of(
             payload,
             |set: &DatasetOwnersSet| object! { "name": set.name, "owners": texts(&set.owners) },
         ),
+        Act::AliasSet => of(payload, |set: &AliasSet| {
+            let target = set.target.as_ref();
+            object! { "alias": set.alias, "dataset": target.map(|target| target.name.clone()),
+            "dataset_id": view::maybe(target.map(|target| target.dataset)), "follows": text(set.follows) }
+        }),
         Act::CanarySet => of(
             payload,
             |set: &CanarySet| object! { "name": set.name, "dek": text(set.dek), "canary": text(set.canary) },
@@ -231,6 +236,8 @@ fn body(payload: &Payload) -> Value {
         Act::Restore => of(payload, |restore: &Restore| {
             object! { "id": text(restore.id), "digest": text(ProofHash(restore.digest)), "reason": restore.reason }
         }),
+        Act::TicketKeyMake => of(payload, |_: &TicketKeyMake| Map::new()),
+        Act::TicketKeySet => of(payload, |set: &TicketKeySet| ticket_key::said(set)),
         Act::Deny => of(
             payload,
             |deny: &DenyBody| object! { "selector": view::selector(&deny.selector), "reason": deny.reason },

@@ -19,7 +19,7 @@ use ticket_format::statement::{
     Act, AdminSetBody, Audience, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet,
     DatasetShow, DenyList, KekDestroy, KekExport, KekImport, KekKeep, KekRotate, KekRow, KekSet,
     LogRecover, LogShow, NodeShow, NodeUnfreeze, PolicySet, PolicyShow, Rekey, RootShow,
-    SealServer, StatementRefusal, Undeny, policy_digest,
+    SealServer, StatementRefusal, TicketKeySet, Undeny, policy_digest,
 };
 
 use ticket_format::time::Timestamp;
@@ -31,6 +31,7 @@ use super::diff::unified;
 use super::now;
 use super::proposal::Opened;
 use super::remote::{Admin, Remote};
+use super::ticket_key;
 
 /// Who signed, and how many more must.
 #[must_use]
@@ -199,6 +200,24 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
             let first = wraps::first(&mut server, &one.name, row).await?;
             server.close().await;
             lines.extend(vault::destroyed(&one, row, &first, now()));
+        }
+        Act::TicketKeySet => {
+            let one: TicketKeySet = opened.received.body().map_err(body)?;
+            let mut broker = admin.broker()?;
+            let configured = config.broker()?.ticket_key;
+            let (keys, rows) = ticket_key::followed(admin, &mut broker, configured).await?;
+            broker.close().await;
+            if keys.succeeds(&one).is_err() {
+                return Err(stale("ticket key"));
+            }
+            let made = rows
+                .rows
+                .iter()
+                .any(|row| row.number == 0 && row.key == one.key);
+            lines.push(format!(
+                "the new key is {} the broker says it made",
+                if made { "one that" } else { "NOT one that" }
+            ));
         }
         Act::SealServer => {
             let one: SealServer = opened.received.body().map_err(body)?;

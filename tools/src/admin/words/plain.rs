@@ -5,11 +5,12 @@ use ticket_format::cbor::{Decode, DecodeError};
 use ticket_format::ids::ProofHash;
 use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
-    Act, AdminSet, AdminSetBody, Audience, BackupBegin, BackupPart, CanarySet, DatasetCreate,
-    DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView, DenyBody,
-    ImportBegin, KekDestroy, KekExport, KekImport, KekKeep, KekList, KekRotate, KekSet,
+    Act, AdminSet, AdminSetBody, AliasSet, Audience, BackupBegin, BackupPart, CanarySet,
+    DatasetCreate, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView,
+    DenyBody, ImportBegin, KekDestroy, KekExport, KekImport, KekKeep, KekList, KekRotate, KekSet,
     LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd, Rekey,
-    Restore, RootShow, SealServer, ShareGive, Undeny, WitnessMode, Witnessing, WrapList,
+    Restore, RootShow, SealServer, ShareGive, TicketKeyMake, TicketKeySet, Undeny, WitnessMode,
+    Witnessing, WrapList,
 };
 use ticket_format::tlog::{LogKey, Vkey};
 
@@ -61,8 +62,9 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
         Act::DatasetCreate => {
             let create: DatasetCreate = body(payload)?;
             lines.push(format!(
-                "makes dataset {:?}: lease {}, evidence {}, canary {}, most {} DEKs and {} for a ticket",
+                "makes dataset {:?} ({}): lease {}, evidence {}, canary {}, most {} DEKs and {} for a ticket",
                 create.name,
+                create.class,
                 Span(create.lease),
                 wanted(create.evidence),
                 create.canary,
@@ -95,8 +97,9 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 record.public_key.hash()
             ));
             lines.push(format!(
-                "owners: {}; producers: {}; lease {}, evidence {}, most {} DEKs and {} for a ticket",
+                "owners: {}; class {}; producers: {}; lease {}, evidence {}, most {} DEKs and {} for a ticket",
                 names(&record.owners, set),
+                record.class,
                 record.producers.len(),
                 Span(record.lease),
                 wanted(record.evidence),
@@ -140,6 +143,7 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 names(&owners.owners, set)
             ));
         }
+        Act::AliasSet => lines.push(alias(&body::<AliasSet>(payload)?)),
         Act::CanarySet => {
             let canary: CanarySet = body(payload)?;
             lines.push(format!(
@@ -181,6 +185,19 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
             ));
         }
         Act::Restore => lines.extend(vault::restore(&body::<Restore>(payload)?)),
+        Act::TicketKeyMake => {
+            let TicketKeyMake {} = body(payload)?;
+            lines.push(
+                "has the broker make its next ticket-signing key; it signs nothing yet".to_owned(),
+            );
+        }
+        Act::TicketKeySet => {
+            let set: TicketKeySet = body(payload)?;
+            lines.push(format!(
+                "the broker signs tickets from {} on with {} (number {}); those that {} signed before count until {}, and then that key is erased",
+                set.from, set.key, set.number, set.old, set.until
+            ));
+        }
         Act::NodeUnfreeze => {
             let one: NodeUnfreeze = body(payload)?;
             lines.push(format!(
@@ -341,6 +358,7 @@ pub(super) fn options(old: &DatasetView, new: &DatasetSet) -> Vec<String> {
             Span(new.max_life).to_string(),
         ),
         ("KEMs", kems(&old.kems), kems(&new.kems)),
+        ("class", old.class.to_string(), new.class.to_string()),
         (
             "lease",
             Span(old.lease).to_string(),
@@ -486,6 +504,17 @@ pub(super) fn records(
     lines.extend(witness_policies(&old.witnessing, &new.witnessing));
     lines.extend(owners(&old.owners, &new.owners, set));
     lines
+}
+
+/// What an alias names from now on.
+fn alias(set: &AliasSet) -> String {
+    match &set.target {
+        Some(target) => format!(
+            "whoever asks for {:?} gets dataset {:?} ({}) from now on, and wraps for it",
+            set.alias, target.name, target.dataset
+        ),
+        None => format!("takes the alias {:?} away", set.alias),
+    }
 }
 
 #[cfg(test)]
