@@ -1,6 +1,6 @@
 //! The question that an issue is to a policy: the same when it is asked for and when it is tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ticket_format::ids::LaunchId;
@@ -8,11 +8,20 @@ use ticket_format::statement::DatasetRecord;
 use ticket_format::ticket::{Action, Attributes};
 use ticket_format::time::Timestamp;
 
+/// A dataset, as a policy decides on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Resource<'a> {
+    /// Its record.
+    pub record: &'a DatasetRecord,
+    /// Its other names.
+    pub aliases: &'a BTreeSet<String>,
+}
+
 /// May this node, which came in by that launch, do this with the dataset?
 pub(crate) fn question(
     node: &Attributes,
     launch: LaunchId,
-    record: &DatasetRecord,
+    Resource { record, aliases }: Resource<'_>,
     action: Action,
     source: Option<IpAddr>,
     at: Timestamp,
@@ -39,6 +48,8 @@ pub(crate) fn question(
             id: record.dataset.to_string(),
             name: record.name.clone(),
             tags: record.tags.clone(),
+            class: record.class.number(),
+            aliases: Some(aliases.clone()),
         },
         time_unix: at.seconds(),
         source,

@@ -430,13 +430,14 @@ async fn what_is_denied_while_the_entry_is_written_does_not_leave() {
     let policy = policy::Policy::parse(text).unwrap();
     let view = issue::View {
         dataset: Some(&dataset),
+        aliases: Default::default(),
         policy: Some(&policy),
         proof_key: None,
         denied: &|_| None,
     };
     let weighed = issue::weigh(&opened, &view, caller, now).unwrap();
     let entry = opened.entry(ActId::random(&mut rng()), caller, now, 0);
-    let granted = issue::grant(&weighed, 1, entry, realm, now, &mut rng());
+    let granted = issue::grant(&weighed, 1, entry, realm, now, &mut rng()).unwrap();
     let record: NodeRecord = world.stored(&keys::node(&node.name)).await;
     let check = |denied: Selector| {
         let denial = Denial::new(

@@ -13,7 +13,7 @@ use ticket_format::statement::{Act, AdminSet, DatasetRecord, ReceivedStatement, 
 use ticket_format::ticket::{self, Actions, Audience, DatasetClaims, NodeClaims};
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::{LogKey, Verifier, WitnessPolicy};
-use ticket_format::{Context, labels, limits};
+use ticket_format::{Context, Refusal, labels, limits};
 
 use crate::error::Error;
 use crate::link::Server;
@@ -22,6 +22,8 @@ use crate::producer::checked;
 use crate::receipt;
 use crate::state::{NodeState, Pins};
 use crate::wallet::{DatasetSession, NodeSession, SessionSecrets};
+
+use alias::Alias;
 
 /// What a job asks for.
 #[derive(Clone, Debug)]
@@ -56,6 +58,30 @@ pub async fn issue(
     now: Timestamp,
     rng: &mut impl CryptoRng,
 ) -> Result<DatasetSession, Error> {
+    match ask(logged, state, node, wanted, None, now, rng).await {
+        // rule: ALI-2 — no dataset is of that name: it may be an alias.
+        Err(error) if error.refusal() == Some(Refusal::DatasetUnknown) => {
+            let named = alias::ask(logged, node, &wanted.dataset).await?;
+            ask(logged, state, node, wanted, Some(named), now, rng).await
+        }
+        other => other,
+    }
+}
+
+/// Asks for a ticket, to the dataset of the name that is wanted or that the alias names.
+async fn ask(
+    logged: &LoggedLink,
+    state: &mut NodeState,
+    node: &NodeSession,
+    wanted: &Wanted,
+    alias: Option<Alias>,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+) -> Result<DatasetSession, Error> {
+    let (alias, dataset) = match alias {
+        Some(alias) => (Some(alias.statement), alias.dataset),
+        None => (None, wanted.dataset.clone()),
+    };
     let link = logged.link();
     let broker = link.word();
     let verified = ticket::verify_for_anyone::<NodeClaims>(&node.ticket, &state.pins.ticket_keys);
@@ -72,7 +98,7 @@ pub async fn issue(
     let secrets = SessionSecrets::generate(wanted.kem, rng);
     let mut body = IssueBody {
         node_ticket: node.ticket.clone(),
-        dataset: wanted.dataset.clone(),
+        dataset,
         actions: wanted.actions,
         required: wanted.required.clone(),
         proof_key: secrets.proof.public(),
@@ -119,6 +145,7 @@ pub async fn issue(
         receipt: answer.receipt,
         record: answer.record,
         evidence: None,
+        alias,
     };
     let opened = Opened::check(&session, &state.pins, now)?;
     let claims = &opened.claims;
@@ -277,8 +304,17 @@ impl Opened {
         let fits = claims.common.realm == pins.broker.realm
             && claims.common.audience == Audience::KeyServer(record.tls_key)
             && claims.dataset == record.dataset
-            && claims.dataset_name == record.name
-            && record.name == session.dataset;
+            && claims.dataset_name == record.name;
+        let named = match &session.alias {
+            None => record.name == session.dataset,
+            Some(statement) => alias::names(statement, &session.dataset, &record, pins, now),
+        };
+        if !named {
+            return Err(Error::answer(
+                "broker",
+                "it names another dataset than the one asked for, and that dataset's owners have signed no such alias",
+            ));
+        }
         if !fits {
             return Err(Error::answer(
                 "broker",
@@ -344,5 +380,6 @@ pub fn verify_record(record: &[u8], pins: &Pins, now: Timestamp) -> Result<Datas
     checked(&verified, &pins.admins).map_err(refused)
 }
 
+mod alias;
 #[cfg(test)]
 mod tests;

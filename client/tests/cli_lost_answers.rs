@@ -151,7 +151,11 @@ async fn the_next_node_key_is_on_disk_before_a_renewal_is_sent_and_stays_the_sam
     for _ in 0..2 {
         let mut state = NodeState::load(&dir).unwrap().unwrap();
         let link = link(&home, broker.address).await;
-        assert!(renew(&link, &dir, &mut state, now(), &mut rng()).await.is_err());
+        assert!(
+            renew(&link, &dir, &mut state, now(), &mut rng())
+                .await
+                .is_err()
+        );
         link.close().await.unwrap();
     }
     let seen = seen.lock().unwrap();

@@ -14,7 +14,7 @@ use ticket_format::limits;
 use ticket_format::seal::Kem;
 use ticket_format::statement::datasets::{Canary, DatasetRow, PRODUCERS};
 use ticket_format::statement::witnessing::{Witnessing, WitnessingError};
-use ticket_format::statement::{DatasetCreate, DatasetSet, Rotation};
+use ticket_format::statement::{DatasetClass, DatasetCreate, DatasetSet, Rotation};
 
 use crate::issued::Witnesses;
 
@@ -55,6 +55,8 @@ pub struct DatasetState {
     pub rotation: Rotation,
     /// Whether its KEK versions can be exported; it never changes (IMP-4).
     pub exportable: bool,
+    /// How sensitive it is.
+    pub class: DatasetClass,
 }
 
 /// Why a dataset cannot be as an admin wants it, or as the store has it.
@@ -107,6 +109,7 @@ impl DatasetState {
             witnessing: create.witnessing.clone(),
             rotation: create.rotation,
             exportable: create.exportable,
+            class: create.class,
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if state.name.is_empty() || !state.name.chars().all(plain) {
@@ -141,6 +144,7 @@ impl DatasetState {
         (self.lease, self.evidence, self.canary) = (set.lease, set.evidence, set.canary);
         self.witnessing.clone_from(&set.witnessing);
         self.rotation = set.rotation;
+        self.class = set.class;
         // rule: TLOG-8
         self.witnessing.read()?;
         self.limits_let_somebody_in()?;
@@ -166,7 +170,7 @@ impl DatasetState {
 impl Encode for DatasetState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .array(15)
+            .array(16)
             .uint(5)
             .text(&self.name)
             .text_map(&self.tags)
@@ -183,15 +187,19 @@ impl Encode for DatasetState {
         self.witnessing.encode(writer);
         self.rotation.encode(writer);
         writer.bool(self.exportable);
+        self.class.encode(writer);
     }
 }
 
 impl Decode for DatasetState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(15..=15)?;
-        if reader.uint()? != 5 {
-            return Err(DecodeError::OutOfRange("version of a dataset record"));
-        }
+        let members = reader.array(14..=16)?;
+        // What the fourth version did not have yet is as it was then (FMT-1).
+        let later = match (reader.uint()?, members) {
+            (4, 14) => false,
+            (5, 16) => true,
+            _ => return Err(DecodeError::OutOfRange("version of a dataset record")),
+        };
         Ok(Self {
             name: reader.text(1..=limits::NAME)?.to_owned(),
             tags: reader.text_map(limits::PAIRS, limits::PAIR_KEY, 256)?,
@@ -206,7 +214,12 @@ impl Decode for DatasetState {
             canary: Canary::decode(reader)?,
             witnessing: Witnessing::decode(reader)?,
             rotation: Rotation::decode(reader)?,
-            exportable: reader.bool()?,
+            exportable: later && reader.bool()?,
+            class: if later {
+                DatasetClass::decode(reader)?
+            } else {
+                DatasetClass::default()
+            },
         })
     }
 }
@@ -249,6 +262,8 @@ impl Dataset {
             id: id.to_string(),
             name: state.name.clone(),
             tags: state.tags.clone(),
+            class: state.class.number(),
+            aliases: None,
         };
         Ok(Self {
             id,

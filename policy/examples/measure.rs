@@ -98,6 +98,8 @@ fn request() -> Request {
             id: "d-6f1c".into(),
             name: "faces".into(),
             tags: BTreeMap::from([("sensitivity".into(), "high".into())]),
+            class: 3,
+            aliases: None,
         },
         time_unix: 1_795_348_800,
         source: Some(std::net::Ipv4Addr::new(10, 1, 2, 3).into()),

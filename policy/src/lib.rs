@@ -41,7 +41,7 @@
 //!         launched_at_unix: 1_795_000_000,
 //!     },
 //!     action: Action::Decrypt,
-//!     dataset: Dataset { id: "d-1".into(), name: "faces".into(), tags: Default::default() },
+//!     dataset: Dataset { id: "d-1".into(), name: "faces".into(), tags: Default::default(), class: 3, aliases: None },
 //!     time_unix: 1_795_000_600,
 //!     source: None,
 //!     pairs: Default::default(),

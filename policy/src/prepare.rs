@@ -117,12 +117,20 @@ impl Compiled {
             HashSet::new(),
         )
         .map_err(|error| refused(&error))?;
+        let class = i64::try_from(dataset.class).map_err(|error| refused(&error))?;
+        let aliases = dataset.aliases.as_ref().map(|aliases| {
+            let names = aliases.iter().map(|name| string(name));
+            ("aliases".to_owned(), RestrictedExpression::new_set(names))
+        });
         let dataset_entity = Entity::new_with_tags(
             resource.clone(),
             [
                 ("id".to_owned(), string(&dataset.id)),
                 ("name".to_owned(), string(&dataset.name)),
-            ],
+                ("class".to_owned(), RestrictedExpression::new_long(class)),
+            ]
+            .into_iter()
+            .chain(aliases),
             [],
             tags(&dataset.tags),
         )
@@ -205,6 +213,8 @@ mod tests {
             id: "d-1".into(),
             name: "faces".into(),
             tags: tags.clone(),
+            class: 4,
+            aliases: Some(["current".to_owned()].into()),
         };
         for action in Action::ALL {
             for source in [None, Some(IpAddr::from([10, 0, 0, 1]))] {

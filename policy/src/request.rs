@@ -1,6 +1,6 @@
 //! What is asked: plain data, filled from verified evidence and tickets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -56,6 +56,10 @@ pub struct Dataset {
     pub name: String,
     /// What its admins have tagged it with.
     pub tags: BTreeMap<String, String>,
+    /// How sensitive it is: 1 public, 2 internal, 3 confidential, 4 restricted.
+    pub class: u64,
+    /// Its other names; none where they are not known: at a key server.
+    pub aliases: Option<BTreeSet<String>>,
 }
 
 /// What a ticket may be used for.

@@ -102,6 +102,8 @@ fn to_request(json: &Value) -> Request {
             id: text("/dataset/id"),
             name: text("/dataset/name"),
             tags: pairs("/dataset/tags"),
+            class: 3,
+            aliases: None,
         },
         time_unix: time("/time"),
         source: json["source"]

@@ -125,6 +125,7 @@ impl House {
         let house = Self::bare();
         let mut wanted = DatasetCreate {
             rotation: Default::default(),
+            class: Default::default(),
             exportable: false,
             name: DATASET.to_owned(),
             tags: BTreeMap::new(),
@@ -605,6 +606,7 @@ async fn furnish(
     broker.act(admins, &policy).await.expect("a policy");
     let created = server.act(admins, &wanted).await.expect("a dataset");
     let record = DatasetRecord {
+        class: Default::default(),
         dataset: created.dataset,
         name: wanted.name,
         tags: wanted.tags,

@@ -188,6 +188,7 @@ impl Node {
                     receipt: answer.receipt,
                     record: answer.record,
                     evidence: None,
+                    alias: None,
                 })
             }
             other => Err(other),

@@ -494,6 +494,7 @@ async fn every_member_of_every_statement_is_held_to_its_shape() {
     let owners = house.admins.owner_keys();
     let dataset = DatasetCreate {
         rotation: Default::default(),
+        class: Default::default(),
         exportable: false,
         name: "other".into(),
         tags: BTreeMap::from([("k".into(), "v".into())]),
@@ -576,6 +577,7 @@ async fn newer_acts(house: &House, broker: &Wire, server: &Wire, owners: &[Admin
     let mut sent = 0;
     let options = DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: name.into(),
         max_budget: 1_000,
         max_life: 600,

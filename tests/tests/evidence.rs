@@ -112,6 +112,7 @@ fn a_ticket_from_before_evidence_was_wanted_is_issued_anew() {
     let admins = &house.admins;
     let wanted = DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: DATASET.to_owned(),
         max_budget: 1_000_000,
         max_life: 3_600,

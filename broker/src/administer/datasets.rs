@@ -243,6 +243,7 @@ pub fn view(entry: &DatasetEntry) -> DatasetView {
     let record = &entry.record;
     DatasetView {
         rotation: None,
+        class: record.class,
         exportable: None,
         row: row(record),
         kek: record.kek,

@@ -13,11 +13,11 @@ use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{DatasetId, LaunchId, NodeId, PairsDigest};
 use ticket_format::limits;
 use ticket_format::statement::what_if::CHANGED;
-use ticket_format::statement::{Changed, DatasetRecord, WhatIfPage};
+use ticket_format::statement::{Changed, WhatIfPage};
 use ticket_format::ticket::{Action, Actions, Attributes};
 use ticket_format::time::Timestamp;
 
-use crate::question::question;
+use crate::question::{Resource, question};
 
 /// Entries that one page looks at, at most: it must not hold the broker.
 pub const ENTRIES: usize = 50_000;
@@ -121,7 +121,7 @@ impl Tally {
         &mut self,
         decided: &Decided,
         node: &Attributes,
-        record: &DatasetRecord,
+        resource: Resource<'_>,
         pairs: &BTreeMap<String, String>,
     ) {
         if !decided.allowed && !self.of_broker {
@@ -133,7 +133,7 @@ impl Tally {
             .iter()
             .map(|action| {
                 let (launch, source, at) = (decided.launch, decided.source, decided.at);
-                let request = question(node, launch, record, action, source, at, pairs);
+                let request = question(node, launch, resource, action, source, at, pairs);
                 (action, self.draft.decide(&request))
             })
             .collect();
@@ -145,7 +145,12 @@ impl Tally {
             if decision.allowed != allowed {
                 continue;
             }
-            let row = (decided.node.clone(), record.name.clone(), action, allowed);
+            let row = (
+                decided.node.clone(),
+                resource.record.name.clone(),
+                action,
+                allowed,
+            );
             let sum = self.rows.entry(row).or_default();
             sum.times += 1;
             sum.recorded.extend(decided.policies.iter().cloned());
@@ -184,6 +189,7 @@ mod tests {
     use ticket_format::ids::{ActId, KekId};
     use ticket_format::keys::{ServerKey, TlsKey};
     use ticket_format::seal::{Kem, SealingSecret};
+    use ticket_format::statement::DatasetRecord;
     use ticket_format::statement::witnessing::Witnessing;
     use ticket_format::tlog::LogSecret;
 
@@ -243,6 +249,7 @@ mod tests {
             .key()
             .clone(),
             witnessing: Witnessing::none(),
+            class: Default::default(),
         }
     }
 
@@ -254,7 +261,15 @@ mod tests {
         let mut looked = 0;
         while !tally.full() {
             let decided = decided(looked, true);
-            tally.weigh(&decided, &attributes(&decided.node), &record, &pairs);
+            tally.weigh(
+                &decided,
+                &attributes(&decided.node),
+                Resource {
+                    record: &record,
+                    aliases: &BTreeSet::new(),
+                },
+                &pairs,
+            );
             looked += 1;
         }
         let page = tally.page(Some(7));
@@ -271,7 +286,15 @@ mod tests {
         let (record, pairs) = (record(), BTreeMap::new());
         let mut tally = Tally::new(Policy::parse(NOTHING).unwrap(), true);
         let refused = decided(1, false);
-        tally.weigh(&refused, &attributes(&refused.node), &record, &pairs);
+        tally.weigh(
+            &refused,
+            &attributes(&refused.node),
+            Resource {
+                record: &record,
+                aliases: &BTreeSet::new(),
+            },
+            &pairs,
+        );
         let page = tally.page(None);
         assert_eq!((page.decisions, page.changed), (1, Vec::new()));
     }

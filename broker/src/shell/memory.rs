@@ -1,17 +1,19 @@
 //! What the broker keeps in memory of the store: denials, policy, datasets. An older value never
 //! replaces a newer one, whoever reads last.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use policy::Policy;
 use ticket_format::Refusal;
-use ticket_format::ids::PolicyDigest;
+use ticket_format::ids::{DatasetId, PolicyDigest};
 
 use super::directory::Reads;
 use super::service::{ATTEMPTS, Broker};
 use crate::Refused;
-use crate::state::{DatasetEntry, FeedHead, PolicyHead, keys};
+use crate::state::{AliasEntry, DatasetEntry, FeedHead, PolicyHead, keys};
 
 /// How long an exchange waits for a denial that is durable to be applied in memory.
 const APPLIED_WITHIN: Duration = Duration::from_secs(1);
@@ -20,6 +22,14 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct Versioned<T> {
     pub(super) revision: u64,
     pub(crate) value: Arc<T>,
+}
+
+/// The values after a name, at most so many, and whether there are more.
+fn page<T>(all: &BTreeMap<String, Versioned<T>>, after: &str, most: usize) -> (Vec<Arc<T>>, bool) {
+    let mut rest = all.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+    let some = rest.by_ref().take(most);
+    let some = some.map(|(_, one)| Arc::clone(&one.value)).collect();
+    (some, rest.next().is_some())
 }
 
 impl Broker {
@@ -91,17 +101,49 @@ impl Broker {
         datasets.get(name).map(|dataset| Arc::clone(&dataset.value))
     }
 
+    /// An alias by name.
+    pub(crate) fn named_alias(&self, name: &str) -> Option<Arc<AliasEntry>> {
+        let aliases = self.aliases.read().unwrap_or_else(PoisonError::into_inner);
+        aliases.get(name).map(|alias| Arc::clone(&alias.value))
+    }
+
+    /// The aliases after a name, at most so many, and whether there are more.
+    pub(crate) fn aliases(&self, after: &str, most: usize) -> (Vec<Arc<AliasEntry>>, bool) {
+        let aliases = self.aliases.read().unwrap_or_else(PoisonError::into_inner);
+        page(&aliases, after, most)
+    }
+
+    /// The names besides its own that a dataset goes by.
+    pub(crate) fn aliases_of(&self, dataset: Option<DatasetId>) -> BTreeSet<String> {
+        let aliases = self.aliases.read().unwrap_or_else(PoisonError::into_inner);
+        let of = aliases.values().filter(|alias| {
+            let target = alias.value.body.target.as_ref();
+            target.is_some_and(|target| Some(target.dataset) == dataset)
+        });
+        of.map(|alias| alias.value.body.alias.clone()).collect()
+    }
+
+    /// Takes an alias as the store holds it, unless a newer record is here already.
+    pub(crate) async fn load_alias(&self, name: &str) -> Result<(), Refused> {
+        let mut reads = self.directory.reads();
+        let Some(entry) = reads.get::<AliasEntry>(&keys::alias(name)).await? else {
+            return Ok(());
+        };
+        let revision = reads.seen().first().and_then(|(_, revision)| *revision);
+        let revision = revision.unwrap_or_default();
+        let mut aliases = self.aliases.write().unwrap_or_else(PoisonError::into_inner);
+        let known = aliases.get(name);
+        if known.is_none_or(|known| known.revision <= revision) {
+            let value = Arc::new(entry);
+            aliases.insert(name.to_owned(), Versioned { revision, value });
+        }
+        Ok(())
+    }
+
     /// The datasets after a name, at most so many, and whether there are more.
     pub(crate) fn datasets(&self, after: &str, most: usize) -> (Vec<Arc<DatasetEntry>>, bool) {
-        use std::ops::Bound;
         let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
-        let mut rest = datasets.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
-        let page: Vec<_> = rest
-            .by_ref()
-            .take(most)
-            .map(|(_, dataset)| Arc::clone(&dataset.value))
-            .collect();
-        (page, rest.next().is_some())
+        page(&datasets, after, most)
     }
 
     pub(crate) fn dataset_count(&self) -> usize {

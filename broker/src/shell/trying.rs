@@ -1,6 +1,6 @@
 //! What-if and entry-show: the log read back for admins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use audit_log::{AuditLog, ReadError};
@@ -20,6 +20,7 @@ use super::service::Broker;
 use crate::Refused;
 use crate::administer::Opened;
 use crate::administer::what_if::{DECISIONS, Decided, ENTRIES, Tally};
+use crate::question::Resource;
 use crate::state::{DatasetEntry, NodeRecord, keys};
 
 /// What a part of the log tells: decisions with their place, and where the next part begins.
@@ -134,11 +135,13 @@ impl Broker {
     }
 
     /// The datasets by id.
-    fn datasets_by_id(&self) -> HashMap<DatasetId, Arc<DatasetEntry>> {
+    fn datasets_by_id(&self) -> Datasets {
         let (all, _) = self.datasets("", usize::MAX);
-        all.into_iter()
-            .map(|entry| (entry.record.dataset, entry))
-            .collect()
+        let with_aliases = |entry: Arc<DatasetEntry>| {
+            let id = entry.record.dataset;
+            (id, (entry, self.aliases_of(Some(id))))
+        };
+        all.into_iter().map(with_aliases).collect()
     }
 
     /// One entry of the log, with its receipt under the newest checkpoint.
@@ -159,11 +162,14 @@ impl Broker {
     }
 }
 
+/// The datasets by id, with their aliases.
+type Datasets = HashMap<DatasetId, (Arc<DatasetEntry>, BTreeSet<String>)>;
+
 fn weigh(
     mut tally: Tally,
     found: Found,
     nodes: &HashMap<NodeId, Option<Attributes>>,
-    datasets: &HashMap<DatasetId, Arc<DatasetEntry>>,
+    datasets: &Datasets,
     pairs: &HashMap<[u8; 32], BTreeMap<String, String>>,
 ) -> WhatIfPage {
     for (index, decided) in found.decided {
@@ -175,8 +181,10 @@ fn weigh(
             datasets.get(&decided.dataset),
             pairs.get(&decided.pairs.0),
         );
-        if let (Some(node), Some(dataset), Some(pairs)) = known {
-            tally.weigh(&decided, node, &dataset.record, pairs);
+        if let (Some(node), Some((dataset, aliases)), Some(pairs)) = known {
+            let record = &dataset.record;
+            let resource = Resource { record, aliases };
+            tally.weigh(&decided, node, resource, pairs);
         }
     }
     tally.page(found.next)

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::service::{Broker, Failed};
 use crate::feed::Chain;
 use crate::realm::Caller;
-use crate::watch;
+use crate::{alias, watch};
 
 /// Requests that are held at one time: half of the exchanges that the transport allows, so that
 /// those who watch never keep out those who ask.
@@ -70,6 +70,18 @@ impl Broker {
                 return Ok(watch::answer(epoch, None));
             }
         }
+    }
+
+    pub(super) fn alias(
+        &self,
+        request: &RequestView<'_>,
+        caller: &Caller,
+    ) -> Result<Answer, Failed> {
+        let asked = alias::ask(request, &self.realm, caller, self.time.now()?)?;
+        let facts = asked.held.facts();
+        self.rates.issue(facts.node)?;
+        let entry = self.named_alias(&asked.alias);
+        Ok(asked.answer(entry.as_deref(), &self.denials.check(&facts))?)
     }
 
     pub(super) async fn wipe(

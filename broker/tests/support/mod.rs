@@ -471,6 +471,7 @@ impl World {
 
     pub fn dataset_record(&self) -> DatasetRecord {
         DatasetRecord {
+            class: Default::default(),
             dataset: DatasetId::random(&mut rng()),
             name: "faces".to_owned(),
             tags: BTreeMap::new(),

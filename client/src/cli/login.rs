@@ -57,7 +57,8 @@ pub async fn login(app: &App, args: &Login) -> Ended {
             .keep_trying(true, async |connect| {
                 let link = to_broker(&state, logs, connect).await?;
                 let answer =
-                    crate::login::login(&link, &dir, &mut state, &evidence, now(), &mut rng()).await;
+                    crate::login::login(&link, &dir, &mut state, &evidence, now(), &mut rng())
+                        .await;
                 let closed = link.close().await;
                 answer.and_then(|answer| closed.map(|()| answer))
             })

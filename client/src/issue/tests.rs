@@ -5,10 +5,10 @@ use ticket_format::ids::{
 };
 use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsSecret};
 use ticket_format::seal::SealingSecret;
-use ticket_format::ticket::TicketKeys;
 use ticket_format::statement::{
     Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Payload, Role, Witnessing,
 };
+use ticket_format::ticket::TicketKeys;
 use ticket_format::tlog::{LogSecret, Origin};
 
 use super::*;
@@ -97,6 +97,7 @@ fn record(owners: &[u8], by: &[u8]) -> Vec<u8> {
     let mut owners: Vec<_> = owners.iter().map(|seed| owner(*seed).public()).collect();
     owners.sort();
     let record = DatasetRecord {
+        class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "faces".to_owned(),
         tags: std::collections::BTreeMap::new(),

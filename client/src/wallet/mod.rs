@@ -162,6 +162,7 @@ impl Wallet {
                 + session.ticket.len()
                 + session.receipt.to_cbor().len()
                 + session.record.len()
+                + session.alias.as_ref().map_or(1, Vec::len)
                 + session
                     .evidence
                     .as_ref()

@@ -74,8 +74,10 @@ pub struct NodeSession {
 /// A dataset ticket with its secrets and what is needed to believe its key server.
 #[derive(Clone, Debug)]
 pub struct DatasetSession {
-    /// The dataset's name.
+    /// The dataset's name, or its alias, as it was asked for.
     pub dataset: String,
+    /// Where it was an alias: what says so, a statement of the dataset's owners (ALI-2).
+    pub alias: Option<Vec<u8>>,
     /// The ticket's bytes.
     pub ticket: Vec<u8>,
     /// Its secrets.
@@ -107,7 +109,7 @@ impl Decode for NodeSession {
 
 impl Encode for DatasetSession {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(6).text(&self.dataset).bytes(&self.ticket);
+        writer.array(7).text(&self.dataset).bytes(&self.ticket);
         self.secrets.encode(writer);
         self.receipt.encode(writer);
         writer.bytes(&self.record);
@@ -117,12 +119,16 @@ impl Encode for DatasetSession {
                 writer.null();
             }
         }
+        match &self.alias {
+            Some(statement) => writer.bytes(statement),
+            None => writer.null(),
+        };
     }
 }
 
 impl Decode for DatasetSession {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(6..=6)?;
+        reader.array(7..=7)?;
         Ok(Self {
             dataset: reader.text(1..=limits::NAME)?.to_owned(),
             ticket: reader.bytes(1..=limits::TICKET)?.to_vec(),
@@ -130,6 +136,8 @@ impl Decode for DatasetSession {
             receipt: Receipt::decode(reader)?,
             record: reader.bytes(1..=limits::STATEMENT)?.to_vec(),
             evidence: reader.optional(Evidence::decode)?,
+            alias: reader
+                .optional(|reader| reader.bytes(1..=limits::RECORD).map(<[u8]>::to_vec))?,
         })
     }
 }

@@ -33,6 +33,7 @@ fn session(dataset: &str) -> DatasetSession {
         },
         record: vec![5; 2_000],
         evidence: None,
+        alias: None,
     }
 }
 

@@ -176,6 +176,7 @@ impl Service {
         let kek = self.state.vault.current(dataset.id)?;
         Ok(DatasetView {
             rotation: Some(state.rotation),
+            class: state.class,
             exportable: Some(state.exportable),
             row: dataset.row(),
             kek: kek.id,

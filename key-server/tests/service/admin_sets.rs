@@ -38,6 +38,7 @@ fn policy() -> DatasetPolicySet {
 fn options(canary: Canary) -> DatasetSet {
     DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: "faces".into(),
         max_budget: 7,
         max_life: 60,

@@ -157,6 +157,7 @@ async fn a_dataset_can_be_a_canary_whole_but_who_makes_keys_in_it_is_none() {
     let usual = wanted("faces");
     let set = DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: usual.name,
         max_budget: usual.max_budget,
         max_life: usual.max_life,

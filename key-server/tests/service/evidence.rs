@@ -406,6 +406,7 @@ async fn what_was_presented_before_evidence_was_wanted_is_presented_again_with_i
     assert_eq!(rig.wraps(&opened, &context, 1).await.len(), 1);
     rig.administer(&DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: "plain".to_owned(),
         max_budget: 10_000,
         max_life: 7_200,

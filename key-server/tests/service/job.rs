@@ -10,8 +10,8 @@ use ticket_format::ids::{
     DatasetId, EvidenceHash, ItemDigest, LaunchId, NodeId, PolicyDigest, RequestHash, RequestId,
     TicketHash, TicketId,
 };
-use ticket_format::keys::ProofSecret;
 use ticket_format::key_pair::KeyPairKind;
+use ticket_format::keys::ProofSecret;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody};
 use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RefusalNotice, Request, Verb};

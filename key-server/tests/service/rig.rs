@@ -337,6 +337,7 @@ pub(crate) fn broker_identity() -> TlsKey {
 pub(crate) fn wanted(name: &str) -> DatasetCreate {
     DatasetCreate {
         rotation: Default::default(),
+        class: Default::default(),
         exportable: false,
         name: name.into(),
         tags: BTreeMap::new(),

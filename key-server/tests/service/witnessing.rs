@@ -30,6 +30,7 @@ fn options(witnessing: Witnessing) -> DatasetSet {
     let usual = wanted("faces");
     DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: usual.name,
         max_budget: usual.max_budget,
         max_life: usual.max_life,

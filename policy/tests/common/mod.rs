@@ -29,6 +29,8 @@ pub(crate) fn request() -> Request {
             id: "d-6f1c".into(),
             name: "faces".into(),
             tags: BTreeMap::from([("sensitivity".into(), "high".into())]),
+            class: 3,
+            aliases: Some(["current".to_owned()].into()),
         },
         time_unix: NOON,
         source: Some("10.1.2.3".parse().expect("an address")),

@@ -72,6 +72,7 @@ async fn promise_9_no_single_admin_can_widen_policy_or_lift_a_denial() {
     nobody_alone(&house, &server, &wide, false).await;
     let options = DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: DATASET.to_owned(),
         max_budget: 1_000_000_000,
         max_life: 86_400,

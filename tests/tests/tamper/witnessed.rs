@@ -45,6 +45,7 @@ async fn require(house: &House, broker: &Wire, server: &Wire, witnessing: Witnes
     let view = server.act(&house.admins, &show).await.expect("a dataset");
     let change = DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: DATASET.into(),
         max_budget: view.max_budget,
         max_life: view.max_life,

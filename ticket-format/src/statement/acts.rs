@@ -234,6 +234,7 @@ impl Act {
             | Self::TicketKeySet
             | Self::Restore
             | Self::DatasetRecord
+            | Self::AliasSet
             | Self::DatasetPolicySet
             | Self::DatasetSet
             | Self::ProducerAdd => 2,

@@ -9,7 +9,7 @@ use crate::keys::{AdminKey, ProducerKey, ServerKey, TlsKey};
 use crate::limits;
 use crate::messages::shape::{
     Ascending, Bool, Bytes, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map,
-    item, numbered,
+    item, numbered, usual,
 };
 use crate::seal::{Kem, SealingKey};
 
@@ -39,13 +39,34 @@ numbered! {
     }
 }
 
+numbered! {
+    /// How much harm its loss would do, for policies (`spec/policy.md`).
+    pub enum DatasetClass("dataset class") {
+        /// None.
+        Public = 1, "public";
+        /// Little.
+        Internal = 2, "internal";
+        /// Much.
+        Confidential = 3, "confidential";
+        /// The worst.
+        Restricted = 4, "restricted";
+    }
+}
+
+impl Default for DatasetClass {
+    /// What nobody has said is taken for what most of it is.
+    fn default() -> Self {
+        Self::Confidential
+    }
+}
+
 closed_map! {
     /// Makes a dataset and its first KEK, at a key server.
     ///
     /// ```cddl
     /// dataset-create = { 1: name, 2: tags, 3: tstr .size (1..65536), 4: [*64 ed-key], 5: [1*2 kem],
     ///                    6: uint, 7: uint, 8: [1*16 ed-key], 9: 1..300, 10: bool, 11: canary, 12: witnessing,
-    ///                    13: rotation, 15: bool }
+    ///                    13: rotation, ? 14: 1..4, 15: bool }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetCreate {
@@ -75,6 +96,8 @@ closed_map! {
         12 witnessing: Witnessing = item();
         /// When its KEK is rotated by itself (KEK-3).
         13 rotation: Rotation = item();
+        /// How sensitive it is.
+        14 class: DatasetClass = usual();
         /// Whether its KEK versions can be exported; it never changes (IMP-4).
         15 exportable: bool = Bool;
     }
@@ -109,7 +132,7 @@ closed_map! {
     /// ```cddl
     /// dataset-record = { 1: id16, 2: name, 3: tags, 4: ed-key, 5: ed-key, 6: [1*8 tstr .size (1..255)],
     ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint,
-    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash, 18: log-key, 19: witnessing }
+    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash, 18: log-key, 19: witnessing, ? 20: 1..4 }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetRecord {
@@ -151,8 +174,11 @@ closed_map! {
         18 log_key: LogKey = item();
         /// What it wants of the witnesses of both logs (TLOG-8).
         19 witnessing: Witnessing = item();
+        /// How sensitive it is.
+        20 class: DatasetClass = usual();
     }
 }
+
 impl DatasetRecord {
     /// What a dataset's first record follows.
     pub const FIRST: RecordDigest = RecordDigest([0; 32]);
@@ -212,7 +238,7 @@ closed_map! {
     /// dataset-view = { 1: dataset-row, 2: id16, 3: uint, 4: xwing-key, 5: [*64 ed-key], 6: [1*2 kem],
     ///                  7: uint, 8: uint, 9: tstr .size (1..65536) / null, 10: bstr .size (1..98304) / null,
     ///                  11: [1*16 ed-key], 12: 1..300, 13: bool, 14: canary / null, 15: witnessing, 16: log-key,
-    ///                  17: rotation / null, 19: bool / null }
+    ///                  17: rotation / null, ? 18: 1..4, 19: bool / null }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetView {
@@ -250,6 +276,8 @@ closed_map! {
         16 log_key: LogKey = item();
         /// At a key server: when its KEK is rotated by itself.
         17 rotation: Option<Rotation> = OrNull(item());
+        /// How sensitive it is.
+        18 class: DatasetClass = usual();
         /// At a key server: whether its KEK versions can be exported (IMP-4).
         19 exportable: Option<bool> = OrNull(Bool);
     }
@@ -274,7 +302,7 @@ act!(DatasetPolicySet, DatasetPolicySet, PolicyTextSet);
 closed_map! {
     /// Sets a dataset's options, all of them, at its key server.
     ///
-    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary, 8: witnessing, 9: rotation }`
+    /// `dataset-set = { 1: name, 2: uint, 3: uint, 4: [1*2 kem], 5: 1..300, 6: bool, 7: canary, 8: witnessing, 9: rotation, ? 10: 1..4 }`
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetSet {
         /// Which dataset.
@@ -295,6 +323,8 @@ closed_map! {
         8 witnessing: Witnessing = item();
         /// When its KEK is rotated by itself (KEK-3).
         9 rotation: Rotation = item();
+        /// How sensitive it is.
+        10 class: DatasetClass = usual();
     }
 }
 act!(DatasetSet, DatasetSet, DatasetView);

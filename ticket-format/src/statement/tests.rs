@@ -289,6 +289,7 @@ fn witnessing() -> Witnessing {
 
 fn record() -> DatasetRecord {
     DatasetRecord {
+        class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "maps".into(),
         tags: tags(),

@@ -104,8 +104,10 @@ pub fn run(context: &Context, args: &Approve) -> Printed {
         // rule: BAK-4 — it is carried out on the machine, where no server is.
         if opened.received.payload().act == Act::Restore {
             if out.is_none() {
-                return Err(Report::new(exit::USAGE, "where the statement goes is not said")
-                    .next("give --out FILE"));
+                return Err(
+                    Report::new(exit::USAGE, "where the statement goes is not said")
+                        .next("give --out FILE"),
+                );
             }
             keep(out.as_deref(), &statement)?;
             context.talk("On the machine: `postern-key-server restore BACKUP --statement FILE`");

@@ -15,12 +15,12 @@ use ticket_format::Refusal;
 use ticket_format::ids::{DatasetId, LaunchId, NodeId};
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{EntryShow, PolicySet, PolicyShow, policy_digest};
+use ticket_format::statement::{DatasetClass, EntryShow, PolicySet, PolicyShow, policy_digest};
 use ticket_format::time::Timestamp;
 
 use super::diff::unified;
 use super::remote::Change;
-use super::span::{instant, pair, since};
+use super::span::{class, instant, pair, since};
 use super::view::{self, object, text};
 use super::{Context, block_on, now};
 
@@ -102,6 +102,12 @@ pub struct Explain {
     /// A tag of the dataset; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
+    /// How sensitive the dataset is: public, internal, confidential or restricted
+    #[arg(long, default_value = "confidential", value_parser = class)]
+    class: DatasetClass,
+    /// Another name of the dataset; may be repeated
+    #[arg(long = "alias", value_name = "NAME")]
+    aliases: Vec<String>,
     /// What it asks for: decrypt, encrypt or rewrap
     #[arg(long, required_unless_present = "entry")]
     action: Option<policy::Action>,
@@ -340,6 +346,8 @@ fn explain(context: &Context, args: &Explain) -> Result<u8, Report> {
             id: args.dataset_id.unwrap_or(DatasetId([0; 16])).to_string(),
             name: dataset.clone(),
             tags: pairs(&args.tags),
+            class: args.class.number(),
+            aliases: Some(args.aliases.iter().cloned().collect()),
         },
         time_unix: at.seconds(),
         source: args.source,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ticket_format::statement::DatasetClass;
 use ticket_format::time::Timestamp;
 
 /// A length of time in whole seconds, written `90s`, `15m`, `1h30m`, `7d`, `2w`.
@@ -103,6 +104,17 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("expected KEY=VALUE, not {text:?}")),
     }
+}
+
+/// How sensitive a dataset is.
+///
+/// # Errors
+/// Another word.
+pub fn class(text: &str) -> Result<DatasetClass, String> {
+    let class = DatasetClass::ALL.iter().find(|class| class.name() == text);
+    class
+        .copied()
+        .ok_or_else(|| "expected public, internal, confidential or restricted".to_owned())
 }
 
 #[cfg(test)]

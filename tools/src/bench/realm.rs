@@ -101,6 +101,7 @@ impl Realm {
         let kems = vec![Kem::X25519, Kem::XWing];
         let create = DatasetCreate {
             rotation: Default::default(),
+            class: Default::default(),
             exportable: false,
             name: name.to_owned(),
             tags: Default::default(),

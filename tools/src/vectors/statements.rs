@@ -346,6 +346,7 @@ fn datasets(world: &World, case: Case) -> Case {
     let (tags, owners) = (record.tags.clone(), record.owners.clone());
     let create = DatasetCreate {
         rotation: Default::default(),
+        class: Default::default(),
         exportable: false,
         name: name.clone(),
         tags: tags.clone(),
@@ -379,6 +380,7 @@ fn datasets(world: &World, case: Case) -> Case {
     };
     let view = |policy: Option<&str>, statement, canary| DatasetView {
         rotation: Some(Default::default()),
+        class: Default::default(),
         exportable: policy.map(|_| false),
         row: row.clone(),
         kek: KEK,
@@ -399,6 +401,7 @@ fn datasets(world: &World, case: Case) -> Case {
     };
     let set = DatasetSet {
         rotation: Default::default(),
+        class: Default::default(),
         name: name.clone(),
         max_budget: 10_000,
         max_life: 600,

@@ -250,6 +250,7 @@ impl World {
 
     pub(super) fn record(&self) -> DatasetRecord {
         DatasetRecord {
+            class: Default::default(),
             dataset: DATASET,
             name: "faces".to_owned(),
             tags: BTreeMap::from([("class".to_owned(), "personal".to_owned())]),

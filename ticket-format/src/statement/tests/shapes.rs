@@ -92,6 +92,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     // rule: ENC-3
     let create = DatasetCreate {
         rotation: Default::default(),
+        class: Default::default(),
         name: "maps".into(),
         tags: tags(),
         policy: "permit(principal, action, resource);".into(),
@@ -156,6 +157,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     );
     let view = DatasetView {
         rotation: Some(Default::default()),
+        class: Default::default(),
         exportable: Some(true),
         row,
         kek,
@@ -194,6 +196,7 @@ fn datasets_policies_nodes_and_status_hold_to_their_shapes() {
     strict(
         &DatasetSet {
             rotation: Default::default(),
+            class: Default::default(),
             name: "maps".into(),
             max_budget: 1,
             max_life: 2,

@@ -126,6 +126,7 @@ fn wanted(args: &Create) -> Result<DatasetCreate, Report> {
         lease: options::lease_fits(args.lease)?,
         evidence: args.evidence,
         canary: args.canary.into(),
+        class: args.class,
         witnessing: args.witness.wanted(&Witnessing::none())?,
     })
 }
@@ -153,6 +154,8 @@ fn same(wanted: &DatasetCreate, view: &DatasetView) -> Result<(), Report> {
         differs("budget or ticket life")
     } else if view.owners != wanted.owners {
         differs("set of owners")
+    } else if view.class != wanted.class {
+        differs("class")
     } else if (view.lease, view.evidence, view.canary)
         != (wanted.lease, wanted.evidence, Some(wanted.canary))
     {

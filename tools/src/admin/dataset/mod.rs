@@ -1,5 +1,6 @@
 //! `postern-admin dataset`: made at a key server, made known at the broker by an admin-signed record.
 
+mod alias;
 pub(crate) mod keks;
 mod make;
 mod options;
@@ -14,11 +15,13 @@ use client::cli::output::{Format, Printed};
 use ticket_format::keys::ProducerKey;
 use ticket_format::limits;
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{DatasetList, DatasetPolicySet, DatasetShow, DatasetView, KekRow};
+use ticket_format::statement::{
+    DatasetClass, DatasetList, DatasetPolicySet, DatasetShow, DatasetView, KekRow,
+};
 
 use super::config::Config;
 use super::remote::{Admin, Change};
-use super::span::{Span, pair};
+use super::span::{Span, class, pair};
 use super::view::{self, object, text};
 use super::{Context, block_on, policy};
 
@@ -57,6 +60,9 @@ pub enum Command {
     Set(options::Set),
     /// Set the owners: whose signatures count for the dataset
     Owners(options::Owners),
+    /// Other names of datasets, swapped in one act
+    #[command(subcommand)]
+    Alias(alias::Command),
     /// Mark a DEK as canary: its redemption alarms
     Canary(options::MarkDek),
     /// List its KEK versions: state, last use, and how many wraps are left under each
@@ -121,6 +127,9 @@ pub struct Create {
     /// What a redemption of any of its keys leads to
     #[arg(long, value_enum, default_value_t)]
     canary: options::Mark,
+    /// How sensitive it is, for policies: public, internal, confidential or restricted
+    #[arg(long, default_value = "confidential", value_parser = class)]
+    class: DatasetClass,
     /// Whether witnesses cosign what the logs of broker and key server record of it
     #[command(flatten)]
     witness: options::Witness,
@@ -170,6 +179,7 @@ pub fn run(context: &Context, command: Command) -> Printed {
     match command {
         Command::Create(args) => make::create(context, &args),
         Command::List(at) => list(context, &at),
+        Command::Alias(command) => alias::run(context, &command),
         Command::Show { name, at } => show(context, &name, &at),
         Command::Policy(PolicyCommand::Set {
             name,

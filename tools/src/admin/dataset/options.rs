@@ -11,15 +11,15 @@ use ticket_format::report::{Report, exit};
 use ticket_format::seal::Kem;
 use ticket_format::statement::datasets::LONGEST_LEASE;
 use ticket_format::statement::{
-    AdminRole, AdminSet, Canary, CanarySet, DatasetOwnersSet, DatasetSet, DatasetShow, DatasetView,
-    WitnessMode, Witnessing, WitnessingError,
+    AdminRole, AdminSet, Canary, CanarySet, DatasetClass, DatasetOwnersSet, DatasetSet,
+    DatasetShow, DatasetView, WitnessMode, Witnessing, WitnessingError,
 };
 
 use super::name_fits;
 use super::rotate::Rotate;
 use crate::admin::audit::which::witness_policy;
 use crate::admin::remote::Change;
-use crate::admin::span::Span;
+use crate::admin::span::{Span, class};
 use crate::admin::view::{self, object, text};
 use crate::admin::{Context, block_on};
 
@@ -132,6 +132,9 @@ pub struct Set {
     /// Whether tickets may use X25519 sealing, which a quantum computer will open
     #[arg(long, value_name = "BOOL")]
     allow_x25519: Option<bool>,
+    /// How sensitive it is, for policies: public, internal, confidential or restricted
+    #[arg(long, value_parser = class)]
+    class: Option<DatasetClass>,
     /// Whether witnesses cosign what the logs of broker and key server record of it
     #[command(flatten)]
     witness: Witness,
@@ -231,6 +234,7 @@ fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
             (None, standing) => standing.unwrap_or(Canary::No),
         },
         witnessing: args.witness.wanted(&view.witnessing)?,
+        class: args.class.unwrap_or(view.class),
     };
     if set.max_budget == 0 || set.max_life == 0 || set.max_life > limits::LONGEST_TICKET_LIFE {
         return Err(Report::new(exit::USAGE, "no ticket could be issued so")
@@ -241,6 +245,7 @@ fn wanted(args: &Set, view: &DatasetView) -> Result<DatasetSet, Report> {
         && set.kems == view.kems
         && set.witnessing == view.witnessing
         && Some(set.rotation) == view.rotation
+        && set.class == view.class
         && Some(set.canary) == view.canary;
     if same {
         return Err(Report::new(exit::USAGE, "that changes nothing")

@@ -147,6 +147,7 @@ fn record_of(view: &DatasetView, keys: &ServerKeys) -> DatasetRecord {
         owners: view.owners.clone(),
         lease: view.lease,
         evidence: view.evidence,
+        class: view.class,
         follows: DatasetRecord::FIRST,
         log_key: keys.log_key.clone(),
         witnessing: view.witnessing.clone(),

@@ -230,6 +230,7 @@ async fn connect(server: &Server) -> Result<Link, Report> {
 fn wanted(admins: &Admins) -> DatasetCreate {
     DatasetCreate {
         rotation: Default::default(),
+        class: Default::default(),
         exportable: false,
         name: DATASET.to_owned(),
         tags: Default::default(),

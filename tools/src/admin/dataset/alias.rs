@@ -1,0 +1,114 @@
+//! Aliases of datasets (ALI-1).
+
+use clap::Subcommand;
+use client::cli::output::Printed;
+use ticket_format::report::{Report, exit};
+use ticket_format::statement::{AliasList, AliasRow, AliasSet, AliasTarget, DatasetShow};
+
+use super::name_fits;
+use crate::admin::remote::{Change, Remote};
+use crate::admin::view::{object, text};
+use crate::admin::{Context, block_on};
+
+/// Other names of datasets, swapped in one act.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Give an alias to a dataset, or move it there; by the owners of both
+    Set {
+        /// The alias
+        alias: String,
+        /// The dataset's name
+        dataset: String,
+    },
+    /// Take an alias away
+    Rm {
+        /// The alias
+        alias: String,
+    },
+    /// List the aliases
+    List,
+}
+
+pub(super) fn run(context: &Context, command: &Command) -> Printed {
+    match command {
+        Command::Set { alias, dataset } => set(context, alias, Some(dataset)),
+        Command::Rm { alias } => set(context, alias, None),
+        Command::List => list(context),
+    }
+}
+
+/// All aliases; those that were taken away are there too.
+async fn rows(broker: &mut Remote<'_>) -> Result<Vec<AliasRow>, Report> {
+    let (mut all, mut page) = (Vec::new(), AliasList::first());
+    loop {
+        let answer = broker.ask(&page).await?;
+        let last = answer.rows.last().map(|row| row.alias.clone());
+        all.extend(answer.rows);
+        match last.filter(|_| answer.more) {
+            Some(last) => page = AliasList::after(last),
+            None => return Ok(all),
+        }
+    }
+}
+
+fn set(context: &Context, alias: &str, dataset: Option<&str>) -> Printed {
+    name_fits(alias)?;
+    let (_, admin) = context.admin()?;
+    block_on(async {
+        let mut broker = admin.broker()?;
+        let standing = rows(&mut broker).await?;
+        let standing = standing.into_iter().find(|row| row.alias == alias);
+        let target = match dataset {
+            None => None,
+            Some(name) => {
+                let name = name.to_owned();
+                let view = broker.ask(&DatasetShow { name }).await?;
+                Some(AliasTarget {
+                    dataset: view.row.dataset,
+                    name: view.row.name,
+                })
+            }
+        };
+        if target == standing.as_ref().and_then(|row| row.target.clone()) {
+            let what = match dataset {
+                Some(dataset) => format!("{alias:?} names dataset {dataset:?} already"),
+                None => format!("there is no alias {alias:?}"),
+            };
+            return Err(
+                Report::new(exit::CONFLICT, what).next("see `postern-admin dataset alias list`")
+            );
+        }
+        let body = AliasSet {
+            alias: alias.to_owned(),
+            target,
+            follows: standing.map_or(AliasSet::FIRST, |row| row.record),
+        };
+        let change = broker.change_record(&body).await?;
+        broker.close().await;
+        match change {
+            Change::Proposed(proposed) => proposed.print(context),
+            Change::Done(..) | Change::Before(_) => context.output.object(object! {
+                "alias": alias, "dataset": dataset,
+            }),
+        }
+    })
+}
+
+fn list(context: &Context) -> Printed {
+    let (_, admin) = context.admin()?;
+    block_on(async {
+        let mut broker = admin.broker()?;
+        let all = rows(&mut broker).await?;
+        broker.close().await;
+        let named = all.into_iter().filter_map(|row| {
+            let target = row.target?;
+            Some(vec![
+                text(row.alias),
+                text(target.name),
+                text(target.dataset),
+            ])
+        });
+        let columns = ["alias", "dataset", "dataset_id"];
+        context.output.rows("aliases", &columns, named.collect())
+    })
+}
