@@ -11,7 +11,7 @@ use ticket_format::sign::Proof;
 
 use super::admins;
 use super::case::Case;
-use super::statements::{denial, undeny_payload};
+use super::statements::{denial, ticket_key_payload, undeny_payload};
 use super::world::{ACT, AUTHENTICATOR, DATASET, World, at, ed25519, identity, signed_input};
 
 const NONCE: [u8; 32] = [0x61; 32];
@@ -120,7 +120,7 @@ fn lifted(world: &World) -> Case {
     };
     let case = Case::new(
         "exchange/feed-lifting",
-        "DEN-4, DEN-9, DEN-11: a key server tells of a canary and gets a denial, its lifting, and one that is gone.",
+        "DEN-4, DEN-9, DEN-11: a key server tells of a canary and gets a denial, its lifting, one that is gone, and a ticket key.",
     )
     .gives_item("report", "report", report.to_cbor());
     let events = vec![
@@ -130,6 +130,7 @@ fn lifted(world: &World) -> Case {
             forget: at(0).minus(60),
             denial: DenialDigest([0x62; 32]),
         },
+        Event::TicketKey(admins::signed(&ticket_key_payload(world), admins::SECURITY)),
     ];
     feed(world, case, vec![report], events)
 }

@@ -2,8 +2,9 @@
 
 use ticket_format::cbor::Encode;
 use ticket_format::denial::{CHAIN_START, Denial, Link, Selector, chain_next};
-use ticket_format::entry::Kind;
+use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{DenialDigest, ItemDigest, PolicyDigest, StatementDigest, StatementId};
+use ticket_format::keys::{TicketKey, TicketSecret};
 use ticket_format::messages::feed::Numbered;
 use ticket_format::messages::{Request, Verb};
 use ticket_format::seal::Kem;
@@ -16,8 +17,9 @@ use ticket_format::statement::{
     LaunchPage, LaunchShow, LaunchView, LogRecover, LogShow, LogState, LogView, NodePage, NodeShow,
     NodeState, NodeUnfreeze, NodeView, Payload, PolicySet, PolicyText, PolicyTextSet, ProducerAdd,
     ProducerAdded, ProposalPage, ProposalRow, ProposalShow, ProposalView, ProposalWithdraw,
-    Propose, Role, Status, StatusShow, Subscriber, TicketShow, TicketView, Undeny, WhatIf,
-    WhatIfPage, WitnessMode, WitnessRow, WitnessState, Witnessing, policy_digest,
+    Propose, Role, Status, StatusShow, Subscriber, TicketKeyList, TicketKeyMade, TicketKeyMake,
+    TicketKeyRow, TicketKeyRows, TicketKeySet, TicketShow, TicketView, Undeny, WhatIf, WhatIfPage,
+    WitnessMode, WitnessRow, WitnessState, Witnessing, policy_digest,
 };
 use ticket_format::ticket::Action;
 use ticket_format::time::Timestamp;
@@ -39,6 +41,7 @@ pub(super) fn cases(world: &World) -> Vec<Case> {
         record(world),
         deny(world),
         undeny(world),
+        ticket_key(world),
         bodies(world),
     ]
 }
@@ -163,6 +166,64 @@ pub(super) fn undeny_payload(world: &World) -> Payload {
         reason: "it was a restored snapshot".to_owned(),
     };
     admins::record(0xb3, &body)
+}
+
+/// The record of the next ticket key.
+pub(super) fn ticket_key_payload(world: &World) -> Payload {
+    admins::record(0xb4, &ticket_key_record(world))
+}
+
+fn ticket_key_record(world: &World) -> TicketKeySet {
+    TicketKeySet {
+        number: 2,
+        follows: TicketKeySet::NOTHING,
+        key: next_ticket_key(),
+        old: world.ticket.public(),
+        from: at(3_600),
+        until: at(32_400),
+    }
+}
+
+fn next_ticket_key() -> TicketKey {
+    TicketSecret::from_seed(&[0xb5; 32]).public()
+}
+
+fn ticket_key(world: &World) -> Case {
+    let case = Case::new(
+        "statement/ticket-key",
+        "KEY-1: the record of the next ticket key, a statement for everyone that the feed carries whole.",
+    );
+    let case = statement(case, "ticket-key", &ticket_key_payload(world), SECURITY);
+    let row = |number, key, signs| TicketKeyRow {
+        number,
+        key,
+        from: (number == 2).then(|| at(3_600)),
+        to: (number == 1).then(|| at(3_600)),
+        until: (number == 1).then(|| at(32_400)),
+        signs,
+        held: true,
+    };
+    let rows = TicketKeyRows {
+        rows: vec![
+            row(1, world.ticket.public(), true),
+            row(2, next_ticket_key(), false),
+            row(0, TicketSecret::from_seed(&[0xb6; 32]).public(), false),
+        ],
+        records: vec![admins::signed(&ticket_key_payload(world), SECURITY)],
+        overlap: 28_800,
+    };
+    let made = TicketKeyMade {
+        key: next_ticket_key(),
+    };
+    let case = case.gives("ticket-key-make", TicketKeyMake {}.to_cbor());
+    let case = case.gives("ticket-key-list", TicketKeyList {}.to_cbor());
+    let case = item(case, "ticket-key-made", &made);
+    let case = item(case, "ticket-key-rows", &rows);
+    let mut entry = Entry::new(ACT, Kind::TicketKey, at(3_600))
+        .subject("signs")
+        .count(2);
+    entry.proof = Some(next_ticket_key().thumbprint().0);
+    item(case, "entry", &entry)
 }
 
 fn undeny(world: &World) -> Case {
