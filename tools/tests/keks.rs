@@ -258,6 +258,7 @@ fn each_act_on_a_root_key_is_said_in_words() {
 fn a_rotation_rule_is_said_where_it_is_set() {
     // rule: PRO-3, KEK-3
     let set = |rotation| DatasetSet {
+        class: Default::default(),
         rotation,
         name: name(),
         max_budget: 1,
