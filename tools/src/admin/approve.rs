@@ -17,6 +17,7 @@ use ticket_format::statement::{
 
 use super::admin_set::push;
 use super::config::Config;
+use super::dataset::transfer;
 use super::proposal::{self, Opened, Which};
 use super::remote::{Admin, Sent};
 use super::view::{object, text};
@@ -188,7 +189,15 @@ async fn deliver(
                 return Err(super::policy::other_digest());
             }
         }
-        (Sent::Done(_), _) => {}
+        (Sent::Done(result), act) => {
+            if let Audience::Server(key) = payload.audience {
+                let which = (act, payload.id);
+                let kept = transfer::keep_result(admin.realm(), key, which, &result)?;
+                if let Some(file) = kept {
+                    about.insert("file".to_owned(), text(file.display()));
+                }
+            }
+        }
         (Sent::Before, _) => context.talk("The first answer was lost; it is done"),
     }
     Ok((vec![name], about))

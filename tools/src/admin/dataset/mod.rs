@@ -6,6 +6,7 @@ mod make;
 mod options;
 mod record;
 mod rotate;
+pub(crate) mod transfer;
 pub(crate) mod wraps;
 
 use std::path::{Path, PathBuf};
@@ -79,6 +80,12 @@ pub enum Command {
     Destroy(keks::Destroy),
     /// Take a destruction back before its time: the version is disabled then
     Keep(keks::Version),
+    /// Make a KEK version of one's own key material
+    #[command(subcommand)]
+    Import(transfer::ImportCommand),
+    /// Give a KEK version's material out, where the dataset was made for it
+    #[command(subcommand)]
+    Export(transfer::ExportCommand),
 }
 
 /// Where a reading command asks.
@@ -202,6 +209,8 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::EnableKek(which) => keks::enable(context, &which),
         Command::Destroy(args) => keks::destroy(context, &args),
         Command::Keep(which) => keks::keep(context, &which),
+        Command::Import(command) => transfer::import(context, &command),
+        Command::Export(command) => transfer::export(context, &command),
     }
 }
 

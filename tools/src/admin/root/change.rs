@@ -10,7 +10,7 @@ use ticket_format::report::{Printable, Report, exit};
 use ticket_format::statement::{Rekey as Body, RootShow, RootView, SealServer, ShareHolder};
 
 use super::door;
-use super::{Rekey, Seal, show};
+use super::{Holder, Rekey, Seal, show};
 use crate::admin::config::ServerKeys;
 use crate::admin::remote::{Admin, Change, Remote};
 use crate::admin::share_key::file;
@@ -93,29 +93,34 @@ fn sealed(keys: &ServerKeys, view: Option<&RootView>) -> serde_json::Map<String,
 }
 
 /// The new holders, with their share keys read.
-fn holders(args: &Rekey) -> Result<Vec<ShareHolder>, Report> {
+///
+/// # Errors
+/// A share key cannot be used, or they cannot be holders together.
+pub(in crate::admin) fn holders(
+    shares: &[Holder],
+    threshold: u64,
+) -> Result<Vec<ShareHolder>, Report> {
     let wrong = |why: String| {
         Report::new(exit::USAGE, "the shares cannot be given out so")
             .why(why)
-            .next("give --share NAME=FILE once for each holder, and --threshold between 1 and their number")
+            .next("name each holder once, as NAME=FILE, and give --threshold between 1 and their number")
     };
-    if args.shares.len() > limits::ADMINS {
+    if shares.len() > limits::ADMINS {
         return Err(wrong(format!(
             "they are {}, and at most {} have one",
-            args.shares.len(),
+            shares.len(),
             limits::ADMINS
         )));
     }
-    if !(1..=args.shares.len() as u64).contains(&args.threshold) {
+    if !(1..=shares.len() as u64).contains(&threshold) {
         return Err(wrong(format!(
-            "{} of {} shares is none that can be",
-            args.threshold,
-            args.shares.len()
+            "{threshold} of {} shares is none that can be",
+            shares.len()
         )));
     }
     let (mut names, mut keys) = (BTreeSet::new(), BTreeSet::new());
-    let mut holders = Vec::with_capacity(args.shares.len());
-    for one in &args.shares {
+    let mut holders = Vec::with_capacity(shares.len());
+    for one in shares {
         let key = file::public(&one.file)?;
         if !names.insert(one.name.as_str()) {
             return Err(wrong(format!("{} stands there twice", one.name)));
@@ -141,7 +146,7 @@ fn holders(args: &Rekey) -> Result<Vec<ShareHolder>, Report> {
 /// A share key cannot be used, nobody confirmed, or the server cannot be reached or refused.
 pub fn rekey(context: &Context, args: &Rekey) -> Printed {
     // rule: ROOT-7
-    let holders = holders(args)?;
+    let holders = holders(&args.shares, args.threshold)?;
     let (config, admin) = context.admin()?;
     let keys = config.key_server(args.at.key_server.as_deref())?;
     block_on(async {

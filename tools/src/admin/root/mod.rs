@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::share_key::ShareKey;
 
+pub(super) use change::holders;
 pub use change::{rekey, seal};
 pub use give::{drill, unseal};
 

@@ -129,6 +129,23 @@ fn show(context: &Context, path: &Path) -> Printed {
 }
 
 impl ShareKey {
+    /// Opens it where no key server is asked: with the passphrase file that is given for it, or by asking.
+    ///
+    /// # Errors
+    /// No share key is named, its file cannot be used, is of another realm, or does not open.
+    pub fn open_offline(&self, context: &Context, realm: &str) -> Result<SealingSecret, Report> {
+        let configured = || context.config().ok()?.share_key;
+        let path = self.share_key.clone().or_else(configured);
+        let path = path.ok_or_else(|| {
+            Report::new(exit::CONFIG, "which share key is not said").next("give --share-key FILE")
+        })?;
+        let locked = Locked::read(&path, realm)?;
+        let own = self.passphrase.file.as_deref();
+        let given = own.or(context.global.passphrase_file.as_deref());
+        let passphrase = passphrase::of(Whose::ShareKey, given, false)?;
+        locked.open(&passphrase)?.ok_or_else(|| locked.wrong())
+    }
+
     /// Opens it: with the passphrase file that is given for it; else with the admin key's passphrase, which
     /// `init --share-key` gave both; else with what is typed.
     ///

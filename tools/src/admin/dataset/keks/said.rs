@@ -8,8 +8,8 @@ use ticket_format::statement::{KekRow, KekState, WrapRow};
 
 use crate::admin::view::{self, object, text};
 
-/// The members of [`row_json`]; the last five are for programs.
-pub(super) const COLUMNS: [&str; 12] = [
+/// The members of [`row_json`]; the last seven are for programs.
+pub(super) const COLUMNS: [&str; 15] = [
     "version",
     "state",
     "origin",
@@ -22,6 +22,9 @@ pub(super) const COLUMNS: [&str; 12] = [
     "dependants",
     "public_key_hash",
     "counted_since",
+    "expires",
+    "commitment",
+    "imported_by",
 ];
 /// So many of them are for people.
 pub(super) const FOR_PEOPLE: usize = 8;
@@ -109,6 +112,9 @@ pub(crate) fn row_json(row: &KekRow, newest: bool) -> Map<String, Value> {
         "dependants": view::maybe((!newest).then_some(ProofHash(row.dependants))),
         "public_key_hash": view::maybe(row.public_key.as_ref().map(|key| key.hash())),
         "counted_since": view::maybe(row.since),
+        "expires": view::maybe(row.expiry),
+        "commitment": view::maybe(row.provenance.as_ref().map(|of| ProofHash(of.commitment))),
+        "imported_by": view::maybe(row.provenance.as_ref().map(|of| of.statement)),
     }
 }
 
