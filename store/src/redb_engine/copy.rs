@@ -1,7 +1,7 @@
 //! Snapshots, and stores made of them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use redb::ReadTransaction;
@@ -78,7 +78,7 @@ impl RedbStore {
 
 fn fill<E>(
     disk: &Disk,
-    draft: &PathBuf,
+    draft: &Path,
     revision: Revision,
     mut next: impl FnMut() -> Result<Option<(Vec<u8>, Entry)>, E>,
 ) -> Result<(), CopyError<E>> {
