@@ -83,7 +83,7 @@ impl TicketRing {
         let by_name = |secret: Arc<TicketSecret>| (secret.public().thumbprint(), secret);
         Ok(Self {
             state: RwLock::new(State {
-                keys: Arc::new(TicketKeys::of(begin)),
+                keys: Arc::new(TicketKeys::first(begin)),
                 secrets: secrets.into_iter().map(by_name).collect(),
                 statements: BTreeMap::new(),
                 first_is_gone,
@@ -129,7 +129,7 @@ impl TicketRing {
             let received =
                 ReceivedStatement::parse(&statement).map_err(|error| error.to_string())?;
             let body: TicketKeySet = received.body().map_err(|error| error.to_string())?;
-            let chain = keys.get_or_insert_with(|| TicketKeys::of(body.old));
+            let chain = keys.get_or_insert_with(|| TicketKeys::first(body.old));
             let followed = chain.take(&body);
             followed.map_err(|error| format!("ticket key {}: {error}", body.number))?;
             by_number.insert(body.number, statement);

@@ -188,7 +188,7 @@ impl World {
         self.dir.path().join(name)
     }
 
-    fn root(&self) -> RootKeyConfig {
+    pub fn root(&self) -> RootKeyConfig {
         RootKeyConfig {
             credential: Some(self.path("root.credential")),
             passphrase_file: None,

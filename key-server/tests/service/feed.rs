@@ -23,15 +23,15 @@ use crate::rig::{
 };
 
 /// What a broker does in one answer, from where the server stands.
-struct Answer {
-    after: (u64, ChainDigest),
-    at: (u64, ChainDigest),
-    now: Timestamp,
-    epochs: Vec<Received>,
+pub(crate) struct Answer {
+    pub(crate) after: (u64, ChainDigest),
+    pub(crate) at: (u64, ChainDigest),
+    pub(crate) now: Timestamp,
+    pub(crate) epochs: Vec<Received>,
 }
 
 impl Answer {
-    fn to(rig: &Rig) -> Self {
+    pub(crate) fn to(rig: &Rig) -> Self {
         let permit = rig.service.state.gate.permit();
         let after = (permit.epoch().number(), permit.epoch().chain());
         Self {
@@ -42,7 +42,7 @@ impl Answer {
         }
     }
 
-    fn add(&mut self, forget: Timestamp, record: &[u8], happened: Happened) -> u64 {
+    pub(crate) fn add(&mut self, forget: Timestamp, record: &[u8], happened: Happened) -> u64 {
         let epoch = self.at.0 + 1;
         self.at = (epoch, chain_next(self.at.1, forget, record));
         self.epochs.push(Received { epoch, happened });
@@ -50,7 +50,7 @@ impl Answer {
     }
 
     /// Denies; gives what a lifting names it by.
-    fn deny(&mut self, selector: Selector) -> (u64, DenialDigest) {
+    pub(crate) fn deny(&mut self, selector: Selector) -> (u64, DenialDigest) {
         let none = StatementDigest([0; 32]);
         let denial = Denial::new(selector, "test".into(), none, self.now, "ann".into());
         let bytes = denial.to_cbor();
@@ -79,7 +79,7 @@ impl Answer {
         }
     }
 
-    async fn apply(self, rig: &Rig) {
+    pub(crate) async fn apply(self, rig: &Rig) {
         let sent = rig.world.clock.monotonic();
         rig.service.apply(self.news(), sent).await.unwrap();
     }

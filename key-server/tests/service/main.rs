@@ -25,6 +25,7 @@ mod receipts;
 mod restart;
 mod rig;
 mod roots;
+mod ticket_keys;
 mod watch;
 mod witnessing;
 mod wraps;

@@ -527,6 +527,10 @@ fn the_feed_holds_to_its_shape() {
         number,
         event: Event::Lifting(vec![1; 60]),
     };
+    let ticket_key = |number| Epoch {
+        number,
+        event: Event::TicketKey(vec![1; 60]),
+    };
     let gone = |number| Epoch {
         number,
         event: Event::Gone {

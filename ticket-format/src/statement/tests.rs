@@ -4,6 +4,7 @@ mod backups;
 mod house;
 mod shapes;
 mod signatures;
+mod ticket_keys;
 mod vault;
 
 use std::collections::BTreeMap;

@@ -118,6 +118,15 @@ impl TicketKeys {
         }
     }
 
+    /// A realm's first key: its number is known.
+    #[must_use]
+    pub fn first(key: TicketKey) -> Self {
+        Self {
+            placed: true,
+            ..Self::of(key)
+        }
+    }
+
     /// The key that it was begun with.
     #[must_use]
     pub fn origin(&self) -> &TicketKey {

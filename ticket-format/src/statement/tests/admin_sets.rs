@@ -40,7 +40,8 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "kek-rotate",
             "kek-set",
             "import-begin",
-            "kek-import"
+            "kek-import",
+            "alias-set"
         ]
     );
     assert_eq!(
@@ -56,7 +57,11 @@ fn every_act_has_a_role_or_changes_nothing_that_a_quorum_guards() {
             "kek-keep",
             "kek-export",
             "seal",
-            "rekey"
+            "rekey",
+            "backup-begin",
+            "ticket-key-make",
+            "ticket-key",
+            "restore"
         ]
     );
     for act in Act::ALL {
@@ -122,6 +127,7 @@ fn a_set_with_a_number_below_its_floor_or_above_its_holders_is_refused() {
         Act::LogRecover,
         Act::KekDestroy,
         Act::Rekey,
+        Act::TicketKeySet,
         Act::Restore,
     ];
     for act in floored {

@@ -265,6 +265,15 @@ fn what_is_kept_of_a_chain_is_the_chain() {
     follow(&mut keys, &third()).unwrap();
     let bytes = keys.to_cbor();
     assert_eq!(TicketKeys::from_cbor(&bytes, 8_192), Ok(keys.clone()));
+    let skipped = TicketKeySet {
+        number: 3,
+        ..second()
+    };
+    let mut first = TicketKeys::first(key(1));
+    assert_eq!(
+        follow(&mut first, &skipped),
+        Err(TicketKeyRefusal::Follows(1))
+    );
     let mut taken = TicketKeys::of(key(1));
     taken.take(&second()).unwrap();
     taken.take(&third()).unwrap();
