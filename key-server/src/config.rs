@@ -515,6 +515,8 @@ pub const WITNESS_ML_DSA: &str = "witness-ml-dsa";
 pub const WITNESS_DIR: &str = "witness";
 /// The directory of the audit log, in the data directory.
 pub const LOG_DIR: &str = "audit";
+/// The inventory's file, in the data directory.
+pub const INVENTORY: &str = "inventory.redb";
 /// Name of the TLS key among the sealed keys.
 pub const TLS: &str = "tls";
 /// Name of the signing key among the sealed keys.

@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use transport::{ExporterUse, Handler, Peer, ServerIdentity, ServerLimits};
 
 use crate::clock::Clock;
-use crate::config::{LOG_DIR, Secrets, Setup, WITNESS_DIR};
+use crate::config::{INVENTORY, LOG_DIR, Secrets, Setup, WITNESS_DIR};
 use crate::follower::{self, Broker};
 use crate::metrics::Metrics;
 use crate::sealed::{Opened, Sealed, serve};
@@ -423,7 +423,7 @@ async fn start(
         clock: Arc::new(SystemClock),
         hook,
         bursts: setup.config.alarms.bursts(),
-        inventory: setup.data_dir().join("inventory.redb"),
+        inventory: setup.data_dir().join(INVENTORY),
         data: setup.data_dir(),
     };
     let service = Service::start(parts).await.map_err(|error| match &error {

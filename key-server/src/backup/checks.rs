@@ -14,8 +14,9 @@ use ticket_format::tlog::LogSecret;
 use super::BackupError;
 use super::lay::{Laid, STORE};
 use super::make::SIDE;
-use crate::config::{self, LOG_DIR, Secrets};
+use crate::config::{self, INVENTORY, LOG_DIR, Secrets};
 use crate::dataset::DatasetState;
+use crate::inventory;
 use crate::records;
 use crate::vault::{KekRecord, Vault};
 
@@ -71,6 +72,11 @@ pub(super) async fn check(laid: &Laid, dir: &Path) -> Result<Checked, BackupErro
         if loss.is_some_and(|loss| loss.torn > 0) {
             return Err(content("its side file ends in a torn record"));
         }
+    }
+    if laid.files.contains_key(INVENTORY) {
+        let path = dir.join(INVENTORY);
+        let opened = tokio::task::spawn_blocking(move || inventory::check(&path).map_err(content));
+        opened.await.map_err(content)??;
     }
     if (checked.datasets, checked.keks) != (header.datasets, header.keks) {
         return Err(content(

@@ -17,7 +17,7 @@ use super::frame::Frame;
 use super::make::SIDE;
 use super::seal::{Hashing, Opener};
 use super::{BackupError, Step};
-use crate::config::{DOOR, LOG_DIR};
+use crate::config::{DOOR, INVENTORY, LOG_DIR};
 
 /// The store's file in the data directory.
 pub(super) const STORE: &str = "store.redb";
@@ -164,7 +164,7 @@ fn place(name: &str, to: &Path, ways: &Ways) -> Result<PathBuf, BackupError> {
         {
             Ok(to.join(LOG_DIR).join(shard).join(file))
         }
-        [DOOR | SIDE] => Ok(to.join(name)),
+        [DOOR | SIDE | INVENTORY] => Ok(to.join(name)),
         _ => Err(BackupError::Shape("a file has no place in a key server")),
     }
 }

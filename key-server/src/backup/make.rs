@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use super::BackupError;
 use super::frame::{Frame, PIECE};
 use super::seal::Sealer;
-use crate::config::{DOOR, LOG_DIR};
+use crate::config::{DOOR, INVENTORY, LOG_DIR};
+use crate::inventory::InventoryCopy;
 
 /// Name of the side file in the data directory.
 pub(super) const SIDE: &str = "audit.side";
@@ -39,6 +40,8 @@ pub struct Sources {
     pub log: LogCopy,
     /// The side file, and so many of its bytes.
     pub side: Option<(SideFile, u64)>,
+    /// The inventory.
+    pub inventory: Option<InventoryCopy>,
 }
 
 /// A backup that was made.
@@ -111,6 +114,18 @@ fn write_to(
         body.file(SIDE.to_owned(), |each| side.read(*length, each))
             .map_err(&failed)?;
     }
+    if let Some(inventory) = &sources.inventory {
+        let beside = path.with_extension("inventory");
+        let copied = inventory
+            .write(&beside)
+            .map_err(io::Error::other)
+            .and_then(|()| {
+                let mut file = std::fs::File::open(&beside)?;
+                body.file(INVENTORY.to_owned(), |each| read_all(&mut file, each))
+            });
+        let _ = std::fs::remove_file(&beside);
+        copied.map_err(&failed)?;
+    }
     let files = body.files;
     body.put(&Frame::End(files)).map_err(&failed)?;
     let (out, size, digest) = body.out.finish().map_err(&failed)?;
@@ -122,6 +137,19 @@ fn write_to(
         files::sync_dir(parent)?;
     }
     Ok(Made { size, digest })
+}
+
+fn read_all(
+    file: &mut impl io::Read,
+    each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => each(&buffer[..read])?,
+        }
+    }
 }
 
 struct Body<W> {

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 use sha2::{Digest as _, Sha256};
 use ticket_format::entry::Entry;
 use ticket_format::ids::{ItemDigest, KekId};
@@ -318,6 +320,45 @@ impl Rows {
             });
         }
         Ok((rows, false))
+    }
+}
+
+/// The rows of one moment.
+pub(super) struct RowsCopy(ReadTransaction);
+
+impl Rows {
+    /// The rows as they are now, whatever is counted meanwhile.
+    pub(super) fn copied(&self) -> Result<RowsCopy, FileError> {
+        Ok(RowsCopy(self.database()?.begin_read()?))
+    }
+}
+
+impl RowsCopy {
+    /// Writes them to a file of their own.
+    pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
+        // rule: BAK-1
+        let rows = Rows::create(path)?;
+        let txn = rows.database()?.begin_write()?;
+        self.table(&txn, WRAPS)?;
+        self.table(&txn, TOTALS)?;
+        self.table(&txn, REPLACES)?;
+        self.table(&txn, PLACE)?;
+        self.table(&txn, LAST)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        txn: &WriteTransaction,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), FileError> {
+        let mut to = txn.open_table(table)?;
+        for row in self.0.open_table(table)?.iter()? {
+            let (key, value) = row?;
+            to.insert(key.value(), value.value())?;
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use audit_log::{AuditLog, ReadError};
 use ticket_format::cbor::Decode;
-use ticket_format::entry::Entry;
+use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ItemDigest, KekId};
 use ticket_format::limits;
 use ticket_format::time::Timestamp;
@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub use file::FileError;
-use file::{Rows, Totals};
+use file::{Rows, RowsCopy, Totals};
 
 /// Entries that one commit counts.
 const PAGE: usize = 4_096;
@@ -75,6 +75,36 @@ pub struct Row {
 pub struct Inventory {
     shared: Arc<Shared>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An inventory of one moment.
+pub struct InventoryCopy(RowsCopy);
+
+impl InventoryCopy {
+    /// Writes it to a file of its own, where none is, or over what is there. Blocks.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn write(&self, path: &std::path::Path) -> Result<(), InventoryError> {
+        Ok(self.0.write(path)?)
+    }
+}
+
+impl std::fmt::Debug for InventoryCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InventoryCopy(..)")
+    }
+}
+
+/// Whether an inventory's file is whole. Blocks.
+///
+/// # Errors
+/// It is not, or is not there.
+pub fn check(path: &std::path::Path) -> Result<(), InventoryError> {
+    match Rows::open(path)? {
+        Some(_) => Ok(()),
+        None => Err(FileError::Damaged.into()),
+    }
 }
 
 struct Shared {
@@ -173,6 +203,20 @@ impl Inventory {
     ) -> Result<(Vec<Row>, bool), InventoryError> {
         let rows = self.shared.rows();
         blocking(move || Ok(rows.page(kek, after, most)?)).await
+    }
+
+    /// What is counted now, to be written elsewhere while it goes on; none where its file is larger than
+    /// `most`, in bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn copied(&self, most: u64) -> Result<Option<InventoryCopy>, InventoryError> {
+        // rule: BAK-1
+        let size = std::fs::metadata(&self.shared.path).map_err(FileError::from)?;
+        if size.len() > most {
+            return Ok(None);
+        }
+        Ok(Some(InventoryCopy(self.shared.rows().copied()?)))
     }
 
     /// Ends the task and closes the file: from then on nothing is known.
@@ -303,6 +347,9 @@ fn count_page(shared: &Shared, position: u64) -> Result<u64, InventoryError> {
     // rule: INV-2 — a count that begins now, or goes on behind a gap, knows nothing of before.
     let first = entries.first().map(|entry| entry.time);
     let begins = first.filter(|_| position == 0 || from > position);
+    // rule: INV-2, BAK-4 — where the log went on by a recovery or a restore, nobody counted what it lost.
+    let lost = entries.iter().rev().find(|entry| is_recovery(entry));
+    let begins = lost.map(|entry| entry.time).or(begins);
     match shared.rows().count(&entries, begins, next, &last.entry) {
         Ok(()) => Ok(next),
         Err(error) => {
@@ -314,6 +361,11 @@ fn count_page(shared: &Shared, position: u64) -> Result<u64, InventoryError> {
             Ok(rows.position())
         }
     }
+}
+
+/// Whether a shard begins with it because security says so: the log had gone on elsewhere.
+fn is_recovery(entry: &Entry) -> bool {
+    entry.kind == Kind::ShardOpened && entry.proof.is_some()
 }
 
 #[cfg(test)]

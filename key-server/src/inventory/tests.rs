@@ -455,3 +455,51 @@ fn the_inventory_is_what_the_log_comes_to_whatever_stands_in_it() {
         })
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_log_went_on_by_a_recovery_the_count_begins_with_it() {
+    // rule: INV-2, BAK-4
+    let rig = Rig::new().await;
+    rig.append(&generate(1, &[1, 2])).await;
+    assert_eq!(rig.wraps(1).await, [1, 2]);
+    let before = rig.inventory.since();
+    let at = |seconds| Timestamp::from_seconds(seconds);
+    // The change of shards of a log that is full loses nothing.
+    let full = Entry::new(ActId([5; 16]), Kind::ShardOpened, at(5_000));
+    rig.append(&full).await;
+    rig.inventory.settled().await.unwrap();
+    assert_eq!(rig.inventory.since(), before);
+    let recovered = Entry::new(ActId([6; 16]), Kind::ShardOpened, at(6_000)).proof([7; 32]);
+    rig.append(&recovered).await;
+    rig.append(&generate(1, &[3])).await;
+    assert_eq!(rig.wraps(1).await, [1, 2, 3], "what is known stays known");
+    assert_eq!(rig.inventory.since(), Some(at(6_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_an_inventory_is_of_one_moment_and_is_read_on_from() {
+    // rule: BAK-1
+    let rig = Rig::new().await;
+    rig.append(&generate(1, &[1, 2])).await;
+    rig.append(&rewrap(&[(1, 1)], 2, &[11], &[])).await;
+    assert_eq!(rig.wraps(1).await, [1, 2]);
+    let copy = rig.inventory.copied(u64::MAX).unwrap().unwrap();
+    assert!(rig.inventory.copied(1).unwrap().is_none(), "it is larger");
+    rig.append(&generate(1, &[3])).await;
+    assert_eq!(rig.wraps(1).await, [1, 2, 3]);
+    let path = rig.dir.path().join("copy");
+    copy.write(&path).unwrap();
+    check(&path).unwrap();
+    drop(copy);
+    let there = Rows::open(&path).unwrap().unwrap();
+    assert_eq!(there.totals(kek(1)).wraps, 2);
+    assert_eq!(there.position(), 2);
+    drop(there);
+    // It goes on where it stood, and knows still what may be replaced.
+    let rig = rig
+        .reopen(|file| _ = std::fs::rename(&path, file).unwrap())
+        .await;
+    rig.append(&rewrap(&[], 2, &[], &[11])).await;
+    assert_eq!(rig.wraps(1).await, [2, 3]);
+    assert!(check(&rig.dir.path().join("none")).is_err());
+}
