@@ -6,7 +6,7 @@ use ticket_format::ids::{
 use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsSecret};
 use ticket_format::seal::SealingSecret;
 use ticket_format::statement::{
-    Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, Payload, Role, Witnessing,
+    Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, AliasSet, AliasTarget, Payload, Role, Witnessing,
 };
 use ticket_format::ticket::TicketKeys;
 use ticket_format::tlog::{LogSecret, Origin};
@@ -199,4 +199,51 @@ fn evidence_is_that_of_the_chain_that_the_node_ticket_names() {
         evidence(&state, ends[0], issued()),
         Err(Error::TooLong)
     ));
+}
+
+fn aliased(set: &AliasSet, by: &[u8]) -> Vec<u8> {
+    let by: Vec<AdminSecret> = by.iter().map(|seed| owner(*seed)).collect();
+    let by: Vec<&AdminSecret> = by.iter().collect();
+    let payload = Payload::record(StatementId::random(&mut rng()), REALM, at(), set);
+    payload.sign(&by).unwrap()
+}
+
+#[test]
+fn an_alias_counts_by_the_owners_of_the_dataset_that_it_names() {
+    // rule: ALI-2
+    let mut state = state();
+    let bytes = record(&[1, 2], &[1, 2]);
+    let record = verify_record(&bytes, &state.pins, at()).unwrap();
+    let names = |state: &NodeState, statement: &[u8]| {
+        alias::names(statement, "current", &record, &state.pins, at())
+    };
+    let set = |alias: &str, dataset: u8, name: &str| AliasSet {
+        alias: alias.to_owned(),
+        target: Some(AliasTarget {
+            dataset: DatasetId([dataset; 16]),
+            name: name.to_owned(),
+        }),
+        follows: AliasSet::FIRST,
+    };
+    let good = set("current", 1, "faces");
+    assert!(names(&state, &aliased(&good, &[1, 2])));
+    assert!(!names(&state, &aliased(&good, &[1])), "a quorum");
+    assert!(!names(&state, &aliased(&good, &[1, 3])), "an owner");
+    assert!(!names(&state, &aliased(&good, &[1, 2, 8])), "a stranger");
+    for (what, other) in [
+        ("another alias", set("latest", 1, "faces")),
+        ("another dataset", set("current", 2, "faces")),
+        ("another name", set("current", 1, "voices")),
+    ] {
+        assert!(!names(&state, &aliased(&other, &[1, 2])), "{what}");
+    }
+    let gone = AliasSet {
+        target: None,
+        ..good.clone()
+    };
+    assert!(!names(&state, &aliased(&gone, &[1, 2])), "it names nothing");
+    assert!(!names(&state, &bytes), "another act");
+    let second = super::tests::set(2, state.pins.admins.digest(), &[2, 3, 4]);
+    follow(&mut state, &[signed(&second, &[1, 2])], at()).unwrap();
+    assert!(!names(&state, &aliased(&good, &[1, 2])), "who was removed");
 }

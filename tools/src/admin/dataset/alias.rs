@@ -19,6 +19,9 @@ pub enum Command {
         alias: String,
         /// The dataset's name
         dataset: String,
+        /// Sign it anew where it names that dataset already: its signers may have left the admin set
+        #[arg(long)]
+        anew: bool,
     },
     /// Take an alias away
     Rm {
@@ -31,8 +34,12 @@ pub enum Command {
 
 pub(super) fn run(context: &Context, command: &Command) -> Printed {
     match command {
-        Command::Set { alias, dataset } => set(context, alias, Some(dataset)),
-        Command::Rm { alias } => set(context, alias, None),
+        Command::Set {
+            alias,
+            dataset,
+            anew,
+        } => set(context, alias, Some(dataset), *anew),
+        Command::Rm { alias } => set(context, alias, None, false),
         Command::List => list(context),
     }
 }
@@ -51,7 +58,7 @@ async fn rows(broker: &mut Remote<'_>) -> Result<Vec<AliasRow>, Report> {
     }
 }
 
-fn set(context: &Context, alias: &str, dataset: Option<&str>) -> Printed {
+fn set(context: &Context, alias: &str, dataset: Option<&str>, anew: bool) -> Printed {
     name_fits(alias)?;
     let (_, admin) = context.admin()?;
     block_on(async {
@@ -69,14 +76,13 @@ fn set(context: &Context, alias: &str, dataset: Option<&str>) -> Printed {
                 })
             }
         };
-        if target == standing.as_ref().and_then(|row| row.target.clone()) {
+        if !anew && target == standing.as_ref().and_then(|row| row.target.clone()) {
             let what = match dataset {
                 Some(dataset) => format!("{alias:?} names dataset {dataset:?} already"),
                 None => format!("there is no alias {alias:?}"),
             };
-            return Err(
-                Report::new(exit::CONFLICT, what).next("see `postern-admin dataset alias list`")
-            );
+            return Err(Report::new(exit::CONFLICT, what)
+                .next("see `postern-admin dataset alias list`; --anew signs it again"));
         }
         let body = AliasSet {
             alias: alias.to_owned(),
