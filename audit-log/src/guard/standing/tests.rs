@@ -142,3 +142,40 @@ fn witnesses_are_shown_with_what_they_cosigned_of_the_open_shard() {
     assert_eq!((rows[0].size, rows[0].ago_ms), (None, None));
     assert_eq!((rows[1].size, rows[1].ago_ms), (Some(5), Some(2_000)));
 }
+
+#[test]
+fn a_log_that_was_put_back_goes_on_beyond_whatever_its_witnesses_show() {
+    // rule: BAK-4, TLOG-10
+    use crate::guard::Recovery;
+    use crate::witness::Compared;
+    let recovery = Recovery {
+        act: ticket_format::ids::ActId([1; 16]),
+        at_least: 5,
+        time: Timestamp::from_seconds(2),
+        statement: [3; 32],
+        seen: None,
+    };
+    let nothing = [
+        Compared::Fits,
+        Compared::Ahead {
+            size: 900,
+            proof: None,
+        },
+    ];
+    assert_eq!(recovery.clone().knowing(&nothing), recovery);
+    let shown = [
+        Compared::Ahead {
+            size: 9,
+            proof: proof(2, 9),
+        },
+        Compared::OtherRoot { proof: proof(7, 3) },
+        Compared::Ahead {
+            size: 20,
+            proof: proof(2, 20),
+        },
+    ];
+    let knowing = recovery.clone().knowing(&shown);
+    assert_eq!((knowing.at_least, knowing.act), (8, recovery.act));
+    let seen = knowing.seen.unwrap();
+    assert_eq!((seen.shard.number, seen.size), (7, 3));
+}
