@@ -31,6 +31,9 @@ pub struct Approve {
     /// Where the statement goes, with the signatures that it has then [default: the file itself]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Where goes what an export gives, or the keys of an import [default: ID.export, ID.import]
+    #[arg(long, value_name = "FILE")]
+    result: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -118,7 +121,14 @@ pub fn run(context: &Context, args: &Approve) -> Printed {
         if args.out.is_some() {
             keep(out.as_deref(), &statement)?;
         }
-        let (servers, about) = deliver(context, &config, &admin, &opened, &statement).await?;
+        let (servers, about) = deliver(
+            context,
+            &config,
+            &admin,
+            (&opened, args.result.as_deref()),
+            &statement,
+        )
+        .await?;
         report(context, &opened, &servers, about, out.as_deref())
     })
 }
@@ -157,9 +167,12 @@ async fn deliver(
     context: &Context,
     config: &Config,
     admin: &Admin,
-    opened: &Opened,
+    (opened, out): (&Opened, Option<&Path>),
     statement: &[u8],
 ) -> Result<(Vec<String>, Map<String, Value>), Report> {
+    if let Some(out) = out {
+        transfer::free(out)?;
+    }
     let payload = opened.received.payload();
     if payload.act == Act::AdminSet {
         let mut known = admin.known().await?.clone();
@@ -192,7 +205,7 @@ async fn deliver(
         (Sent::Done(result), act) => {
             if let Audience::Server(key) = payload.audience {
                 let which = (act, payload.id);
-                let kept = transfer::keep_result(admin.realm(), key, which, &result)?;
+                let kept = transfer::keep_result(admin.realm(), key, which, out, &result)?;
                 if let Some(file) = kept {
                     about.insert("file".to_owned(), text(file.display()));
                 }

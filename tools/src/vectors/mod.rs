@@ -4,6 +4,7 @@ mod admins;
 mod case;
 mod exchanges;
 mod feed;
+mod imports;
 mod log;
 mod logged;
 mod refused;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Case> {
     all.extend(tickets::cases(&world));
     all.extend(statements::cases(&world));
     all.extend(vault::cases(&world));
+    all.extend(imports::cases(&world));
     all.extend(exchanges::cases(&world));
     all.extend(feed::cases(&world));
     all.extend(watch::cases(&world));

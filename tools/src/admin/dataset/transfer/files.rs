@@ -249,7 +249,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), Report> {
 }
 
 /// A file that must not be there yet: asked before something is done whose result goes there.
-pub(super) fn free(path: &Path) -> Result<(), Report> {
+pub(crate) fn free(path: &Path) -> Result<(), Report> {
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
@@ -260,7 +260,8 @@ pub(super) fn free(path: &Path) -> Result<(), Report> {
     )
 }
 
-/// Keeps what an act gave whose last signature somebody else made: a file beside him, by the statement's id.
+/// Keeps what an act gave whose last signature somebody else made: in this file, or in one here by the
+/// statement's id.
 /// None of an act whose result nobody has to keep.
 ///
 /// # Errors
@@ -269,6 +270,7 @@ pub(crate) fn keep_result(
     realm: &str,
     server: TlsKey,
     (act, statement): (Act, StatementId),
+    out: Option<&Path>,
     result: &[u8],
 ) -> Result<Option<PathBuf>, Report> {
     let none = |error: DecodeError| {
@@ -278,9 +280,9 @@ pub(crate) fn keep_result(
         )
         .why(error)
     };
-    let (realm, path) = (realm.to_owned(), |end| {
-        PathBuf::from(format!("{statement}.{end}"))
-    });
+    let realm = realm.to_owned();
+    let here = |end| PathBuf::from(format!("{statement}.{end}"));
+    let path = |end| out.map_or_else(|| here(end), Path::to_owned);
     match act {
         Act::ImportBegin => {
             let begun = ImportBegun::from_cbor(result, limits::MESSAGE).map_err(none)?;

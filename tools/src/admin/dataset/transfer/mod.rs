@@ -8,5 +8,5 @@ pub(crate) use export::ExportCommand;
 pub(crate) use import::ImportCommand;
 
 pub(super) use export::run as export;
-pub(crate) use files::keep_result;
+pub(crate) use files::{free, keep_result};
 pub(super) use import::run as import;
