@@ -1,6 +1,7 @@
 //! The specification's test vectors (`spec/vectors`): made here, and held to be exactly what is made.
 
 mod admins;
+mod backups;
 mod case;
 mod exchanges;
 mod feed;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Case> {
     all.extend(tickets::cases(&world));
     all.extend(statements::cases(&world));
     all.extend(vault::cases(&world));
+    all.extend(backups::cases(&world));
     all.extend(imports::cases(&world));
     all.extend(exchanges::cases(&world));
     all.extend(feed::cases(&world));
