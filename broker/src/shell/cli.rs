@@ -20,7 +20,7 @@ use super::alarms::Hooks;
 use super::clock::{Clock, SystemClock};
 use super::config::{Checked, Config};
 use super::init::{Plan, init};
-use super::secrets::{RootKeyConfig, Secrets, TicketFiles};
+use super::secrets::{RootKeyConfig, Secrets};
 use super::service::Broker;
 use super::start::{Files, StartError};
 use super::witnessing::{self, Kinds};
@@ -349,6 +349,7 @@ pub async fn open(
         tls,
         ticket,
         later_tickets,
+        keeper,
         feed,
         pairs,
         ..
@@ -357,10 +358,6 @@ pub async fn open(
     let admins = admins.map_err(|error| {
         failed(exit::CONFIG, "the broker cannot start")(&format!("admin-set: {error}"))
     })?;
-    let keeper = TicketFiles::new(
-        checked.config.data_dir.clone(),
-        checked.config.root_key.clone(),
-    );
     let tickets = TicketRing::new(ticket, later_tickets, Arc::new(keeper));
     let tickets = tickets.map_err(|why| cannot(&why))?;
     let realm = Realm {

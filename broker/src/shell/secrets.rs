@@ -79,6 +79,8 @@ pub struct Secrets {
     pub ticket: Option<TicketSecret>,
     /// The keys after it that are kept.
     pub later_tickets: Vec<TicketSecret>,
+    /// Keeps the keys to come.
+    pub keeper: TicketFiles,
     /// Signs feed answers.
     pub feed: FeedSecret,
     /// Sign the log's checkpoints.
@@ -203,7 +205,12 @@ impl Secrets {
                 &root.seal(&place(name), &seed[..], rng),
             )?;
         }
-        Self::of(seeds, Some(ticket), Vec::new())
+        Self::of(
+            seeds,
+            Some(ticket),
+            Vec::new(),
+            TicketFiles::new(data, root),
+        )
     }
 
     /// In the order of [`NAMES`].
@@ -211,6 +218,7 @@ impl Secrets {
         seeds: [Zeroizing<[u8; 32]>; NAMES.len()],
         ticket: Option<Zeroizing<[u8; 32]>>,
         later: Vec<Zeroizing<[u8; 32]>>,
+        keeper: TicketFiles,
     ) -> Result<Self, SecretsError> {
         // rule: SIG-5
         for ticket in ticket.iter().chain(&later) {
@@ -239,6 +247,7 @@ impl Secrets {
                 .iter()
                 .map(|seed| TicketSecret::from_seed(seed))
                 .collect(),
+            keeper,
             feed: FeedSecret::from_seed(&feed),
             log: Seeds {
                 ed25519: log_ed25519,
@@ -300,7 +309,7 @@ impl Secrets {
             Err(SecretsError::File(FileError::Missing(_))) if !later.is_empty() => None,
             other => Some(other?),
         };
-        Self::of(seeds, ticket, later)
+        Self::of(seeds, ticket, later, TicketFiles::new(data, root))
     }
 }
 
@@ -345,28 +354,29 @@ fn later_names(data: &Path) -> Result<Vec<String>, SecretsError> {
 #[derive(Debug)]
 pub struct TicketFiles {
     data: PathBuf,
-    root: RootKeyConfig,
+    root: RootKey,
 }
 
 impl TicketFiles {
-    /// Of a data directory. The root key is read anew for each key that is made: it stays in nobody's
-    /// memory in between.
-    #[must_use]
-    pub fn new(data: PathBuf, root: RootKeyConfig) -> Self {
-        Self { data, root }
+    /// Of a data directory. The root key stays in locked pages (MEM-1): its source is out of reach once the
+    /// broker has confined itself (MEM-2).
+    fn new(data: &Path, root: &RootKey) -> Self {
+        Self {
+            data: data.to_owned(),
+            root: root.copy(),
+        }
     }
 
     fn keep(&self) -> Result<TicketSecret, SecretsError> {
         let rng = &mut UnwrapErr(SysRng);
-        let root = self.root.open(&self.data)?;
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut());
         let secret = TicketSecret::from_seed(&seed);
         let name = later_name(&secret.public());
         // rule: KEY-1, REST-1
-        let sealed = root.seal(&place(&name), &seed[..], rng);
+        let sealed = self.root.seal(&place(&name), &seed[..], rng);
         files::create_private(&key_path(&self.data, &name), &sealed)?;
-        let kept = open_seed(&self.data, &root, &name)?;
+        let kept = open_seed(&self.data, &self.root, &name)?;
         if TicketSecret::from_seed(&kept).public() == secret.public() {
             Ok(secret)
         } else {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use audit_log::{AuditLog, SideFile, SideOptions};
 use broker::realm::{Caller, Realm};
-use broker::secrets::{self, RootKeyConfig, Secrets, TicketFiles};
+use broker::secrets::{self, RootKeyConfig, Secrets};
 use broker::tickets::TicketRing;
 use broker::{Broker, Files, Hooks, Limits, ManualClock, StartError, Witnesses};
 use getrandom::SysRng;
@@ -207,7 +207,7 @@ impl World {
         }
         let opened = Secrets::open(&data, &root.open(&data).expect("a root key"));
         let opened = opened.expect("the keys");
-        let keeper = Arc::new(TicketFiles::new(data, root));
+        let keeper = Arc::new(opened.keeper);
         TicketRing::new(opened.ticket, opened.later_tickets, keeper).expect("ticket keys")
     }
 
@@ -470,7 +470,9 @@ impl World {
     }
 
     pub fn dataset_record(&self) -> DatasetRecord {
+        recipients: Default::default(),
         DatasetRecord {
+            recipients: Default::default(),
             class: Default::default(),
             dataset: DatasetId::random(&mut rng()),
             name: "faces".to_owned(),

@@ -29,7 +29,7 @@ fn the_acts_on_ticket_keys_hold_to_their_shapes() {
     let row = TicketKeyRow {
         number: 1,
         key: key(1),
-        from: None,
+        from: Some(at(5)),
         to: Some(at(10)),
         until: Some(at(20)),
         signs: true,
