@@ -27,6 +27,7 @@ fn dataset_secret() -> SealingSecret {
 fn home(producers: Vec<ProducerKey>) -> Home {
     let home = Home::new();
     let record = DatasetRecord {
+        recipients: Default::default(),
         class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "faces".to_owned(),

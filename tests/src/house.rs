@@ -281,7 +281,10 @@ impl House {
     pub fn admin_does(&self, arguments: &[&str]) -> Said {
         let managed = matches!(
             arguments,
-            ["dataset" | "policy" | "undeny" | "admin-set", ..] | ["node", "unfreeze", ..]
+            [
+                "dataset" | "policy" | "undeny" | "admin-set" | "ticket-key",
+                ..
+            ] | ["node", "unfreeze", ..]
         );
         if !managed {
             return self.as_admin("operator", arguments);
@@ -606,6 +609,7 @@ async fn furnish(
     broker.act(admins, &policy).await.expect("a policy");
     let created = server.act(admins, &wanted).await.expect("a dataset");
     let record = DatasetRecord {
+        recipients: Default::default(),
         class: Default::default(),
         dataset: created.dataset,
         name: wanted.name,

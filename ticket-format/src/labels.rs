@@ -64,6 +64,8 @@ pub const IMPORT: &str = "postern/1 import";
 pub const IMPORTED: &str = "postern/1 imported key";
 /// HPKE `info` of a share of an export (IMP-4).
 pub const EXPORT: &str = "postern/1 export";
+/// Associated data of a DEK that is sealed for a recovery recipient (RCP-1).
+pub const RECOVERY: &str = "postern/1 recovery";
 /// Context of an object's body (`spec/object.md`).
 pub const OBJECT: &str = "postern/1 object";
 
@@ -88,6 +90,7 @@ pub const ALL: &[&str] = &[
     WATCH_ANSWER,
     WIPE_REQUEST,
     ALIAS_REQUEST,
+    RECOVERY,
     EVIDENCE_LOGIN,
     EVIDENCE_RENEW,
     EVIDENCE_ISSUE,

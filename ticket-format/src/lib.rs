@@ -17,6 +17,7 @@ pub mod keys;
 pub mod labels;
 pub mod limits;
 pub mod messages;
+pub mod recovery;
 pub mod report;
 pub mod seal;
 pub mod secret;

@@ -223,6 +223,7 @@ mod tests {
         let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
         let key = ticket_format::keys::TlsSecret::generate(rng).public();
         DatasetRecord {
+            recipients: Default::default(),
             dataset: DatasetId([2; 16]),
             name: "faces".to_owned(),
             tags: BTreeMap::new(),

@@ -384,6 +384,7 @@ mod tests {
     fn record(name: &str, key: ServerKey, lease: u64) -> DatasetRecord {
         let rng = &mut UnwrapErr(getrandom::SysRng);
         DatasetRecord {
+            recipients: Default::default(),
             class: Default::default(),
             dataset: DatasetId::random(rng),
             name: name.to_owned(),

@@ -470,7 +470,6 @@ impl World {
     }
 
     pub fn dataset_record(&self) -> DatasetRecord {
-        recipients: Default::default(),
         DatasetRecord {
             recipients: Default::default(),
             class: Default::default(),

@@ -6,7 +6,8 @@ use ticket_format::ids::{
 use ticket_format::keys::{AdminSecret, ServerSecret, TicketSecret, TlsSecret};
 use ticket_format::seal::SealingSecret;
 use ticket_format::statement::{
-    Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, AliasSet, AliasTarget, Payload, Role, Witnessing,
+    Admin, AdminKeyKind, AdminRole, AdminSet, AdminSetBody, AliasSet, AliasTarget, Payload, Role,
+    Witnessing,
 };
 use ticket_format::ticket::TicketKeys;
 use ticket_format::tlog::{LogSecret, Origin};
@@ -83,6 +84,7 @@ fn state() -> NodeState {
         ticket_keys: TicketKeys::of(TicketSecret::from_seed(&[5; 32]).public()),
         log_key: log_key(Role::Broker),
         admins: AdminSet::new(first).unwrap(),
+        aliases: Default::default(),
     };
     NodeState::new(
         pins,
@@ -97,6 +99,7 @@ fn record(owners: &[u8], by: &[u8]) -> Vec<u8> {
     let mut owners: Vec<_> = owners.iter().map(|seed| owner(*seed).public()).collect();
     owners.sort();
     let record = DatasetRecord {
+        recipients: Default::default(),
         class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "faces".to_owned(),
@@ -202,10 +205,47 @@ fn evidence_is_that_of_the_chain_that_the_node_ticket_names() {
 }
 
 fn aliased(set: &AliasSet, by: &[u8]) -> Vec<u8> {
+    aliased_at(at(), set, by)
+}
+
+fn aliased_at(when: Timestamp, set: &AliasSet, by: &[u8]) -> Vec<u8> {
     let by: Vec<AdminSecret> = by.iter().map(|seed| owner(*seed)).collect();
     let by: Vec<&AdminSecret> = by.iter().collect();
-    let payload = Payload::record(StatementId::random(&mut rng()), REALM, at(), set);
+    let payload = Payload::record(StatementId::random(&mut rng()), REALM, when, set);
     payload.sign(&by).unwrap()
+}
+
+#[test]
+fn an_earlier_record_of_an_alias_than_one_that_was_seen_is_refused() {
+    // rule: ALI-2
+    let mut state = state();
+    let bytes = record(&[1, 2], &[1, 2]);
+    let record = verify_record(&bytes, &state.pins, at()).unwrap();
+    let set = |alias: &str| AliasSet {
+        alias: alias.to_owned(),
+        target: Some(AliasTarget {
+            dataset: DatasetId([1; 16]),
+            name: "faces".to_owned(),
+        }),
+        follows: AliasSet::FIRST,
+    };
+    let mut shown = |alias: &str, seconds: u64| {
+        let when = Timestamp::from_seconds(at().seconds() - 100 + seconds);
+        let statement = aliased_at(when, &set(alias), &[1, 2]);
+        let pins = &mut state.pins;
+        let answer = alias::latest(&statement, alias, &record, pins, at());
+        answer.map_err(|error| assert!(matches!(error, Error::Answer { .. }), "{error:?}"))
+    };
+    for (alias, seconds, good) in [
+        ("current", 50, true),
+        ("current", 50, true),
+        ("current", 49, false),
+        ("latest", 49, true),
+        ("current", 60, true),
+        ("current", 50, false),
+    ] {
+        assert_eq!(shown(alias, seconds).is_ok(), good, "{alias} {seconds}");
+    }
 }
 
 #[test]
@@ -215,7 +255,7 @@ fn an_alias_counts_by_the_owners_of_the_dataset_that_it_names() {
     let bytes = record(&[1, 2], &[1, 2]);
     let record = verify_record(&bytes, &state.pins, at()).unwrap();
     let names = |state: &NodeState, statement: &[u8]| {
-        alias::names(statement, "current", &record, &state.pins, at())
+        alias::names(statement, "current", &record, &state.pins, at()).is_some()
     };
     let set = |alias: &str, dataset: u8, name: &str| AliasSet {
         alias: alias.to_owned(),

@@ -100,6 +100,7 @@ pub fn house(mode: WitnessMode) -> (Arc<Fake>, Arc<Fake>) {
     let mut keys = owners().map(|owner| owner.public()).to_vec();
     keys.sort();
     let record = DatasetRecord {
+        recipients: Default::default(),
         class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "faces".to_owned(),

@@ -145,6 +145,7 @@ async fn a_statement_that_is_not_for_this_server_now_by_an_admin_is_refused() {
     let stranger = AdminSecret::generate(&mut rng());
     let other = TlsSecret::generate(&mut rng()).public();
     let record = DatasetRecord {
+        recipients: Default::default(),
         class: Default::default(),
         dataset: rig.dataset().dataset,
         name: "faces".into(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::bootstrap::ADDRESS;
-use crate::cbor::Encode as _;
+use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::{DatasetId, DekId, KekId, PolicyDigest, ProducerId, RecordDigest};
 use crate::keys::{AdminKey, ProducerKey, ServerKey, TlsKey};
 use crate::limits;
@@ -11,6 +11,7 @@ use crate::messages::shape::{
     Ascending, Bool, Bytes, Item, List, OrNull, Text, TextMap, UINT, Uint, XWING_KEY, closed_map,
     item, numbered, usual,
 };
+use crate::recovery::{RECIPIENTS, Recipient};
 use crate::seal::{Kem, SealingKey};
 
 use super::acts::{ROWS, act, listing};
@@ -132,7 +133,7 @@ closed_map! {
     /// ```cddl
     /// dataset-record = { 1: id16, 2: name, 3: tags, 4: ed-key, 5: ed-key, 6: [1*8 tstr .size (1..255)],
     ///                    7: id16, 8: uint, 9: xwing-key, 10: [*64 ed-key], 11: [1*2 kem], 12: uint, 13: uint,
-    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash, 18: log-key, 19: witnessing, ? 20: 1..4 }
+    ///                    14: [1*16 ed-key], 15: 1..300, 16: bool, 17: hash, 18: log-key, 19: witnessing, ? 20: 1..4, ? 21: [1*4 recipient] }
     /// ```
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct DatasetRecord {
@@ -176,6 +177,56 @@ closed_map! {
         19 witnessing: Witnessing = item();
         /// How sensitive it is.
         20 class: DatasetClass = usual();
+        /// Who else opens its DEKs, ascending by dataset (RCP-1).
+        21 recipients: Recipients = usual();
+    }
+}
+
+/// The recovery recipients of a dataset: at most four, ascending by dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipients(Vec<Recipient>);
+
+/// Too many recipients, or one of them twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a dataset has at most {RECIPIENTS} recovery recipients, each once")]
+pub struct NotRecipients;
+
+impl Recipients {
+    /// In their order.
+    ///
+    /// # Errors
+    /// [`NotRecipients`].
+    pub fn new(mut all: Vec<Recipient>) -> Result<Self, NotRecipients> {
+        all.sort_by_key(|one| one.dataset);
+        let once = all.windows(2).all(|two| two[0].dataset < two[1].dataset);
+        if all.len() <= RECIPIENTS && once {
+            Ok(Self(all))
+        } else {
+            Err(NotRecipients)
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Recipient] {
+        &self.0
+    }
+}
+
+impl Encode for Recipients {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(self.0.len());
+        self.0.iter().for_each(|one| one.encode(writer));
+    }
+}
+
+impl Decode for Recipients {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let all = reader.list(1..=RECIPIENTS, Recipient::decode)?;
+        if !all.windows(2).all(|two| two[0].dataset < two[1].dataset) {
+            return Err(DecodeError::OutOfRange("order of the recipients"));
+        }
+        Ok(Self(all))
     }
 }
 

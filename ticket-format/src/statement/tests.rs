@@ -290,6 +290,7 @@ fn witnessing() -> Witnessing {
 
 fn record() -> DatasetRecord {
     DatasetRecord {
+        recipients: Default::default(),
         class: Default::default(),
         dataset: DatasetId([1; 16]),
         name: "maps".into(),

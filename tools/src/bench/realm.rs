@@ -118,6 +118,7 @@ impl Realm {
         };
         let created = self.act(key_server, &create).await?;
         let record = DatasetRecord {
+            recipients: Default::default(),
             class: Default::default(),
             dataset: created.dataset,
             name: create.name,

@@ -250,6 +250,7 @@ impl World {
 
     pub(super) fn record(&self) -> DatasetRecord {
         DatasetRecord {
+            recipients: Default::default(),
             class: Default::default(),
             dataset: DATASET,
             name: "faces".to_owned(),

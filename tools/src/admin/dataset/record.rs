@@ -131,6 +131,7 @@ fn fetch(
 
 fn record_of(view: &DatasetView, keys: &ServerKeys) -> DatasetRecord {
     DatasetRecord {
+        recipients: Default::default(),
         dataset: view.row.dataset,
         name: view.row.name.clone(),
         tags: view.row.tags.clone(),
