@@ -16,6 +16,7 @@ pub mod feed;
 pub mod gate;
 pub mod generate;
 pub mod habit;
+pub mod imports;
 pub mod issued;
 pub mod items;
 pub mod lease;

@@ -99,7 +99,7 @@ pub struct Service {
     keks: tokio::sync::Mutex<()>,
     backups: backups::Backups,
     /// The keys that material is wrapped to.
-    imports: crate::vault::import::Imports,
+    imports: crate::imports::Imports,
     /// Key material of a destroyed version could not be erased.
     erase_again: std::sync::atomic::AtomicBool,
 }

@@ -284,7 +284,7 @@ impl Service {
             inventory,
             keks: tokio::sync::Mutex::default(),
             backups: Backups::at(data)?,
-            imports: crate::vault::import::Imports::default(),
+            imports: crate::imports::Imports::default(),
             erase_again: std::sync::atomic::AtomicBool::default(),
         });
         // rule: TLOG-10
