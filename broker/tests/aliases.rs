@@ -15,6 +15,7 @@ use ticket_format::messages::{RefusalNotice, Verb};
 use ticket_format::statement::{
     AliasList, AliasRow, AliasSet, AliasTarget, DatasetRecord, Payload, ReceivedStatement,
 };
+use ticket_format::time::Timestamp;
 use ticket_format::{Refusal, labels, limits, ticket};
 
 fn target(record: &DatasetRecord) -> AliasTarget {
@@ -108,6 +109,12 @@ async fn an_alias_is_swapped_in_one_act_and_outlives_a_restart() {
         record: gone.digest(),
     };
     assert_eq!(rows(&world).await, [row]);
+    // Its name is no dataset's from now on: old records of it are signed still.
+    let named = DatasetRecord {
+        name: "current".to_owned(),
+        ..world.dataset_record()
+    };
+    assert_eq!(refusal(world.record(&named).await), Refusal::Exists);
     // What is gone is not taken away again, but given again.
     let again = alias(None, Some(&gone));
     assert_eq!(refusal(world.record(&again).await), Refusal::NotFound);
@@ -142,6 +149,13 @@ async fn an_alias_names_what_it_replaces_a_dataset_that_is_there_and_no_datasets
         target: Some(to),
         follows: AliasSet::FIRST,
     };
+    // What was made before the one that it replaces looks older to nodes.
+    let earlier = alias(Some(&second), Some(&alias(Some(&first), Some(&there))));
+    let before = Timestamp::from_seconds(world.now().seconds() - 1);
+    let payload = Payload::record(StatementId::random(&mut rng()), REALM, before, &earlier);
+    let earlier = payload.sign(&[a, b]).unwrap();
+    let earlier = world.send_statement::<AliasSet>(&earlier).await;
+    assert_eq!(refusal(earlier), Refusal::Stale);
     let taken = fresh(&second.name, target(&first));
     assert_eq!(refusal(world.record(&taken).await), Refusal::Exists);
     let nobody = fresh("other", target(&another(&first, "x")));

@@ -2,7 +2,7 @@
 
 use ticket_format::Refusal;
 use ticket_format::ids::DatasetId;
-use ticket_format::statement::{Act, AliasRow, AliasSet, Audience, Nothing};
+use ticket_format::statement::{Act, AliasRow, AliasSet, Audience, Nothing, ReceivedStatement};
 
 use super::{Done, Opened};
 use crate::Refused;
@@ -46,6 +46,15 @@ pub fn set(
         .map_or(AliasSet::FIRST, |entry| entry.body.digest());
     if body.follows != stands {
         let why = "another record of this alias stands than the one that this record follows";
+        return Err(opened.refuse(Refusal::Stale, why));
+    }
+    // rule: ALI-2 — nodes tell the later record by its time.
+    let standing = known
+        .existing
+        .and_then(|entry| ReceivedStatement::parse(&entry.statement).ok());
+    let later = opened.statement().not_before();
+    if standing.is_some_and(|standing| later < standing.payload().not_before) {
+        let why = "this record was made before the one that it replaces";
         return Err(opened.refuse(Refusal::Stale, why));
     }
     let before = known

@@ -164,9 +164,9 @@ pub fn record(
             format!("the name {:?} is another dataset's", body.name),
         ));
     }
-    // rule: ALI-1
-    if alias.is_some_and(|alias| alias.body.target.is_some()) {
-        let why = format!("the name {:?} is an alias of another dataset", body.name);
+    // rule: ALI-1 — not even one that was taken away: its old records are signed still.
+    if alias.is_some() {
+        let why = format!("the name {:?} is an alias, or was one", body.name);
         return Err(opened.refuse(Refusal::Exists, why));
     }
     if let Some(existing) = existing {
