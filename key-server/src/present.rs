@@ -15,7 +15,7 @@ use ticket_format::ids::{ActId, RequestHash, SealingKeyHash, TicketHash};
 use ticket_format::messages::present::{Evidence, PresentAnswer, PresentBody};
 use ticket_format::messages::{Answer, Receipt, RequestView, Verb};
 use ticket_format::seal::{self, Session};
-use ticket_format::ticket::{self, Action, Attributes, Audience, DatasetClaims, Live};
+use ticket_format::ticket::{self, Action, Attributes, Audience, DatasetClaims, Live, TicketError};
 use ticket_format::{labels, limits};
 
 use crate::budget::Budget;
@@ -75,12 +75,13 @@ pub fn identify(
     let body = PresentBody::from_cbor(request.body, limits::PRESENT)?;
     // rule: PRE-1
     let audience = Audience::KeyServer(state.tls_key);
-    let ticket = ticket::verify::<DatasetClaims>(
+    let verified = ticket::verify::<DatasetClaims>(
         &body.ticket,
         &*state.ticket_keys.get(),
         &state.realm,
         audience,
-    )?;
+    );
+    let ticket = verified.map_err(|error| unknown_yet(state, error, moment))?;
     // rule: AUD-1 — who held a ticket once is a stranger when it is over, or the keys of every old
     // ticket could fill the log.
     let ticket = ticket.live(moment.now)?;
@@ -103,6 +104,17 @@ pub fn identify(
         receipt: body.receipt,
         evidence: body.evidence.map(Box::new),
     })
+}
+
+/// The refusal of a ticket that does not verify. A server that has not heard the broker for its lease may
+/// not know yet of the key that signed it: then another try may cure it.
+pub(crate) fn unknown_yet(state: &State, error: TicketError, moment: Moment) -> Refused {
+    // rule: KEY-2
+    let lease = state.datasets.shortest_lease();
+    match state.lease.check(moment.monotonic, lease) {
+        Err(no_lease) if error == TicketError::Signature => no_lease.into(),
+        _ => error.into(),
+    }
 }
 
 /// A ticket that may be opened here, and the encapsulation that was made for it.

@@ -12,7 +12,7 @@ use ticket_format::ticket::{self, Audience, DatasetClaims, Live};
 use ticket_format::{labels, limits};
 
 use crate::gate::Permit;
-use crate::present::{describe, facts};
+use crate::present::{describe, facts, unknown_yet};
 use crate::refused::Refused;
 use crate::state::{Connection, Moment, State};
 
@@ -32,12 +32,13 @@ impl Held {
         moment: Moment,
     ) -> Result<Self, Refused> {
         let audience = Audience::KeyServer(state.tls_key);
-        let ticket = ticket::verify::<DatasetClaims>(
+        let verified = ticket::verify::<DatasetClaims>(
             bytes,
             &*state.ticket_keys.get(),
             &state.realm,
             audience,
-        )?;
+        );
+        let ticket = verified.map_err(|error| unknown_yet(state, error, moment))?;
         // rule: WIP-1
         let ticket = ticket.live(moment.now)?;
         let [proof] = request.proofs.as_slice() else {

@@ -227,3 +227,13 @@ async fn a_record_by_admins_of_another_set_counts_once_that_set_was_followed() {
     assert_eq!(present(&rig, &old, FROM - 1, UNTIL - 1).await, Ok(()));
     assert_eq!(rollbacks(&rig), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_lease_says_so_of_a_key_that_it_may_not_know_yet() {
+    // rule: KEY-2
+    let rig = rig().await;
+    assert_eq!(present(&rig, &next(2), 0, 0).await, UNKNOWN);
+    let rig = rig.restart().await;
+    rig.world.clock.set_monotonic(600_000);
+    assert_eq!(present(&rig, &next(2), 0, 0).await, Err(Refusal::Lease));
+}
