@@ -1,4 +1,5 @@
 use super::administer::AdministerAnswer;
+use super::alias::{AliasAnswer, AliasBody};
 use super::batch::{BatchHead, GenerateBody, RedeemBody, RewrapBody, item_digest};
 use super::consistency::{ConsistencyAnswer, ConsistencyBody};
 use super::feed::{Epoch, Event, FeedAnswer, FeedBody, Report};
@@ -38,7 +39,7 @@ fn a_request_is_its_envelope_and_nothing_near_it() {
 fn a_request_names_its_refusal() {
     // rule: REF-1
     let mut unknown = Writer::new();
-    unknown.array(3).uint(13).bytes(b"").array(0);
+    unknown.array(3).uint(14).bytes(b"").array(0);
     assert_eq!(
         RequestView::parse(&unknown.into_bytes())
             .unwrap_err()
@@ -57,6 +58,7 @@ fn a_request_names_its_refusal() {
         Verb::Feed,
         Verb::Watch,
         Verb::Wipe,
+        Verb::Alias,
     ] {
         let refused = RequestView::parse(&Request::encode_parts(verb, &large, &[])).map(drop);
         assert_eq!(refused, Err(RequestError::TooLarge), "{verb}");
@@ -546,7 +548,11 @@ fn the_feed_holds_to_its_shape() {
         epochs,
         admin_set: 1,
     };
-    strict(&answer(vec![gone(5), denial(6), lifting(7)]), &[], &[5]);
+    strict(
+        &answer(vec![gone(5), denial(6), lifting(7), ticket_key(8)]),
+        &[],
+        &[5],
+    );
     // rule: DEN-4
     for wrong in [
         vec![denial(6), denial(5)],
@@ -601,6 +607,18 @@ fn watch_and_wipe_hold_to_their_shapes() {
     };
     strict(&wipe, &[], &[]);
     strict(&WipeAnswer { receipt: receipt() }, &[], &[]);
+}
+
+#[test]
+fn alias_holds_to_its_shape() {
+    // rule: ENC-3, ALI-2
+    let body = AliasBody {
+        ticket: vec![1; 300],
+        alias: "current".to_owned(),
+    };
+    strict(&body, &[], &[]);
+    let statement = vec![1; 300];
+    strict(&AliasAnswer { statement }, &[], &[]);
 }
 
 #[test]

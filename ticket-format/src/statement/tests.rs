@@ -1,5 +1,6 @@
 mod acknowledgements;
 mod admin_sets;
+mod aliases;
 mod backups;
 mod house;
 mod shapes;
