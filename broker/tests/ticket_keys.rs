@@ -87,7 +87,7 @@ async fn a_key_is_replaced_at_its_time_and_no_request_fails_for_it() {
     world.clock.set(record.from.minus(1));
     let before = node.issue(&world, &held, |_| {}).await.unwrap();
     assert_eq!(signed_by(&before.ticket, &keys), &record.old);
-    assert_eq!(before.ticket_keys, [statement.clone()]);
+    assert_eq!(before.ticket_keys, std::slice::from_ref(statement));
     world.clock.set(record.from);
     let after = node.issue(&world, &held, |_| {}).await.unwrap();
     assert_eq!(signed_by(&after.ticket, &keys), &record.key);
