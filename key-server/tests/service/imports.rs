@@ -18,6 +18,7 @@ use ticket_format::transfer::{self, ExportPlace, Half, ImportPlace};
 use ticket_format::wrapped::{Wrapped, local};
 use ticket_format::{Context, Refusal};
 
+use crate::keks::crash;
 use crate::rig::{REALM, Rig, World, manager, named, operator, refusal, rig, rng, wanted};
 
 const DAY: u64 = 86_400;
@@ -356,6 +357,24 @@ async fn at_its_expiry_a_version_is_disabled_with_an_alarm_until_its_material_is
     assert_eq!(rig.keks().await.len(), 2);
     let got = rig.redeem(&opened, &[(&wrap, &context)]).await.unwrap();
     assert_eq!(got.refusals()[0], None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_commit_of_an_expiry_leaves_it_done_and_its_alarm_raised_once() {
+    // rule: IMP-3, AUD-2
+    for commits in 0..4 {
+        let rig = rig().await;
+        rig.imported(1, Some(rig.now().plus(DAY))).await.unwrap();
+        rig.world.clock.set(DAY);
+        let rig = crash(rig, commits, |service| async move {
+            service.each_minute().await;
+        })
+        .await;
+        assert_eq!(rig.state(2).await, KekState::Disabled, "{commits}");
+        let entries = rig.entries();
+        let count = |kind| entries.iter().filter(|entry| entry.kind == kind).count();
+        assert_eq!((count(Kind::Kek), count(Kind::Alarm)), (1, 1), "{commits}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -469,7 +469,7 @@ async fn a_server_that_misses_key_material_does_not_start_and_what_its_store_doe
 }
 
 /// Dies after `commits` commits of what `act` does, and says what a restart finds.
-async fn crash<F: Future<Output = ()>>(
+pub(crate) async fn crash<F: Future<Output = ()>>(
     rig: Rig,
     commits: u64,
     act: impl FnOnce(std::sync::Arc<key_server::service::Service>) -> F,
