@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
-use ticket_format::ids::ItemDigest;
+use ticket_format::ids::{DatasetId, ItemDigest};
 use ticket_format::key_pair::KeyPairKind;
+use ticket_format::recovery::{NotOpened, Recoverer, Recovery};
 use ticket_format::report::{Report, exit};
+use ticket_format::seal::SealError;
+use ticket_format::secret::Dek;
+use ticket_format::statement::DatasetRecord;
 use ticket_format::wrapped::{Origin, Wrapped, object_context};
 use ticket_format::{Context, Refusal, limits};
 use tokio::sync::Mutex;
@@ -45,6 +49,12 @@ pub enum KeyError {
     /// The wrapped data key is none.
     #[error("not a wrapped data key: {0}")]
     Wrap(#[from] ticket_format::cbor::DecodeError),
+    /// A recovery is not of this object, or a recipient's key cannot be used.
+    #[error(transparent)]
+    Recovery(#[from] NotOpened),
+    /// A recovery recipient's public key takes no encapsulation.
+    #[error("a recovery recipient's public key cannot be used: {0}")]
+    Recipient(#[from] SealError),
     /// The cryptographic library refused a call that cannot fail on valid lengths.
     #[error(transparent)]
     Body(#[from] crate::object::BodyError),
@@ -68,6 +78,12 @@ impl KeyError {
             }
             Self::Wrap(_) => Report::refused("client", Refusal::WrapMalformed, None),
             Self::Body(error) => Report::new(exit::LOCAL, "no data key could be used").why(error),
+            Self::Recovery(_) => Report::new(exit::INTEGRITY, "the data key was not recovered")
+                .why(self)
+                .next("do not use the object"),
+            Self::Recipient(_) => Report::new(exit::INTEGRITY, "no data key was made")
+                .why(self)
+                .next("have the dataset's record name its recipients anew"),
             // rule: ORG-1
             Self::Unsigned => Report::new(exit::INTEGRITY, "the object's origin was not accepted")
                 .why(self)
@@ -347,19 +363,99 @@ fn refused(wrapped: &[u8], refusal: Refusal) -> KeyError {
     }
 }
 
+/// What is asked of the key server for one object.
+struct Asked {
+    /// The object's own wrap.
+    own: Vec<u8>,
+    /// What is opened in its place: the ticket is to a recovery recipient.
+    recovery: Option<Recovery>,
+}
+
+impl Asked {
+    fn new(item: WrapItem, dataset: DatasetId) -> Self {
+        // rule: RCP-2
+        let own = Wrapped::parse(&item.wrapped).map(|wrapped| wrapped.header().dataset);
+        let elsewhere = own.is_ok_and(|own| own != dataset);
+        let mut recoveries = item.recoveries.into_iter();
+        let recovery = recoveries.find(|one| elsewhere && one.dataset() == Some(dataset));
+        Self {
+            own: item.wrapped,
+            recovery,
+        }
+    }
+
+    fn wrapped(&self) -> &[u8] {
+        self.recovery.as_ref().map_or(&self.own, |one| &one.wrapped)
+    }
+}
+
+/// Opens a data key by the key that the recipient's key server gave. Nobody signs it.
+fn recovered(
+    recovery: &Recovery,
+    own: &[u8],
+    context: &Context,
+    key: &Dek,
+) -> Result<OpenedKey, KeyError> {
+    // rule: RCP-2
+    let wrapped = Wrapped::parse(own)?;
+    let raw = raw_context(context);
+    let dek = recovery.open(wrapped.header(), &raw, key)?;
+    let context = object_context(&recovery.realm, wrapped.header(), &raw);
+    Ok(OpenedKey {
+        dek: Zeroizing::new(*dek.expose()),
+        context: ObjectContext::new(context),
+        signed_commitment: None,
+    })
+}
+
+/// Wraps data keys to the recovery recipients of a dataset.
+pub(crate) struct Recoverers(Vec<Recoverer>);
+
+impl Recoverers {
+    /// One encapsulation to each.
+    ///
+    /// # Errors
+    /// A recipient's key cannot be used.
+    pub(crate) fn begin(record: &DatasetRecord) -> Result<Self, KeyError> {
+        let all = record.recipients.all().iter();
+        let all = all.map(|one| Recoverer::begin(one, &mut UnwrapErr(SysRng)));
+        Ok(Self(all.collect::<Result<_, _>>()?))
+    }
+
+    /// The recoveries of one data key.
+    ///
+    /// # Errors
+    /// [`KeyError::Recovery`]: none could be made.
+    pub(crate) fn wrap(
+        &self,
+        realm: &str,
+        wrapped: &[u8],
+        context: &Context,
+        dek: &Dek,
+    ) -> Result<Vec<Recovery>, KeyError> {
+        // rule: RCP-1
+        let wrapped = Wrapped::parse(wrapped)?;
+        let (raw, rng) = (raw_context(context), &mut UnwrapErr(SysRng));
+        let all = self.0.iter();
+        all.map(|one| one.wrap(realm, wrapped.header(), &raw, dek.expose(), rng))
+            .collect::<Option<_>>()
+            .ok_or(KeyError::Recovery(NotOpened))
+    }
+}
+
 impl KeySource for DatasetKeys {
     type Error = KeyError;
 
     async fn unwrap(&self, items: Vec<WrapItem>) -> Verdicts<OpenedKey, KeyError> {
         let contexts = contexts(items.iter().map(|item| item.context.clone()));
-        let asked: Vec<(Vec<u8>, Result<Context, KeyError>)> = items
+        let asked: Vec<(Asked, Result<Context, KeyError>)> = items
             .into_iter()
-            .map(|item| item.wrapped)
+            .map(|item| Asked::new(item, self.opened.claims.dataset))
             .zip(contexts)
             .collect();
         let good: Vec<(&[u8], &Context)> = asked
             .iter()
-            .filter_map(|(wrapped, context)| Some((&wrapped[..], context.as_ref().ok()?)))
+            .filter_map(|(asked, context)| Some((asked.wrapped(), context.as_ref().ok()?)))
             .collect();
         let answers = if good.is_empty() {
             Vec::new()
@@ -368,10 +464,15 @@ impl KeySource for DatasetKeys {
         };
         let items = asked
             .into_iter()
-            .map(|(wrapped, context)| context.map(|context| (wrapped, context)))
+            .map(|(asked, context)| context.map(|context| (asked, context)))
             .collect();
-        Ok(spread(items, answers, |(wrapped, context), answer| {
+        Ok(spread(items, answers, |(asked, context), answer| {
             let released = answer?;
+            let Asked { own, recovery } = asked;
+            let wrapped = own;
+            if let Some(recovery) = recovery {
+                return recovered(&recovery, &wrapped, &context, &released.dek);
+            }
             let context = self.object_context(&wrapped, &context)?;
             let signed_commitment = match Wrapped::parse(&wrapped)? {
                 Wrapped::Public {
@@ -388,7 +489,12 @@ impl KeySource for DatasetKeys {
         }))
     }
 
+    fn opens(&self, dataset: DatasetId) -> bool {
+        self.opened.claims.dataset == dataset
+    }
+
     async fn generate(&self, items: Vec<NewItem>) -> Verdicts<NewKey, KeyError> {
+        let recoverers = Recoverers::begin(&self.opened.record)?;
         let contexts = contexts(items.into_iter().map(|item| item.context));
         let good: Vec<&Context> = contexts
             .iter()
@@ -404,12 +510,15 @@ impl KeySource for DatasetKeys {
             let missing = || Error::answer("key server", "a DEK that was asked for is missing");
             let dek = generated.dek.ok_or_else(missing)?;
             let kek_version = Wrapped::parse(&generated.wrapped)?.header().kek_version;
+            let realm = &self.opened.claims.common.realm;
+            let recoveries = recoverers.wrap(realm, &generated.wrapped, &context, &dek)?;
             let context = self.object_context(&generated.wrapped, &context)?;
             Ok(NewKey {
                 dek: Zeroizing::new(*dek.expose()),
                 wrapped: generated.wrapped,
                 kek_version,
                 context,
+                recoveries,
             })
         }))
     }

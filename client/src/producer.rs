@@ -3,6 +3,7 @@
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use ticket_format::Context;
+use ticket_format::ids::DatasetId;
 use ticket_format::keys::ProducerSecret;
 use ticket_format::seal::SealError;
 use ticket_format::statement::{
@@ -14,7 +15,7 @@ use ticket_format::wrapped::object_context;
 use ticket_format::wrapped::public::Upload;
 use zeroize::Zeroizing;
 
-use crate::keys::KeyError;
+use crate::keys::{KeyError, Recoverers};
 use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapItem};
 use crate::object::{BodyHeader, ObjectContext};
 use crate::redeem::raw_context;
@@ -28,6 +29,9 @@ pub enum RecordError {
     /// Its public key takes no encapsulation.
     #[error("the dataset's public key cannot be used: {0}")]
     Key(#[from] SealError),
+    /// A recovery recipient's public key takes no encapsulation.
+    #[error("a recovery recipient's public key cannot be used")]
+    Recipient,
     /// Objects signed by this producer would be refused.
     #[error("the dataset record does not name the producer {0}")]
     Unregistered(ticket_format::ids::ProducerId),
@@ -83,6 +87,7 @@ pub struct ProducerKeys {
     realm: String,
     kek_version: u64,
     upload: Upload,
+    recoverers: Recoverers,
     producer: Option<ProducerSecret>,
 }
 
@@ -110,35 +115,43 @@ impl ProducerKeys {
             &record.public_key,
             &mut UnwrapErr(SysRng),
         )?;
+        let recoverers = Recoverers::begin(record).map_err(|_| RecordError::Recipient)?;
         Ok(Self {
             realm,
             kek_version: record.kek_version,
             upload,
+            recoverers,
             producer,
         })
     }
 
     fn key(&self, item: NewItem) -> Result<NewKey, KeyError> {
-        let raw = raw_context(&Context::new(item.context)?);
+        let whole = Context::new(item.context)?;
+        let raw = raw_context(&whole);
         let (dek, pending) = self.upload.object(raw.clone(), &mut UnwrapErr(SysRng));
         let context = ObjectContext::new(object_context(&self.realm, pending.header(), &raw));
-        let dek = Zeroizing::new(*dek.expose());
         // rule: WRAP-4
-        let header = BodyHeader::derive(&dek, &context, item.salt)?;
+        let header = BodyHeader::derive(dek.expose(), &context, item.salt)?;
         let wrapped = self
             .upload
             .finish(&pending, header.commitment, self.producer.as_ref());
+        let recoveries = self.recoverers.wrap(&self.realm, &wrapped, &whole, &dek)?;
         Ok(NewKey {
-            dek,
+            dek: Zeroizing::new(*dek.expose()),
             wrapped,
             kek_version: self.kek_version,
             context,
+            recoveries,
         })
     }
 }
 
 impl KeySource for ProducerKeys {
     type Error = KeyError;
+
+    fn opens(&self, _dataset: DatasetId) -> bool {
+        false
+    }
 
     async fn unwrap(&self, _items: Vec<WrapItem>) -> Verdicts<OpenedKey, KeyError> {
         Err(KeyError::Producer)

@@ -16,6 +16,7 @@ fn sample() -> ObjectMetadata {
         wrapped: vec![0xfb; 150],
         kek_version: 3,
         stored_context: context(&[("project", "alpha")]),
+        recoveries: Vec::new(),
     }
 }
 
@@ -85,6 +86,7 @@ fn the_longest_public_wrap_fits_with_room_for_a_context() {
         wrapped: vec![1; 1340],
         kek_version: u64::from(u32::MAX),
         stored_context: context(&[("project", &"x".repeat(100))]),
+        recoveries: Vec::new(),
     };
     assert_eq!(parse(&metadata.encode().unwrap()), Ok(metadata));
 }
@@ -274,6 +276,7 @@ mod containers {
     #[test]
     fn the_largest_metadata_fits_a_container() {
         let largest = ObjectMetadata {
+            recoveries: Vec::new(),
             wrapped: vec![1; 1400],
             kek_version: u64::MAX,
             stored_context: (0..16)

@@ -201,6 +201,10 @@ struct Meddler<'a> {
 impl KeySource for Meddler<'_> {
     type Error = Refused;
 
+    fn opens(&self, _dataset: ticket_format::ids::DatasetId) -> bool {
+        true
+    }
+
     async fn unwrap(&self, items: Vec<WrapItem>) -> Verdicts<OpenedKey, Refused> {
         self.bench.keys.unwrap(items).await
     }

@@ -115,6 +115,10 @@ fn raw(context: &Context) -> Vec<u8> {
 impl KeySource for Vault {
     type Error = Refused;
 
+    fn opens(&self, _dataset: ticket_format::ids::DatasetId) -> bool {
+        true
+    }
+
     async fn unwrap(&self, items: Vec<WrapItem>) -> Verdicts<OpenedKey, Refused> {
         let open = |item: WrapItem| {
             let context = raw(&item.context);
@@ -142,6 +146,7 @@ impl KeySource for Vault {
                 wrapped,
                 kek_version,
                 context: ObjectContext::new(object_context(REALM, &header, &context)),
+                recoveries: Vec::new(),
             })
         };
         Ok(items.into_iter().map(make).collect())

@@ -6,6 +6,7 @@ use futures::TryStreamExt as _;
 use ticket_format::report::{Report, exit};
 
 use crate::object::metadata::Context;
+use crate::object::recovery::SUFFIX as RECOVERY;
 use crate::s3::copy::Job;
 use crate::s3::{Fault, Location, SUFFIX, StoreError, Stores};
 
@@ -182,7 +183,9 @@ async fn members(
             let listed = listed.map_err(|error| store_report("nothing was copied", &error))?;
             let relative = listed.into_iter().filter_map(|object| {
                 let relative = object.key.strip_prefix(key.as_str())?;
-                (!relative.is_empty() && !relative.ends_with('/')).then(|| relative.to_owned())
+                let object =
+                    !relative.is_empty() && !relative.ends_with('/') && !relative.ends_with(RECOVERY);
+                object.then(|| relative.to_owned())
             });
             Ok(relative.collect())
         }

@@ -9,13 +9,14 @@ use ticket_format::cbor::{DecodeError, Reader, Writer};
 use super::metadata::{
     MAX_WRAPPED_LEN, MetadataError, ObjectMetadata, check_context, check_wrapped, read_context,
 };
+use super::recovery;
 
 /// The first eight bytes of a container.
 pub const MAGIC: &[u8; 8] = b"postern1";
 /// Bytes before the CBOR map: magic and length.
 pub const PREFIX_LEN: usize = 10;
-/// The longest CBOR map: a wrapped data key and the largest encryption context.
-pub const MAX_MAP_LEN: usize = 20 * 1024;
+/// The longest CBOR map: a wrapped data key, the largest encryption context, and four recoveries.
+pub const MAX_MAP_LEN: usize = 28 * 1024;
 
 /// Why a container was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,10 +47,15 @@ pub fn encode(metadata: &ObjectMetadata) -> Result<Vec<u8>, ContainerError> {
     check_wrapped(&metadata.wrapped)?;
     check_context(&metadata.stored_context)?;
     let mut writer = Writer::new();
-    writer.map(3);
+    // rule: RCP-1
+    let recoveries = &metadata.recoveries;
+    writer.map(if recoveries.is_empty() { 3 } else { 4 });
     writer.uint(1).bytes(&metadata.wrapped);
     writer.uint(2).uint(metadata.kek_version);
     writer.uint(3).text_map(&metadata.stored_context);
+    if !recoveries.is_empty() {
+        recovery::write(recoveries, writer.uint(4));
+    }
     let map = writer.into_bytes();
     let len = u16::try_from(map.len()).map_err(|_| ContainerError::TooLong(map.len()))?;
     Ok([&MAGIC[..], &len.to_be_bytes(), &map].concat())
@@ -88,14 +94,16 @@ pub fn parse(map: &[u8]) -> Result<ObjectMetadata, ContainerError> {
 }
 
 fn read_map(reader: &mut Reader<'_>) -> Result<ObjectMetadata, DecodeError> {
-    let mut map = reader.map(3)?;
+    let mut map = reader.map(4)?;
     let wrapped = map.required(1, |r| Ok(r.bytes(1..=MAX_WRAPPED_LEN)?.to_vec()))?;
     let kek_version = map.required(2, Reader::uint)?;
     let stored_context = map.required(3, read_context)?;
+    let recoveries = map.optional(4, recovery::read)?.unwrap_or_default();
     map.end()?;
     Ok(ObjectMetadata {
         wrapped,
         kek_version,
         stored_context,
+        recoveries,
     })
 }

@@ -2,7 +2,8 @@
 
 use std::future::Future;
 
-use ticket_format::ids::ItemDigest;
+use ticket_format::ids::{DatasetId, ItemDigest};
+use ticket_format::recovery::Recovery;
 use zeroize::Zeroizing;
 
 use super::metadata::Context;
@@ -15,6 +16,8 @@ pub struct WrapItem {
     pub wrapped: Vec<u8>,
     /// The whole encryption context, name included.
     pub context: Context,
+    /// What recovery recipients open instead (RCP-2).
+    pub recoveries: Vec<Recovery>,
 }
 
 /// A data key that the key server released.
@@ -60,6 +63,8 @@ pub struct NewKey {
     pub kek_version: u64,
     /// What the body is bound to.
     pub context: ObjectContext,
+    /// The same data key for the dataset's recovery recipients (RCP-1).
+    pub recoveries: Vec<Recovery>,
 }
 
 /// Opens and makes data keys, as many per exchange as the protocol allows.
@@ -69,6 +74,9 @@ pub struct NewKey {
 pub trait KeySource: Sync {
     /// One refusal or failure.
     type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Whether it opens wraps of this dataset; what it does not may still be recovered (RCP-2).
+    fn opens(&self, dataset: DatasetId) -> bool;
 
     /// Opens at most [`BATCH`] wrapped data keys; one verdict each, in the order of `items`.
     fn unwrap(

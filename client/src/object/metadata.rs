@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ticket_format::cbor::{DecodeError, Reader, Writer};
+use ticket_format::recovery::Recovery;
 
 /// What S3 allows for all user metadata of one object: the bytes of names and values together.
 pub const MAX_USER_METADATA: usize = 2048;
@@ -44,6 +45,9 @@ pub struct ObjectMetadata {
     /// The pairs of the encryption context that are stored. Without a [`NAME`] among them the
     /// name is that of the place where the object lies (`OBJ-11`).
     pub stored_context: Context,
+    /// The data key for recovery recipients (RCP-1). In a file they stand in its header; in S3, whose metadata
+    /// they do not fit, in an object beside it ([`recovery`](super::recovery)).
+    pub recoveries: Vec<Recovery>,
 }
 
 /// Why metadata could not be written or was refused.
@@ -171,6 +175,7 @@ impl ObjectMetadata {
             wrapped,
             kek_version,
             stored_context,
+            recoveries: Vec::new(),
         })
     }
 

@@ -21,6 +21,7 @@ pub mod keys;
 mod layout;
 pub mod metadata;
 mod range;
+pub mod recovery;
 
 pub use decrypt::Decryptor;
 pub use encrypt::Encryptor;

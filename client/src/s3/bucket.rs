@@ -203,7 +203,7 @@ impl Stores {
             .boxed())
     }
 
-    async fn get_opts(
+    pub(super) async fn get_opts(
         &self,
         bucket: &str,
         key: &str,

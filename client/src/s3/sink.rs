@@ -52,6 +52,7 @@ impl Sink {
                 place: place(),
                 source,
             })?;
+            stores.keep_recoveries(to, metadata).await?;
             return stores.upload(bucket, key, encoded).map(Self::Upload);
         }
         let header = container::encode(metadata).map_err(|source| StoreError::Container {

@@ -84,6 +84,10 @@ impl TestKeys {
 impl KeySource for TestKeys {
     type Error = Refused;
 
+    fn opens(&self, _dataset: ticket_format::ids::DatasetId) -> bool {
+        true
+    }
+
     async fn unwrap(&self, items: Vec<WrapItem>) -> Verdicts<OpenedKey, Refused> {
         self.exchange(items.len())?;
         let table = self.table.lock().unwrap();
@@ -122,6 +126,7 @@ impl KeySource for TestKeys {
                 wrapped,
                 kek_version: 1,
                 context,
+                recoveries: Vec::new(),
             })
         };
         Ok(self.shorten(items.into_iter().map(&mut make).collect()))

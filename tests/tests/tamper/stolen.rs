@@ -26,6 +26,7 @@ async fn a_ticket_that_is_signed_but_not_in_the_brokers_log_opens_nothing() {
     claims.common.id = TicketId::random(&mut rng());
     let forged = ticket::sign(&claims, &signing);
     let stolen = |receipt: Receipt| DatasetSession {
+        alias: None,
         dataset: DATASET.to_owned(),
         ticket: forged.clone(),
         secrets: wire::copy(&honest.secrets),

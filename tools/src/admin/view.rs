@@ -111,6 +111,9 @@ pub fn record(record: &DatasetRecord) -> Map<String, Value> {
         "kek_version": record.kek_version,
         "public_key": base64url(record.public_key.as_bytes()),
         "producers": texts(&record.producers),
+        "recipients": record.recipients.all().iter().map(|one| {
+            format!("{} ({}) of realm {}", one.name, one.dataset, one.realm)
+        }).collect::<Vec<_>>(),
         "kems": kems(&record.kems),
         "max_budget": record.max_budget,
         "max_life": text(Span(record.max_life)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
+use ticket_format::wrapped::Wrapped;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{CopyError, Crew, Job, Options, PIECE_LEN, Progress, Summary, name_at};
@@ -31,7 +32,7 @@ pub async fn download_many<K: KeySource>(
         let some: Vec<Job> = jobs.by_ref().take(options.batch()).collect();
         let mut heads = stream::iter(some)
             .map(|job| async move {
-                let opened = open(stores, &job).await;
+                let opened = open_by(stores, keys, &job).await;
                 (job, opened)
             })
             .buffered(HEADS_IN_FLIGHT);
@@ -99,8 +100,30 @@ pub(super) async fn open<E>(
             place: job.from.to_string(),
             source,
         })?;
-    let wrapped = source.metadata.wrapped.clone();
-    Ok((source, WrapItem { wrapped, context }))
+    let item = WrapItem {
+        wrapped: source.metadata.wrapped.clone(),
+        context,
+        recoveries: source.metadata.recoveries.clone(),
+    };
+    Ok((source, item))
+}
+
+/// As [`open`], with the recoveries of an object whose own dataset these keys do not open.
+pub(super) async fn open_by<K: KeySource>(
+    stores: &Stores,
+    keys: &K,
+    job: &Job,
+) -> Result<(ObjectSource, WrapItem), CopyError<K::Error>> {
+    let (source, mut item) = open(stores, job).await?;
+    // rule: RCP-2
+    let own = Wrapped::parse(&item.wrapped).map(|wrapped| *wrapped.header());
+    if let Ok(own) = own
+        && !keys.opens(own.dataset)
+        && item.recoveries.is_empty()
+    {
+        item.recoveries = stores.recoveries(&job.from, own.dek).await?;
+    }
+    Ok((source, item))
 }
 
 async fn decrypt<E>(

@@ -306,6 +306,7 @@ impl<R: Rewrapper> Run<'_, R> {
                 self.placed.push(name);
             } else if made.old == found.digest {
                 items.push(WrapItem {
+                    recoveries: Vec::new(),
                     wrapped: made.wrapped.clone(),
                     context: found.item.context.clone(),
                 });
@@ -632,7 +633,11 @@ async fn look_at<E>(stores: &Stores, prefix: &Prefix, key: String) -> Looked<E> 
         key,
         job,
         source,
-        item: WrapItem { wrapped, context },
+        item: WrapItem {
+            wrapped,
+            context,
+            recoveries: Vec::new(),
+        },
         digest,
         header,
         public,

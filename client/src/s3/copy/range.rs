@@ -6,7 +6,7 @@ use futures::stream::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::{CopyError, Failed, Job, PIECE_LEN, download::open};
+use super::{CopyError, Failed, Job, PIECE_LEN, download::open_by};
 use crate::object::keys::{KeySource, OpenedKey};
 use crate::object::metadata::Context;
 use crate::object::{BodyError, BodyHeader, Decryptor, RangePlan, plaintext_len};
@@ -69,7 +69,7 @@ pub async fn cat_range<K: KeySource>(
         name,
         context: Context::new(),
     };
-    let (source, item) = open(stores, &job).await?;
+    let (source, item) = open_by(stores, keys, &job).await?;
     let key_failed = |source| CopyError::Key {
         place: place.clone(),
         source,

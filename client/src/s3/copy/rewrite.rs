@@ -223,7 +223,9 @@ async fn reencrypt<E>(
         wrapped: keys.new.wrapped.clone(),
         kek_version: keys.new.kek_version,
         stored_context: source.metadata.stored_context.clone(),
+        recoveries: keys.new.recoveries.clone(),
     };
+    stores.keep_recoveries(&job.to, &metadata).await?;
     let mut sink = source.replacement(&stores, &metadata)?;
     let written = async {
         let mut out = Vec::with_capacity(PIECE_LEN + PIECE_LEN / 512);

@@ -110,11 +110,13 @@ async fn encrypt<E>(
         wrapped,
         kek_version,
         context,
+        recoveries,
     } = key;
     let metadata = ObjectMetadata {
         wrapped,
         kek_version,
         stored_context,
+        recoveries,
     };
     let mut sink = Sink::encrypted(&stores, &job.to, &metadata).await?;
     let mut out = Vec::with_capacity(PIECE_LEN + PIECE_LEN / 512);

@@ -27,6 +27,8 @@ pub(super) async fn put_wrap<E>(
         wrapped: wrap.wrapped,
         kek_version: wrap.kek_version,
         stored_context: source.metadata.stored_context.clone(),
+        // They stand beside the object, and stay: they are of its data key, not of this wrap (RCP-3).
+        recoveries: Vec::new(),
     };
     if source.relabel(&stores, &metadata).await? {
         let len = expected.unwrap_or_default();

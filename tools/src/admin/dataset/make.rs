@@ -69,7 +69,7 @@ pub(super) fn create(context: &Context, args: &Create) -> Printed {
         };
         server.close().await;
         let mut broker = admin.at(broker.server());
-        let known = make_known(context, &admin, &mut broker, &view, &keys, &out).await?;
+        let known = make_known(context, &admin, &mut broker, &view, &keys, None, &out).await?;
         broker.close().await;
         print(context, &view, &known, &out)
     })

@@ -53,6 +53,9 @@ pub enum Command {
         /// The dataset's key server (its server-keys.toml)
         #[arg(long, value_name = "FILE")]
         key_server: Option<PathBuf>,
+        /// Who else opens its DEKs
+        #[command(flatten)]
+        recipients: record::Recipient,
         /// Where the record goes, for producers [default: NAME.record]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -197,8 +200,15 @@ pub fn run(context: &Context, command: Command) -> Printed {
         Command::Record {
             name,
             key_server,
+            recipients,
             out,
-        } => record::run(context, &name, key_server.as_deref(), out.as_deref()),
+        } => record::run(
+            context,
+            &name,
+            key_server.as_deref(),
+            &recipients,
+            out.as_deref(),
+        ),
         Command::Set(args) => options::set(context, &args),
         Command::Owners(args) => options::set_owners(context, &args),
         Command::Canary(args) => options::mark(context, &args),

@@ -3,13 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use client::cli::output::{Format, Printed};
 use serde_json::{Map, Value};
 use ticket_format::cbor::Decode as _;
 use ticket_format::ids::StatementDigest;
+use ticket_format::limits;
+use ticket_format::recovery;
 use ticket_format::report::{Report, exit};
+use ticket_format::statement::datasets::Recipients;
 use ticket_format::statement::{
-    AdminSet, BODY, DatasetRecord, DatasetShow, DatasetView, ReceivedStatement,
+    Act, AdminSet, BODY, DatasetRecord, DatasetShow, DatasetView, ReceivedStatement,
 };
 
 use super::name_fits;
@@ -18,6 +22,64 @@ use crate::admin::proposal::Proposed;
 use crate::admin::remote::{Admin, Change, Remote};
 use crate::admin::view::{object, text};
 use crate::admin::{Context, block_on, now};
+
+/// Who else opens the dataset's DEKs (RCP-1).
+#[derive(Debug, Args)]
+pub struct Recipient {
+    /// Another dataset that can open what is encrypted from now on, by its record file; repeated. Those that are
+    /// not named here are none any more [default: as it stands]
+    #[arg(
+        long = "recipient",
+        value_name = "FILE",
+        conflicts_with = "no_recipients"
+    )]
+    recipients: Vec<PathBuf>,
+    /// Nobody else opens what is encrypted from now on
+    #[arg(long)]
+    no_recipients: bool,
+}
+
+impl Recipient {
+    /// The recipients; none where they stay as they are.
+    fn wanted(&self) -> Result<Option<Recipients>, Report> {
+        if self.no_recipients {
+            return Ok(Some(Recipients::default()));
+        }
+        if self.recipients.is_empty() {
+            return Ok(None);
+        }
+        let all = self.recipients.iter().map(|file| recipient(file));
+        let all = Recipients::new(all.collect::<Result<_, _>>()?);
+        all.map(Some)
+            .map_err(|error| Report::new(exit::USAGE, "nothing was signed").why(error))
+    }
+}
+
+/// A recipient by its record. Who signed it cannot be told here: it may be another realm's. What it says is shown
+/// to who signs this dataset's record.
+fn recipient(file: &Path) -> Result<recovery::Recipient, Report> {
+    let bytes = store::files::read_bounded(file, limits::STATEMENT as u64)
+        .map_err(|error| Report::new(exit::LOCAL, "nothing was signed").why(error))?;
+    let none = || {
+        Report::new(exit::USAGE, "nothing was signed")
+            .why(format!("{} is no dataset's record", file.display()))
+            .next("give the file that `postern-admin dataset record` wrote")
+    };
+    let received = ReceivedStatement::parse(&bytes).map_err(|_| none())?;
+    let payload = received.payload();
+    if payload.act != Act::DatasetRecord {
+        return Err(none());
+    }
+    let record = DatasetRecord::from_cbor(&payload.body, BODY).map_err(|_| none())?;
+    Ok(recovery::Recipient {
+        realm: payload.realm.clone(),
+        name: record.name,
+        dataset: record.dataset,
+        kek: record.kek,
+        kek_version: record.kek_version,
+        public_key: record.public_key,
+    })
+}
 
 /// Where a dataset's record stands.
 #[derive(Debug)]
@@ -36,9 +98,13 @@ pub(super) async fn make_known(
     broker: &mut Remote<'_>,
     view: &DatasetView,
     keys: &ServerKeys,
+    recipients: Option<Recipients>,
     out: &Path,
 ) -> Result<Known, Report> {
     let mut record = record_of(view, keys);
+    if let Some(recipients) = &recipients {
+        record.recipients = recipients.clone();
+    }
     let set = admin.set().await?;
     if let Some(known) = standing(broker, &record.name).await? {
         if known.row.dataset != record.dataset {
@@ -56,6 +122,9 @@ pub(super) async fn make_known(
             .next("choose another name"));
         }
         if let Some(stands) = said(&known) {
+            if recipients.is_none() {
+                record.recipients = stands.recipients.clone();
+            }
             // As it stands, or else as the one that replaces it (ADM-5).
             record.follows = stands.follows;
             if let Some(digest) = fetch(&known, &record, set, admin.realm(), out)? {
@@ -160,9 +229,11 @@ pub(super) fn run(
     context: &Context,
     name: &str,
     key_server: Option<&Path>,
+    recipients: &Recipient,
     out: Option<&Path>,
 ) -> Printed {
     name_fits(name)?;
+    let recipients = recipients.wanted()?;
     let out = record_file(name, out)?;
     let (config, admin) = context.admin()?;
     let keys = config.key_server(key_server)?;
@@ -175,7 +246,8 @@ pub(super) fn run(
             .await?;
         server.close().await;
         let mut broker = admin.broker()?;
-        let known = make_known(context, &admin, &mut broker, &view, &keys, &out).await?;
+        let known =
+            make_known(context, &admin, &mut broker, &view, &keys, recipients, &out).await?;
         broker.close().await;
         print(context, &view, &known, &out)
     })

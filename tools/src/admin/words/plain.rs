@@ -112,6 +112,12 @@ pub fn describe(payload: &Payload, set: Option<&AdminSet>) -> Result<Vec<String>
                 log_key(&record.log_key)
             ));
             lines.push(witnessed(&record.witnessing));
+            lines.extend(record.recipients.all().iter().map(|one| {
+                format!(
+                    "what is encrypted from now on CAN ALSO BE OPENED with dataset {:?} ({}) of realm {:?}, KEK version {}, public key {}",
+                    one.name, one.dataset, one.realm, one.kek_version, one.public_key.hash()
+                )
+            }));
             lines.extend(kems(&record.kems));
         }
         Act::DatasetPolicySet => {
