@@ -198,6 +198,7 @@ impl Service {
     /// What a backup is made of. Nothing is held up: where something changed meanwhile it is taken anew.
     async fn sources(&self, id: BackupId) -> Result<Sources, Refused> {
         // rule: BAK-1
+        let mut files = 0;
         for _ in 0..TRIES {
             let Some(moment) = self.one_moment().await? else {
                 continue;
@@ -205,6 +206,14 @@ impl Service {
             if let Some(sources) = self.of_moment(id, moment).await? {
                 return Ok(sources);
             }
+            files += 1;
+        }
+        // rule: KEK-5 — a backup without it would not start either.
+        if files > TRIES / 2 {
+            tracing::error!(
+                "a sealed file is missing, or is not what the store names: no backup can be made"
+            );
+            return Err(Refused::Backup);
         }
         Err(Refused::Busy(
             "the key server's state changes faster than it can be read: ask again",

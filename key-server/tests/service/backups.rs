@@ -20,7 +20,8 @@ use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{BackupId, NodeId, StatementDigest, StatementId};
 use ticket_format::keys::AdminSecret;
 use ticket_format::statement::{
-    Attempt, BACKUP_PART, BackupBegin, BackupMade, BackupPart, Payload, Restore, SharePurpose,
+    Attempt, BACKUP_PART, BackupBegin, BackupMade, BackupPart, Payload, Rekey, Restore,
+    ShareHolder, SharePurpose,
 };
 
 use crate::rig::{
@@ -214,8 +215,19 @@ async fn a_backup_that_is_put_back_opens_what_was_wrapped_before_it() {
     assert_eq!(tried.header.id, made.id);
     let statement = rig.statement(&body(&made));
     let shard = rig.log.head().checkpoint.checkpoint().shard.number;
+    let vkeys = |world: &World| {
+        let (ways, root) = world.root_key();
+        let secrets = config::secrets(REALM, &ways, &root).unwrap();
+        (secrets.log.key().clone(), secrets.witness.vkeys().clone())
+    };
+    let keys = vkeys(&rig.world);
     let (world, restored) = put_back(rig, &machine, &statement).await;
     assert_eq!(restored.checked.keks, 2);
+    // The same server, and another witness: it forgot what it cosigned (TLOG-9).
+    let again = vkeys(&world);
+    assert_eq!(again.0, keys.0);
+    assert_ne!(again.1, keys.1);
+    assert!(world.dir.path().join(config::WITNESS_DIR).is_dir());
     let mut rig = world.start().await;
     rig.dataset = dataset;
     // The log goes on in a shard of its own, which names the statement.
@@ -299,6 +311,64 @@ async fn a_backup_made_while_others_redeem_and_rotate_holds_together() {
     let rotations = rotating.await.unwrap();
     assert!(rotations >= keks - 1);
     assert_eq!(rig.kept().len(), 1, "one at a time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_taken_anew_where_a_commit_comes_between_store_and_log() {
+    // rule: BAK-1
+    let rig = Arc::new(whole().await);
+    let rotating = Arc::clone(&rig);
+    rig.world.cut_off.after_snapshot(async move {
+        rotating.rotate().await.unwrap();
+    });
+    let (_, file) = rig.backup().await;
+    let tried = Machine::new(&file).verify().await.unwrap();
+    assert_eq!(tried.checked.keks, 2, "its log tells of the rotation");
+    // So it is where the root key is replaced: the files of the moment are under the new one.
+    let rekeying = Arc::clone(&rig);
+    rig.world.cut_off.after_snapshot(async move {
+        let (ways, _) = rekeying.world.root_key();
+        let rekey = Rekey {
+            replaces: ways.root(),
+            threshold: 2,
+            holders: ways
+                .rows()
+                .iter()
+                .map(|row| ShareHolder {
+                    name: row.name.clone(),
+                    key: row.key.clone(),
+                })
+                .collect(),
+        };
+        rekeying.administer(&rekey).await.unwrap();
+    });
+    let (_, file) = rig.backup().await;
+    let tried = Machine::new(&file).verify().await.unwrap();
+    assert_eq!(tried.checked.keks, 2);
+    let (ways, _) = rig.world.root_key();
+    assert_eq!(tried.header.root, ways.root());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_backup_is_made_without_all_that_the_store_names() {
+    // rule: BAK-1, KEK-5
+    let rig = whole().await;
+    let (ways, _) = rig.world.root_key();
+    let dir = ways.sealed().join("kek");
+    let dir = dir.join(rig.dataset().dataset.to_string());
+    let path = dir.join(format!("{}.sealed", rig.dataset().kek));
+    let good = fs::read(&path).unwrap();
+    let mut other = good.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&path, other).unwrap();
+    let refused = rig.administer_by(&BackupBegin {}, &[&manager(1)]).await;
+    assert_eq!(refusal(refused), Refusal::StoreUnavailable);
+    fs::remove_file(&path).unwrap();
+    let refused = rig.administer_by(&BackupBegin {}, &[&manager(1)]).await;
+    assert_eq!(refusal(refused), Refusal::StoreUnavailable);
+    assert!(rig.kept().is_empty());
+    store::files::create_private(&path, &good).unwrap();
+    rig.begin_backup().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -436,6 +506,20 @@ async fn a_backup_that_was_touched_is_refused_with_one_line() {
     let wrapped = [&header.to_bytes()[..], &file[beginning..]].concat();
     let error = refused(&wrapped, "another root key").await;
     assert!(matches!(error, BackupError::Key), "{error}");
+    // Nothing of the header can be changed, be it for people only.
+    type Change = fn(&mut ticket_format::backup::Header);
+    let changes: [Change; 3] = [
+        |header| header.made = header.made.plus(1),
+        |header| header.left_out.clear(),
+        |header| header.revision += 1,
+    ];
+    for change in changes {
+        let mut header = Beginning::read(&mut &file[..]).unwrap();
+        change(&mut header.header);
+        let changed = [&header.to_bytes()[..], &file[beginning..]].concat();
+        let error = refused(&changed, "another header").await;
+        assert!(matches!(error, BackupError::Key), "{error}");
+    }
     // Another credential.
     machine.put(&file);
     fs::remove_file(&machine.credential).unwrap();

@@ -19,6 +19,7 @@ pub(crate) struct CutOff {
     /// So many commits are kept still; none after them.
     left: Arc<Mutex<Option<u64>>>,
     meanwhile: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+    after_snapshot: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
 }
 
 impl CutOff {
@@ -40,6 +41,11 @@ impl CutOff {
     /// Does this while the next reader waits for the store.
     pub(crate) fn meanwhile(&self, what: impl Future<Output = ()> + Send + 'static) {
         *self.meanwhile.lock().unwrap() = Some(Box::pin(what));
+    }
+
+    /// Does this when the next snapshot is taken, before its taker has it.
+    pub(crate) fn after_snapshot(&self, what: impl Future<Output = ()> + Send + 'static) {
+        *self.after_snapshot.lock().unwrap() = Some(Box::pin(what));
     }
 }
 
@@ -70,7 +76,14 @@ impl Store for CutOffStore {
     }
 
     fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, Error>> {
-        self.0.snapshot()
+        Box::pin(async move {
+            let snapshot = self.0.snapshot().await;
+            let what = self.1.after_snapshot.lock().unwrap().take();
+            if let Some(what) = what {
+                what.await;
+            }
+            snapshot
+        })
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Outcome, Error>> {
