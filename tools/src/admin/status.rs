@@ -3,7 +3,7 @@
 use client::cli::output::Printed;
 use serde_json::{Value, json};
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{Status, StatusShow};
+use ticket_format::statement::{Status, StatusShow, TicketKeyList};
 
 use super::config::ServerKeys;
 use super::remote::Admin;
@@ -11,9 +11,9 @@ use super::root::door;
 use super::view::text;
 use super::{Context, block_on};
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "server", "state", "version", "epoch", "lag", "lease_ms", "entries", "datasets", "holders",
-    "clock",
+    "clock", "kid",
 ];
 
 /// Asks the broker and every configured key server. One that does not answer has a row that says
@@ -28,9 +28,16 @@ pub fn run(context: &Context) -> Printed {
         let mut failed = None;
         let mut remote = admin.at(broker.server());
         let said = remote.ask(&StatusShow {}).await;
+        // Of a broker that answers; the broker's word, which `ticket-key list` verifies.
+        let keys = match &said {
+            Ok(_) => remote.ask(&TicketKeyList {}).await.ok(),
+            Err(_) => None,
+        };
         remote.close().await;
         let epoch = said.as_ref().ok().map(|status| status.epoch);
         let mut rows = vec![row(&broker.addresses, &said, None)];
+        let signs = keys.and_then(|keys| keys.rows.into_iter().find(|row| row.signs));
+        rows[0][COLUMNS.len() - 1] = super::view::maybe(signs.map(|row| row.key.thumbprint()));
         failed = failed.or(said.err());
         for keys in &servers {
             let said = of(&admin, keys).await;
@@ -84,5 +91,6 @@ fn row(
         json!(status.datasets),
         json!(status.holders),
         text(status.now),
+        Value::Null,
     ]
 }
