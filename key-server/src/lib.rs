@@ -29,6 +29,7 @@ pub mod sealed;
 pub mod state;
 pub mod ticket_keys;
 pub mod vault;
+pub mod versions;
 pub mod watch;
 
 #[cfg(feature = "net")]

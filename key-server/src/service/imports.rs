@@ -15,8 +15,8 @@ use super::Service;
 use super::administer::{Asked, Change, Plan};
 use super::keks::Rotation;
 use crate::refused::Refused;
-use crate::vault::import::{BadMaterial, ImportKeys, Material};
-use crate::vault::{KekRecord, VaultError};
+use crate::vault::import::{ImportKeys, Material};
+use crate::vault::{BadMaterial, KekRecord, VaultError};
 
 impl From<BadMaterial> for Refused {
     fn from(error: BadMaterial) -> Self {

@@ -14,6 +14,7 @@ use ticket_format::time::Timestamp;
 use ticket_format::transfer::{self, ImportPlace, MATERIAL, RSA_WRAPPED};
 use zeroize::Zeroizing;
 
+use super::BadMaterial;
 use super::kek::{KEM_STACK, public, sealing_secret};
 
 /// For so long material can be brought, in seconds.
@@ -137,17 +138,6 @@ impl ImportKeys {
 
 /// Material that was brought, before keys are derived of it. Erased on drop.
 pub struct Material(pub(super) Locked<MATERIAL>);
-
-/// Material that no version is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadMaterial {
-    /// It is another than the statement names.
-    #[error("the material is another than the statement commits to: the SHA-256 of its 32 bytes")]
-    Commitment,
-    /// It is one byte, 32 times.
-    #[error("the material is one byte, 32 times: take 32 random bytes")]
-    Guessable,
-}
 
 impl Material {
     /// Checks it by what its signers agreed on.

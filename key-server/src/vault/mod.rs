@@ -16,86 +16,19 @@ use arc_swap::ArcSwap;
 use rand_core::CryptoRng;
 use store::locked::Locked;
 use store::root::{Holders, deal_for};
-use store::sealed::{RootKey, SealedError};
-use ticket_format::Refusal;
-use ticket_format::cbor::DecodeError;
+use store::sealed::RootKey;
 use ticket_format::ids::{DatasetId, DekId, KekId};
 use ticket_format::keys::{ProducerKey, TlsKey};
-use ticket_format::seal::SealingKey;
 use ticket_format::secret::Dek;
-use ticket_format::statement::{KekState, Provenance, ShareRow};
+use ticket_format::statement::{Provenance, ShareRow};
 use ticket_format::time::Timestamp;
 use ticket_format::transfer::ExportPlace;
-use ticket_format::wrapped::{Header, Origin, WrapError, Wrapped, local, public};
+use ticket_format::wrapped::{Header, Origin, Wrapped, local, public};
 
+pub use crate::versions::{BadMaterial, KekInfo, LoadError, VaultError};
 use kek::Kek;
 pub use record::{KekRecord, path};
 pub use upload::Uploads;
-
-/// The newest KEK version of a dataset, as records and producers name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KekInfo {
-    /// The dataset.
-    pub dataset: DatasetId,
-    /// The version's id.
-    pub id: KekId,
-    /// The version's number, for people.
-    pub version: u64,
-    /// What it may be used for.
-    pub state: KekState,
-    /// To this key producers wrap.
-    pub public: SealingKey,
-}
-
-/// Why the vault does not do what was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VaultError {
-    /// No such KEK in this dataset.
-    #[error("the key server has no such KEK")]
-    Unknown,
-    /// The KEK's state does not allow it (KEK-1).
-    #[error("the KEK may not be used so")]
-    State,
-    /// The KEK waits for its destruction (KEK-4).
-    #[error("the KEK waits for its destruction and may not be used")]
-    Pending,
-    /// The wrap is of another dataset.
-    #[error("the wrap is of another dataset")]
-    Dataset,
-    /// The wrap does not open.
-    #[error(transparent)]
-    Wrap(#[from] WrapError),
-}
-
-impl From<VaultError> for Refusal {
-    fn from(error: VaultError) -> Self {
-        match error {
-            VaultError::Unknown => Self::KekUnknown,
-            VaultError::State | VaultError::Pending => Self::KekState,
-            VaultError::Dataset => Self::WrapDataset,
-            VaultError::Wrap(error) => error.into(),
-        }
-    }
-}
-
-/// Why a record from the store is no KEK.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoadError {
-    /// Another root key, another place, or damage.
-    #[error("a KEK record does not open: wrong root key, or the store is damaged")]
-    Sealed(#[from] SealedError),
-    /// It opens and is no KEK.
-    #[error("a KEK record opens but is no KEK: {0}")]
-    Shape(#[from] DecodeError),
-    /// Its place in the store does not fit what it says.
-    #[error("a KEK record stands in another's place")]
-    Place,
-    /// The file with its key material is missing, or another than the record names (KEK-5).
-    #[error(
-        "the key material of {0} is missing or is not what the store names: put its file back from a backup"
-    )]
-    File(String),
-}
 
 /// A KEK version that was made but is not in use: its file and its record must be durable first.
 #[derive(Debug)]
@@ -274,12 +207,11 @@ impl Vault {
         self.root.store(Arc::new(root));
     }
 
-    /// The records of all versions.
-    #[must_use]
-    #[cfg(feature = "net")]
-    pub(crate) fn records(&self) -> Vec<KekRecord> {
+    /// What is asked for of the records of all versions, in no order.
+    pub(crate) fn pick<T>(&self, pick: impl Fn(&KekRecord) -> Option<T>) -> Vec<T> {
         let keks = self.keks.load();
-        keks.by_id.values().map(|kek| kek.record.clone()).collect()
+        let of = keks.by_id.values();
+        of.filter_map(|kek| pick(&kek.record)).collect()
     }
 
     /// The newest KEK version of a dataset.
@@ -307,50 +239,6 @@ impl Vault {
             // The newest is never destroyed (KEK-4).
             public: public.clone().ok_or(VaultError::State)?,
         })
-    }
-
-    /// All versions of a dataset, the newest first.
-    #[must_use]
-    pub fn versions(&self, dataset: DatasetId) -> Vec<KekRecord> {
-        let keks = self.keks.load();
-        let of = keks.by_id.values().map(|kek| &kek.record);
-        let mut records: Vec<_> = of
-            .filter(|record| record.dataset == dataset)
-            .cloned()
-            .collect();
-        records.sort_by_key(|record| std::cmp::Reverse(record.version));
-        records
-    }
-
-    /// How many versions of all datasets are in a state.
-    #[must_use]
-    pub fn count(&self, state: KekState) -> usize {
-        let keks = self.keks.load();
-        let of = keks.by_id.values();
-        of.filter(|kek| kek.record.state == state).count()
-    }
-
-    /// The versions whose destruction is due.
-    #[must_use]
-    pub fn due(&self, now: Timestamp) -> Vec<KekRecord> {
-        // rule: KEK-4
-        let keks = self.keks.load();
-        let of = keks.by_id.values().map(|kek| &kek.record);
-        of.filter(|record| record.state == KekState::PendingDestruction)
-            .filter(|record| record.destroyed.is_some_and(|then| then <= now))
-            .cloned()
-            .collect()
-    }
-
-    /// The versions that are in use though their expiry has come.
-    #[must_use]
-    pub fn expired(&self, now: Timestamp) -> Vec<KekRecord> {
-        // rule: IMP-3
-        let keks = self.keks.load();
-        let of = keks.by_id.values().map(|kek| &kek.record);
-        of.filter(|record| record.in_use() && record.expired(now))
-            .cloned()
-            .collect()
     }
 
     /// Whether new wraps can be made for the dataset.

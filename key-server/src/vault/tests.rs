@@ -1,9 +1,12 @@
 use super::*;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use store::sealed::SealedError;
 use ticket_format::Context;
 use ticket_format::cbor::Encode;
 use ticket_format::keys::ProducerSecret;
+use ticket_format::statement::KekState;
+use ticket_format::wrapped::WrapError;
 use ticket_format::wrapped::public::Upload;
 
 const REALM: &str = "test";
