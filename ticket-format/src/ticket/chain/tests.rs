@@ -265,6 +265,13 @@ fn what_is_kept_of_a_chain_is_the_chain() {
     follow(&mut keys, &third()).unwrap();
     let bytes = keys.to_cbor();
     assert_eq!(TicketKeys::from_cbor(&bytes, 8_192), Ok(keys.clone()));
+    let empty = TicketKeySet {
+        until: at(FROM),
+        ..second()
+    };
+    let mut first = TicketKeys::first(key(1));
+    let refused = follow(&mut first, &empty).unwrap_err();
+    assert_eq!(refused, TicketKeyRefusal::Contradiction);
     let skipped = TicketKeySet {
         number: 3,
         ..second()
