@@ -86,7 +86,7 @@ async fn get(
     }
     let none = Error::NoTicket("the wallet holds no node ticket");
     let node = wallet.node.as_ref().ok_or(none)?;
-    let known = state.pins.admins.version();
+    let known = state.pins.clone();
     let logs = app.logs()?;
     let session = patience
         .keep_trying(true, async |connect| {
@@ -97,7 +97,7 @@ async fn get(
             answer.and_then(|answer| closed.map(|()| answer))
         })
         .await;
-    if state.pins.admins.version() > known {
+    if state.pins != known {
         let dir = app.state_dir()?;
         let _lock = patience.lock(|| NodeState::lock(&dir)).await?;
         NodeState::keep_followed(&dir, &state.pins)?;
