@@ -2,6 +2,10 @@
 
 use std::fs;
 
+use client::object::recovery::SUFFIX;
+use client::s3::{AmazonS3Builder, Stores};
+use futures::TryStreamExt;
+use tests::foreign::{S3, S3_CREDENTIALS};
 use tests::home::Home;
 use tests::house::{DATASET, House};
 use tests::node::Iid;
@@ -100,4 +104,84 @@ fn what_is_encrypted_for_a_dataset_opens_with_its_recipients_ticket() {
     encrypt(&other).ok();
     let none = decrypt("vaulted", &other, &["--accept-unsigned"]);
     assert_eq!(none.code, Some(4), "{}", none.stderr);
+}
+
+const BUCKET: &str = "bucket";
+
+async fn s3() -> (S3, Stores) {
+    let server = S3::start("moto");
+    let builder = AmazonS3Builder::new()
+        .with_access_key_id(S3_CREDENTIALS)
+        .with_secret_access_key(S3_CREDENTIALS)
+        .with_region("us-east-1");
+    let stores = Stores::with_builder(builder, Some(&server.url)).expect("stores");
+    stores.create_bucket(BUCKET).await.expect("a bucket");
+    (server, stores)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recoveries_stand_beside_objects_in_s3_and_outlive_a_rewrap() {
+    // rule: RCP-3
+    let (server, stores) = s3().await;
+    let (house, mut home, recipient) = two_datasets();
+    home.s3 = Some(server.url.clone());
+    house
+        .admin_does(&["dataset", "record", DATASET, "--recipient", &recipient])
+        .ok();
+    let [plain, back] = ["plain", "back"].map(|name| home.dir.join(name));
+    for (name, len) in [("one", 10), ("two", 70_000)] {
+        fs::create_dir_all(&plain).expect("a directory");
+        fs::write(plain.join(name), vec![9; len]).expect("written");
+    }
+    let (from, place) = (
+        format!("{}/", plain.display()),
+        format!("s3://{BUCKET}/dir/"),
+    );
+    home.run(&["issue", DATASET, "--action", "decrypt,encrypt,rewrap"])
+        .ok();
+    home.run(&["encrypt", "--dataset", DATASET, &from, &place])
+        .ok();
+    let listed = || async {
+        let all = stores.list(BUCKET, "dir/").try_collect::<Vec<_>>().await;
+        let keys = all.expect("a list").into_iter().map(|object| object.key);
+        keys.partition::<Vec<_>, _>(|key| key.ends_with(SUFFIX))
+    };
+    let (recoveries, objects) = listed().await;
+    assert_eq!((recoveries.len(), objects.len()), (2, 2));
+    // Another wrap of the same data key: its recovery stays.
+    house.admin_does(&["dataset", "rotate", DATASET]).ok();
+    home.run(&["rewrap", &place, "--dataset", DATASET]).ok();
+    home.run(&["issue", "vaulted", "--action", "decrypt"]).ok();
+    let decrypt = |more: &[&str]| {
+        let _ = fs::remove_dir_all(&back);
+        let to = format!("{}/", back.display());
+        let arguments = ["decrypt", "--dataset", "vaulted", &place, &to];
+        home.run(&[&arguments, more].concat())
+    };
+    decrypt(&["--accept-unsigned"]).ok();
+    for (name, len) in [("one", 10), ("two", 70_000)] {
+        assert_eq!(fs::read(back.join(name)).expect("it"), vec![9; len]);
+    }
+    let part = format!("s3://{BUCKET}/dir/two");
+    let cat = [
+        "cat",
+        "--dataset",
+        "vaulted",
+        "--accept-unsigned",
+        "--range",
+        "0-4",
+        &part,
+    ];
+    assert_eq!(home.run(&cat).ok(), "\t\t\t\t\t");
+    assert_ne!(decrypt(&[]).code, Some(0));
+    // An object whose recovery was lost is one that this dataset does not open.
+    let (recoveries, _) = listed().await;
+    assert_eq!(recoveries.len(), 2);
+    stores
+        .copy(BUCKET, "dir/one", &recoveries[0])
+        .await
+        .expect("written over");
+    let damaged = decrypt(&["--accept-unsigned"]);
+    assert_ne!(damaged.code, Some(0), "{}", damaged.stderr);
+    assert!(damaged.stderr.contains("recover"), "{}", damaged.stderr);
 }
