@@ -19,6 +19,7 @@ pub mod habit;
 pub mod imports;
 pub mod issued;
 pub mod items;
+pub mod kek_record;
 pub mod lease;
 pub mod present;
 pub mod records;

@@ -106,7 +106,8 @@ impl Vault {
     /// How many versions of all datasets are in a state.
     #[must_use]
     pub fn count(&self, state: KekState) -> usize {
-        self.pick(|record| (record.state == state).then_some(())).len()
+        self.pick(|record| (record.state == state).then_some(()))
+            .len()
     }
 
     /// The versions whose destruction is due.

@@ -12,8 +12,8 @@ use ticket_format::time::Timestamp;
 use ticket_format::transfer::{ExportPlace, Half, derive};
 use zeroize::Zeroizing;
 
-use super::record::{KekRecord, file_digest};
 use super::{LoadError, VaultError, import};
+use crate::kek_record::{KekRecord, file_digest};
 
 /// A symmetric key for local wraps and the seed of an X-Wing key for public ones, in locked pages: they
 /// erase themselves on drop (MEM-1).

@@ -6,7 +6,6 @@
 
 pub mod import;
 mod kek;
-pub mod record;
 mod upload;
 
 use std::collections::HashMap;
@@ -25,9 +24,9 @@ use ticket_format::time::Timestamp;
 use ticket_format::transfer::ExportPlace;
 use ticket_format::wrapped::{Header, Origin, Wrapped, local, public};
 
+pub use crate::kek_record::{KekRecord, path};
 pub use crate::versions::{BadMaterial, KekInfo, LoadError, VaultError};
 use kek::Kek;
-pub use record::{KekRecord, path};
 pub use upload::Uploads;
 
 /// A KEK version that was made but is not in use: its file and its record must be durable first.

@@ -1,6 +1,8 @@
 //! What the store says of a KEK version. Nothing of it is secret: the key material stands in a file of its
 //! own (KEK-5).
 
+use std::ops::RangeInclusive;
+
 use sha2::{Digest as _, Sha256};
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
@@ -55,6 +57,9 @@ pub struct KekRecord {
 }
 
 impl KekRecord {
+    /// The formats that are read; the newest is written.
+    pub const FORMATS: RangeInclusive<u64> = 2..=3;
+
     /// Where it stands in the store.
     #[must_use]
     pub fn path(&self) -> String {
@@ -152,10 +157,13 @@ impl Encode for KekRecord {
 
 impl Decode for KekRecord {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.array(12..=12)?;
-        if reader.uint()? != 3 {
-            return Err(DecodeError::OutOfRange("version of a KEK record"));
-        }
+        let members = reader.array(10..=12)?;
+        // What the second format did not have yet is as it was then.
+        let later = match (reader.uint()?, members) {
+            (2, 10) => false,
+            (3, 12) => true,
+            _ => return Err(DecodeError::OutOfRange("version of a KEK record")),
+        };
         let record = Self {
             dataset: DatasetId::decode(reader)?,
             kek: KekId::decode(reader)?,
@@ -166,8 +174,14 @@ impl Decode for KekRecord {
             destroyed: reader.optional(Timestamp::decode)?,
             public: reader.optional(|reader| SealingKey::decode_as(Kem::XWing, reader))?,
             file: reader.optional(Reader::array_of)?,
-            provenance: reader.optional(Provenance::decode)?,
-            expiry: reader.optional(Timestamp::decode)?,
+            provenance: match later {
+                true => reader.optional(Provenance::decode)?,
+                false => None,
+            },
+            expiry: match later {
+                true => reader.optional(Timestamp::decode)?,
+                false => None,
+            },
         };
         let gone = record.state == KekState::Destroyed;
         if record.public.is_none() != gone || record.file.is_none() != gone {
@@ -224,6 +238,14 @@ mod tests {
         let read = KekRecord::from_cbor(&imported.to_cbor(), 2_000);
         assert_eq!(read, Ok(imported.clone()));
         assert!(imported.expired(then) && !imported.expired(Timestamp::default()));
+        // The format before had neither provenance nor expiry.
+        let mut earlier = record.to_cbor();
+        earlier.truncate(earlier.len() - 2);
+        earlier[..2].copy_from_slice(&[0x8a, 2]);
+        let read = KekRecord::from_cbor(&earlier, 2_000);
+        assert_eq!(read, Ok(record.clone()));
+        earlier[1] = 3;
+        assert!(KekRecord::from_cbor(&earlier, 2_000).is_err());
         let nobodys = KekRecord {
             provenance: None,
             ..imported
