@@ -313,6 +313,7 @@ async fn a_body_that_the_producer_did_not_sign_is_refused_though_its_key_fits() 
         let item = WrapItem {
             wrapped: metadata.wrapped,
             context,
+            recoveries: Vec::new(),
         };
         bench
             .keys

@@ -11,13 +11,14 @@ use ticket_format::ticket::TicketKeys;
 pub struct TicketRing(RwLock<Arc<TicketKeys>>);
 
 /// The configured key is none of those that were followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the ticket key of the configuration, {configured}, is none of those that this server has followed, the newest of which is {newest}: configure one of them"
 )]
 pub struct OtherKeys {
-    configured: TicketKey,
-    newest: TicketKey,
+    // Keys are large, and errors are to be small.
+    configured: Box<TicketKey>,
+    newest: Box<TicketKey>,
 }
 
 impl TicketRing {
@@ -29,8 +30,10 @@ impl TicketRing {
         // rule: KEY-2
         let keys = kept.unwrap_or_else(|| TicketKeys::of(configured));
         if !keys.knows(&configured) {
-            let newest = *keys.newest();
-            return Err(OtherKeys { configured, newest });
+            return Err(OtherKeys {
+                configured: Box::new(configured),
+                newest: Box::new(*keys.newest()),
+            });
         }
         Ok(Self(RwLock::new(Arc::new(keys))))
     }

@@ -681,6 +681,7 @@ async fn damaged_tickets_proofs_wraps_and_noise_are_refused() {
             secrets: wire::copy(&ticket.secrets),
             receipt: ticket.receipt.clone(),
             record: ticket.record.clone(),
+            alias: None,
             evidence: None,
         };
         wrong.extend(

@@ -111,6 +111,7 @@ async fn opened_elsewhere(house: &House, node: &Node, kem: Kem) -> serde_json::V
         secrets: job,
         receipt: answer.receipt,
         record: answer.record,
+        alias: None,
         evidence: None,
     };
     let presented = server.present_when_leased(&ticket).await;

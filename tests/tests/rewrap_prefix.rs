@@ -356,11 +356,20 @@ impl Bench {
         let mut context = Context::new();
         context.insert("name".to_owned(), s3(key).name().unwrap());
         let wrapped = source.metadata.wrapped.clone();
-        let wrap = self.vault.anew(&WrapItem { wrapped, context }).unwrap();
+        let wrap = {
+            let recoveries = Vec::new();
+            let item = WrapItem {
+                wrapped,
+                context,
+                recoveries,
+            };
+            self.vault.anew(&item).unwrap()
+        };
         let metadata = ObjectMetadata {
             wrapped: wrap.wrapped,
             kek_version: wrap.kek_version,
             stored_context: source.metadata.stored_context.clone(),
+            recoveries: Vec::new(),
         };
         let done = source.relabel(&self.stores, &metadata).await;
         assert!(done.unwrap(), "the server copies the object onto itself");

@@ -497,7 +497,7 @@ async fn a_copy_of_an_inventory_is_of_one_moment_and_is_read_on_from() {
     drop(there);
     // It goes on where it stood, and knows still what may be replaced.
     let rig = rig
-        .reopen(|file| _ = std::fs::rename(&path, file).unwrap())
+        .reopen(|file| std::fs::rename(&path, file).unwrap())
         .await;
     rig.append(&rewrap(&[], 2, &[], &[11])).await;
     assert_eq!(rig.wraps(1).await, [2, 3]);

@@ -110,6 +110,7 @@ fn again(session: &DatasetSession) -> DatasetSession {
         secrets: wire::copy(&session.secrets),
         receipt: session.receipt.clone(),
         record: session.record.clone(),
+        alias: None,
         evidence: None,
     }
 }

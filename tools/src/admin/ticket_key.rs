@@ -24,7 +24,7 @@ pub enum Command {
         dry_run: bool,
     },
     /// Say from when on the broker signs with the key that it has made
-    Set(Set),
+    Set(Box<Set>),
     /// List the keys: which one signs, and until when the others count
     List,
 }
