@@ -148,6 +148,10 @@ async fn ask(
         alias,
     };
     let opened = Opened::check(&session, &state.pins, now)?;
+    if let Some(statement) = &session.alias {
+        let name = &session.dataset;
+        alias::latest(statement, name, &opened.record, &mut state.pins, now)?;
+    }
     let claims = &opened.claims;
     let common = &claims.common;
     let ours = *common.node() == state.node
@@ -307,7 +311,9 @@ impl Opened {
             && claims.dataset_name == record.name;
         let named = match &session.alias {
             None => record.name == session.dataset,
-            Some(statement) => alias::names(statement, &session.dataset, &record, pins, now),
+            Some(statement) => {
+                alias::names(statement, &session.dataset, &record, pins, now).is_some()
+            }
         };
         if !named {
             return Err(Error::answer(

@@ -88,6 +88,7 @@ impl Evidence {
             ticket_keys: TicketKeys::of(self.bootstrap.ticket_key),
             log_key: self.bootstrap.log_key.clone(),
             admins: self.admins.clone(),
+            aliases: Default::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! again. It holds no bootstrap secret. The wallet is sealed under a key kept here: tickets copied
 //! to another machine without this file open nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rand_core::CryptoRng;
@@ -14,6 +15,7 @@ use ticket_format::keys::{NodeSecret, TlsKey};
 use ticket_format::limits::{NAME, RECORD};
 use ticket_format::statement::AdminSet;
 use ticket_format::ticket::TicketKeys;
+use ticket_format::time::Timestamp;
 use ticket_format::tlog::LogKey;
 use zeroize::Zeroizing;
 
@@ -28,6 +30,8 @@ const LIMIT: u64 = 256 * 1024;
 const FORMAT: u64 = 1;
 /// Most evidence chains that are remembered; a login that got no answer adds one with each try.
 const CHAINS: usize = 16;
+/// Most aliases whose latest record is remembered.
+const ALIASES: usize = 32;
 
 /// The keys that the bootstrap pinned, kept for renewals when user-data is not read again.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,60 @@ pub struct Pins {
     /// The admin set by which dataset records are believed: the bootstrap's, or the last of those
     /// that followed it and that an issue brought (ISS-6).
     pub admins: AdminSet,
+    /// The latest records of aliases that an issue brought (ALI-2).
+    pub aliases: Aliases,
+}
+
+/// The time of the latest record that a node has seen of each alias (ALI-2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aliases(BTreeMap<String, Timestamp>);
+
+impl Aliases {
+    /// Takes a record's time, unless a later one was seen; says whether it did. When there are many, the
+    /// alias whose record is the oldest is forgotten.
+    pub fn take(&mut self, alias: &str, of: Timestamp) -> bool {
+        // rule: ALI-2
+        if self.0.get(alias).is_some_and(|known| of < *known) {
+            return false;
+        }
+        if self.0.len() == ALIASES && !self.0.contains_key(alias) {
+            let oldest = self.0.iter().min_by_key(|(_, of)| **of);
+            if let Some(oldest) = oldest.map(|(alias, _)| alias.clone()) {
+                self.0.remove(&oldest);
+            }
+        }
+        self.0.insert(alias.to_owned(), of);
+        true
+    }
+
+    /// Takes what others have seen; says whether anything is new.
+    fn join(&mut self, others: &Self) -> bool {
+        let before = self.clone();
+        for (alias, of) in &others.0 {
+            self.take(alias, *of);
+        }
+        *self != before
+    }
+}
+
+impl Encode for Aliases {
+    fn encode(&self, writer: &mut Writer) {
+        writer.array(self.0.len());
+        for (alias, of) in &self.0 {
+            writer.array(2).text(alias);
+            of.encode(writer);
+        }
+    }
+}
+
+impl Decode for Aliases {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let rows = reader.list(0..=ALIASES, |r| {
+            r.array(2..=2)?;
+            Ok((r.text(1..=NAME)?.to_owned(), Timestamp::decode(r)?))
+        })?;
+        Ok(Self(rows.into_iter().collect()))
+    }
 }
 
 /// A node's state.
@@ -139,13 +197,13 @@ impl NodeState {
         self.chains.iter().find(|chain| chain.end == end)
     }
 
-    /// Keeps the admin set and the ticket keys that an issue brought, in the state that is in force in a
+    /// Keeps the admin set, the ticket keys and the aliases that an issue brought, in the state that is in force in a
     /// directory, unless that has later ones by now. Held under the state's [`lock`](Self::lock).
     ///
     /// # Errors
     /// The state cannot be read or written.
     pub fn keep_followed(dir: &Path, pins: &Pins) -> Result<(), Error> {
-        // rule: ISS-6, KEY-3
+        // rule: ISS-6, KEY-3, ALI-2
         let Some(mut state) = Self::load(dir)? else {
             return Ok(());
         };
@@ -159,7 +217,8 @@ impl NodeState {
         if keys {
             ours.ticket_keys = pins.ticket_keys.clone();
         }
-        match sets || keys {
+        let aliases = ours.aliases.join(&pins.aliases);
+        match sets || keys || aliases {
             true => state.save(dir),
             false => Ok(()),
         }
@@ -259,7 +318,7 @@ fn remove_file(path: PathBuf) -> Result<(), Error> {
 impl Encode for NodeState {
     fn encode(&self, writer: &mut Writer) {
         writer
-            .map(16)
+            .map(17)
             .uint(0)
             .uint(FORMAT)
             .uint(1)
@@ -300,12 +359,13 @@ impl Encode for NodeState {
             .uint(14)
             .optional_bytes(self.launch_statement.as_deref());
         self.pins.log_key.encode(writer.uint(15));
+        self.pins.aliases.encode(writer.uint(16));
     }
 }
 
 impl Decode for NodeState {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = reader.map(16)?;
+        let mut map = reader.map(17)?;
         if map.required(0, Reader::uint)? != FORMAT {
             return Err(DecodeError::OutOfRange("format"));
         }
@@ -333,6 +393,7 @@ impl Decode for NodeState {
             r.optional(|r| r.bytes(1..=RECORD).map(<[u8]>::to_vec))
         })?;
         let log_key = map.required(15, LogKey::decode)?;
+        let aliases = map.optional(16, Aliases::decode)?.unwrap_or_default();
         map.end()?;
         Ok(Self {
             pins: Pins {
@@ -345,6 +406,7 @@ impl Decode for NodeState {
                 ticket_keys,
                 log_key,
                 admins,
+                aliases,
             },
             launch,
             launch_digest,

@@ -5,7 +5,7 @@ mod cli_support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cli_support::{Home, Refusing, broker_log, chain, evidence, rng, server, tls_key};
+use cli_support::{Home, Refusing, broker_log, chain, evidence, now, rng, server, tls_key};
 use client::Error;
 use client::login::{login, prepare};
 use client::logs::{LoggedLink, Logs};
@@ -53,7 +53,7 @@ async fn node_key_login_id_and_chain_are_on_disk_before_a_login_is_sent() {
         let evidence = evidence(&broker.address.to_string(), tls_key());
         let mut state = prepare(&dir, &evidence, &mut rng()).unwrap();
         let link = link(&home, broker.address).await;
-        let error = login(&link, &dir, &mut state, &evidence, &mut rng())
+        let error = login(&link, &dir, &mut state, &evidence, now(), &mut rng())
             .await
             .unwrap_err();
         link.close().await.unwrap();
@@ -106,7 +106,7 @@ async fn a_refused_login_under_another_launch_loses_neither_node_key_nor_wallet(
         let mut state = prepare(&dir, &evidence, &mut rng()).unwrap();
         let link = link(&home, broker.address).await;
         assert!(
-            login(&link, &dir, &mut state, &evidence, &mut rng())
+            login(&link, &dir, &mut state, &evidence, now(), &mut rng())
                 .await
                 .is_err()
         );

@@ -13,7 +13,7 @@ fn jobs_that_ask_by_an_alias_follow_it_to_the_next_dataset() {
     let policy = house.dir.path().join("next.cedar");
     fs::write(
         &policy,
-        r#"@id("all") permit (principal, action, resource);"#,
+        r#"@id("restricted") permit (principal, action, resource) when { resource.class == 4 };"#,
     )
     .expect("a policy");
     let policy = policy.display().to_string();

@@ -55,14 +55,14 @@ pub(super) async fn ask(
     })
 }
 
-/// Whether the owners of a dataset have signed that this alias names it.
+/// The time of the record by which the owners of a dataset have signed that this alias names it.
 pub(super) fn names(
     statement: &[u8],
     alias: &str,
     record: &DatasetRecord,
     pins: &Pins,
     now: Timestamp,
-) -> bool {
+) -> Option<Timestamp> {
     // rule: ALI-2
     let verified = ReceivedStatement::parse(statement)
         .and_then(|received| received.verify(&pins.admins, &pins.broker.realm, None, now));
@@ -71,10 +71,30 @@ pub(super) fn names(
         name: record.name.clone(),
     };
     let need = pins.admins.quorum(Act::AliasSet).unwrap_or(u64::MAX);
-    verified.is_ok_and(|verified| {
-        verified.by_owners(&record.owners, need).is_ok()
-            && verified
-                .body::<AliasSet>()
-                .is_ok_and(|said| said.alias == alias && said.target == Some(target))
-    })
+    let verified = verified.ok()?;
+    verified.by_owners(&record.owners, need).ok()?;
+    let said = verified.body::<AliasSet>().ok()?;
+    (said.alias == alias && said.target == Some(target)).then(|| verified.not_before())
+}
+
+/// Holds an alias to the latest record of it that this node has seen, and remembers this one.
+///
+/// # Errors
+/// It is an earlier one, or names another dataset.
+pub(super) fn latest(
+    statement: &[u8],
+    alias: &str,
+    record: &DatasetRecord,
+    pins: &mut Pins,
+    now: Timestamp,
+) -> Result<(), Error> {
+    // rule: ALI-2
+    let of = names(statement, alias, record, pins, now);
+    if of.is_some_and(|of| pins.aliases.take(alias, of)) {
+        return Ok(());
+    }
+    Err(Error::answer(
+        pins.broker.word,
+        "it says what the alias named before: this node has seen a later record of it",
+    ))
 }

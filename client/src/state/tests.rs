@@ -67,7 +67,7 @@ fn evidence(instance: &str, launch: u8) -> Evidence {
             broker_key: TlsSecret::from_seed(&[1; 32]).public(),
             admin_set: admins().to_cbor(),
             launch_digest: StatementDigest([3; 32]),
-            ticket_keys: TicketKeys::of(TicketSecret::from_seed(&[4; 32]).public()),
+            ticket_key: TicketSecret::from_seed(&[4; 32]).public(),
             log_key: log_key(),
         },
         proof: String::new(),
@@ -330,4 +330,42 @@ fn later_ticket_keys_are_kept_and_earlier_ones_or_another_chains_never_replace_t
     assert_eq!(offer(&chain(pinned, 2)), chain(pinned, 3));
     assert_eq!(offer(&chain(key(99), 4)), chain(pinned, 3));
     assert_eq!(offer(&chain(pinned, 4)).number(), 4);
+}
+
+#[test]
+fn the_latest_records_of_aliases_are_kept() {
+    // rule: ALI-2
+    let dir = tempfile::tempdir().unwrap();
+    let state = prepare(dir.path(), &evidence("i-0123456789abcdef0", 1), &mut rng()).unwrap();
+    let at = Timestamp::from_seconds;
+    let offer = |rows: &[(&str, u64)]| {
+        let mut pins = state.pins.clone();
+        for (alias, of) in rows {
+            assert!(pins.aliases.take(alias, at(*of)));
+        }
+        NodeState::keep_followed(dir.path(), &pins).unwrap();
+        NodeState::load(dir.path()).unwrap().unwrap().pins.aliases
+    };
+    offer(&[("current", 10)]);
+    offer(&[("current", 8), ("latest", 5)]);
+    let mut kept = offer(&[]);
+    let mut both = Aliases::default();
+    assert!(both.take("current", at(10)) && both.take("latest", at(5)));
+    assert_eq!(kept, both);
+    assert!(!kept.take("current", at(9)) && kept.take("current", at(11)));
+    // There is room for so many: of more, the oldest goes.
+    for more in 0..ALIASES as u64 - 1 {
+        assert!(kept.take(&format!("alias-{more}"), at(100 + more)));
+    }
+    assert_eq!(kept.0.len(), ALIASES);
+    assert!(!kept.take("current", at(10)), "it is not the oldest");
+    assert!(kept.take("latest", at(1)), "it was forgotten");
+    let mut longest = state.pins.clone();
+    for more in 0..ALIASES {
+        let name = format!("{more:0>NAME$}");
+        assert!(longest.aliases.take(&name, at(u64::from(u32::MAX))));
+    }
+    NodeState::keep_followed(dir.path(), &longest).unwrap();
+    let kept = NodeState::load(dir.path()).unwrap().unwrap();
+    assert_eq!(kept.pins.aliases, longest.aliases);
 }
