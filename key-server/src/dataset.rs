@@ -1,6 +1,7 @@
 //! Datasets as this server has them, and its own copy of their policies (PRE-3).
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +90,9 @@ pub enum DatasetError {
 }
 
 impl DatasetState {
+    /// The formats that are read; the newest is written.
+    pub const FORMATS: RangeInclusive<u64> = 4..=5;
+
     /// What an admin's statement asks for.
     ///
     /// # Errors

@@ -48,6 +48,17 @@ pub const CANARY_DEKS: &str = "canary-dek/";
 /// Bytes of a statement in one value; a statement may take two.
 const CHUNK: usize = 60 * 1024;
 
+/// The format that a record of KEKs or datasets says it is of, where it says one: the first member of its
+/// array. Of the first format of KEK records, which were sealed values, the first byte.
+#[must_use]
+pub fn format_of(record: &[u8]) -> Option<u64> {
+    let mut reader = Reader::new(record);
+    if record.first() != Some(&1) {
+        reader.array(1..=64).ok()?;
+    }
+    reader.uint().ok()
+}
+
 /// A dataset's record.
 #[must_use]
 pub fn dataset(id: DatasetId) -> String {

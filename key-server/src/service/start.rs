@@ -1,6 +1,7 @@
 //! Start: everything is read, opened and checked before anything is served.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +149,20 @@ pub enum StartError {
     /// An admin's key in another role.
     #[error("the admin set cannot be used: {0}")]
     AdminsKey(Refused),
+    /// A record that another release wrote.
+    #[error(
+        "the record {record} in the store is of format {format}, and this release reads formats {oldest} to {newest}: nothing was changed; start the release that wrote it, or one that reads both"
+    )]
+    Format {
+        /// Which.
+        record: String,
+        /// Its format.
+        format: u64,
+        /// The oldest that is read.
+        oldest: u64,
+        /// The newest.
+        newest: u64,
+    },
     /// A KEK.
     #[error(transparent)]
     Kek(#[from] LoadError),
@@ -372,6 +387,20 @@ async fn latest(store: &dyn Store) -> Result<Timestamp, StartError> {
     Timestamp::from_cbor(&entry.value, 16).map_err(|_| StartError::Record(records::TIME.to_owned()))
 }
 
+/// Why a record is not read: it is of another format than these, or damaged.
+fn unread(key: &[u8], value: &[u8], formats: RangeInclusive<u64>) -> StartError {
+    let record = lossy(key);
+    match records::format_of(value) {
+        Some(format) if !formats.contains(&format) => StartError::Format {
+            record,
+            format,
+            oldest: *formats.start(),
+            newest: *formats.end(),
+        },
+        _ => StartError::Record(record),
+    }
+}
+
 /// All KEK versions, open. What a rekey sealed anew has another digest since, which the records get first;
 /// what a crash left of key material is erased.
 async fn vault(
@@ -384,8 +413,8 @@ async fn vault(
     let mut versions = BTreeMap::new();
     for (key, entry) in records::all(store, records::KEKS).await? {
         let damaged = || StartError::Record(lossy(&key));
-        let record =
-            KekRecord::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
+        let record = KekRecord::from_cbor(&entry.value, limits::SMALL_MESSAGE);
+        let record = record.map_err(|_| unread(&key, &entry.value, KekRecord::FORMATS))?;
         if text(&key)? != record.path() {
             return Err(damaged());
         }
@@ -477,8 +506,8 @@ async fn datasets(store: &dyn Store) -> Result<Datasets, StartError> {
             .strip_prefix(records::DATASETS)
             .and_then(|id| id.parse::<DatasetId>().ok())
             .ok_or_else(damaged)?;
-        let state =
-            DatasetState::from_cbor(&entry.value, limits::SMALL_MESSAGE).map_err(|_| damaged())?;
+        let state = DatasetState::from_cbor(&entry.value, limits::SMALL_MESSAGE);
+        let state = state.map_err(|_| unread(&key, &entry.value, DatasetState::FORMATS))?;
         let policy = store
             .get(records::policy(id).as_bytes())
             .await?

@@ -12,6 +12,7 @@ mod evidence;
 mod exposure;
 mod feed;
 mod follower;
+mod formats;
 mod hostile;
 mod imports;
 mod issuer;

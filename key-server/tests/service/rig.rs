@@ -140,7 +140,7 @@ impl Clock for TestClock {
 
 /// Opens a file. A hook of another test that is being started has copies of all open files for a moment,
 /// with their locks.
-async fn patiently<T, E: std::fmt::Debug>(open: impl Fn() -> Result<T, E>) -> T {
+pub(crate) async fn patiently<T, E: std::fmt::Debug>(open: impl Fn() -> Result<T, E>) -> T {
     let begun = std::time::Instant::now();
     loop {
         match open() {
