@@ -159,6 +159,7 @@ impl KeyServer {
             hook: Hook::none(),
             bursts: BurstLimits::default(),
             inventory: dir.join("inventory.redb"),
+            data: dir.to_owned(),
         };
         let service = Service::start(parts).await;
         let service = service.map_err(|error| failed("a key server does not start")(&error))?;
