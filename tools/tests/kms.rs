@@ -24,8 +24,7 @@ fn functions(directory: &Path, found: &mut BTreeSet<String>) {
             // A test of that name: the attribute stands right above.
             let text = fs::read_to_string(&path).unwrap();
             for (attribute, line) in text.lines().zip(text.lines().skip(1)) {
-                let is_test =
-                    attribute.contains("#[test]") || attribute.contains("#[tokio::test");
+                let is_test = attribute.contains("#[test]") || attribute.contains("#[tokio::test");
                 if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
                     let end = rest.find('(').unwrap_or(rest.len());
                     found.insert(rest[..end].to_owned());

@@ -183,8 +183,9 @@ async fn members(
             let listed = listed.map_err(|error| store_report("nothing was copied", &error))?;
             let relative = listed.into_iter().filter_map(|object| {
                 let relative = object.key.strip_prefix(key.as_str())?;
-                let object =
-                    !relative.is_empty() && !relative.ends_with('/') && !relative.ends_with(RECOVERY);
+                let object = !relative.is_empty()
+                    && !relative.ends_with('/')
+                    && !relative.ends_with(RECOVERY);
                 object.then(|| relative.to_owned())
             });
             Ok(relative.collect())
