@@ -114,23 +114,9 @@ pub struct RootKeySource {
     /// A passphrase, one line.
     pub passphrase_file: Option<PathBuf>,
     /// A key in a PKCS#11 token.
-    pub pkcs11: Option<Pkcs11Source>,
+    pub pkcs11: Option<Pkcs11Means>,
     /// A TPM 2.0.
     pub tpm2: Option<Tpm2Source>,
-}
-
-/// A key in a PKCS#11 token.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Pkcs11Source {
-    /// The token's library.
-    pub module: PathBuf,
-    /// The token's label.
-    pub token: String,
-    /// The key's label.
-    pub key: String,
-    /// The user's PIN, one line.
-    pub pin_file: PathBuf,
 }
 
 /// A TPM 2.0.

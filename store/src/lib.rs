@@ -18,6 +18,8 @@ pub mod files;
 pub mod harden;
 pub mod hooks;
 pub mod locked;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 mod redb_engine;
 pub mod root;
 pub mod sandbox;

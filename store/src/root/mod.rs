@@ -22,8 +22,6 @@ use ticket_format::statement::AutoKind;
 use crate::files::FileError;
 use crate::sealed::SealedError;
 
-#[cfg(feature = "pkcs11")]
-pub use auto::Pkcs11Error;
 #[cfg(feature = "tpm2")]
 pub use auto::Tpm2Error;
 pub use auto::{Means, Pkcs11Means, Tpm2Means};
@@ -92,7 +90,7 @@ pub enum RootError {
     /// The PKCS#11 token.
     #[cfg(feature = "pkcs11")]
     #[error(transparent)]
-    Pkcs11(#[from] Pkcs11Error),
+    Pkcs11(#[from] crate::pkcs11::Pkcs11Error),
     /// The TPM.
     #[cfg(feature = "tpm2")]
     #[error(transparent)]

@@ -11,6 +11,7 @@ mod tpm2_tools;
 use std::path::{Path, PathBuf};
 
 use rand_core::CryptoRng;
+use serde::Deserialize;
 use ticket_format::ids::RootId;
 use ticket_format::statement::AutoKind;
 use zeroize::Zeroizing;
@@ -21,8 +22,6 @@ use crate::sealed::{RootKey, SALT_BYTES};
 
 pub(super) use file::Wrapped;
 pub(super) use file::{AutoWrap, LIMIT as AUTO_LIMIT};
-#[cfg(feature = "pkcs11")]
-pub use pkcs11::Pkcs11Error;
 #[cfg(feature = "tpm2")]
 pub use tpm2::Tpm2Error;
 
@@ -42,8 +41,9 @@ pub enum Means {
     Tpm2(Tpm2Means),
 }
 
-/// A key in a PKCS#11 token. A new wrap makes the key if the token has none of this label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key in a PKCS#11 token. A new wrap of a root key makes the key if the token has none of this label.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Pkcs11Means {
     /// The token's library.
     pub module: PathBuf,

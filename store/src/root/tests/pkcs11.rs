@@ -1,107 +1,43 @@
 //! A root key under a key of a real token: SoftHSM (Debian package softhsm2).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
-use cryptoki::session::UserType;
-use cryptoki::types::AuthPin;
 use ticket_format::statement::AutoKind;
 
 use super::rig::{Rig, both_open};
 use crate::files;
-use crate::root::{Means, Pkcs11Error, Pkcs11Means, RootError};
+use crate::pkcs11::{Pkcs11Error, softhsm};
+use crate::root::{Means, Pkcs11Means, RootError};
 
-const HOW: &str = "SoftHSM is missing; install it with: apt-get install softhsm2";
-const MODULES: [&str; 2] = [
-    "/usr/lib/softhsm/libsofthsm2.so",
-    "/usr/lib64/pkcs11/libsofthsm2.so",
-];
-const PIN: &str = "1234567";
-
-/// The library reads where its tokens are from the environment of its process: each of these tests runs
-/// in one of its own.
-fn in_a_process_with_a_token(test: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let conf = dir.path().join("softhsm2.conf");
-    let tokens = dir.path().join("tokens");
-    std::fs::create_dir(&tokens).unwrap();
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-        tokens.display()
-    );
-    std::fs::write(&conf, text).unwrap();
-    for label in ["postern", "other"] {
-        let made = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", label])
-            .args(["--so-pin", "12345678", "--pin", PIN])
-            .env("SOFTHSM2_CONF", &conf)
-            .output()
-            .expect(HOW);
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{said}");
-    }
-    let name = format!("root::tests::pkcs11::{test}");
-    let ran = Command::new(std::env::current_exe().unwrap())
-        .args([&name, "--exact", "--ignored", "--nocapture"])
-        .env("SOFTHSM2_CONF", &conf)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    let errors = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{said}\n{errors}");
-    assert!(said.contains("1 passed"), "{said}");
-}
-
-fn module() -> PathBuf {
-    let found = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
-    found.expect(HOW)
-}
-
+/// The token as the means of a root key.
 fn token(rig: &Rig) -> Pkcs11Means {
-    let pin_file = rig.at("pin");
-    files::write_private(&pin_file, format!("{PIN}\n").as_bytes()).unwrap();
-    Pkcs11Means {
-        module: module(),
-        token: "postern".to_owned(),
-        key: "root".to_owned(),
-        pin_file,
-    }
+    softhsm::means(&rig.at("pin"), "root")
 }
 
 /// Makes an AES key by hand.
 fn make_key(label: &str, extractable: bool) {
-    let library = Pkcs11::new(module()).unwrap();
-    let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-    library.initialize(arguments).unwrap();
-    let slots = library.get_slots_with_initialized_token().unwrap();
-    let mut slots = slots.into_iter();
-    let slot = slots.find(|slot| library.get_token_info(*slot).unwrap().label() == "postern");
-    let session = library.open_rw_session(slot.unwrap()).unwrap();
-    let pin: AuthPin = PIN.to_owned().into();
-    session.login(UserType::User, Some(&pin)).unwrap();
-    let template = [
-        Attribute::Token(true),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(extractable),
-        Attribute::Encrypt(true),
-        Attribute::Decrypt(true),
-        Attribute::ValueLen(32.into()),
-        Attribute::Label(label.as_bytes().to_vec()),
-    ];
-    session
-        .generate_key(&Mechanism::AesKeyGen, &template)
-        .unwrap();
-    drop(session);
-    library.finalize().unwrap();
+    softhsm::with_session(|session| {
+        let template = [
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(extractable),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+            Attribute::ValueLen(32.into()),
+            Attribute::Label(label.as_bytes().to_vec()),
+        ];
+        session
+            .generate_key(&Mechanism::AesKeyGen, &template)
+            .unwrap();
+    });
 }
 
 #[test]
 fn a_root_key_opens_by_a_key_that_never_leaves_its_token() {
-    in_a_process_with_a_token("a_token_opens");
+    softhsm::in_a_process("root::tests::pkcs11::a_token_opens");
 }
 
 #[test]
@@ -130,7 +66,7 @@ fn a_token_opens() {
 
 #[test]
 fn a_token_that_does_not_serve_is_told_why() {
-    in_a_process_with_a_token("each_fault_is_its_own");
+    softhsm::in_a_process("root::tests::pkcs11::each_fault_is_its_own");
 }
 
 #[test]
