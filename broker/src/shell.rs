@@ -33,6 +33,7 @@ pub mod http;
 pub mod init;
 pub mod net;
 pub mod secrets;
+pub mod ticket_store;
 
 pub use alarms::Hooks;
 pub use clock::{Clock, ManualClock, SystemClock};

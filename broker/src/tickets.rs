@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ticket_format::Refusal;
 use ticket_format::ids::Thumbprint;
-use ticket_format::keys::{TicketKey, TicketSecret};
+use ticket_format::keys::TicketKey;
 use ticket_format::limits;
 use ticket_format::messages::issue::TICKET_KEYS;
 use ticket_format::statement::{ReceivedStatement, TicketKeyRow, TicketKeySet};
-use ticket_format::ticket::{self, Claims, TicketKeys};
+use ticket_format::ticket::{self, Claims, TicketKeys, TicketSigner};
 use ticket_format::time::Timestamp;
 
 use crate::Refused;
@@ -24,7 +24,7 @@ pub trait KeyKeeper: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Why it cannot be kept.
-    fn make(&self) -> Result<TicketSecret, String>;
+    fn make(&self) -> Result<Arc<dyn TicketSigner>, String>;
 
     /// Erases a key, the realm's first or a later one; one that is not there is erased already.
     ///
@@ -43,7 +43,7 @@ pub struct TicketRing {
 
 struct State {
     keys: Arc<TicketKeys>,
-    secrets: BTreeMap<Thumbprint, Arc<TicketSecret>>,
+    signers: BTreeMap<Thumbprint, Arc<dyn TicketSigner>>,
     /// The records by number.
     statements: BTreeMap<u64, Vec<u8>>,
     /// The first key is not held: records say which are the others.
@@ -71,20 +71,20 @@ impl TicketRing {
     /// # Errors
     /// There is none at all.
     pub fn new(
-        first: Option<TicketSecret>,
-        others: Vec<TicketSecret>,
+        first: Option<Arc<dyn TicketSigner>>,
+        others: Vec<Arc<dyn TicketSigner>>,
         keeper: Arc<dyn KeyKeeper>,
     ) -> Result<Self, String> {
         let first_is_gone = first.is_none();
-        let secrets: Vec<_> = first.into_iter().chain(others).map(Arc::new).collect();
+        let signers: Vec<_> = first.into_iter().chain(others).collect();
         // Where the first one is gone its name comes with the records.
-        let begin = secrets.first().map(|secret| secret.public());
+        let begin = signers.first().map(|signer| signer.public());
         let begin = begin.ok_or_else(|| "there is no ticket key".to_owned())?;
-        let by_name = |secret: Arc<TicketSecret>| (secret.public().thumbprint(), secret);
+        let by_name = |signer: Arc<dyn TicketSigner>| (signer.public().thumbprint(), signer);
         Ok(Self {
             state: RwLock::new(State {
                 keys: Arc::new(TicketKeys::first(begin)),
-                secrets: secrets.into_iter().map(by_name).collect(),
+                signers: signers.into_iter().map(by_name).collect(),
                 statements: BTreeMap::new(),
                 first_is_gone,
             }),
@@ -115,7 +115,7 @@ impl TicketRing {
     /// What all keys that are held are registered under.
     #[must_use]
     pub fn thumbprints(&self) -> Vec<Thumbprint> {
-        self.read(|state| state.secrets.keys().copied().collect())
+        self.read(|state| state.signers.keys().copied().collect())
     }
 
     /// Takes the records, ascending from number 2, as they were verified when they were taken.
@@ -153,7 +153,7 @@ impl TicketRing {
                 return Err("the first ticket key is not here, and no record names another".to_owned());
             }
             for key in [state.keys.at(now).0, state.keys.newest()] {
-                if !state.secrets.contains_key(&key.thumbprint()) {
+                if !state.signers.contains_key(&key.thumbprint()) {
                     return Err(format!(
                         "the private key of ticket key {key}, by which the records say that tickets are signed, is not here"
                     ));
@@ -166,17 +166,21 @@ impl TicketRing {
     /// Signs a ticket with the key that signs when it is issued.
     ///
     /// # Errors
-    /// Refusal 5: that key is not held.
+    /// Refusal 5: that key is not held, or what holds it gives no good signature.
     pub fn sign<C: Claims>(&self, claims: &C) -> Result<Vec<u8>, Refused> {
         // rule: KEY-2
-        let secret = self.read(|state| {
+        let signer = self.read(|state| {
             let (key, _) = state.keys.at(claims.common().issued);
-            state.secrets.get(&key.thumbprint()).map(Arc::clone)
+            state.signers.get(&key.thumbprint()).map(Arc::clone)
         });
-        let secret = secret.ok_or_else(|| {
+        let signer = signer.ok_or_else(|| {
             Refused::stranger(Refusal::Internal, "the key that signs now is not held")
         })?;
-        Ok(ticket::sign(claims, &secret))
+        // rule: KEY-4
+        ticket::sign_by(claims, &*signer).map_err(|error| {
+            tracing::error!(%error, "a ticket could not be signed");
+            Refused::stranger(Refusal::Internal, error)
+        })
     }
 
     /// When a ticket that is issued at `issued` has to be over: no ticket outlives the time until which
@@ -209,16 +213,16 @@ impl TicketRing {
     }
 
     /// Takes a key that is kept now.
-    pub fn add(&self, secret: TicketSecret) {
-        let name = secret.public().thumbprint();
-        self.write(|state| state.secrets.insert(name, Arc::new(secret)));
+    pub fn add(&self, signer: Arc<dyn TicketSigner>) {
+        let name = signer.public().thumbprint();
+        self.write(|state| state.signers.insert(name, signer));
     }
 
     /// The keys that are held and that no record names.
     #[must_use]
     pub fn unnamed(&self) -> Vec<TicketKey> {
         self.read(|state| {
-            let keys = state.secrets.values().map(|secret| secret.public());
+            let keys = state.signers.values().map(|signer| signer.public());
             keys.filter(|key| !state.keys.knows(key)).collect()
         })
     }
@@ -226,7 +230,7 @@ impl TicketRing {
     /// Whether the private key is held.
     #[must_use]
     pub fn holds(&self, key: &TicketKey) -> bool {
-        self.read(|state| state.secrets.contains_key(&key.thumbprint()))
+        self.read(|state| state.signers.contains_key(&key.thumbprint()))
     }
 
     /// The keys after this number that count no more at `now`, in order.
@@ -247,7 +251,7 @@ impl TicketRing {
 
     /// Forgets a private key.
     pub fn forget(&self, key: &TicketKey) {
-        self.write(|state| state.secrets.remove(&key.thumbprint()));
+        self.write(|state| state.signers.remove(&key.thumbprint()));
     }
 
     /// The number of the key that signs at `now`.

@@ -31,6 +31,7 @@ use ticket_format::tlog::LogKey;
 
 use crate::admins::Admins;
 pub use crate::daemon::{Daemon, Said, command, ended, program};
+use crate::softhsm::Token;
 use crate::wire::{self, Wire, now, rng};
 
 /// The realm of every house.
@@ -92,6 +93,16 @@ pub fn set(path: &Path, name: &str, value: &str) {
     fs::set_permissions(path, mode).expect("a mode");
 }
 
+/// Writes more at the end of a configuration.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn add(path: &Path, text: &str) {
+    let file = OpenOptions::new().append(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
 /// A running house.
 #[derive(Debug)]
 pub struct House {
@@ -122,7 +133,20 @@ impl House {
     /// When anything of it fails.
     #[must_use]
     pub fn with(change: impl FnOnce(&mut DatasetCreate)) -> Self {
-        let house = Self::bare();
+        Self::bare().furnished(change)
+    }
+
+    /// As [`House::start`], with the broker's ticket keys in a token, under the label `tickets`.
+    ///
+    /// # Panics
+    /// When anything of it fails.
+    #[must_use]
+    pub fn with_token(token: &Token) -> Self {
+        Self::built(Some(token)).furnished(|_| {})
+    }
+
+    fn furnished(self, change: impl FnOnce(&mut DatasetCreate)) -> Self {
+        let house = self;
         let mut wanted = DatasetCreate {
             rotation: Default::default(),
             class: Default::default(),
@@ -154,6 +178,10 @@ impl House {
     /// When anything of it fails.
     #[must_use]
     pub fn bare() -> Self {
+        Self::built(None)
+    }
+
+    fn built(token: Option<&Token>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("postern-house-")
             .permissions(fs::Permissions::from_mode(0o700))
@@ -180,8 +208,16 @@ impl House {
         .arg(&broker_dir);
         init.arg("--admin-set").arg(at("admin-set.cose"));
         init.arg("--new-root-credential").arg(at("broker-root"));
-        ended(init).ok();
         let mut broker = Daemon::new("postern-broker", &broker_dir, "broker.toml");
+        if let Some(token) = token {
+            init.args(token.arguments("tickets"));
+            init.envs([token.variable()]);
+            broker.environment.push(token.variable());
+        }
+        ended(init).ok();
+        if let Some(token) = token {
+            add(&broker_dir.join("broker.toml"), &token.sandbox());
+        }
         let address = broker.start();
         set(
             &broker_dir.join("broker-keys.toml"),

@@ -10,5 +10,6 @@ pub mod imds_stub;
 pub mod journal;
 pub mod node;
 pub mod relay;
+pub mod softhsm;
 pub mod wire;
 pub mod witness;

@@ -1,5 +1,7 @@
 //! Every label of the protocol, in one place (`spec/ticket.md`, section 6). Two uses never share one.
 
+/// What a ticket key signs to show that it can (KEY-4).
+pub const TICKET_KEY_PROOF: &str = "postern/1 ticket key proof";
 /// Input of the launch, node and proof keys' signatures on a login.
 pub const LOGIN_REQUEST: &str = "postern/1 login request";
 /// Input of the old node, new node and proof keys' signatures on a renewal.

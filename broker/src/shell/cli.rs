@@ -10,6 +10,8 @@ use audit_log::{AuditLog, Folder, SideFile, SideOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use store::pkcs11::SigningToken;
+use store::root::Pkcs11Means;
 use store::{RedbStore, Store, files};
 use ticket_format::report::{Report, exit};
 use tokio::net::TcpListener;
@@ -28,7 +30,6 @@ use super::{confine, http, net};
 use crate::administer::datasets::registered;
 use crate::admins::Admins;
 use crate::realm::Realm;
-use crate::tickets::TicketRing;
 
 /// The broker of a Postern realm: logs nodes in, renews and issues tickets, keeps denials.
 #[derive(Debug, Parser)]
@@ -103,6 +104,38 @@ struct Init {
     metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     root: RootSource,
+    #[command(flatten)]
+    token: TicketToken,
+}
+
+#[derive(Debug, Args)]
+struct TicketToken {
+    /// Let the keys that sign tickets be made in a PKCS#11 token: the token's library.
+    #[arg(long, value_name = "FILE", requires_all = ["ticket_pkcs11_token", "ticket_pkcs11_key", "ticket_pkcs11_pin_file"])]
+    ticket_pkcs11_module: Option<PathBuf>,
+    /// The token's label.
+    #[arg(long, value_name = "LABEL", requires = "ticket_pkcs11_module")]
+    ticket_pkcs11_token: Option<String>,
+    /// The label of the keys in the token.
+    #[arg(long, value_name = "LABEL", requires = "ticket_pkcs11_module")]
+    ticket_pkcs11_key: Option<String>,
+    /// The file of the token's user PIN.
+    #[arg(long, value_name = "FILE", requires = "ticket_pkcs11_module")]
+    ticket_pkcs11_pin_file: Option<PathBuf>,
+}
+
+impl TicketToken {
+    /// All four or none; clap holds that it is so.
+    fn means(self) -> Option<Pkcs11Means> {
+        // As the configuration names them: from wherever the broker is started.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        Some(Pkcs11Means {
+            module: absolute(self.ticket_pkcs11_module?),
+            token: self.ticket_pkcs11_token?,
+            key: self.ticket_pkcs11_key?,
+            pin_file: absolute(self.ticket_pkcs11_pin_file?),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +197,11 @@ fn run(command: Command) -> Result<(), Report> {
         Command::Init(init) => make(*init),
         Command::CheckConfig(at) => {
             let (checked, secrets) = open_config(&at.config)?;
+            if let Some(token) = &checked.config.ticket_key.pkcs11 {
+                let keys = SigningToken::open(token).and_then(|token| token.keys());
+                let bad = failed(exit::CONFIG, "the configuration cannot be used");
+                keys.map_err(|error| bad(&error).next("check [ticket-key.pkcs11]"))?;
+            }
             say(&format!(
                 "ok: realm {}, tls-key {}, log {}",
                 checked.config.realm,
@@ -226,6 +264,7 @@ fn make(args: Init) -> Result<(), Report> {
         },
         new_credential: new_root_credential,
         metrics: args.metrics_listen,
+        ticket_token: args.token.means(),
     };
     let keys = init(&plan).map_err(|error| {
         let exists = error.to_string().contains("exists already");
@@ -347,9 +386,7 @@ pub async fn open(
         .map_err(|why| cannot(&why))?;
     let Secrets {
         tls,
-        ticket,
-        later_tickets,
-        keeper,
+        tickets,
         feed,
         pairs,
         ..
@@ -358,8 +395,10 @@ pub async fn open(
     let admins = admins.map_err(|error| {
         failed(exit::CONFIG, "the broker cannot start")(&format!("admin-set: {error}"))
     })?;
-    let tickets = TicketRing::new(ticket, later_tickets, Arc::new(keeper));
-    let tickets = tickets.map_err(|why| cannot(&why))?;
+    let token = checked.config.ticket_key.pkcs11.clone();
+    let tickets = tokio::task::spawn_blocking(move || tickets.ring(token.as_ref()));
+    let tickets = tickets.await.map_err(|error| cannot(&error))?;
+    let tickets = tickets.map_err(|error| cannot(&error))?;
     let realm = Realm {
         name: checked.config.realm,
         tls: tls.public(),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use store::config::ConfigError;
 use store::files::{self, FileError};
 use store::hooks::{self, HooksConfig};
+use store::root::Pkcs11Means;
 use store::sandbox::SandboxSection;
 use ticket_format::iid::{RegionKeys, RegionKeysError};
 use ticket_format::limits;
@@ -35,6 +36,9 @@ pub struct Config {
     pub admin_set: PathBuf,
     /// Where the root key comes from.
     pub root_key: RootKeyConfig,
+    /// Where the keys that sign tickets are made.
+    #[serde(default)]
+    pub ticket_key: TicketKeySection,
     /// A directory of `<region>.pem` in place of the built-in keys of AWS's regions.
     #[serde(default)]
     pub region_keys_dir: Option<PathBuf>,
@@ -59,6 +63,14 @@ pub struct Config {
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsConfig,
+}
+
+/// `[ticket-key]`: without it the keys are sealed under the root key in the data directory.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TicketKeySection {
+    /// They are made in this PKCS#11 token (KEY-4); `key` is the label of them all, and of no other key.
+    pub pkcs11: Option<Pkcs11Means>,
 }
 
 /// `[limits]`: what differs from the defaults.
@@ -135,7 +147,9 @@ impl Config {
         let witness_ready = witness.and_then(|witness| witness.ready_file.as_mut());
         let given = [&mut config.data_dir, &mut config.admin_set];
         let optional = optional.into_iter().flatten().chain(witness_ready);
-        for path in optional.chain(given) {
+        let token = config.ticket_key.pkcs11.as_mut();
+        let token = token.map(|token| [&mut token.module, &mut token.pin_file]);
+        for path in optional.chain(given).chain(token.into_iter().flatten()) {
             *path = base.join(&*path);
         }
         config.check().map_err(|fault| match fault {

@@ -13,6 +13,10 @@ pub(super) fn enter(config: &Config, ready_file: Option<&Path>) -> Entered {
     let hooks = &config.hooks;
     let mut read = vec![config.admin_set.clone()];
     read.extend(config.region_keys_dir.clone());
+    if let Some(token) = &config.ticket_key.pkcs11 {
+        // What else the library reads (its configuration, its tokens) is the operator's to say.
+        read.extend([token.module.clone(), token.pin_file.clone()]);
+    }
     // The program of a hook stands anywhere.
     let programs = [hooks.alarm.first(), hooks.proposal.first()];
     read.extend(programs.into_iter().flatten().map(Into::into));

@@ -4,13 +4,15 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use audit_log::witness::{StateError, Witness};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use serde::{Deserialize, Serialize};
 use store::files::{self, FileError};
-use ticket_format::keys::TicketSecret;
+use store::pkcs11::SigningToken;
+use store::root::Pkcs11Means;
 
 use super::config::admin_set_holds;
 use super::secrets::{self, RootKeyConfig, Secrets, SecretsError};
@@ -55,6 +57,8 @@ pub struct Plan {
     pub new_credential: Option<PathBuf>,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
+    /// Where the ticket keys are made, if not in the data directory.
+    pub ticket_token: Option<Pkcs11Means>,
 }
 
 /// Why nothing was made.
@@ -109,6 +113,8 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
         // Before anything is made: what cannot be finished is not begun.
         plan.root.check()?;
     }
+    let token = plan.ticket_token.as_ref().map(SigningToken::open);
+    let token = token.transpose().map_err(SecretsError::Token)?;
     files::private_dir(&plan.dir)?;
     if let Some(path) = &plan.new_credential {
         let mut key = zeroize::Zeroizing::new([0; 32]);
@@ -117,11 +123,11 @@ pub fn init(plan: &Plan) -> Result<BrokerKeys, InitError> {
     }
     let data = plan.dir.join("data");
     secrets::prepare(&data, rng)?;
-    let made = Secrets::create(&data, &plan.root.open(&data)?, rng)?;
+    let root = plan.root.open(&data)?;
+    let made = Secrets::create(&data, &root, token.map(Arc::new), rng)?;
     // What it has cosigned, should it ever witness others: without it it could sign backwards.
     Witness::create(&data.join(WITNESS))?;
-    let ticket = made.ticket.as_ref().map(TicketSecret::public);
-    let ticket = ticket.ok_or_else(|| InitError::Value("no ticket key was made".to_owned()))?;
+    let ticket = made.tickets.first().ok_or(SecretsError::NoTicketKey)?;
     let keys = BrokerKeys {
         realm: plan.realm.clone(),
         addresses: plan.addresses.clone(),
@@ -167,6 +173,21 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
         (None, Some(file)) => format!("passphrase-file = {}", path(file)?),
         _ => return Err(SecretsError::RootKeySource.into()),
     };
+    let token = match &plan.ticket_token {
+        Some(token) => format!(
+            "[ticket-key.pkcs11]\nmodule = {}\ntoken = {}\nkey = {}\npin-file = {}",
+            path(&token.module)?,
+            quoted(&token.token),
+            quoted(&token.key),
+            path(&token.pin_file)?
+        ),
+        None => "# [ticket-key.pkcs11]\n\
+                 # module = \"/usr/lib/softhsm/libsofthsm2.so\"\n\
+                 # token = \"postern\"\n\
+                 # key = \"tickets\"         # the label of all of them, and of no other key\n\
+                 # pin-file = \"pin\""
+            .to_owned(),
+    };
     let metrics = plan.metrics.map_or_else(
         || "# metrics-listen = \"127.0.0.1:9464\"".to_owned(),
         |at| format!("metrics-listen = \"{at}\""),
@@ -190,6 +211,10 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          # Where the key comes from that seals this broker's secrets: credential or passphrase-file.\n\
          [root-key]\n\
          {root}\n\
+         \n\
+         # The keys that sign tickets are sealed in data-dir, or made in a PKCS#11 token that they never\n\
+         # leave. What its library reads and writes is to be named in [sandbox], as read and write.\n\
+         {token}\n\
          \n\
          # Programs with arguments, run without a shell: each gets one JSON line on its standard input.\n\
          [hooks]\n\

@@ -1,19 +1,21 @@
 //! The broker's secret keys: sealed under the root key in `data-dir/keys` (REST-1).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use getrandom::SysRng;
-use rand_core::{CryptoRng, Rng, UnwrapErr};
+use rand_core::CryptoRng;
 use serde::Deserialize;
 use store::files::{self, FileError};
+use store::pkcs11::{Pkcs11Error, SigningToken};
 use store::sealed::{RootKey, SALT_BYTES, SealedError};
-use ticket_format::keys::{FeedSecret, TicketKey, TicketSecret, TlsSecret};
+use ticket_format::keys::{FeedSecret, TlsSecret};
 use ticket_format::secret::PairsKey;
 use ticket_format::statement::Role;
+use ticket_format::ticket::NotSigned;
 use ticket_format::tlog::{LogSecret, Origin, WitnessSecret};
 use zeroize::Zeroizing;
 
-use crate::tickets::KeyKeeper;
+use super::ticket_store::{TICKET, TicketStore};
 
 /// Largest credential or passphrase file, in bytes.
 const SECRET_FILE: u64 = 4_096;
@@ -56,6 +58,22 @@ pub enum SecretsError {
     /// A seed of which no key can be made.
     #[error("the key {0} cannot be used")]
     Unusable(&'static str),
+    /// The token of the ticket keys.
+    #[error(transparent)]
+    Token(#[from] Pkcs11Error),
+    /// The token has keys of this label.
+    #[error(
+        "the PKCS#11 token has a key of this label, which exists already: name another label for a new broker"
+    )]
+    TokenInUse,
+    /// A key that does not sign.
+    #[error(transparent)]
+    NotSigned(#[from] NotSigned),
+    /// Neither a file nor the token has a ticket key.
+    #[error(
+        "there is no ticket key: restore data-dir/keys as it was, or name the token by [ticket-key.pkcs11]"
+    )]
+    NoTicketKey,
 }
 
 /// The seeds of an Ed25519 and an ML-DSA-44 key that sign together.
@@ -75,12 +93,8 @@ impl std::fmt::Debug for Seeds {
 pub struct Secrets {
     /// Its identity.
     pub tls: TlsSecret,
-    /// The first key that signs tickets; none once another has taken its place and it was erased (KEY-2).
-    pub ticket: Option<TicketSecret>,
-    /// The keys after it that are kept.
-    pub later_tickets: Vec<TicketSecret>,
-    /// Keeps the keys to come.
-    pub keeper: TicketFiles,
+    /// Those that sign tickets, and what keeps the ones to come.
+    pub tickets: TicketStore,
     /// Signs feed answers.
     pub feed: FeedSecret,
     /// Sign the log's checkpoints.
@@ -102,19 +116,16 @@ const NAMES: [&str; 7] = [
     "witness-ml-dsa",
 ];
 
-/// What the first key that signs tickets is called; the later ones' names begin so.
-const TICKET: &str = "ticket";
-
 fn salt_path(data: &Path) -> PathBuf {
     data.join("root-salt")
 }
 
-fn key_path(data: &Path, name: &str) -> PathBuf {
+pub(super) fn key_path(data: &Path, name: &str) -> PathBuf {
     data.join("keys").join(format!("{name}.sealed"))
 }
 
 /// Associated data: the place in the data directory, so that one key cannot stand in for another.
-fn place(name: &str) -> String {
+pub(super) fn place(name: &str) -> String {
     format!("broker/keys/{name}")
 }
 
@@ -185,46 +196,35 @@ pub fn prepare(data: &Path, rng: &mut impl CryptoRng) -> Result<(), SecretsError
 }
 
 impl Secrets {
-    /// Makes fresh keys and seals them; refuses to replace any.
+    /// Makes fresh keys and seals them; refuses to replace any. The first ticket key is made in the token,
+    /// where one is named.
     ///
     /// # Errors
     /// [`SecretsError`].
     pub fn create(
         data: &Path,
         root: &RootKey,
+        token: Option<Arc<SigningToken>>,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, SecretsError> {
         let mut seeds = [const { [0; 32] }; NAMES.len()].map(Zeroizing::new);
-        let mut ticket = Zeroizing::new([0; 32]);
         // rule: REST-1
-        let names = NAMES.iter().chain([&TICKET]);
-        for (name, seed) in names.zip(seeds.iter_mut().chain([&mut ticket])) {
+        for (name, seed) in NAMES.iter().zip(&mut seeds) {
             rng.fill_bytes(seed.as_mut());
-            files::create_private(
-                &key_path(data, name),
-                &root.seal(&place(name), &seed[..], rng),
-            )?;
+            seal_new(data, root, name, &seed[..], rng)?;
         }
-        Self::of(
-            seeds,
-            Some(ticket),
-            Vec::new(),
-            TicketFiles::new(data, root),
-        )
+        let tickets = TicketStore::create(data, root, token, rng)?;
+        Self::of(seeds, tickets)
     }
 
     /// In the order of [`NAMES`].
     fn of(
         seeds: [Zeroizing<[u8; 32]>; NAMES.len()],
-        ticket: Option<Zeroizing<[u8; 32]>>,
-        later: Vec<Zeroizing<[u8; 32]>>,
-        keeper: TicketFiles,
+        tickets: TicketStore,
     ) -> Result<Self, SecretsError> {
         // rule: SIG-5
-        for ticket in ticket.iter().chain(&later) {
-            if let Some(other) = seeds.iter().position(|seed| seed == ticket) {
-                return Err(SecretsError::Same(NAMES[other], TICKET));
-            }
+        if let Some(other) = seeds.iter().position(|seed| tickets.holds(seed)) {
+            return Err(SecretsError::Same(NAMES[other], TICKET));
         }
         for (at, seed) in seeds.iter().enumerate() {
             if let Some(other) = seeds[..at].iter().position(|other| other == seed) {
@@ -242,12 +242,7 @@ impl Secrets {
         ] = seeds;
         Ok(Self {
             tls: TlsSecret::from_seed(&tls),
-            ticket: ticket.map(|seed| TicketSecret::from_seed(&seed)),
-            later_tickets: later
-                .iter()
-                .map(|seed| TicketSecret::from_seed(seed))
-                .collect(),
-            keeper,
+            tickets,
             feed: FeedSecret::from_seed(&feed),
             log: Seeds {
                 ed25519: log_ed25519,
@@ -295,25 +290,32 @@ impl Secrets {
         if data.exists() {
             files::private_dir(data)?;
         }
-        let seed = |name: &str| open_seed(data, root, name);
         let mut seeds = [const { [0; 32] }; NAMES.len()].map(Zeroizing::new);
         for (name, place) in NAMES.iter().zip(&mut seeds) {
-            *place = seed(name)?;
+            *place = open_seed(data, root, name)?;
         }
-        let mut later = Vec::new();
-        for name in later_names(data)? {
-            later.push(seed(&name)?);
-        }
-        let ticket = match seed(TICKET) {
-            // Erased; the records say so, and the broker does not start where they do not.
-            Err(SecretsError::File(FileError::Missing(_))) if !later.is_empty() => None,
-            other => Some(other?),
-        };
-        Self::of(seeds, ticket, later, TicketFiles::new(data, root))
+        Self::of(seeds, TicketStore::open(data, root)?)
     }
 }
 
-fn open_seed(data: &Path, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 32]>, SecretsError> {
+/// Seals a value in a new file.
+pub(super) fn seal_new(
+    data: &Path,
+    root: &RootKey,
+    name: &str,
+    value: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<(), SecretsError> {
+    // rule: REST-1
+    let sealed = root.seal(&place(name), value, rng);
+    Ok(files::create_private(&key_path(data, name), &sealed)?)
+}
+
+pub(super) fn open_seed(
+    data: &Path,
+    root: &RootKey,
+    name: &str,
+) -> Result<Zeroizing<[u8; 32]>, SecretsError> {
     // rule: REST-1
     let path = key_path(data, name);
     let sealed = files::read_private(&path, SEALED_FILE)?;
@@ -327,89 +329,11 @@ fn open_seed(data: &Path, root: &RootKey, name: &str) -> Result<Zeroizing<[u8; 3
     Ok(Zeroizing::new(seed))
 }
 
-/// What the later ticket keys in the data directory are called.
-fn later_names(data: &Path) -> Result<Vec<String>, SecretsError> {
-    let dir = data.join("keys");
-    let unread = |source| {
-        SecretsError::File(FileError::Io {
-            path: dir.clone(),
-            source,
-        })
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(unread)? {
-        let name = entry.map_err(unread)?.file_name();
-        let name = name.to_str().and_then(|name| name.strip_suffix(".sealed"));
-        let later = |name: &&str| {
-            name.strip_prefix(TICKET)
-                .is_some_and(|rest| rest.starts_with('-'))
-        };
-        names.extend(name.filter(later).map(str::to_owned));
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Keeps ticket keys in the data directory, each sealed under the root key in a file of its own.
-#[derive(Debug)]
-pub struct TicketFiles {
-    data: PathBuf,
-    root: RootKey,
-}
-
-impl TicketFiles {
-    /// Of a data directory. The root key stays in locked pages (MEM-1): its source is out of reach once the
-    /// broker has confined itself (MEM-2).
-    fn new(data: &Path, root: &RootKey) -> Self {
-        Self {
-            data: data.to_owned(),
-            root: root.copy(),
-        }
-    }
-
-    fn keep(&self) -> Result<TicketSecret, SecretsError> {
-        let rng = &mut UnwrapErr(SysRng);
-        let mut seed = Zeroizing::new([0; 32]);
-        rng.fill_bytes(seed.as_mut());
-        let secret = TicketSecret::from_seed(&seed);
-        let name = later_name(&secret.public());
-        // rule: KEY-1, REST-1
-        let sealed = self.root.seal(&place(&name), &seed[..], rng);
-        files::create_private(&key_path(&self.data, &name), &sealed)?;
-        let kept = open_seed(&self.data, &self.root, &name)?;
-        if TicketSecret::from_seed(&kept).public() == secret.public() {
-            Ok(secret)
-        } else {
-            Err(SecretsError::Unusable(TICKET))
-        }
-    }
-
-    fn remove(&self, key: &TicketKey, first: bool) -> Result<(), FileError> {
-        let name = match first {
-            true => TICKET.to_owned(),
-            false => later_name(key),
-        };
-        files::erase(&key_path(&self.data, &name))?;
-        files::sync_dir(&self.data.join("keys"))
-    }
-}
-
-fn later_name(key: &TicketKey) -> String {
-    format!("{TICKET}-{}", key.thumbprint())
-}
-
-impl KeyKeeper for TicketFiles {
-    fn make(&self) -> Result<TicketSecret, String> {
-        self.keep().map_err(|error| error.to_string())
-    }
-
-    fn erase(&self, key: &TicketKey, first: bool) -> Result<(), String> {
-        self.remove(key, first).map_err(|error| error.to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
     use super::*;
 
     #[test]
@@ -420,31 +344,23 @@ mod tests {
         let rng = &mut UnwrapErr(SysRng);
         prepare(&data, rng).unwrap();
         let root = RootKey::from_credential(&[7; 32]).unwrap();
-        let made = Secrets::create(&data, &root, rng).unwrap();
-        assert_eq!(
-            Secrets::open(&data, &root)
-                .unwrap()
-                .ticket
-                .unwrap()
-                .public(),
-            made.ticket.as_ref().unwrap().public()
-        );
+        let made = Secrets::create(&data, &root, None, rng).unwrap();
+        let first = |secrets: &Secrets| secrets.tickets.first().unwrap();
+        let opened = Secrets::open(&data, &root).unwrap();
+        assert_eq!(first(&opened), first(&made));
+        let ticket = open_seed(&data, &root, TICKET).unwrap();
         let other = RootKey::from_credential(&[8; 32]).unwrap();
         assert!(matches!(
             Secrets::open(&data, &other),
             Err(SecretsError::Sealed { .. })
         ));
         assert!(matches!(
-            Secrets::create(&data, &root, rng),
+            Secrets::create(&data, &root, None, rng),
             Err(SecretsError::File(FileError::Exists(_)))
         ));
         std::fs::rename(key_path(&data, "tls"), key_path(&data, "ticket")).unwrap();
         assert!(Secrets::open(&data, &root).is_err());
-        let seeds = [
-            made.tls.seed(),
-            made.ticket.as_ref().unwrap().seed(),
-            made.feed.seed(),
-        ];
+        let seeds = [made.tls.seed(), ticket, made.feed.seed()];
         let others = [&made.log, &made.witness];
         let others = others.map(|seeds| [seeds.ed25519.clone(), seeds.ml_dsa.clone()]);
         let pairs = Zeroizing::new(*made.pairs.expose());
@@ -467,7 +383,7 @@ mod tests {
         let rng = &mut UnwrapErr(SysRng);
         prepare(&data, rng).unwrap();
         let root = RootKey::from_credential(&[7; 32]).unwrap();
-        let made = Secrets::create(&data, &root, rng).unwrap();
+        let made = Secrets::create(&data, &root, None, rng).unwrap();
         for (name, other) in [("log-ed25519", "tls"), ("witness-ml-dsa", "log-ml-dsa")] {
             let path = key_path(&data, name);
             let before = std::fs::read(&path).unwrap();

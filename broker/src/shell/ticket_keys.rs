@@ -32,14 +32,14 @@ impl Broker {
         }
         // rule: KEY-1 — it is kept before anybody hears of it.
         let keeper = ring.keeper();
-        let secret = tokio::task::spawn_blocking(move || keeper.make()).await;
-        let secret = secret.unwrap_or_else(|error| Err(error.to_string()));
-        let secret = secret.map_err(|why| {
+        let signer = tokio::task::spawn_blocking(move || keeper.make()).await;
+        let signer = signer.unwrap_or_else(|error| Err(error.to_string()));
+        let signer = signer.map_err(|why| {
             tracing::error!(%why, "a ticket key could not be made");
             Refused::stranger(Refusal::Internal, why)
         })?;
-        let key = secret.public();
-        ring.add(secret);
+        let key = signer.public();
+        ring.add(signer);
         *made = Some((id, key));
         tracing::info!(%key, "a ticket key is made; it signs nothing before a statement says so");
         Ok(TicketKeyMade { key })

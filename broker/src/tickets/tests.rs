@@ -3,7 +3,7 @@
 use super::*;
 use ticket_format::cbor::Encode;
 use ticket_format::ids::{StatementId, TicketKeyDigest};
-use ticket_format::keys::AdminSecret;
+use ticket_format::keys::{AdminSecret, TicketSecret};
 use ticket_format::statement::Payload;
 
 const FROM: u64 = 1_800_000_000;
@@ -13,7 +13,7 @@ const UNTIL: u64 = FROM + limits::NODE_TICKET_LIFE;
 struct Nowhere;
 
 impl KeyKeeper for Nowhere {
-    fn make(&self) -> Result<TicketSecret, String> {
+    fn make(&self) -> Result<Arc<dyn TicketSigner>, String> {
         Err("nothing is kept".to_owned())
     }
 
@@ -26,8 +26,8 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_seconds(seconds)
 }
 
-fn secret(seed: u8) -> TicketSecret {
-    TicketSecret::from_seed(&[seed; 32])
+fn secret(seed: u8) -> Arc<dyn TicketSigner> {
+    Arc::new(TicketSecret::from_seed(&[seed; 32]))
 }
 
 fn key(seed: u8) -> TicketKey {

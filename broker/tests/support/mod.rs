@@ -203,12 +203,11 @@ impl World {
                 .expect("a credential");
             secrets::prepare(&data, &mut rng()).expect("a place for keys");
             let root = root.open(&data).expect("a root key");
-            Secrets::create(&data, &root, &mut rng()).expect("keys");
+            Secrets::create(&data, &root, None, &mut rng()).expect("keys");
         }
         let opened = Secrets::open(&data, &root.open(&data).expect("a root key"));
         let opened = opened.expect("the keys");
-        let keeper = Arc::new(opened.keeper);
-        TicketRing::new(opened.ticket, opened.later_tickets, keeper).expect("ticket keys")
+        opened.tickets.ring(None).expect("ticket keys")
     }
 
     pub async fn start(&mut self, limits: Limits) -> Result<(), StartError> {

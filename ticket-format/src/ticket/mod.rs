@@ -10,17 +10,22 @@
 mod action;
 mod chain;
 mod claims;
+mod signer;
+
+use std::convert::Infallible;
 
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, Label, TaggedCborSerializable, iana};
 
 pub use action::{Action, Actions};
 pub use chain::{Retired, Signer, TicketKeyRefusal, TicketKeys, TicketSigners};
 pub use claims::{Attributes, Audience, Claims, Common, DatasetClaims, NodeClaims};
+pub use signer::{NotSigned, TicketSigner};
 
 use crate::Refusal;
 use crate::cbor::{self, Reader, Writer};
 use crate::ids::{Thumbprint, TicketHash};
-use crate::keys::TicketSecret;
+use crate::keys::{TicketKey, TicketSecret};
+use crate::labels;
 use crate::limits;
 use crate::time::Timestamp;
 
@@ -88,23 +93,69 @@ pub fn hash(ticket: &[u8]) -> TicketHash {
     TicketHash::of(ticket)
 }
 
-/// Signs a ticket.
+/// Signs a ticket with a key in memory.
 #[must_use]
 pub fn sign<C: Claims>(claims: &C, key: &TicketSecret) -> Vec<u8> {
+    let by = |input: &[u8]| Ok::<_, Infallible>(key.sign_raw(input));
+    match signed(claims, &key.public(), by) {
+        Ok(ticket) => ticket,
+        Err(never) => match never {},
+    }
+}
+
+/// Signs a ticket with a key wherever it is, and verifies the signature before anybody sees it: one that
+/// a fault has spoiled can give an Ed25519 key away, since its nonces do not change, and a key under
+/// another's name would make tickets that nobody takes.
+///
+/// # Errors
+/// [`NotSigned`].
+pub fn sign_by<C: Claims>(claims: &C, signer: &dyn TicketSigner) -> Result<Vec<u8>, NotSigned> {
+    let public = signer.public();
+    signed(claims, &public, |input| verified(&public, signer, input))
+}
+
+/// Lets a key sign something that is no ticket, to see that it can: `["postern/1 ticket key proof"]`.
+///
+/// # Errors
+/// [`NotSigned`].
+pub fn prove(signer: &dyn TicketSigner) -> Result<(), NotSigned> {
+    let mut input = Writer::new();
+    input.array(1).text(labels::TICKET_KEY_PROOF);
+    verified(&signer.public(), signer, &input.into_bytes()).map(drop)
+}
+
+fn verified(
+    public: &TicketKey,
+    signer: &dyn TicketSigner,
+    input: &[u8],
+) -> Result<Vec<u8>, NotSigned> {
+    let signature = signer.sign(input).map_err(NotSigned::Signer)?;
+    // rule: KEY-4
+    match public.verify_raw(input, &signature) {
+        Ok(()) => Ok(signature),
+        Err(_) => Err(NotSigned::Signature(Box::new(*public))),
+    }
+}
+
+fn signed<C: Claims, E>(
+    claims: &C,
+    key: &TicketKey,
+    by: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, E> {
     let mut payload = Writer::with_capacity(2_048);
     claims.encode(&mut payload);
     let protected = HeaderBuilder::new()
         .algorithm(iana::Algorithm::EdDSA)
-        .key_id(key.public().thumbprint().0.to_vec())
+        .key_id(key.thumbprint().0.to_vec())
         .value(TYP, coset::cbor::Value::Text(C::TYP.to_owned()))
         .build();
     let signed = CoseSign1Builder::new()
         .protected(protected)
         .payload(payload.into_bytes())
-        .create_signature(&[], |input| key.sign_raw(input))
+        .try_create_signature(&[], by)?
         .build();
     // Serialising to memory what was just built has no way to fail.
-    signed.to_tagged_vec().unwrap_or_default()
+    Ok(signed.to_tagged_vec().unwrap_or_default())
 }
 
 /// Checks shape, kind, signature, realm and audience of a received ticket.
