@@ -44,9 +44,12 @@ fn signed_by(session: &DatasetSession, key: &TicketKey) -> bool {
 
 /// Makes the next key and waits until a ticket is signed by it.
 async fn turned(house: &House, node: &Node) -> (TicketKey, DatasetSession) {
+    let before = keys(house);
     admin(house, &["ticket-key", "make"]);
-    admin(house, &["ticket-key", "set", "--in", "15s", "--yes"]);
-    let next = *keys(house).last().expect("a key");
+    let mut now = keys(house).into_iter();
+    let next = now.find(|key| !before.contains(key)).expect("a key");
+    let name = next.to_string();
+    admin(house, &["ticket-key", "set", &name, "--in", "15s", "--yes"]);
     let begun = Instant::now();
     loop {
         let session = issued(house, node).await;
@@ -126,6 +129,16 @@ async fn a_broker_signs_by_keys_that_never_leave_their_token() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     works(&house, &back).await;
+
+    // Of several keys in the token the first is the one that was sealed as such.
+    for _ in 0..3 {
+        admin(&house, &["ticket-key", "make"]);
+    }
+    house.broker.stop();
+    house.broker.start();
+    let all = keys(&house);
+    assert_eq!((all.len(), all[0]), (4, first));
+    assert!(signed_by(&issued(&house, &node).await, &first));
 
     // The next key is made in the token as well, and both are there after a restart.
     let (next, fresh) = turned(&house, &node).await;
