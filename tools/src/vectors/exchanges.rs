@@ -95,7 +95,14 @@ macro_rules! evidence {
     }};
 }
 
-fn exchange(case: Case, verb: Verb, rule: &'static str, body: &[u8], proofs: Vec<Proof>) -> Case {
+/// A request to the broker.
+pub(super) fn exchange(
+    case: Case,
+    verb: Verb,
+    rule: &'static str,
+    body: &[u8],
+    proofs: Vec<Proof>,
+) -> Case {
     let signed = verb.request_label().map(|label| label.to_owned());
     let request = Request {
         verb,
@@ -107,7 +114,8 @@ fn exchange(case: Case, verb: Verb, rule: &'static str, body: &[u8], proofs: Vec
         .gives_item("request", "request", request.to_bytes())
 }
 
-fn answer(case: Case, verb: Verb, rule: &'static str, body: &impl Encode) -> Case {
+/// Its answer.
+pub(super) fn answer(case: Case, verb: Verb, rule: &'static str, body: &impl Encode) -> Case {
     case.gives_item("answer_body", rule, body.to_cbor())
         .gives_item("answer", "answer", Answer::done(verb, body).to_bytes())
 }

@@ -1,6 +1,7 @@
 //! The specification's test vectors (`spec/vectors`): made here, and held to be exactly what is made.
 
 mod admins;
+mod aliases;
 mod backups;
 mod case;
 mod exchanges;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Case> {
     all.extend(backups::cases(&world));
     all.extend(imports::cases(&world));
     all.extend(exchanges::cases(&world));
+    all.extend(aliases::cases(&world));
     all.extend(feed::cases(&world));
     all.extend(watch::cases(&world));
     all.extend(logged::cases(&world));
