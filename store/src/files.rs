@@ -205,15 +205,19 @@ pub fn erase(path: &Path) -> Result<(), FileError> {
 }
 
 /// Erases a directory: [`erase`] for each file in it and below, then the directories. One that is not
-/// there is erased already.
+/// there is erased already. A link is followed nowhere.
 ///
 /// # Errors
-/// The system refused; some of it may be there still.
+/// It is no directory, or the system refused; some of it may be there still.
 pub fn erase_dir(path: &Path) -> Result<(), FileError> {
-    let entries = match fs::read_dir(path) {
+    match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(wrap(path))?,
-    };
+        Ok(meta) if !meta.is_dir() => {
+            return Err(FileError::NotPrivateDirectory(path.to_owned()));
+        }
+        other => other.map(drop).map_err(wrap(path))?,
+    }
+    let entries = fs::read_dir(path).map_err(wrap(path))?;
     for entry in entries {
         let entry = entry.map_err(wrap(path))?;
         if entry.file_type().map_err(wrap(path))?.is_dir() {
