@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ticket_format::ids::{DatasetId, ImportId};
 use ticket_format::time::Timestamp;
 
+use tokio::sync::OwnedMutexGuard;
+
 use crate::vault::import::ImportKeys;
 
 /// Most imports that are open at one time.
@@ -20,9 +22,25 @@ struct Open {
 
 /// The imports that are open, one of a dataset.
 #[derive(Default)]
-pub struct Imports(Mutex<HashMap<DatasetId, Open>>);
+pub struct Imports {
+    open: Mutex<HashMap<DatasetId, Open>>,
+    making: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Whose turn it is to begin an import, until it is committed or given up.
+#[derive(Debug)]
+pub struct Turn {
+    _held: OwnedMutexGuard<()>,
+}
 
 impl Imports {
+    /// The turn to begin one, if nobody else has it.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
+        let held = Arc::clone(&self.making).try_lock_owned().ok()?;
+        Some(Turn { _held: held })
+    }
+
     /// Whether there is room for one of this dataset; those that are over are forgotten.
     #[must_use]
     pub fn have_room(&self, dataset: DatasetId, now: Timestamp) -> bool {
@@ -84,7 +102,7 @@ impl Imports {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<DatasetId, Open>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,6 +126,10 @@ mod tests {
         let imports = Imports::default();
         let (first, second) = (keys(MAPS), keys(MAPS));
         let found = |keys: &ImportKeys, at| imports.find(MAPS, keys.id(), at).is_some();
+        let turn = imports.turn();
+        assert!(turn.is_some() && imports.turn().is_none(), "one at a time");
+        drop(turn);
+        assert!(imports.turn().is_some());
         imports.put(Arc::clone(&first));
         assert!(found(&first, now.plus(8)) && !found(&first, now.plus(9)));
         let elsewhere = imports.find(DatasetId([2; 16]), first.id(), now);

@@ -54,11 +54,13 @@ pub struct KekRecord {
     pub provenance: Option<Provenance>,
     /// When it is disabled by itself, or was (IMP-3).
     pub expiry: Option<Timestamp>,
+    /// Its expiry disabled it, and nobody else did before or since (IMP-3).
+    pub lapsed: bool,
 }
 
 impl KekRecord {
     /// The formats that are read; the newest is written.
-    pub const FORMATS: RangeInclusive<u64> = 2..=3;
+    pub const FORMATS: RangeInclusive<u64> = 2..=4;
 
     /// Where it stands in the store.
     #[must_use]
@@ -72,7 +74,18 @@ impl KekRecord {
         Self {
             state,
             destroyed: None,
+            lapsed: false,
             ..self.clone()
+        }
+    }
+
+    /// The same, disabled because its expiry has come.
+    #[must_use]
+    pub fn lapsed(&self) -> Self {
+        // rule: IMP-3
+        Self {
+            lapsed: true,
+            ..self.in_state(KekState::Disabled)
         }
     }
 
@@ -112,6 +125,7 @@ impl KekRecord {
             destroyed: Some(now),
             public: None,
             file: None,
+            lapsed: false,
             ..self.clone()
         }
     }
@@ -119,7 +133,7 @@ impl KekRecord {
 
 impl Encode for KekRecord {
     fn encode(&self, writer: &mut Writer) {
-        writer.array(12).uint(3);
+        writer.array(13).uint(4);
         self.dataset.encode(writer);
         self.kek.encode(writer);
         writer.uint(self.version);
@@ -152,19 +166,19 @@ impl Encode for KekRecord {
                 writer.null();
             }
         }
+        writer.bool(self.lapsed);
     }
 }
 
 impl Decode for KekRecord {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let members = reader.array(10..=12)?;
-        // What the second format did not have yet is as it was then.
-        let later = match (reader.uint()?, members) {
-            (2, 10) => false,
-            (3, 12) => true,
+        let members = reader.array(10..=13)?;
+        // What an earlier format did not have yet is as it was then.
+        let format = match (reader.uint()?, members) {
+            (format @ 2, 10) | (format @ 3, 12) | (format @ 4, 13) => format,
             _ => return Err(DecodeError::OutOfRange("version of a KEK record")),
         };
-        let record = Self {
+        let mut record = Self {
             dataset: DatasetId::decode(reader)?,
             kek: KekId::decode(reader)?,
             version: reader.uint()?,
@@ -174,15 +188,24 @@ impl Decode for KekRecord {
             destroyed: reader.optional(Timestamp::decode)?,
             public: reader.optional(|reader| SealingKey::decode_as(Kem::XWing, reader))?,
             file: reader.optional(Reader::array_of)?,
-            provenance: match later {
-                true => reader.optional(Provenance::decode)?,
-                false => None,
+            provenance: match format {
+                3.. => reader.optional(Provenance::decode)?,
+                _ => None,
             },
-            expiry: match later {
-                true => reader.optional(Timestamp::decode)?,
-                false => None,
+            expiry: match format {
+                3.. => reader.optional(Timestamp::decode)?,
+                _ => None,
             },
+            lapsed: false,
         };
+        record.lapsed = match format {
+            4.. => reader.bool()?,
+            // The third format did not say who had disabled a version with an expiry.
+            _ => record.state == KekState::Disabled && record.expiry.is_some(),
+        };
+        if record.lapsed && (record.state != KekState::Disabled || record.expiry.is_none()) {
+            return Err(DecodeError::OutOfRange("expiry of a KEK record"));
+        }
         let gone = record.state == KekState::Destroyed;
         if record.public.is_none() != gone || record.file.is_none() != gone {
             return Err(DecodeError::OutOfRange("state of a KEK record"));
@@ -220,6 +243,7 @@ mod tests {
             file: Some([4; 32]),
             provenance: None,
             expiry: None,
+            lapsed: false,
         };
         let then = Timestamp::default().plus(9);
         for record in [record.clone(), record.pending(then), record.destroyed(then)] {
@@ -240,12 +264,24 @@ mod tests {
         assert!(imported.expired(then) && !imported.expired(Timestamp::default()));
         // The format before had neither provenance nor expiry.
         let mut earlier = record.to_cbor();
-        earlier.truncate(earlier.len() - 2);
+        earlier.truncate(earlier.len() - 3);
         earlier[..2].copy_from_slice(&[0x8a, 2]);
         let read = KekRecord::from_cbor(&earlier, 2_000);
         assert_eq!(read, Ok(record.clone()));
         earlier[1] = 3;
         assert!(KekRecord::from_cbor(&earlier, 2_000).is_err());
+        // The one after that did not say whether it was its expiry that disabled a version.
+        let lapsed = imported.lapsed();
+        assert!(lapsed.lapsed && !lapsed.in_state(KekState::Disabled).lapsed);
+        let mut third = imported.in_state(KekState::Disabled).to_cbor();
+        third.truncate(third.len() - 1);
+        third[..2].copy_from_slice(&[0x8c, 3]);
+        assert_eq!(KekRecord::from_cbor(&third, 2_000), Ok(lapsed.clone()));
+        let used = KekRecord {
+            state: KekState::Enabled,
+            ..lapsed
+        };
+        assert!(KekRecord::from_cbor(&used.to_cbor(), 2_000).is_err());
         let nobodys = KekRecord {
             provenance: None,
             ..imported

@@ -85,6 +85,10 @@ pub fn identify(
     // rule: AUD-1 — who held a ticket once is a stranger when it is over, or the keys of every old
     // ticket could fill the log.
     let ticket = ticket.live(moment.now)?;
+    // rule: BAK-4
+    if state.may_be_spent(ticket.claims().common.issued) {
+        return Err(Refused::SpentTicket);
+    }
     // rule: SIG-3
     let [proof] = request.proofs.as_slice() else {
         return Err(Refused::Possession);

@@ -35,6 +35,8 @@ pub const BROKER_LOG: &str = "broker-log/seen";
 pub const BROKER_FORK: &str = "broker-log/fork";
 /// The root key that the last rekey made (ROOT-7): put in force as soon as this is committed.
 pub const REKEYED: &str = "root/rekeyed";
+/// When all of it was put back from a backup (BAK-4).
+pub const RESTORED: &str = "restored";
 /// Entries on their way to the audit log.
 pub const OUTBOX: &str = "outbox/";
 /// Statements.

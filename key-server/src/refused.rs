@@ -29,6 +29,9 @@ pub enum Refused {
     /// The ticket itself.
     #[error(transparent)]
     Ticket(#[from] TicketError),
+    /// The ticket is from before this key server was put back from a backup.
+    #[error("the ticket is from before this key server was restored from a backup: issue another")]
+    SpentTicket,
     /// The dataset's longest ticket life is over, whatever the ticket says.
     #[error("the ticket is older than tickets of this dataset may become")]
     Overlong,
@@ -115,6 +118,9 @@ pub enum Refused {
     /// The statement.
     #[error(transparent)]
     Statement(#[from] StatementRefusal),
+    /// The statement is from before this key server was put back from a backup.
+    #[error("the statement is from before this key server was restored from a backup: sign anew")]
+    SpentStatement,
     /// The statement's id was used.
     #[error("this statement was used before")]
     Replayed,
@@ -210,7 +216,7 @@ impl Refused {
             Self::Malformed(_) => Refusal::Malformed,
             Self::Verb => Refusal::Unsupported,
             Self::Ticket(error) => (*error).into(),
-            Self::Overlong => Refusal::TicketExpired,
+            Self::Overlong | Self::SpentTicket => Refusal::TicketExpired,
             Self::Possession => Refusal::Possession,
             Self::Handle | Self::OtherTicket => Refusal::HandleUnknown,
             Self::Presented => Refusal::TooLarge,
@@ -236,6 +242,7 @@ impl Refused {
             Self::Audit(_) => Refusal::AuditUnavailable,
             Self::Store(_) => Refusal::StoreUnavailable,
             Self::Statement(error) => error.refusal(),
+            Self::SpentStatement => StatementRefusal::Expired.refusal(),
             Self::Replayed => Refusal::StatementReplayed,
             Self::Act => Refusal::StatementMalformed,
             Self::Exists => Refusal::Exists,

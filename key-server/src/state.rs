@@ -59,9 +59,19 @@ pub struct State {
     pub budgets: Budgets,
     /// The latest time seen.
     pub latest: Latest,
+    /// When the state was put back from a backup: what was used before is not known.
+    pub restored: Option<Timestamp>,
 }
 
 impl State {
+    /// Whether something of this time may have been used before the state was put back from a backup, which
+    /// knows nothing of it: a ticket's budget, a statement.
+    #[must_use]
+    pub fn may_be_spent(&self, then: Timestamp) -> bool {
+        // rule: BAK-4
+        self.restored.is_some_and(|restored| then < restored)
+    }
+
     /// What is left of the shortest lease of the datasets here (DEN-6).
     #[must_use]
     pub fn lease_left(&self, monotonic: std::time::Duration) -> std::time::Duration {

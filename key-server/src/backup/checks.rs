@@ -18,6 +18,7 @@ use crate::config::{self, INVENTORY, LOG_DIR, Secrets};
 use crate::dataset::DatasetState;
 use crate::inventory;
 use crate::records;
+use crate::service::readable;
 use crate::vault::{KekRecord, Vault};
 
 /// What is in a backup that was checked.
@@ -130,6 +131,7 @@ async fn contents(laid: &Laid, store: &RedbStore) -> Result<Checked, BackupError
     // rule: KEK-5 — each by the digest that the store has of it, and by the root key.
     let root = laid.root.copy();
     Vault::open(&laid.header.realm, root, versions).map_err(content)?;
+    readable(store, laid.header.made).await.map_err(content)?;
     let mut admin_sets = BTreeMap::new();
     for (key, entry) in records::all(store, records::ADMIN_SETS).await? {
         let version = records::version_of(&key).ok_or_else(|| damaged(&key))?;

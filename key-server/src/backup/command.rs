@@ -186,7 +186,7 @@ fn after(restored: &Restored) -> Vec<String> {
     let newest = checked.admin_sets.keys().next_back().copied();
     let mut lines = vec![
         format!(
-            "what was done since {} is lost: send admin sets after version {} anew (`postern-admin admin-set push`), and deny the tickets issued before now, whose use since is not counted (`postern-admin deny --issued-before`)",
+            "what was done since {} is lost: send admin sets after version {} anew (`postern-admin admin-set push`); tickets issued and statements signed before now are refused here, since nobody knows which were used",
             header.made,
             newest.unwrap_or_default()
         ),
@@ -210,6 +210,7 @@ fn report(what: &str, error: &BackupError) -> Report {
         BackupError::File(_) | BackupError::Io { .. } | BackupError::Store(_) => {
             (exit::LOCAL, "look after the file, or make room")
         }
+        BackupError::Busy(_) => (exit::CONFLICT, "try again when it has ended"),
         BackupError::NotEmpty(_) => (
             exit::CONFLICT,
             "move what is there away, and keep it: it may be newer than the backup",

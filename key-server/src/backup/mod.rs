@@ -71,6 +71,9 @@ pub enum BackupError {
     /// The statement is of something else.
     #[error("the statement is not of this backup: {0}")]
     OtherStatement(&'static str),
+    /// Another restore or trial works there.
+    #[error("another restore or trial is at work in {0}: wait for it, or end it")]
+    Busy(PathBuf),
     /// The store.
     #[error("the store: {0}")]
     Store(String),

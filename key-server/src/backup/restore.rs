@@ -26,9 +26,11 @@ use crate::admins::Admins;
 use crate::config::{self, WITNESS_DIR, WITNESS_ED25519, WITNESS_ML_DSA};
 use crate::records;
 
-/// The log goes on so many shards behind the one that the backup has: the server may have begun some since,
-/// and no two of one name may be signed.
+/// The log goes on at least so many shards behind the one that the backup has: the server may have begun
+/// some since, and no two of one name may be signed.
 const SHARDS: u64 = 1_000;
+/// And by chance up to so many more: the same backup may be restored twice.
+const CHANCE: u64 = 1 << 31;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ pub async fn verify(
     // rule: BAK-3
     let (beginning, _) = beginning(file)?;
     files::private_dir(scratch)?;
+    let _alone = alone(scratch)?;
     let dir = scratch.join(format!("postern-verify-{}", beginning.header.id));
     files::erase_dir(&dir)?;
     let tried = tried(file, &dir, open).await;
@@ -105,6 +108,11 @@ pub async fn restore(
     // rule: BAK-4
     empty(wanted.into)?;
     let received = of_this(wanted)?;
+    let parent = match wanted.into.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let _alone = alone(parent)?;
     let stage = beside(wanted.into);
     // What a restore that was cut off left.
     files::erase_dir(&stage)?;
@@ -113,6 +121,17 @@ pub async fn restore(
         let _ = files::erase_dir(&stage);
     }
     staged
+}
+
+/// Works in a directory while no other restore or trial does: one would erase what the other laid down.
+fn alone(dir: &Path) -> Result<std::fs::File, BackupError> {
+    let failed = BackupError::io(dir);
+    let held = std::fs::File::open(dir).map_err(&failed)?;
+    match held.try_lock() {
+        Ok(()) => Ok(held),
+        Err(std::fs::TryLockError::WouldBlock) => Err(BackupError::Busy(dir.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 fn empty(into: &Path) -> Result<(), BackupError> {
@@ -139,6 +158,14 @@ fn of_this(wanted: &Wanted<'_>) -> Result<ReceivedStatement, BackupError> {
     let received = ReceivedStatement::parse(wanted.statement)?;
     if received.payload().act != Act::Restore {
         return Err(BackupError::OtherStatement("it is of another act"));
+    }
+    let payload = received.payload();
+    // Signatures are checked once the backup has said by whom: nobody is asked for shares for a statement
+    // that cannot count.
+    if payload.realm != wanted.realm || wanted.now >= payload.expires {
+        return Err(BackupError::OtherStatement(
+            "it is of another realm, or has expired",
+        ));
     }
     let body: Restore = received.body()?;
     let (beginning, _) = beginning(wanted.file)?;
@@ -167,6 +194,7 @@ async fn staged(
     rng: &mut (impl CryptoRng + Send),
     step: Step<'_>,
 ) -> Result<Restored, BackupError> {
+    step("open the backup")?;
     let laid = lay(wanted.file, stage, open, step)?;
     let body: Restore = received.body()?;
     if laid.digest != body.digest {
@@ -188,11 +216,8 @@ async fn staged(
     step("put it in place")?;
     // An empty directory there is replaced; one that was filled meanwhile is not.
     std::fs::rename(stage, wanted.into).map_err(BackupError::io(wanted.into))?;
-    if let Some(parent) = wanted
-        .into
-        .parent()
-        .filter(|path| !path.as_os_str().is_empty())
-    {
+    let parent = wanted.into.parent();
+    if let Some(parent) = parent.filter(|path| !path.as_os_str().is_empty()) {
         files::sync_dir(parent)?;
     }
     let header = laid.header;
@@ -252,7 +277,10 @@ async fn commit(
     let log = &laid.header.log;
     let recovery = Recovery {
         act: ActId::random(rng),
-        at_least: log.shard.number.saturating_add(SHARDS),
+        at_least: log
+            .shard
+            .number
+            .saturating_add(SHARDS + rng.next_u64() % CHANCE),
         time: wanted.now,
         statement: digest.0,
         seen: None,
@@ -268,6 +296,7 @@ async fn commit(
     let mut transaction =
         records::put_statement(Transaction::new(), used.0, used.1, Some(wanted.statement))
             .put(records::LOG_RECOVERY, recovery.to_cbor())
+            .put(records::RESTORED, wanted.now.to_cbor())
             .put(records::outbox(entry.act), entry.to_cbor())
             .put(records::outbox(record.act), record.to_cbor());
     for (version, statement) in &sets.later {

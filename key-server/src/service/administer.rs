@@ -17,6 +17,7 @@ use ticket_format::statement::{
     Act, Admin, AdminSet, ReceivedStatement, Role, RootShow, StatementRefusal, Status,
     VerifiedStatement,
 };
+use ticket_format::time::Timestamp;
 
 use super::backups::BackedUp;
 use super::keks::changes_keks;
@@ -76,7 +77,7 @@ pub(super) enum Change {
     /// A KEK version in another state.
     Kek(KekRecord),
     /// A dataset has keys that material is wrapped to.
-    ImportBegun(DatasetId, Arc<ImportKeys>),
+    ImportBegun(DatasetId, Arc<ImportKeys>, crate::imports::Turn),
     /// A KEK version's material is given out.
     Exported(KekRecord),
     Admins {
@@ -115,7 +116,7 @@ impl Plan {
             | Change::BrokerRecovered(_) => None,
             Change::Created { id, .. }
             | Change::Changed { id, .. }
-            | Change::ImportBegun(id, _) => Some(*id),
+            | Change::ImportBegun(id, ..) => Some(*id),
             Change::Rotated { old: record, .. }
             | Change::Kek(record)
             | Change::Exported(record) => Some(record.dataset),
@@ -157,6 +158,11 @@ impl Service {
             }
             Err(refused) => return Err(Failed::stranger(refused)),
         };
+        // rule: BAK-4, ADM-2 — a record for everyone names what it follows, and is brought again.
+        let spent = self.state.may_be_spent(statement.not_before());
+        if spent && statement.expires() != Timestamp::LAST {
+            return Err(Failed::stranger(Refused::SpentStatement));
+        }
         if let Err(error) = self.state.latest.see(now) {
             return Err(Failed::known(error, entry));
         }
@@ -431,7 +437,7 @@ impl Service {
                 self.state.vault.update(&record);
                 return Ok(());
             }
-            Change::ImportBegun(_, keys) => {
+            Change::ImportBegun(_, keys, _turn) => {
                 self.imports.put(keys);
                 return Ok(());
             }

@@ -17,6 +17,7 @@ use ticket_format::ids::{ActId, BackupId};
 use ticket_format::keys::AdminKey;
 use ticket_format::limits;
 use ticket_format::statement::{BACKUP_PART, BackupBegin, BackupMade, BackupPart, BackupPiece};
+use tokio::sync::OwnedMutexGuard;
 use zeroize::Zeroizing;
 
 use super::administer::{Asked, Change, Plan};
@@ -42,8 +43,8 @@ const DIR: &str = "backup";
 /// The backup that can be fetched.
 pub(super) struct Backups {
     data: PathBuf,
-    /// Who makes one: one at a time.
-    making: tokio::sync::Mutex<()>,
+    /// Who makes one: one at a time, until it is committed or taken back.
+    making: Arc<tokio::sync::Mutex<()>>,
     held: Mutex<Option<Held>>,
 }
 
@@ -55,14 +56,18 @@ struct Held {
     path: PathBuf,
 }
 
-/// A backup that was made and is not committed yet.
-pub(super) struct BackedUp(BackupMade);
+/// A backup that was made and is not committed yet: no other is begun, so that whatever takes it back takes
+/// back no other one.
+pub(super) struct BackedUp(
+    BackupMade,
+    #[expect(dead_code, reason = "held")] OwnedMutexGuard<()>,
+);
 
 impl BackedUp {
     /// The record of it, beside the statement's own.
     pub(super) fn record(&self, entry: &Entry) -> Entry {
         // rule: BAK-1
-        let Self(made) = self;
+        let Self(made, _) = self;
         let mut record = Entry::new(ActId(made.id.0), Kind::Backup, entry.time);
         record.signers.clone_from(&entry.signers);
         record
@@ -82,7 +87,7 @@ impl Backups {
         files::erase_dir(&data.join(DIR))?;
         Ok(Self {
             data,
-            making: tokio::sync::Mutex::default(),
+            making: Arc::default(),
             held: Mutex::default(),
         })
     }
@@ -111,12 +116,15 @@ impl Service {
     /// Makes a backup, and plans its record.
     pub(super) async fn begin_backup(&self, asked: &Asked<'_>) -> Result<Plan, Refused> {
         let BackupBegin {} = asked.statement.body()?;
-        let Ok(_turn) = self.backups.making.try_lock() else {
+        let Ok(turn) = Arc::clone(&self.backups.making).try_lock_owned() else {
             return Err(Refused::Busy("a backup is being made: ask again"));
         };
         let by = asked.statement.signers().first().map(|admin| admin.key);
         let by = by.ok_or(Refused::Internal("a statement that nobody signed"))?;
         self.discard_backup().await;
+        // And what one left that was cut off.
+        let left = self.backups.data.join(DIR);
+        blocking(move || Ok(files::erase_dir(&left)?)).await?;
         let id = BackupId::random(&mut rng());
         let sources = self.sources(id).await?;
         let dir = self.backups.data.join(DIR);
@@ -144,7 +152,7 @@ impl Service {
         Ok(Plan {
             transaction: Transaction::new(),
             result: made.to_cbor(),
-            change: Change::BackedUp(BackedUp(made)),
+            change: Change::BackedUp(BackedUp(made, turn)),
         })
     }
 

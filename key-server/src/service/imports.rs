@@ -30,7 +30,12 @@ impl Service {
         let body: ImportBegin = asked.statement.body()?;
         let dataset = self.owned(asked, &body.name)?;
         let (id, now) = (dataset.id, self.clock.now());
-        // rule: IMP-1
+        // rule: IMP-1 — one at a time: an RSA key takes seconds of a core.
+        let Some(turn) = self.imports.turn() else {
+            return Err(Refused::Busy(
+                "the keys of another import are being made: ask again",
+            ));
+        };
         if !self.imports.have_room(id, now) {
             return Err(Refused::Busy(
                 "imports of 16 datasets are open: finish one, or wait until one is over",
@@ -41,7 +46,7 @@ impl Service {
         Ok(Plan {
             transaction: Transaction::new(),
             result: keys.begun().to_cbor(),
-            change: Change::ImportBegun(id, Arc::new(keys)),
+            change: Change::ImportBegun(id, Arc::new(keys), turn),
         })
     }
 
@@ -80,7 +85,7 @@ impl Service {
             let newest = versions.first().map(|newest| newest.kek);
             let record = KekRecord {
                 provenance: Some(provenance),
-                ..renewed(same, newest == Some(same.kek), body.expiry, now)
+                ..renewed(same, newest == Some(same.kek), body.expiry)
             };
             return Ok(Plan {
                 transaction: Transaction::new().put(record.path(), record.to_cbor()),
@@ -174,13 +179,13 @@ fn renewable(same: &KekRecord) -> Result<(), Refused> {
     }
 }
 
-/// A version with another expiry: in use again, as its place allows, if it had expired.
-fn renewed(same: &KekRecord, newest: bool, expiry: Option<Timestamp>, now: Timestamp) -> KekRecord {
+/// A version with another expiry: in use again, as its place allows, if its expiry had disabled it.
+fn renewed(same: &KekRecord, newest: bool, expiry: Option<Timestamp>) -> KekRecord {
     // rule: IMP-3, KEK-1
-    let state = match (same.state, newest) {
-        (KekState::Disabled, true) if same.expired(now) => KekState::Enabled,
-        (KekState::Disabled, false) if same.expired(now) => KekState::DecryptOnly,
-        (state, _) => state,
+    let state = match newest {
+        _ if !same.lapsed => same.state,
+        true => KekState::Enabled,
+        false => KekState::DecryptOnly,
     };
     KekRecord {
         expiry,

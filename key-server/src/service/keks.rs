@@ -269,7 +269,6 @@ pub(super) fn changes_keks(act: Act) -> bool {
             | Act::KekSet
             | Act::KekDestroy
             | Act::KekKeep
-            | Act::ImportBegin
             | Act::KekImport
             | Act::KekExport
             | Act::Rekey

@@ -158,6 +158,7 @@ mod tests {
             file: Some([0; 32]),
             provenance: None,
             expiry: None,
+            lapsed: false,
         }
     }
 

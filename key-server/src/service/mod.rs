@@ -43,7 +43,7 @@ use tokio::sync::Semaphore;
 pub use denials::ApplyError;
 pub use rekey::root_ways;
 pub use roots::AUTOMATIC;
-pub use start::{Identity, Parts, StartError, admins};
+pub use start::{Identity, Parts, StartError, admins, readable};
 
 use crate::batch::{self, Decided, Proven};
 use crate::clock::Clock;

@@ -143,7 +143,7 @@ impl Service {
             return Ok(());
         }
         // rule: IMP-3
-        let disabled = record.in_state(KekState::Disabled);
+        let disabled = record.lapsed();
         let mut entry = Entry::new(self.act(), Kind::Kek, now).dataset(record.dataset);
         entry.kek = Some(record.kek);
         let entry = entry.count(record.version);

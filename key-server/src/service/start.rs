@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_log::guard::{Standing, Told};
+use audit_log::guard::{Contradiction, Recovery, Standing, Told};
 use audit_log::witness::{Endpoint, EndpointError, compare_at_start};
 use audit_log::{AuditLog, ReadError, SideFile};
 use store::files::FileError;
@@ -23,6 +23,7 @@ use ticket_format::keys::{ServerSecret, TicketKey, TlsKey};
 use ticket_format::limits;
 use ticket_format::messages::feed::Report;
 use ticket_format::statement::Canary;
+use ticket_format::ticket::TicketKeys;
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::LogKey;
 use tokio::sync::Semaphore;
@@ -32,13 +33,13 @@ use super::admin_sets::no_key_of_ours;
 use super::backups::Backups;
 use super::counted::Counted;
 use super::key_files::KeyFiles;
-use super::logs::{self, kept};
+use super::logs::kept;
 use super::record::lossy;
 use super::rekey::{put_records, renamed};
 use super::reports::Reports;
 use super::roots::Roots;
 use crate::admins::{Admins, HistoryError};
-use crate::broker_log::BrokerLog;
+use crate::broker_log::{self, BrokerLog, Fork};
 use crate::budget::Budgets;
 use crate::clock::{Clock, Latest, WentBack};
 use crate::dataset::{CanaryDeks, Dataset, DatasetError, DatasetState, Datasets};
@@ -244,18 +245,14 @@ impl Service {
         let vault = vault(&*store, &realm, root, &ways, &key_files).await?;
         let datasets = datasets(&*store).await?;
         let admins = admins(&*store, &admin_set, &realm, now).await?;
-        let kept_keys = kept(&*store, records::TICKET_KEYS).await?;
+        let single = Single::read(&*store).await?;
         let ticket_keys =
-            TicketRing::open(ticket_key, kept_keys).map_err(StartError::TicketKeys)?;
+            TicketRing::open(ticket_key, single.ticket_keys).map_err(StartError::TicketKeys)?;
         let gate = gate(&*store, now).await?;
         let reports = reports(&*store).await?;
         let (names, witnesses): (Vec<_>, Vec<_>) = witnesses.into_iter().unzip();
         // rule: TLOG-10 — before anything is appended: what was lost is lost with what the log said then.
         let compared = compare_at_start(&log, &witnesses, COMPARE).await?;
-        let rolled_back = kept(&*store, records::LOG_ROLLED_BACK).await?;
-        let recovery = logs::recovery(&*store).await?;
-        let remembered_log = kept(&*store, records::BROKER_LOG).await?;
-        let fork = kept(&*store, records::BROKER_FORK).await?;
         let state = State {
             realm,
             tls_key,
@@ -264,14 +261,19 @@ impl Service {
             admins,
             datasets,
             log_key: log.key().clone(),
-            standing: Standing::new(names, rolled_back),
-            broker_log: BrokerLog::new(broker_log, remembered_log.unwrap_or_default(), fork),
+            standing: Standing::new(names, single.rolled_back),
+            broker_log: BrokerLog::new(
+                broker_log,
+                single.broker_log.unwrap_or_default(),
+                single.fork,
+            ),
             evidence: Checker::new(broker, regions),
             vault,
             gate,
             lease: Lease::new(),
             budgets: remembered.budgets,
             latest,
+            restored: single.restored,
         };
         let roots = Roots::new(ways, means, &state.realm, state.tls_key, clock.monotonic());
         no_key_of_ours(&state.admins.current(), &state).map_err(StartError::AdminsKey)?;
@@ -303,7 +305,7 @@ impl Service {
             erase_again: std::sync::atomic::AtomicBool::default(),
         });
         // rule: TLOG-10
-        if let Some(recovery) = recovery {
+        if let Some(recovery) = single.recovery {
             let recovered = service.recovered(&recovery.knowing(&compared)).await;
             recovered.map_err(StartError::Recovery)?;
         }
@@ -381,10 +383,44 @@ async fn remember(log: AuditLog, now: Timestamp) -> Result<Remembered, StartErro
 }
 
 async fn latest(store: &dyn Store) -> Result<Timestamp, StartError> {
-    let Some(entry) = store.get(records::TIME.as_bytes()).await? else {
-        return Ok(Timestamp::default());
-    };
-    Timestamp::from_cbor(&entry.value, 16).map_err(|_| StartError::Record(records::TIME.to_owned()))
+    Ok(kept(store, records::TIME).await?.unwrap_or_default())
+}
+
+/// Reads what a start reads of a store beside its KEK versions and admin sets.
+///
+/// # Errors
+/// [`StartError`]: a start would not.
+pub async fn readable(store: &dyn Store, now: Timestamp) -> Result<(), StartError> {
+    // rule: BAK-3
+    latest(store).await?;
+    Single::read(store).await?;
+    datasets(store).await?;
+    gate(store, now).await?;
+    reports(store).await?;
+    Ok(())
+}
+
+/// The records of which there is one at most.
+struct Single {
+    ticket_keys: Option<TicketKeys>,
+    rolled_back: Option<Contradiction>,
+    recovery: Option<Recovery>,
+    broker_log: Option<broker_log::Remembered>,
+    fork: Option<Fork>,
+    restored: Option<Timestamp>,
+}
+
+impl Single {
+    async fn read(store: &dyn Store) -> Result<Self, StartError> {
+        Ok(Self {
+            ticket_keys: kept(store, records::TICKET_KEYS).await?,
+            rolled_back: kept(store, records::LOG_ROLLED_BACK).await?,
+            recovery: kept(store, records::LOG_RECOVERY).await?,
+            broker_log: kept(store, records::BROKER_LOG).await?,
+            fork: kept(store, records::BROKER_FORK).await?,
+            restored: kept(store, records::RESTORED).await?,
+        })
+    }
 }
 
 /// Why a record is not read: it is of another format than these, or damaged.

@@ -92,6 +92,7 @@ impl Kek {
             file: None,
             provenance,
             expiry,
+            lapsed: false,
         };
         let sealed = material.seal(&record, root, rng);
         record.file = Some(file_digest(&sealed));

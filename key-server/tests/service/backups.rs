@@ -21,7 +21,7 @@ use ticket_format::ids::{BackupId, NodeId, StatementDigest, StatementId};
 use ticket_format::keys::AdminSecret;
 use ticket_format::statement::{
     Attempt, BACKUP_PART, BackupBegin, BackupMade, BackupPart, Payload, Rekey, Restore,
-    ShareHolder, SharePurpose,
+    ShareHolder, SharePurpose, StatusShow,
 };
 
 use crate::rig::{
@@ -93,6 +93,9 @@ impl Rig {
     }
 }
 
+/// When a restore takes place, in seconds after the beginning.
+const RESTORED: u64 = 60;
+
 /// A machine with nothing on it but a backup.
 struct Machine {
     dir: tempfile::TempDir,
@@ -153,7 +156,7 @@ impl Machine {
             admin_set: &admin_set,
             later,
             statement,
-            now: ticket_format::time::Timestamp::from_seconds(crate::rig::START + 60),
+            now: ticket_format::time::Timestamp::from_seconds(crate::rig::START + RESTORED),
         };
         restore(&wanted, self.open(), &mut rng(), step).await
     }
@@ -177,6 +180,7 @@ async fn put_back(rig: Rig, machine: &Machine, statement: &[u8]) -> (World, Rest
     let restored = machine.restore(&data, statement).await.unwrap();
     // What opens it stands outside as a rule.
     fs::copy(&machine.credential, data.join("credential")).unwrap();
+    world.clock.set(RESTORED);
     (world, restored)
 }
 
@@ -214,6 +218,11 @@ async fn a_backup_that_is_put_back_opens_what_was_wrapped_before_it() {
     assert_eq!(tried.checked.entries, tried.header.entries);
     assert_eq!(tried.header.id, made.id);
     let statement = rig.statement(&body(&made));
+    let before = rig.statement(&StatusShow {});
+    let set = set_statement(
+        &set_of(2, first_digest(), &[0, 1, 2]),
+        &[&manager(0), &manager(1)],
+    );
     let shard = rig.log.head().checkpoint.checkpoint().shard.number;
     let vkeys = |world: &World| {
         let (ways, root) = world.root_key();
@@ -232,7 +241,13 @@ async fn a_backup_that_is_put_back_opens_what_was_wrapped_before_it() {
     rig.dataset = dataset;
     // The log goes on in a shard of its own, which names the statement.
     let head = rig.log.head();
-    assert_eq!(head.checkpoint.checkpoint().shard.number, shard + 1_000);
+    let begun = head.checkpoint.checkpoint().shard.number;
+    assert!((shard + 1_000..shard + 1_000 + (1 << 31)).contains(&begun));
+    assert_ne!(
+        begun,
+        shard + 1_000,
+        "two restores of one backup share no number"
+    );
     let begun = rig.of_kind(Kind::ShardOpened);
     assert_eq!(begun.len(), 1);
     assert_eq!(begun[0].proof, Some(StatementDigest::of(&statement).0));
@@ -244,8 +259,16 @@ async fn a_backup_that_is_put_back_opens_what_was_wrapped_before_it() {
     assert_eq!(rig.of_kind(Kind::Alarm).len(), alarms);
     // A key server does not do the act, whoever signed it.
     let sent = rig.send_statement(&statement).await;
-    assert_eq!(refusal(sent), Refusal::StatementReplayed);
-    let opened = rig.present(&rig.connect(2), &job).await.unwrap();
+    assert_eq!(refusal(sent), Refusal::StatementExpired);
+    // Nobody knows which tickets and statements of before were used, but for those meant for everyone.
+    let spent = rig.present(&rig.connect(2), &job).await.map(drop);
+    assert_eq!(refusal(spent), Refusal::TicketExpired);
+    let entries = rig.entries().len();
+    let sent = rig.send_statement(&before).await;
+    assert_eq!(refusal(sent), Refusal::StatementExpired);
+    assert_eq!(rig.entries().len(), entries, "whoever kept it fills no log");
+    rig.send_statement(&set).await.unwrap();
+    let (_, opened) = rig.opened(|_| {}).await;
     let items = [
         (&*old.0, &context),
         (&*new.0, &context),
@@ -407,7 +430,8 @@ async fn a_backup_is_fetched_by_who_had_it_made_and_goes_in_time() {
     }
     assert!(made.size <= made.parts * BACKUP_PART as u64);
     rig.administer_by(&part, &[&manager(1)]).await.unwrap();
-    // The next one takes its place; an hour ends that.
+    // The next one takes its place, and what one left that was cut off; an hour ends that.
+    fs::write(kept[0].with_file_name("left"), "half").unwrap();
     let next = rig.begin_backup().await;
     assert_eq!(rig.kept().len(), 1);
     let refused = rig.administer_by(&part, &[&manager(1)]).await;
@@ -598,6 +622,76 @@ async fn a_restore_takes_a_quorum_for_this_file_and_an_empty_place() {
     let error = machine.restore_by(&into, &good, &unrelated, nothing).await;
     assert!(matches!(error, Err(BackupError::Content(_))), "{error:?}");
     untouched();
+    // In a realm of another name; the statement is of that one too.
+    let (admin_set, from) = (first_set(), machine.file());
+    let mut asked = 0;
+    let other_realm = {
+        let (id, server) = (StatementId::random(&mut rng()), rig.world.server());
+        let payload = Payload::act(id, "other", server, rig.now(), 600, &body(&made));
+        payload.sign(&[&manager(0), &manager(1)]).unwrap()
+    };
+    for (realm, statement) in [
+        ("other", &other_realm),
+        ("other", &good),
+        (REALM, &wrong[6]),
+    ] {
+        let wanted = Wanted {
+            file: &from,
+            into: &into,
+            realm,
+            admin_set: &admin_set,
+            later: &[],
+            statement,
+            now: ticket_format::time::Timestamp::from_seconds(crate::rig::START + RESTORED),
+        };
+        let open = |_: &Ways| {
+            asked += 1;
+            Err(RootError::Unclear(store::files::FileError::Missing(
+                PathBuf::new(),
+            )))
+        };
+        let error = restore(&wanted, open, &mut rng(), nothing)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                BackupError::Content(_) | BackupError::OtherStatement(_)
+            ),
+            "{error}"
+        );
+        untouched();
+    }
+    assert_eq!(asked, 0, "nobody is asked for a share for it");
+    // Another backup is put in its place after its digest was compared.
+    let (_, second) = rig.backup().await;
+    let mut step = |_| {
+        fs::write(&from, &second).unwrap();
+        Ok(())
+    };
+    let error = machine.restore_by(&into, &good, &[], &mut step).await;
+    assert!(
+        matches!(error, Err(BackupError::OtherStatement(_))),
+        "{error:?}"
+    );
+    machine.put(&file);
+    untouched();
+    // Another restore is at work there.
+    let alone = fs::File::open(machine.dir.path()).unwrap();
+    alone.lock().unwrap();
+    let error = machine.restore(&into, &good).await.unwrap_err();
+    assert!(matches!(error, BackupError::Busy(_)), "{error}");
+    drop(alone);
+    // Somebody else has put a link where it works.
+    let theirs = machine.dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("note"), "mine").unwrap();
+    let link = machine.dir.path().join("data.restoring");
+    std::os::unix::fs::symlink(&theirs, &link).unwrap();
+    let error = machine.restore(&into, &good).await.unwrap_err();
+    assert!(matches!(error, BackupError::File(_)), "{error}");
+    assert!(theirs.join("note").exists(), "a link is followed nowhere");
+    fs::remove_file(link).unwrap();
     // Something is there.
     fs::create_dir(&into).unwrap();
     fs::write(into.join("note"), "mine").unwrap();
@@ -688,6 +782,7 @@ async fn a_restore_that_is_cut_off_anywhere_leaves_nothing_and_is_done_anew() {
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&into, &data).unwrap();
     fs::copy(&machine.credential, data.join("credential")).unwrap();
+    world.clock.set(RESTORED);
     let rig = world.start().await;
     assert_eq!(rig.keks().await.len(), 2);
 }
@@ -697,8 +792,6 @@ async fn a_restored_server_serves_nothing_before_the_feed_brought_the_denials_si
     // rule: BAK-4, DEN-6
     let rig = whole().await;
     let dataset = rig.dataset.clone();
-    let (job, opened) = rig.opened(|_| {}).await;
-    let wrap = rig.wraps(&opened, &named("a"), 1).await.remove(0);
     let (made, file) = rig.backup().await;
     let node = NodeId::new("123456789012", "eu-west-1", "i-0123456789abcdef0").unwrap();
     let news = rig.news(Selector::node(node.clone()));
@@ -713,6 +806,7 @@ async fn a_restored_server_serves_nothing_before_the_feed_brought_the_denials_si
         log,
         dataset,
     };
+    let job = rig.job(|_| {});
     // Without a lease nothing is opened, and the feed's first answer brings the denial with it.
     assert_eq!(
         refusal(rig.present(&rig.connect(1), &job).await.map(drop)),
@@ -733,7 +827,6 @@ async fn a_restored_server_serves_nothing_before_the_feed_brought_the_denials_si
             .iter()
             .all(|entry| entry.alarm != Some(Alarm::StoreRollback))
     );
-    drop(wrap);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -217,10 +217,17 @@ async fn a_data_directory_before_imports_and_classes_is_opened_as_it_stands() {
     opens("kek-2").await;
 }
 
+/// The directory of commit efe78e7: KEK records of format 3.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_before_lapsed_versions_is_opened_as_it_stands() {
+    // rule: FMT-1
+    opens("kek-3").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_of_a_format_to_come_is_refused_by_its_number_and_nothing_is_changed() {
     // rule: FMT-1
-    for (prefix, oldest, newest) in [(records::KEKS, 2, 3), (records::DATASETS, 4, 5)] {
+    for (prefix, oldest, newest) in [(records::KEKS, 2, 4), (records::DATASETS, 4, 5)] {
         let rig = rig().await;
         rig.service.close().await;
         let world = rig.world;

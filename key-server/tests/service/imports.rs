@@ -399,10 +399,15 @@ async fn an_older_version_is_renewed_to_open_only_and_one_that_owners_disabled_s
     rig.administer(&disabled).await.unwrap();
     rig.imported(1, Some(rig.now().plus(DAY))).await.unwrap();
     assert_eq!(rig.state(2).await, KekState::Disabled);
+    // Also when its expiry comes and goes while it is disabled.
+    rig.world.clock.set(3 * DAY);
+    rig.service.each_minute().await;
+    rig.imported(1, None).await.unwrap();
+    assert_eq!(rig.state(2).await, KekState::Disabled);
     // What waits for its destruction, and what was destroyed, is not renewed.
     rig.administer(&rig.destruction(2, 7).await).await.unwrap();
     assert_eq!(refusal(rig.imported(1, None).await), Refusal::KekState);
-    rig.world.clock.set(8 * DAY);
+    rig.world.clock.set(11 * DAY);
     rig.service.each_minute().await;
     assert_eq!(rig.state(2).await, KekState::Destroyed);
     assert_eq!(refusal(rig.imported(1, None).await), Refusal::Invalid);
