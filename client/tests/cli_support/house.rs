@@ -13,13 +13,16 @@ use ticket_format::ids::{
     StatementDigest, StatementId, TicketHash, TicketId,
 };
 use ticket_format::keys::{NodeKey, ProofKey, ServerSecret, TicketSecret};
+use ticket_format::messages::alias::AliasAnswer;
 use ticket_format::messages::batch::RedeemBody;
 use ticket_format::messages::issue::{IssueAnswer, IssueBody};
 use ticket_format::messages::login::{LoginAnswer, LoginBody};
 use ticket_format::messages::present::{PresentAnswer, PresentBody};
 use ticket_format::messages::renew::RenewBody;
 use ticket_format::messages::wipe::{WipeAnswer, WipeBody};
-use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RequestView, Verb, Verdict};
+use ticket_format::messages::{
+    Answer, BatchAnswer, Clear, Receipt, RefusalNotice, RequestView, Verb, Verdict,
+};
 use ticket_format::seal::{self, AnswerId, Kem, SealingKey, SealingSecret, Session};
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::statement::{DatasetRecord, Payload, Role, WitnessMode, Witnessing};
@@ -27,7 +30,7 @@ use ticket_format::ticket::{
     self, Attributes, Audience, Common, DatasetClaims, NodeClaims, verify_for_anyone,
 };
 use ticket_format::wrapped::{Origin, Wrapped};
-use ticket_format::{labels, limits};
+use ticket_format::{Refusal, labels, limits};
 use transport::{ExporterUse, Handler, Peer, ServerIdentity, ServerLimits};
 
 use super::log::{TestLog, policy};
@@ -35,6 +38,8 @@ use super::{TICKET, TLS, broker_log, now, owners, rng, tls_key};
 
 const REALM: &str = "example.org";
 const KEY_SERVER: [u8; 32] = [41; 32];
+/// The one dataset, `faces`.
+pub const DATASET: DatasetId = DatasetId([1; 16]);
 /// The witness that the dataset requires.
 pub const WITNESS: u8 = 7;
 /// The launch's statement.
@@ -63,6 +68,8 @@ pub struct Fake {
     pub asked: Mutex<Vec<Verb>>,
     /// What was presented.
     pub presented: Mutex<Vec<PresentBody>>,
+    /// The record of whatever alias is asked for.
+    pub alias: Mutex<Option<Vec<u8>>>,
     tls: [u8; 32],
     record: Option<Vec<u8>>,
 }
@@ -83,6 +90,7 @@ fn start(tls: [u8; 32], log: TestLog, record: Option<Vec<u8>>) -> Arc<Fake> {
         lie: Mutex::default(),
         asked: Mutex::default(),
         presented: Mutex::default(),
+        alias: Mutex::default(),
         tls,
         record,
     });
@@ -102,7 +110,7 @@ pub fn house(mode: WitnessMode) -> (Arc<Fake>, Arc<Fake>) {
     let record = DatasetRecord {
         recipients: Default::default(),
         class: Default::default(),
-        dataset: DatasetId([1; 16]),
+        dataset: DATASET,
         name: "faces".to_owned(),
         tags: BTreeMap::new(),
         tls_key: tls,
@@ -231,6 +239,9 @@ impl Fake {
 
     fn issue(&self, body: &[u8]) -> Answer {
         let body = IssueBody::from_cbor(body, limits::SMALL_MESSAGE).unwrap();
+        if body.dataset != "faces" {
+            return RefusalNotice::bare(Refusal::DatasetUnknown).into();
+        }
         let broker = TicketSecret::from_seed(&TICKET);
         let node = verify_for_anyone::<NodeClaims>(&body.node_ticket, &broker.public()).unwrap();
         let chain = node.claims().common.evidence;
@@ -243,7 +254,7 @@ impl Fake {
         };
         let claims = DatasetClaims {
             common: self.common(job),
-            dataset: DatasetId([1; 16]),
+            dataset: DATASET,
             dataset_name: body.dataset,
             actions: body.actions,
             required: body.required,
@@ -261,6 +272,13 @@ impl Fake {
             ticket_keys: Vec::new(),
         };
         Answer::done(Verb::Issue, &answer)
+    }
+
+    fn alias(&self) -> Answer {
+        match self.alias.lock().unwrap().clone() {
+            Some(statement) => Answer::done(Verb::Alias, &AliasAnswer { statement }),
+            None => RefusalNotice::bare(Refusal::DatasetUnknown).into(),
+        }
     }
 
     fn present(&self, conn: &Conn, body: &[u8]) -> Answer {
@@ -363,6 +381,7 @@ impl Handler for Fake {
             Verb::Login => self.login(body),
             Verb::Renew => self.renew(body),
             Verb::Issue => self.issue(body),
+            Verb::Alias => self.alias(),
             Verb::Present => self.present(conn, body),
             Verb::Redeem => self.redeem(conn, body),
             Verb::Wipe => self.wipe(body),
