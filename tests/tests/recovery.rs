@@ -119,6 +119,97 @@ async fn s3() -> (S3, Stores) {
     (server, stores)
 }
 
+/// `ls` of two objects, each with its recovery beside it.
+fn are_shown_as_what_they_are(home: &Home, place: &str, recoveries: &[String]) {
+    let text = home.run(&["ls", place]).ok();
+    let said = home.run(&["ls", "--format", "json", place]).ok();
+    let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let rows = json["objects"].as_array().expect("rows");
+    assert_eq!(rows.len(), 4, "{json}");
+    for key in recoveries {
+        let (name, _) = key.rsplit_once('.').expect("a suffix");
+        let (of, _) = name.rsplit_once('.').expect("a data key");
+        let (name, of) = (
+            format!("s3://{BUCKET}/{key}"),
+            format!("s3://{BUCKET}/{of}"),
+        );
+        let of_name = |name: &str| rows.iter().find(|row| row["name"] == name);
+        let row = of_name(&name).expect("a row");
+        assert_eq!(
+            (&row["kind"], &row["recovery_of"]),
+            (&"recovery".into(), &of.as_str().into())
+        );
+        assert!(
+            row["dataset"].is_null() && row["size"].as_u64() > Some(0),
+            "{row}"
+        );
+        let object = of_name(&of).expect("its object");
+        assert_eq!(
+            (&object["kind"], object["recovery_of"].is_null()),
+            (&"local".into(), true)
+        );
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}\t")));
+        assert!(
+            line.expect("a line")
+                .ends_with(&format!("\trecovery\t{of}")),
+            "{text}"
+        );
+    }
+}
+
+/// A recovery is neither decrypted, nor is anything encrypted to a name of one.
+fn no_object_is_taken_for_one(home: &Home, place: &str, recovery: &str) {
+    let back = home.dir.join("all");
+    let (to, name) = (
+        format!("{}/", back.display()),
+        format!("s3://{BUCKET}/{recovery}"),
+    );
+    home.run(&["decrypt", "--dataset", DATASET, place, &to])
+        .ok();
+    let mut files: Vec<_> = fs::read_dir(&back)
+        .expect("a directory")
+        .map(|file| file.expect("a file").file_name())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["one", "two"]);
+    for arguments in [
+        ["decrypt", "--dataset", DATASET, &name, &to].as_slice(),
+        &["cat", "--dataset", DATASET, &name],
+    ] {
+        let said = home.run(arguments);
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("holds recoveries of"),
+            "{}",
+            said.stderr
+        );
+    }
+    // A tree that recoveries were copied into: the rest is encrypted, they are not.
+    let tree = home.dir.join("tree");
+    let copied = tree.join(recovery.rsplit('/').next().expect("a name"));
+    fs::create_dir(&tree).expect("a directory");
+    fs::write(&copied, b"postern-recovery1").expect("written");
+    fs::write(tree.join("one"), [9; 10]).expect("written");
+    let elsewhere = format!("s3://{BUCKET}/elsewhere/");
+    let tree = format!("{}/", tree.display());
+    for (from, to) in [(&tree, &elsewhere), (&copied.display().to_string(), &name)] {
+        let said = home.run(&["encrypt", "--dataset", DATASET, from, to]);
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("is a name of recoveries"),
+            "{}",
+            said.stderr
+        );
+    }
+    let said = home.run(&["ls", "--format", "json", &elsewhere]).ok();
+    let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let rows = json["objects"].as_array().expect("rows").iter();
+    let kinds: Vec<_> = rows.map(|row| row["kind"].as_str()).collect();
+    assert_eq!(kinds, [Some("local"), Some("recovery")], "{json}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn recoveries_stand_beside_objects_in_s3_and_outlive_a_rewrap() {
     // rule: RCP-3
@@ -148,9 +239,15 @@ async fn recoveries_stand_beside_objects_in_s3_and_outlive_a_rewrap() {
     };
     let (recoveries, objects) = listed().await;
     assert_eq!((recoveries.len(), objects.len()), (2, 2));
+    are_shown_as_what_they_are(&home, &place, &recoveries);
+    no_object_is_taken_for_one(&home, &place, &recoveries[0]);
+    assert_eq!(listed().await, (recoveries, objects));
     // Another wrap of the same data key: its recovery stays.
     house.admin_does(&["dataset", "rotate", DATASET]).ok();
-    home.run(&["rewrap", &place, "--dataset", DATASET]).ok();
+    let rewrap = ["--format", "json", "rewrap", &place, "--dataset", DATASET];
+    let tally: serde_json::Value = serde_json::from_str(&home.run(&rewrap).ok()).expect("JSON");
+    let counted = ["done", "recoveries", "plain", "looked"].map(|name| tally[name].as_u64());
+    assert_eq!(counted, [2, 2, 0, 4].map(Some), "{tally}");
     home.run(&["issue", "vaulted", "--action", "decrypt"]).ok();
     let decrypt = |more: &[&str]| {
         let _ = fs::remove_dir_all(&back);

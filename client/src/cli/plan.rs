@@ -6,7 +6,7 @@ use futures::TryStreamExt as _;
 use ticket_format::report::{Report, exit};
 
 use crate::object::metadata::Context;
-use crate::object::recovery::SUFFIX as RECOVERY;
+use crate::object::recovery;
 use crate::s3::copy::Job;
 use crate::s3::{Fault, Location, SUFFIX, StoreError, Stores};
 
@@ -181,11 +181,12 @@ async fn members(
         Location::S3 { bucket, key } => {
             let listed = stores.list(bucket, key).try_collect::<Vec<_>>().await;
             let listed = listed.map_err(|error| store_report("nothing was copied", &error))?;
+            // rule: RCP-3 — recoveries are read with the object that they are of.
             let relative = listed.into_iter().filter_map(|object| {
                 let relative = object.key.strip_prefix(key.as_str())?;
                 let object = !relative.is_empty()
                     && !relative.ends_with('/')
-                    && !relative.ends_with(RECOVERY);
+                    && recovery::of(relative).is_none();
                 object.then(|| relative.to_owned())
             });
             Ok(relative.collect())

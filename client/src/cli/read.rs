@@ -14,9 +14,10 @@ use super::copy::{is_broken_pipe, report};
 use super::issue::{Need, keys};
 use super::plan::store_report;
 use super::watch::unless_denied;
-use crate::object::metadata::{MetadataError, ObjectMetadata};
+use crate::object::metadata::MetadataError;
 use crate::object::plaintext_len;
 use crate::s3::copy::{ByteRange, Quiet, cat_range};
+use crate::s3::recovery::Standing;
 use crate::s3::{Listed, Location, StoreError, Stores};
 
 /// Metadata of this many objects is read at one time.
@@ -64,7 +65,15 @@ pub fn byte_range(text: &str) -> Result<ByteRange, String> {
     }
 }
 
-const COLUMNS: [&str; 5] = ["name", "size", "dataset", "kek_version", "kind"];
+/// `recovery_of`: the object whose recoveries it holds.
+const COLUMNS: [&str; 6] = [
+    "name",
+    "size",
+    "dataset",
+    "kek_version",
+    "kind",
+    "recovery_of",
+];
 
 /// `postern ls`.
 pub async fn ls(app: &App, args: &Ls) -> Ended {
@@ -99,28 +108,28 @@ async fn row(
         Err(StoreError::NotFound(_)) => return Ok(None),
         other => other?,
     };
-    let pairs = head.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     let name = json!(format!("s3://{bucket}/{}", listed.key));
-    let metadata = match ObjectMetadata::parse(pairs) {
-        Ok(metadata) => metadata,
-        Err(MetadataError::NotEncrypted) => {
-            return Ok(Some(vec![
-                name,
-                json!(head.size),
-                Value::Null,
-                Value::Null,
-                json!("plain"),
-            ]));
+    let bare = |kind: &str, recovery_of: Value| {
+        let (size, kind) = (json!(head.size), json!(kind));
+        vec![
+            name.clone(),
+            size,
+            Value::Null,
+            Value::Null,
+            kind,
+            recovery_of,
+        ]
+    };
+    let metadata = match Standing::of(&listed.key, &head) {
+        Standing::Encrypted(metadata) => metadata,
+        // rule: RCP-3
+        Standing::Recoveries(of) => {
+            return Ok(Some(bare("recovery", json!(format!("s3://{bucket}/{of}")))));
         }
-        Err(_) => {
-            return Ok(Some(vec![
-                name,
-                json!(head.size),
-                Value::Null,
-                Value::Null,
-                json!("damaged"),
-            ]));
+        Standing::Refused(MetadataError::NotEncrypted) => {
+            return Ok(Some(bare("plain", Value::Null)));
         }
+        Standing::Refused(_) => return Ok(Some(bare("damaged", Value::Null))),
     };
     let size = plaintext_len(head.size).map_or(Value::Null, |len| json!(len));
     Ok(Some(match Wrapped::parse(&metadata.wrapped) {
@@ -137,9 +146,17 @@ async fn row(
                 json!(header.dataset.to_string()),
                 json!(header.kek_version),
                 json!(kind),
+                Value::Null,
             ]
         }
-        Err(_) => vec![name, size, Value::Null, Value::Null, json!("damaged")],
+        Err(_) => vec![
+            name,
+            size,
+            Value::Null,
+            Value::Null,
+            json!("damaged"),
+            Value::Null,
+        ],
     }))
 }
 

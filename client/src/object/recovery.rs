@@ -20,6 +20,16 @@ pub fn key(of: &str, dek: DekId) -> String {
     format!("{of}.{dek}{SUFFIX}")
 }
 
+/// The object beside which an object of recoveries stands, and the data key that they are of; none where the
+/// key is no such name.
+#[must_use]
+pub fn of(key: &str) -> Option<(&str, DekId)> {
+    let (of, dek) = key.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    let dek: DekId = dek.parse().ok()?;
+    let exact = !of.is_empty() && !of.ends_with('/') && self::key(of, dek) == key;
+    exact.then_some((of, dek))
+}
+
 /// Writes the list: at least one.
 pub(super) fn write(recoveries: &[Recovery], writer: &mut Writer) {
     writer.array(recoveries.len());
@@ -54,4 +64,34 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Vec<Recovery>, DecodeError> {
     let recoveries = read(&mut reader)?;
     reader.finish()?;
     Ok(recoveries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_recoveries_tells_whose_they_are_and_no_other_name_does() {
+        // rule: RCP-3
+        let dek = DekId([0xab; 16]);
+        for object in ["a", "dir/a.jpg", "a.b.c", "a."] {
+            assert_eq!(of(&key(object, dek)), Some((object, dek)), "{object}");
+        }
+        let id = dek.to_string();
+        for other in [
+            "a".to_owned(),
+            "a.postern-recovery".to_owned(),
+            ".postern-recovery".to_owned(),
+            format!("{id}{SUFFIX}"),
+            format!(".{id}{SUFFIX}"),
+            format!("dir/.{id}{SUFFIX}"),
+            format!("a.{}{SUFFIX}", id.to_uppercase()),
+            format!("a.{}{SUFFIX}", &id[1..]),
+            format!("a.{id}0{SUFFIX}"),
+            format!("a.{id}{SUFFIX}/b"),
+            format!("a.{id}.postern"),
+        ] {
+            assert_eq!(of(&other), None, "{other}");
+        }
+    }
 }

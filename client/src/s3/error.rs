@@ -90,6 +90,19 @@ pub enum StoreError {
         /// Why.
         source: MetadataError,
     },
+    /// The object at this place is no encrypted object: it holds the recoveries of one (`RCP-3`).
+    #[error("{place} holds recoveries of {of}, and nothing else: ask for that object itself")]
+    Recoveries {
+        /// The place.
+        place: String,
+        /// The object that they are of.
+        of: String,
+    },
+    /// The place has a name that recoveries have (`RCP-3`).
+    #[error(
+        "{0} is a name of recoveries, and no object is written under it: copy recoveries as they are, next to their object"
+    )]
+    RecoveryName(String),
     /// The file is not a container, or a damaged one.
     #[error("{place}: {source}")]
     Container {
@@ -113,7 +126,11 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Location(_) | Self::Unsupported(_) | Self::TooLong(_) => Fault::Usage,
+            Self::Location(_)
+            | Self::Unsupported(_)
+            | Self::TooLong(_)
+            | Self::Recoveries { .. }
+            | Self::RecoveryName(_) => Fault::Usage,
             Self::NotFound(_) => Fault::NotFound,
             Self::Refused { .. } => Fault::Refused,
             Self::Changed(_) => Fault::Conflict,

@@ -9,7 +9,7 @@ mod error;
 mod file;
 mod in_place;
 mod location;
-mod recovery;
+pub(crate) mod recovery;
 mod sink;
 mod source;
 mod upload;

@@ -5,11 +5,44 @@ use ticket_format::ids::DekId;
 use ticket_format::recovery::Recovery;
 use ticket_format::wrapped::Wrapped;
 
-use super::bucket::{Stores, place};
+use super::bucket::{Head, Stores, place};
 use super::error::StoreError;
 use super::location::Location;
 use crate::object::metadata::{MetadataError, ObjectMetadata};
 use crate::object::recovery;
+
+impl Location {
+    /// Whether a place has a name that recoveries have. Only those are written under such a name: whoever
+    /// reads a prefix passes over them.
+    // rule: RCP-3
+    pub(crate) fn is_of_recoveries(&self) -> bool {
+        matches!(self, Self::S3 { key, .. } if recovery::of(key).is_some())
+    }
+}
+
+/// What stands at a place in S3, by its metadata and name.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// An encrypted object, with its metadata.
+    Encrypted(ObjectMetadata),
+    /// The recoveries of the object of this key.
+    Recoveries(String),
+    /// Its metadata is refused; one that is not encrypted among them.
+    Refused(MetadataError),
+}
+
+impl Standing {
+    /// Of an object, by its head. It is not proven what it says of itself.
+    // rule: RCP-3
+    pub(crate) fn of(key: &str, head: &Head) -> Self {
+        let pairs = head.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        match (ObjectMetadata::parse(pairs), recovery::of(key)) {
+            (Ok(metadata), _) => Self::Encrypted(metadata),
+            (Err(MetadataError::NotEncrypted), Some((of, _))) => Self::Recoveries(of.to_owned()),
+            (Err(error), _) => Self::Refused(error),
+        }
+    }
+}
 
 impl Stores {
     /// Puts an object's recoveries beside it, where it stands in S3 and has some. They are named by its data

@@ -10,9 +10,10 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::bucket::{Head, Stores};
+use super::bucket::{Head, Stores, place};
 use super::error::StoreError;
 use super::location::Location;
+use super::recovery::Standing;
 use super::sink::Sink;
 use crate::object::container;
 use crate::object::metadata::ObjectMetadata;
@@ -57,12 +58,21 @@ impl ObjectSource {
         let (metadata, body) = match location {
             Location::S3 { bucket, key } => {
                 let head = stores.head(bucket, key).await?;
-                let pairs = head.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-                let metadata =
-                    ObjectMetadata::parse(pairs).map_err(|source| StoreError::Metadata {
-                        place: location.to_string(),
-                        source,
-                    })?;
+                let metadata = match Standing::of(key, &head) {
+                    Standing::Encrypted(metadata) => metadata,
+                    Standing::Recoveries(of) => {
+                        return Err(StoreError::Recoveries {
+                            place: location.to_string(),
+                            of: place(bucket, &of),
+                        });
+                    }
+                    Standing::Refused(source) => {
+                        return Err(StoreError::Metadata {
+                            place: location.to_string(),
+                            source,
+                        });
+                    }
+                };
                 (
                     metadata,
                     Body::S3 {

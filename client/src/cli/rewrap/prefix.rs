@@ -338,7 +338,8 @@ impl Told<'_> {
             (None, None) => String::new(),
         };
         let text = format!(
-            "{} {verb}{under}, {}; {} looked at: {} current, {} plain, {} of other datasets, {} gone, \
+            "{} {verb}{under}, {}; {} looked at: {} current, {} plain, {} recoveries, \
+             {} of other datasets, {} gone, \
              {} failed",
             done.0,
             HumanBytes(done.1),
@@ -354,6 +355,7 @@ impl Told<'_> {
                 tally.current
             },
             tally.plain,
+            tally.recoveries,
             tally.others,
             tally.gone,
             tally.failed.len(),
@@ -365,7 +367,8 @@ impl Told<'_> {
         let object = json!({
             "dry_run": self.dry, "place": self.place, "dataset": self.dataset, "kek": kek,
             "newest": newest, "done": done.0, "bytes": done.1, "looked": tally.looked,
-            "current": tally.current, "plain": tally.plain, "others": tally.others,
+            "current": tally.current, "plain": tally.plain,
+            "recoveries": tally.recoveries, "others": tally.others,
             "gone": tally.gone, "versions": rows, "failed": failed,
         });
         self.app.done(text, object)?;

@@ -125,6 +125,8 @@ pub struct Tally<E> {
     pub current: u64,
     /// Objects that are not encrypted by postern.
     pub plain: u64,
+    /// Recoveries beside their objects, which no rewrap changes.
+    pub recoveries: u64,
     /// Objects of other datasets.
     pub others: u64,
     /// Objects that went away meanwhile.
@@ -146,6 +148,7 @@ impl<E> Default for Tally<E> {
             done: Count::default(),
             current: 0,
             plain: 0,
+            recoveries: 0,
             others: 0,
             gone: 0,
             versions: BTreeMap::new(),
@@ -181,6 +184,7 @@ struct Found {
 enum Looked<E> {
     Ours(Box<Found>),
     Plain,
+    Recoveries,
     Other,
     Gone,
     Failed(String, Box<(Job, CopyError<E>)>),
@@ -520,6 +524,7 @@ impl<E> Tally<E> {
         match looked {
             Looked::Ours(found) => return Some(*found),
             Looked::Plain => self.plain += 1,
+            Looked::Recoveries => self.recoveries += 1,
             Looked::Other => self.others += 1,
             Looked::Gone => self.gone += 1,
             Looked::Failed(_, failed) => self.failed.push(*failed),
@@ -597,6 +602,8 @@ async fn look_at<E>(stores: &Stores, prefix: &Prefix, key: String) -> Looked<E> 
             source: MetadataError::NotEncrypted,
             ..
         }) => return Looked::Plain,
+        // rule: RCP-3
+        Err(StoreError::Recoveries { .. }) => return Looked::Recoveries,
         Err(error) => return failed(key, job, error.into()),
     };
     let wrapped = source.metadata.wrapped.clone();

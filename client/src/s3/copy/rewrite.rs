@@ -68,10 +68,13 @@ pub async fn look<E>(stores: &Stores, wanted: &Wanted) -> Result<Look, CopyError
     let (source, item) = match open(stores, &wanted.job).await {
         Ok(opened) => opened,
         Err(CopyError::Store(StoreError::NotFound(_))) => return Ok(Look::Skipped(Skipped::Gone)),
-        Err(CopyError::Store(StoreError::Metadata {
-            source: MetadataError::NotEncrypted,
-            ..
-        })) => return Ok(Look::Skipped(Skipped::Plain)),
+        Err(CopyError::Store(
+            StoreError::Recoveries { .. }
+            | StoreError::Metadata {
+                source: MetadataError::NotEncrypted,
+                ..
+            },
+        )) => return Ok(Look::Skipped(Skipped::Plain)),
         Err(error) => return Err(error),
     };
     let dek = Wrapped::parse(&item.wrapped).map(|wrapped| wrapped.header().dek);

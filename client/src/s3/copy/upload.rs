@@ -8,7 +8,7 @@ use super::{CopyError, Crew, Failed, Job, Options, PIECE_LEN, Progress, Summary,
 use crate::object::Encryptor;
 use crate::object::keys::{KeySource, NewItem, NewKey};
 use crate::object::metadata::{Context, NAME, ObjectMetadata, check_context};
-use crate::s3::{PlainSource, Sink, Stores};
+use crate::s3::{PlainSource, Sink, StoreError, Stores};
 
 /// Encrypts each job's `from`, a file or standard input, to its `to`. One refused object does not
 /// stop the others.
@@ -77,6 +77,10 @@ pub async fn upload_many<K: KeySource>(
 /// What to ask the key server for, and the part of the context to store beside the body.
 // rule: OBJ-11
 fn new_item<E>(job: &Job) -> Result<(NewItem, Context), CopyError<E>> {
+    // rule: RCP-3
+    if job.to.is_of_recoveries() {
+        return Err(StoreError::RecoveryName(job.to.to_string()).into());
+    }
     let name = name_at(&job.to, job.name.as_deref())?;
     let mut context = job.context.clone();
     context.insert(NAME.to_owned(), name.clone());
