@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use client::cli::output::Printed;
+use ticket_format::ids::AliasDigest;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{AliasList, AliasRow, AliasSet, AliasTarget, DatasetShow};
 
@@ -58,13 +59,29 @@ async fn rows(broker: &mut Remote<'_>) -> Result<Vec<AliasRow>, Report> {
     }
 }
 
+/// An alias as it stands; none where there never was one of that name.
+///
+/// # Errors
+/// The broker cannot be asked.
+pub(crate) async fn standing(
+    broker: &mut Remote<'_>,
+    alias: &str,
+) -> Result<Option<AliasRow>, Report> {
+    let all = rows(broker).await?;
+    Ok(all.into_iter().find(|row| row.alias == alias))
+}
+
+/// What the next record of an alias follows.
+pub(crate) fn follows(standing: Option<&AliasRow>) -> AliasDigest {
+    standing.map_or(AliasSet::FIRST, |row| row.record)
+}
+
 fn set(context: &Context, alias: &str, dataset: Option<&str>, anew: bool) -> Printed {
     name_fits(alias)?;
     let (_, admin) = context.admin()?;
     block_on(async {
         let mut broker = admin.broker()?;
-        let standing = rows(&mut broker).await?;
-        let standing = standing.into_iter().find(|row| row.alias == alias);
+        let standing = standing(&mut broker, alias).await?;
         let target = match dataset {
             None => None,
             Some(name) => {
@@ -87,7 +104,7 @@ fn set(context: &Context, alias: &str, dataset: Option<&str>, anew: bool) -> Pri
         let body = AliasSet {
             alias: alias.to_owned(),
             target,
-            follows: standing.map_or(AliasSet::FIRST, |row| row.record),
+            follows: follows(standing.as_ref()),
         };
         let change = broker.change_record(&body).await?;
         broker.close().await;

@@ -1,6 +1,6 @@
 //! `postern-admin dataset`: made at a key server, made known at the broker by an admin-signed record.
 
-mod alias;
+pub(crate) mod alias;
 pub(crate) mod keks;
 mod make;
 mod options;

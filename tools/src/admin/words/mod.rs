@@ -16,16 +16,16 @@ use ticket_format::keys::AdminKey;
 use ticket_format::messages::feed::DENIAL;
 use ticket_format::report::{Report, exit};
 use ticket_format::statement::{
-    Act, AdminSetBody, Audience, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet,
-    DatasetShow, DenyList, KekDestroy, KekExport, KekImport, KekKeep, KekRotate, KekRow, KekSet,
-    LogRecover, LogShow, NodeShow, NodeUnfreeze, PolicySet, PolicyShow, Rekey, RootShow,
-    SealServer, StatementRefusal, TicketKeySet, Undeny, policy_digest,
+    Act, AdminSetBody, AliasSet, Audience, DatasetOwnersSet, DatasetPolicySet, DatasetRecord,
+    DatasetSet, DatasetShow, DenyList, KekDestroy, KekExport, KekImport, KekKeep, KekRotate,
+    KekRow, KekSet, LogRecover, LogShow, NodeShow, NodeUnfreeze, PolicySet, PolicyShow, Rekey,
+    RootShow, SealServer, StatementRefusal, TicketKeySet, Undeny, policy_digest,
 };
 
 use ticket_format::time::Timestamp;
 
 use super::config::Config;
-use super::dataset::{keks, wraps};
+use super::dataset::{alias, keks, wraps};
 use super::deny::said;
 use super::diff::unified;
 use super::now;
@@ -138,6 +138,18 @@ pub async fn of(opened: &Opened, admin: &Admin, config: &Config) -> Result<Vec<S
                     lines.extend(plain::records(&old, &new, Some(set)));
                 }
             }
+        }
+        Act::AliasSet => {
+            let one: AliasSet = opened.received.body().map_err(body)?;
+            let mut broker = admin.broker()?;
+            let standing = alias::standing(&mut broker, &one.alias).await?;
+            broker.close().await;
+            // rule: ADM-5
+            if one.follows != alias::follows(standing.as_ref()) {
+                return Err(stale("record of that alias"));
+            }
+            let names = standing.and_then(|row| row.target);
+            lines.push(plain::until_now(&one, names.as_ref()));
         }
         Act::LogRecover => {
             let body: LogRecover = opened.received.body().map_err(body)?;

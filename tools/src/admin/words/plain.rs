@@ -5,12 +5,12 @@ use ticket_format::cbor::{Decode, DecodeError};
 use ticket_format::ids::ProofHash;
 use ticket_format::keys::AdminKey;
 use ticket_format::statement::{
-    Act, AdminSet, AdminSetBody, AliasSet, Audience, BackupBegin, BackupPart, CanarySet,
-    DatasetCreate, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet, DatasetView,
-    DenyBody, ImportBegin, KekDestroy, KekExport, KekImport, KekKeep, KekList, KekRotate, KekSet,
-    LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload, PolicySet, ProducerAdd, Rekey,
-    Restore, RootShow, SealServer, ShareGive, TicketKeyMake, TicketKeySet, Undeny, WitnessMode,
-    Witnessing, WrapList,
+    Act, AdminSet, AdminSetBody, AliasSet, AliasTarget, Audience, BackupBegin, BackupPart,
+    CanarySet, DatasetCreate, DatasetOwnersSet, DatasetPolicySet, DatasetRecord, DatasetSet,
+    DatasetView, DenyBody, ImportBegin, KekDestroy, KekExport, KekImport, KekKeep, KekList,
+    KekRotate, KekSet, LaunchClose, LaunchCreate, LogRecover, NodeUnfreeze, Payload, PolicySet,
+    ProducerAdd, Rekey, Restore, RootShow, SealServer, ShareGive, TicketKeyMake, TicketKeySet,
+    Undeny, WitnessMode, Witnessing, WrapList,
 };
 use ticket_format::tlog::{LogKey, Vkey};
 
@@ -520,6 +520,23 @@ fn alias(set: &AliasSet) -> String {
             set.alias, target.name, target.dataset
         ),
         None => format!("takes the alias {:?} away", set.alias),
+    }
+}
+
+/// What an alias has named so far, where one that follows is to be signed.
+pub(super) fn until_now(new: &AliasSet, names: Option<&AliasTarget>) -> String {
+    let alias = &new.alias;
+    match names {
+        None => format!("so far {alias:?} names no dataset"),
+        Some(old) if new.target.as_ref() == Some(old) => {
+            format!(
+                "it names that dataset already: the record is signed anew, and {alias:?} stays where it is"
+            )
+        }
+        Some(old) => format!(
+            "until now {alias:?} names dataset {:?} ({}): its owners have a say in this too",
+            old.name, old.dataset
+        ),
     }
 }
 
