@@ -16,6 +16,7 @@ use ticket_format::ids::{
 };
 use ticket_format::keys::{NodeSecret, ServerSecret};
 use ticket_format::messages::administer::AdministerAnswer;
+use ticket_format::messages::alias::AliasBody;
 use ticket_format::messages::batch::{BatchHead, GenerateBody, RedeemBody};
 use ticket_format::messages::feed::FeedBody;
 use ticket_format::messages::issue::IssueBody;
@@ -524,6 +525,19 @@ pub fn issue(
             channel.sign_with(&node, label, Some(hash), body),
             channel.sign_with(&job, label, Some(hash), body),
         ]
+    })
+}
+
+/// A question which dataset an alias names.
+#[must_use]
+pub fn alias(node: &NodeSession, alias: &str) -> Message {
+    let body = AliasBody {
+        ticket: node.ticket.clone(),
+        alias: alias.to_owned(),
+    };
+    let (hash, node) = (TicketHash::of(&node.ticket), proof_again(&node.secrets));
+    Message::new(Verb::Alias, body.to_cbor(), move |channel, body| {
+        vec![channel.sign_with(&node, labels::ALIAS_REQUEST, Some(hash), body)]
     })
 }
 

@@ -25,11 +25,12 @@ use ticket_format::denial::Selector;
 use ticket_format::ids::{NodeId, RequestHash};
 use ticket_format::keys::NodeSecret;
 use ticket_format::messages::administer::AdministerAnswer;
+use ticket_format::messages::alias::AliasAnswer;
 use ticket_format::messages::batch::{GenerateBody, RedeemBody, RewrapBody, item_digest};
 use ticket_format::messages::consistency::ConsistencyBody;
 use ticket_format::messages::{BatchAnswer, Clear, Request, Verb};
 use ticket_format::seal::Kem;
-use ticket_format::statement::{DenyBody, LogShow, StatusShow};
+use ticket_format::statement::{DenyBody, LogShow, ReceivedStatement, StatusShow};
 use ticket_format::tlog::Proof;
 use ticket_format::wrapped::{Wrapped, object_context};
 use ticket_format::{Context, limits};
@@ -383,6 +384,14 @@ async fn live_messages_are_what_the_cddl_says() {
         &secrets(),
     );
     exchange(&mut items, &broker, &issue, "issue-body", "issue-answer").await;
+    let give = ["dataset", "alias", "set", "current", DATASET];
+    house.admin_does(&give).ok();
+    let asked = wire::alias(node.ticket(), "current");
+    let answer = exchange(&mut items, &broker, &asked, "alias-body", "alias-answer").await;
+    let record = AliasAnswer::from_cbor(&answer, limits::MESSAGE).expect("its shape");
+    items.push(("statement-payload", payload(&record.statement, 98)));
+    let received = ReceivedStatement::parse(&record.statement).expect("a statement");
+    items.push(("alias-set", received.payload().body.clone()));
     let ticket = node.issue(&broker, DATASET).await.expect("a ticket");
     items.push(("statement-payload", payload(&ticket.record, 98)));
     let _ = server.present_when_leased(&ticket).await;
