@@ -24,20 +24,20 @@ use crate::rig::{REALM, Rig, World, manager, named, operator, refusal, rig, rng,
 const DAY: u64 = 86_400;
 
 /// 32 bytes that nobody would guess.
-fn material(byte: u8) -> [u8; 32] {
+pub(crate) fn material(byte: u8) -> [u8; 32] {
     let mut material = [byte; 32];
     material[31] = byte.wrapping_add(1);
     material
 }
 
 impl Rig {
-    async fn begin(&self) -> ImportBegun {
+    pub(crate) async fn begin(&self) -> ImportBegun {
         let name = "faces".into();
         self.administer(&ImportBegin { name }).await.unwrap()
     }
 
     /// An import of this material, as the newest version stands.
-    async fn brought(&self, begun: &ImportBegun, material: &[u8; 32]) -> KekImport {
+    pub(crate) async fn brought(&self, begun: &ImportBegun, material: &[u8; 32]) -> KekImport {
         let place = ImportPlace {
             realm: REALM,
             server: self.world.server(),
@@ -69,7 +69,7 @@ impl Rig {
         self.version(version).await.state
     }
 
-    async fn export_to(
+    pub(crate) async fn export_to(
         &self,
         kek: KekId,
         threshold: u64,
@@ -86,7 +86,7 @@ impl Rig {
 }
 
 /// Opens a local wrap as somebody does who has the symmetric key, and no key server.
-fn opened_without_a_server(wrap: &[u8], context: &Context, key: &[u8; 32]) -> [u8; 32] {
+pub(crate) fn opened_without_a_server(wrap: &[u8], context: &Context, key: &[u8; 32]) -> [u8; 32] {
     let Wrapped::Local {
         header,
         origin,
@@ -102,7 +102,7 @@ fn opened_without_a_server(wrap: &[u8], context: &Context, key: &[u8; 32]) -> [u
     *dek.unwrap().expose()
 }
 
-fn derived(dataset: DatasetId, material: &[u8; 32], half: Half) -> [u8; 32] {
+pub(crate) fn derived(dataset: DatasetId, material: &[u8; 32], half: Half) -> [u8; 32] {
     let mut key = [0; 32];
     transfer::derive(material, REALM, dataset, half, &mut key);
     key
@@ -283,6 +283,67 @@ async fn what_does_not_open_or_is_other_material_makes_no_version() {
     assert_eq!(rig.keks().await.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrapped_for_one_place_or_one_dataset_is_brought_to_no_other() {
+    // rule: IMP-1
+    let rig = rig().await;
+    let maps = rig.administer(&wanted("maps")).await.unwrap();
+    let begun = rig.begin().await;
+    let right = ImportPlace {
+        realm: REALM,
+        server: rig.world.server(),
+        dataset: begun.dataset,
+        import: begun.import,
+    };
+    let elsewhere = [
+        ImportPlace {
+            dataset: maps.dataset,
+            ..right.clone()
+        },
+        ImportPlace {
+            realm: "other",
+            ..right.clone()
+        },
+    ];
+    let import = rig.brought(&begun, &material(1)).await;
+    for place in elsewhere {
+        let wrapped = place.wrap(&begun.key, &material(1), &mut rng()).unwrap();
+        let import = KekImport {
+            wrapped,
+            ..import.clone()
+        };
+        assert_eq!(refusal(rig.administer(&import).await), Refusal::Invalid);
+    }
+    // The owners are the same, the import is another dataset's.
+    let other = KekImport {
+        name: "maps".into(),
+        replaces: maps.kek,
+        ..import.clone()
+    };
+    unknown(&rig, &other).await;
+    rig.administer(&import).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_version_names_the_statement_that_renewed_it() {
+    // rule: IMP-2, IMP-3
+    let rig = rig().await;
+    rig.imported(1, Some(rig.now().plus(DAY))).await.unwrap();
+    let begun = rig.begin().await;
+    let import = KekImport {
+        how: ImportHow::RsaOaep,
+        wrapped: wrapped_by_hand(&begun.rsa, &material(1)),
+        ..rig.brought(&begun, &material(1)).await
+    };
+    let statement = rig.statement(&import);
+    rig.send_statement(&statement).await.unwrap();
+    let rig = rig.restart().await;
+    let row = rig.version(2).await;
+    let provenance = row.provenance.unwrap();
+    assert_eq!(provenance.statement, StatementDigest::of(&statement));
+    assert_eq!((provenance.how, row.expiry), (ImportHow::RsaOaep, None));
+}
+
 async fn unknown(rig: &Rig, import: &KekImport) {
     let refused = rig.administer(import).await;
     assert_eq!(refusal(refused), Refusal::ImportUnknown);
@@ -438,7 +499,7 @@ async fn an_imported_version_is_followed_by_itself_by_none() {
     assert_eq!(rig.keks().await.len(), 4);
 }
 
-fn holder(byte: u8) -> (ShareHolder, SealingSecret) {
+pub(crate) fn holder(byte: u8) -> (ShareHolder, SealingSecret) {
     let secret = SealingSecret::from_seed(Kem::XWing, SealingSeed::from_bytes([byte; 32]));
     let holder = ShareHolder {
         name: format!("holder-{byte}"),
