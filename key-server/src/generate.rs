@@ -1,6 +1,7 @@
 //! Generate: new DEKs, and private parts of key pairs, wrapped under the current KEK version (GEN-1, GEN-2).
 
 use rand_core::CryptoRng;
+use store::locked::Scratch;
 use ticket_format::ids::{DekId, ItemDigest};
 use ticket_format::key_pair::KeyPairKind;
 use ticket_format::messages::Verdict;
@@ -14,6 +15,7 @@ use crate::vault::Wrapping;
 
 /// Makes a DEK for each context.
 pub fn run<'a>(
+    scratch: &Scratch,
     body: &GenerateBody<'a>,
     items: &mut Items<'a>,
     wrapping: &Wrapping,
@@ -25,7 +27,7 @@ pub fn run<'a>(
         .key_pair
         .map(|_| Vec::with_capacity(body.contexts.len()));
     for context in &body.contexts {
-        let made = make(*context, body.key_pair, items, wrapping, rng);
+        let made = make(scratch, *context, body.key_pair, items, wrapping, rng);
         if let Some(publics) = &mut publics {
             publics.push(made.as_ref().ok().and_then(|made| made.public.clone()));
         }
@@ -63,6 +65,7 @@ struct Made {
 }
 
 fn make<'a>(
+    scratch: &Scratch,
     context: RawContext<'a>,
     key_pair: Option<KeyPairKind>,
     items: &mut Items<'a>,
@@ -80,7 +83,7 @@ fn make<'a>(
         None => (Dek::random(rng), None),
     };
     // rule: GEN-1, ORG-1
-    let wrap = wrapping.wrap(id, Origin::Generated, context.bytes(), &dek, rng)?;
+    let wrap = wrapping.wrap(scratch, id, Origin::Generated, context.bytes(), &dek, rng)?;
     Ok(Made {
         id,
         dek,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use policy::{PairsRead, Prepared};
+use store::locked::Scratch;
 use ticket_format::Refusal;
 use ticket_format::cbor::Reader;
 use ticket_format::ids::{DekId, ItemDigest, KekId};
@@ -228,13 +229,19 @@ impl<'a> Items<'a> {
     ///
     /// # Errors
     /// The refusal that becomes the item's verdict.
-    pub fn open(&mut self, wrapped: &[u8], context: RawContext<'a>) -> Result<OpenedItem, Refusal> {
+    pub fn open(
+        &mut self,
+        scratch: &Scratch,
+        wrapped: &[u8],
+        context: RawContext<'a>,
+    ) -> Result<OpenedItem, Refusal> {
         // rule: RED-3
         let wrapped = Wrapped::parse(wrapped).map_err(|_| Refusal::WrapMalformed)?;
         let header = *wrapped.header();
         self.admit(context)?;
         let producers = &self.dataset.state.producers;
         let opened = self.state.vault.unwrap(
+            scratch,
             self.dataset.id,
             &wrapped,
             context.bytes(),

@@ -1,6 +1,7 @@
 //! Rewrap: wrapped DEKs in, wraps under the current KEK version out (REW-1). No plaintext leaves.
 
 use rand_core::CryptoRng;
+use store::locked::Scratch;
 use ticket_format::Refusal;
 use ticket_format::messages::Verdict;
 use ticket_format::messages::batch::{RewrapBody, RewrapItem, item_digest};
@@ -11,6 +12,7 @@ use crate::vault::Wrapping;
 
 /// Opens each item and wraps it anew, with the same DEK id and origin.
 pub fn run<'a>(
+    scratch: &Scratch,
     body: &RewrapBody<'a>,
     items: &mut Items<'a>,
     wrapping: &Wrapping,
@@ -20,7 +22,7 @@ pub fn run<'a>(
     let mut wraps = Vec::with_capacity(body.items.len());
     for item in &body.items {
         done.digests.push(item.digest());
-        match anew(item, items, wrapping, rng) {
+        match anew(scratch, item, items, wrapping, rng) {
             Ok((wrap, opened)) => {
                 let context = item.new_context.unwrap_or(item.context);
                 done.ids.push(Some(opened.id));
@@ -43,12 +45,13 @@ pub fn run<'a>(
 }
 
 fn anew<'a>(
+    scratch: &Scratch,
     item: &RewrapItem<'a>,
     items: &mut Items<'a>,
     wrapping: &Wrapping,
     rng: &mut impl CryptoRng,
 ) -> Result<(Vec<u8>, OpenedItem), Refusal> {
-    let opened = items.open(item.wrapped, item.context)?;
+    let opened = items.open(scratch, item.wrapped, item.context)?;
     let context = item.new_context.unwrap_or(item.context);
     // rule: REW-1 — the new context must satisfy what the old one had to.
     items.admit(context)?;
@@ -57,6 +60,13 @@ fn anew<'a>(
         return Err(Refusal::Context);
     }
     // rule: ORG-1
-    let wrap = wrapping.wrap(opened.id, opened.origin, context.bytes(), &opened.dek, rng)?;
+    let wrap = wrapping.wrap(
+        scratch,
+        opened.id,
+        opened.origin,
+        context.bytes(),
+        &opened.dek,
+        rng,
+    )?;
     Ok((wrap, opened))
 }

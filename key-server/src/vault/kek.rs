@@ -1,7 +1,7 @@
 //! One KEK version and its key material. Nothing here is visible beyond the vault.
 
 use rand_core::CryptoRng;
-use store::locked::{Locked, erasing_stack};
+use store::locked::{Locked, Scratch, erasing_stack};
 use store::sealed::RootKey;
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use ticket_format::ids::{DatasetId, KekId};
@@ -135,19 +135,18 @@ impl Kek {
         self.material.as_deref().ok_or(VaultError::State)
     }
 
-    /// Uses the symmetric key: the copy is on the stack, and erased behind the use.
+    /// Uses the symmetric key: the copy is on a stack that is erased behind the request.
     pub(super) fn with_symmetric<T>(
         &self,
+        _: &Scratch,
         work: impl FnOnce(&secret::Kek) -> T,
     ) -> Result<T, VaultError> {
         // rule: MEM-1
         let key = &self.material()?.symmetric;
-        Ok(erasing_stack::<CIPHER_STACK, _>(|| {
-            work(&secret::Kek::from_bytes(**key))
-        }))
+        Ok(work(&secret::Kek::from_bytes(**key)))
     }
 
-    /// Uses the X-Wing key, as [`Kek::with_symmetric`].
+    /// Uses the X-Wing key: the copy is on the stack, and erased behind the use.
     pub(super) fn with_decapsulation<T>(
         &self,
         work: impl FnOnce(&SealingSecret) -> T,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rand_core::CryptoRng;
-use store::locked::Locked;
+use store::locked::{Locked, Scratch};
 use store::root::{Holders, deal_for};
 use store::sealed::RootKey;
 use ticket_format::ids::{DatasetId, DekId, KekId};
@@ -284,6 +284,7 @@ impl Vault {
     /// [`VaultError`].
     pub fn unwrap(
         &self,
+        scratch: &Scratch,
         dataset: DatasetId,
         wrapped: &Wrapped<'_>,
         raw_context: &[u8],
@@ -306,7 +307,7 @@ impl Vault {
                 ciphertext,
                 ..
             } => {
-                let dek = kek.with_symmetric(|key| {
+                let dek = kek.with_symmetric(scratch, |key| {
                     local::unwrap(key, realm, header, *origin, raw_context, nonce, ciphertext)
                 })?;
                 Ok((dek?, *origin))
@@ -357,6 +358,7 @@ impl Wrapping {
     /// [`VaultError::State`]: its key material is gone.
     pub fn wrap(
         &self,
+        scratch: &Scratch,
         dek_id: DekId,
         origin: Origin,
         raw_context: &[u8],
@@ -369,7 +371,7 @@ impl Wrapping {
             kek_version: self.kek.record.version,
             dek: dek_id,
         };
-        self.kek.with_symmetric(|key| {
+        self.kek.with_symmetric(scratch, |key| {
             local::wrap(key, &self.realm, &header, origin, raw_context, dek, rng)
         })
     }

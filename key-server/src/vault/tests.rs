@@ -1,6 +1,8 @@
 use super::*;
+use crate::batch::STACK;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
+use store::locked::on_scratch;
 use store::sealed::SealedError;
 use ticket_format::Context;
 use ticket_format::cbor::Encode;
@@ -50,7 +52,19 @@ fn open(
     producers: &[ProducerKey],
 ) -> Result<(Dek, Origin), VaultError> {
     let wrapped = Wrapped::parse(wrap).unwrap();
-    vault.unwrap(DATASET, &wrapped, context, producers, &mut Uploads::new())
+    open_in(vault, &wrapped, context, producers, &mut Uploads::new())
+}
+
+fn open_in(
+    vault: &Vault,
+    wrapped: &Wrapped<'_>,
+    context: &[u8],
+    producers: &[ProducerKey],
+    uploads: &mut Uploads,
+) -> Result<(Dek, Origin), VaultError> {
+    on_scratch::<STACK, _>(|scratch| {
+        vault.unwrap(scratch, DATASET, wrapped, context, producers, uploads)
+    })
 }
 
 fn upload(vault: &Vault) -> Upload {
@@ -125,7 +139,9 @@ fn a_vault_opens_what_it_wrapped_before_a_restart() {
 fn wrap(vault: &Vault, dek: &Dek) -> Result<Vec<u8>, VaultError> {
     let (id, origin) = (DekId([1; 16]), Origin::Generated);
     let wrapping = vault.wrapping(DATASET)?;
-    wrapping.wrap(id, origin, &context("a"), dek, &mut rng())
+    on_scratch::<STACK, _>(|scratch| {
+        wrapping.wrap(scratch, id, origin, &context("a"), dek, &mut rng())
+    })
 }
 
 #[test]
@@ -162,8 +178,8 @@ fn no_flipped_byte_of_a_wrap_goes_unnoticed() {
             let mut damaged = wrap.clone();
             damaged[at] ^= 1;
             let opened = Wrapped::parse(&damaged).map(|wrapped| {
-                vault.unwrap(
-                    DATASET,
+                open_in(
+                    &vault,
                     &wrapped,
                     &context("a"),
                     &[producer.public()],
@@ -186,8 +202,8 @@ fn a_batch_of_one_upload_costs_one_decapsulation() {
         let context = context(&n.to_string());
         let (dek, pending) = upload.object(context.clone(), &mut rng());
         let wrap = upload.finish(&pending, [0; 32], None);
-        let opened = vault.unwrap(
-            DATASET,
+        let opened = open_in(
+            &vault,
             &Wrapped::parse(&wrap).unwrap(),
             &context,
             &[],

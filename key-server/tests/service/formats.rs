@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use key_server::records;
 use key_server::service::StartError;
+use store::locked::on_scratch;
 use store::{Options, RedbStore, Store as _, Transaction};
 use ticket_format::cbor::{Decode as _, Encode as _};
 use ticket_format::denial::Selector;
@@ -178,7 +179,9 @@ async fn holds(rig: Rig, known: &str) -> Rig {
         let wrap = unhex(wrap);
         let wrapped = Wrapped::parse(&wrap).unwrap();
         let (vault, mut uploads) = (&rig.service.state.vault, Uploads::default());
-        let got = vault.unwrap(dataset, &wrapped, &context, &[], &mut uploads);
+        let got = on_scratch::<{ 32 * 1024 }, _>(|scratch| {
+            vault.unwrap(scratch, dataset, &wrapped, &context, &[], &mut uploads)
+        });
         assert_eq!(got.unwrap().0.expose().as_slice(), unhex(dek));
         wraps += 1;
     }

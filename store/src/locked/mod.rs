@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 
 pub use pages::Room;
 use pages::Slot;
-pub use stack::erasing_stack;
+pub use stack::{Scratch, erasing_stack, on_scratch};
 
 /// The most bytes that a locked secret can have.
 pub const MOST: usize = pages::SLOT;
