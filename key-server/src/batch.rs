@@ -7,11 +7,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
+use store::locked::on_scratch;
 use ticket_format::Refusal;
 use ticket_format::cbor::Encode;
 use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::{ActId, DekId, ItemDigest, KekId, RequestHash};
-use ticket_format::messages::batch::{BatchHead, GenerateBody, RawContext, RedeemBody, RewrapBody};
+use ticket_format::messages::batch::{
+    GenerateBody, RawContext, RedeemBody, RewrapBody, named_ticket,
+};
 use ticket_format::messages::{Answer, BatchAnswer, Clear, Receipt, RequestView, Verb};
 use ticket_format::seal::AnswerId;
 use ticket_format::side::SideRecord;
@@ -45,14 +48,6 @@ impl<'a> Body<'a> {
             Verb::Rewrap => Self::Rewrap(RewrapBody::parse(body)?),
             _ => return Err(Refused::Verb),
         })
-    }
-
-    fn head(&self) -> &BatchHead {
-        match self {
-            Self::Redeem(body) => &body.head,
-            Self::Generate(body) => &body.head,
-            Self::Rewrap(body) => &body.head,
-        }
     }
 
     fn action(&self) -> Action {
@@ -105,6 +100,9 @@ pub struct Identified<'a> {
     request: RequestHash,
 }
 
+/// Stack that the items of a request use, in bytes, as far as secrets stand on it.
+pub const STACK: usize = 32 * 1024;
+
 /// Proof that a request's MAC was checked.
 #[derive(Debug)]
 pub struct Proven {
@@ -117,16 +115,15 @@ pub struct Proven {
 /// # Errors
 /// [`Refused`]; the caller is a stranger still.
 pub fn prove(connection: &Connection, request: &RequestView<'_>) -> Result<Proven, Refused> {
-    let body = Body::parse(request.verb, request.body)?;
     let label = request.verb.request_label().ok_or(Refused::Verb)?;
-    let head = body.head();
-    let presented = connection.presented(head.handle, head.ticket)?;
+    let (handle, ticket) = named_ticket(request.body)?;
+    let presented = connection.presented(handle, ticket)?;
     // rule: RED-1, SEAL-3
     let [proof] = request.proofs.as_slice() else {
         return Err(Refused::Possession);
     };
     let mac = presented.session.mac();
-    mac.verify(&connection.channel, label, head.ticket, request.body, proof)
+    mac.verify(&connection.channel, label, ticket, request.body, proof)
         .map_err(|_| Refused::Possession)?;
     Ok(Proven {
         presented,
@@ -135,10 +132,10 @@ pub fn prove(connection: &Connection, request: &RequestView<'_>) -> Result<Prove
 }
 
 impl Proven {
-    /// Takes up the request that this proof is of.
+    /// Reads the body of the request that this proof is of.
     ///
     /// # Errors
-    /// None for that request: its body was read before.
+    /// [`Refused`]: it is none of its verb.
     pub fn identify<'a>(self, request: &RequestView<'a>) -> Result<Identified<'a>, Refused> {
         Ok(Identified {
             presented: self.presented,
@@ -216,19 +213,21 @@ pub fn decide(
         return Err(Refused::Action(action));
     }
     let mut items = Items::new(state, presented, &dataset, action, connection, moment)?;
-    let (mut done, current, confirms) = match body {
-        Body::Redeem(body) => (redeem::run(body, &mut items), None, Vec::new()),
+    // rule: MEM-1 — once for all items: it costs as much as opening one.
+    let worked = on_scratch::<STACK, _>(|scratch| match body {
+        Body::Redeem(body) => Ok((redeem::run(scratch, body, &mut items), None, Vec::new())),
         Body::Generate(body) => {
             let wrapping = state.vault.wrapping(dataset.id)?;
-            let done = generate::run(body, &mut items, &wrapping, rng);
-            (done, Some(wrapping.kek()), Vec::new())
+            let done = generate::run(scratch, body, &mut items, &wrapping, rng);
+            Ok((done, Some(wrapping.kek()), Vec::new()))
         }
         Body::Rewrap(body) => {
             let wrapping = state.vault.wrapping(dataset.id)?;
-            let done = rewrap::run(body, &mut items, &wrapping, rng);
-            (done, Some(wrapping.kek()), body.confirms.clone())
+            let done = rewrap::run(scratch, body, &mut items, &wrapping, rng);
+            Ok::<_, Refused>((done, Some(wrapping.kek()), body.confirms.clone()))
         }
-    };
+    });
+    let (mut done, current, confirms) = worked?;
     let (keks, awaiting, policies) = items.into_parts();
     let over_budget = reserve(&mut done, presented, &dataset);
     let canary = canary(&done, &dataset, *verb);

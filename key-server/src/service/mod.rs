@@ -488,7 +488,8 @@ impl Service {
         let node = entry.subject.as_deref().unwrap_or_default();
         let items = entry.items.as_ref().map_or(0, Vec::len);
         // As in `present`, before the permit is taken.
-        tracing::info!(act = %entry.act, exchange = entry.kind.name(), node, dataset = %dataset_of(&entry), items, done = count, "recorded");
+        // The log tells of each; a line of text for each would cost more than the keys.
+        tracing::debug!(act = %entry.act, exchange = entry.kind.name(), node, dataset = %dataset_of(&entry), items, done = count, "recorded");
         let moment = self.moment();
         // rule: DEN-5 — what is released under this permit is returned before an epoch that is applied
         // from here on is acknowledged.

@@ -121,6 +121,18 @@ pub fn item_digest(wrapped: &[u8], context: &[u8]) -> ItemDigest {
     ItemDigest::of(&writer.into_bytes())
 }
 
+/// Which presented ticket a request of any of these exchanges names, read before the rest of its body:
+/// what nobody has proven to have sent is read no further (RED-1).
+///
+/// # Errors
+/// It does not begin as a body.
+pub fn named_ticket(body: &[u8]) -> Result<(u64, TicketHash), DecodeError> {
+    // rule: RED-1, ENC-2
+    let mut reader = Reader::new(body);
+    let head = BatchHead::read(&mut reader.map(6)?)?;
+    Ok((head.handle, head.ticket))
+}
+
 /// One item of a redeem: `[wrapped, pairs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedeemItem<'a> {
