@@ -62,9 +62,14 @@ impl Times {
 
     /// In milliseconds, what 1 in 100 is longer than.
     pub(crate) fn p99(&self) -> f64 {
+        self.quantile(99)
+    }
+
+    /// In milliseconds, what so many in 100 are at most.
+    pub(crate) fn quantile(&self, percent: usize) -> f64 {
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         times.sort_unstable();
-        let place = times.len() * 99 / 100;
+        let place = times.len() * percent / 100;
         times
             .get(place)
             .map_or(0.0, |time| time.as_secs_f64() * 1e3)

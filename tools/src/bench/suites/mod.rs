@@ -2,6 +2,7 @@
 
 mod audit;
 mod feed;
+mod hot;
 mod main;
 mod vault;
 
@@ -15,7 +16,13 @@ use ticket_format::report::{Report, exit};
 use crate::rows::{Row, RowInfo};
 
 /// All suites, in the order in which they came.
-pub(crate) const ALL: &[&Suite] = &[&main::SUITE, &feed::SUITE, &audit::SUITE, &vault::SUITE];
+pub(crate) const ALL: &[&Suite] = &[
+    &main::SUITE,
+    &feed::SUITE,
+    &audit::SUITE,
+    &vault::SUITE,
+    &hot::SUITE,
+];
 
 /// What every suite is given.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Suite `main`: the main job from login to plaintext.
 
-mod issue;
-mod login;
+pub(super) mod issue;
+pub(super) mod login;
 mod object;
-mod redeem;
+pub(super) mod redeem;
 
 use std::net::Ipv4Addr;
 

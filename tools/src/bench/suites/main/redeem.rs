@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::redeem::Presented;
 use ticket_format::Context;
@@ -10,7 +10,7 @@ use ticket_format::report::{Report, exit};
 use transport::Connection;
 
 use super::{address, issue};
-use crate::drive::rate;
+use crate::drive::{Times, rate};
 use crate::floor::{self, Act, Batch, Floor};
 use crate::realm::{Realm, rng};
 use crate::rows::Row;
@@ -51,7 +51,8 @@ impl Bench {
             server: Box::new(move || one.serve()),
             caller: Box::new(move || other.call()),
         };
-        let floor = Floor::start(realm.servers.dir(), &format!("floor-redeem-{batch}"), act)?;
+        let name = format!("floor-redeem-{batch}-{tasks}");
+        let floor = Floor::start(realm.servers.dir(), &name, act)?;
         let (mut presented, mut floor_connections) = (Vec::new(), Vec::new());
         for number in 0..connections {
             let socket = floor::socket(address(ADDRESSES, number))?;
@@ -74,32 +75,59 @@ impl Bench {
         })
     }
 
-    /// One round: the floor, then the redemptions.
+    /// One round: the floor, then the redemptions, in DEKs in a second.
     pub(crate) async fn measure(&self, span: Duration, row: &mut Row) -> Result<(), Report> {
+        let (floor, _) = self.floors(span).await?;
+        let (value, _) = self.redemptions(span).await?;
+        row.add(value, floor);
+        Ok(())
+    }
+
+    /// One round: the floor, then the redemptions, in microseconds that half of them take at most.
+    pub(crate) async fn measure_times(&self, span: Duration, row: &mut Row) -> Result<(), Report> {
+        let (_, floor) = self.floors(span).await?;
+        let (_, value) = self.redemptions(span).await?;
+        row.add(1e3 * value.quantile(50), 1e3 * floor.quantile(50));
+        Ok(())
+    }
+
+    async fn floors(&self, span: Duration) -> Result<(f64, Times), Report> {
         let batch = self.batch;
         let (floor, connections) = (Arc::clone(&self.floor), Arc::clone(&self.floor_connections));
+        let times = Times::default();
+        let told = times.clone();
         let operation = move |task: usize| {
             let (floor, connections) = (Arc::clone(&floor), Arc::clone(&connections));
+            let told = told.clone();
             async move {
+                let begun = Instant::now();
                 floor.act(&connections[task % connections.len()]).await?;
+                told.add(begun);
                 Ok(Some(batch as u64))
             }
         };
-        let floor = rate(self.tasks, span, operation).await?;
+        Ok((rate(self.tasks, span, operation).await?, times))
+    }
+
+    async fn redemptions(&self, span: Duration) -> Result<(f64, Times), Report> {
+        let batch = self.batch;
         let (presented, items) = (Arc::clone(&self.presented), Arc::clone(&self.items));
         let next = Arc::new(AtomicUsize::new(0));
+        let times = Times::default();
+        let told = times.clone();
         let operation = move |task: usize| {
             let (presented, items) = (Arc::clone(&presented), Arc::clone(&items));
+            let told = told.clone();
             let from = next.fetch_add(batch, Ordering::Relaxed) % (DEKS - batch + 1);
             async move {
                 let presented = &presented[task % presented.len()];
-                redeem(presented, &items[from..from + batch])
-                    .await
-                    .map(Some)
+                let begun = Instant::now();
+                let done = redeem(presented, &items[from..from + batch]).await?;
+                told.add(begun);
+                Ok(Some(done))
             }
         };
-        row.add(rate(self.tasks, span, operation).await?, floor);
-        Ok(())
+        Ok((rate(self.tasks, span, operation).await?, times))
     }
 }
 
