@@ -564,7 +564,7 @@ fn versions_do_what_the_table_of_states_says_whatever_is_asked_in_whatever_order
     // rule: KEK-1, IMP-1, IMP-2, IMP-3, IMP-4
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config {
-        cases: 12,
+        cases: 8,
         failure_persistence: None,
         ..Config::default()
     };
