@@ -177,10 +177,8 @@ impl TicketRing {
             Refused::stranger(Refusal::Internal, "the key that signs now is not held")
         })?;
         // rule: KEY-4
-        ticket::sign_by(claims, &*signer).map_err(|error| {
-            tracing::error!(%error, "a ticket could not be signed");
-            Refused::stranger(Refusal::Internal, error)
-        })
+        let signed = ticket::sign_by(claims, &*signer);
+        signed.map_err(|error| Refused::stranger(Refusal::Internal, error))
     }
 
     /// When a ticket that is issued at `issued` has to be over: no ticket outlives the time until which
