@@ -211,3 +211,6 @@ fn one_file(body: &mut Opener<impl Read>, path: &Path) -> Result<[u8; 32], Backu
     }
     Ok(digest)
 }
+
+#[cfg(test)]
+mod tests;
