@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// Keys that were replaced and are remembered; the earliest go first. Whoever rotates this often while
 /// tickets of the first still count has other worries.
-const RETIRED: usize = 16;
+pub const RETIRED: usize = 16;
 
 /// A key, and which tickets under it count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,9 +261,13 @@ impl TicketKeys {
     /// [`TicketKeyRefusal::Follows`] and [`TicketKeyRefusal::Contradiction`].
     pub fn succeeds(&self, body: &TicketKeySet) -> Result<(), TicketKeyRefusal> {
         // rule: KEY-1
-        let next = body.number == self.number.saturating_add(1) && body.follows == self.digest;
-        // Of a pinned key that is not the first the number is not known before its own successor.
-        if body.old != self.newest || (self.placed || body.number == 2) && !next {
+        let next = match self.placed {
+            true => body.number == self.number.saturating_add(1) && body.follows == self.digest,
+            // Of a pinned key that is not the first the number is not known before its own successor: what
+            // a record that nobody could verify said of it is no reason to refuse a good one.
+            false => body.number != 2 || body.follows == TicketKeySet::NOTHING,
+        };
+        if body.old != self.newest || !next {
             return Err(TicketKeyRefusal::Follows(self.number));
         }
         // The keys end in their order.
@@ -343,7 +347,9 @@ impl Encode for TicketKeys {
         self.origin.encode(writer.array(7));
         self.newest.encode(writer);
         self.since.encode(writer);
-        self.digest.encode(writer.uint(self.number));
+        // What is only a hint is not kept.
+        let number = if self.placed { self.number } else { 1 };
+        self.digest.encode(writer.uint(number));
         writer.bool(self.placed).array(self.retired.len());
         for retired in &self.retired {
             retired.encode(writer);

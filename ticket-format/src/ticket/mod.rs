@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, Label, TaggedCborSerializable, iana};
 
 pub use action::{Action, Actions};
-pub use chain::{Retired, Signer, TicketKeyRefusal, TicketKeys, TicketSigners};
+pub use chain::{RETIRED, Retired, Signer, TicketKeyRefusal, TicketKeys, TicketSigners};
 pub use claims::{Attributes, Audience, Claims, Common, DatasetClaims, NodeClaims};
 pub use signer::{NotSigned, TicketSigner};
 

@@ -253,6 +253,31 @@ fn a_pinned_key_that_is_not_the_first_finds_its_place_and_goes_on_from_there() {
     assert_eq!(refused, Err(TicketError::Signature));
     assert_eq!(follow(&mut keys, &third()), Ok(true));
     assert_eq!(keys.number(), 3);
+    // A wrong hint keeps nobody from a good record, and is not kept.
+    let mut keys = TicketKeys::of(key(1));
+    let forged = TicketKeySet {
+        number: u64::MAX,
+        follows: TicketKeyDigest::of(b"none"),
+        key: key(1),
+        old: key(9),
+        ..second()
+    };
+    let strange = signed(&forged, &[33, 34]);
+    let hinted = keys.follow(&strange, [&set([31, 32])], "realm", at(FROM));
+    assert_eq!(hinted, Ok(true));
+    let kept = TicketKeys::from_cbor(&keys.to_cbor(), 8_192).unwrap();
+    assert_eq!(kept, TicketKeys::of(key(1)));
+    for mut keys in [keys, kept] {
+        assert_eq!(follow(&mut keys, &second()), Ok(true));
+        assert_eq!((keys.number(), keys.newest()), (2, &key(2)));
+    }
+    // The second key's record follows nothing, whoever pins the first.
+    let mut keys = TicketKeys::of(key(1));
+    let follows = TicketKeySet {
+        follows: TicketKeyDigest::of(b"none"),
+        ..second()
+    };
+    assert!(follow(&mut keys, &follows).is_err());
     // Of a later one that does not name it at all it learns nothing.
     let mut keys = TicketKeys::of(key(1));
     assert_eq!(follow(&mut keys, &third()), Ok(false));
