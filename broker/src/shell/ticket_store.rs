@@ -77,6 +77,16 @@ impl TicketStore {
 
     /// Opens what the data directory has.
     pub(super) fn open(data: &Path, root: &RootKey) -> Result<Self, SecretsError> {
+        // rule: KEY-2 — what a crash left half erased.
+        for name in later_names(data)?
+            .iter()
+            .map(String::as_str)
+            .chain([TICKET, FIRST])
+        {
+            if mark(data, name).exists() {
+                files::erase(&key_path(data, name))?;
+            }
+        }
         let mut later = Vec::new();
         for name in later_names(data)? {
             let seed = open_seed(data, root, &name)?;
@@ -150,10 +160,13 @@ impl TicketStore {
             for point in token.keys()? {
                 let key = TicketKey::from_bytes(&point);
                 let key = key.map_err(|_| SecretsError::Unusable(TICKET))?;
-                let signer: Arc<dyn TicketSigner> = Arc::new(TokenKey {
+                let signer = TokenKey {
                     key,
                     token: Arc::clone(token),
-                });
+                };
+                // rule: KEY-4 — not first when it is its turn.
+                ticket::prove(&signer)?;
+                let signer: Arc<dyn TicketSigner> = Arc::new(signer);
                 if named == Some(key) {
                     first = Some(signer);
                 } else {
@@ -229,7 +242,14 @@ impl TicketSigner for TokenKey {
     }
 
     fn sign(&self, input: &[u8]) -> Result<Vec<u8>, String> {
-        let signed = self.token.sign(&self.key.to_bytes(), input);
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        let sign = || self.token.sign(&self.key.to_bytes(), input);
+        // A token answers when it does: whatever else this worker has to do goes on elsewhere.
+        let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+        let signed = match flavor {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(sign),
+            _ => sign(),
+        };
         signed.map_err(|error| error.to_string())
     }
 }
@@ -252,11 +272,26 @@ impl KeyKeeper for Keeper {
 
     fn erase(&self, key: &TicketKey, first: bool) -> Result<(), String> {
         // rule: KEY-2, KEY-4
+        let of_token = match &self.token {
+            Some(token) => {
+                let keys = token.keys().map_err(|error| error.to_string())?;
+                keys.contains(&key.to_bytes())
+            }
+            None => false,
+        };
+        let names = TicketFiles::names(key, first);
+        let begun = self.files.begun(&names, of_token);
+        // Else it would be called erased where it is not looked for.
+        if !begun.map_err(|error| error.to_string())? {
+            return Err(format!(
+                "{key} is neither in the data directory nor in the token that is configured: name the token that has it by [ticket-key.pkcs11]"
+            ));
+        }
         if let Some(token) = &self.token {
             let gone = token.destroy(&key.to_bytes());
             gone.map_err(|error| error.to_string())?;
         }
-        let gone = self.files.remove(key, first);
+        let gone = self.files.remove(&names);
         gone.map_err(|error| error.to_string())
     }
 }
@@ -294,16 +329,43 @@ impl TicketFiles {
         }
     }
 
-    fn remove(&self, key: &TicketKey, first: bool) -> Result<(), FileError> {
-        let erase = |name: &str| files::erase(&key_path(&self.data, name));
-        if first {
-            erase(TICKET)?;
-            erase(FIRST)?;
-        } else {
-            erase(&later_name(key))?;
+    /// What may be there of a key.
+    fn names(key: &TicketKey, first: bool) -> Vec<String> {
+        match first {
+            true => vec![TICKET.to_owned(), FIRST.to_owned()],
+            false => vec![later_name(key)],
+        }
+    }
+
+    /// Marks a key as being erased, where it is here or in the token; whether it is, or was marked before.
+    /// The mark stays: that the key was erased is known by it.
+    fn begun(&self, names: &[String], of_token: bool) -> Result<bool, FileError> {
+        // rule: KEY-2
+        let marked = |name: &String| mark(&self.data, name).exists();
+        if names.iter().any(marked) {
+            return Ok(true);
+        }
+        if !of_token && !names.iter().any(|name| key_path(&self.data, name).exists()) {
+            return Ok(false);
+        }
+        for name in names {
+            files::create_private(&mark(&self.data, name), &[])?;
+        }
+        files::sync_dir(&self.data.join("keys"))?;
+        Ok(true)
+    }
+
+    fn remove(&self, names: &[String]) -> Result<(), FileError> {
+        for name in names {
+            files::erase(&key_path(&self.data, name))?;
         }
         files::sync_dir(&self.data.join("keys"))
     }
+}
+
+/// The mark of a key that is erased, or is about to be.
+fn mark(data: &Path, name: &str) -> PathBuf {
+    key_path(data, name).with_extension("erased")
 }
 
 fn later_name(key: &TicketKey) -> String {

@@ -6,7 +6,7 @@ pub(crate) mod softhsm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, TryLockError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -171,15 +171,20 @@ fn using<T>(
 }
 
 /// Ends a library and loads it again, once who calls has let go of all sessions: some find a token that
-/// went away only so.
-fn reload(means: &Pkcs11Means, let_go: impl FnOnce()) -> Result<(), Pkcs11Error> {
-    let mut loaded = LOADED.write().unwrap_or_else(PoisonError::into_inner);
+/// went away only so. Says whether it did: not while anybody is in a library, who may never come back and
+/// whom others would wait for behind this.
+fn reload(means: &Pkcs11Means, let_go: impl FnOnce()) -> Result<bool, Pkcs11Error> {
+    let mut loaded = match LOADED.try_write() {
+        Ok(loaded) => loaded,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return Ok(false),
+    };
     let_go();
     if let Some(library) = loaded.remove(&means.module) {
         ended(library);
     }
     loaded.insert(means.module.clone(), load(means)?);
-    Ok(())
+    Ok(true)
 }
 
 fn ended(library: Pkcs11) {

@@ -39,6 +39,8 @@ pub struct SigningToken {
     /// The PIN was taken once and is not any more: another try could lock the token.
     barred: AtomicBool,
     idle: Mutex<Vec<Live>>,
+    /// Who logs in.
+    login: Mutex<()>,
     /// When the library was last loaded because nothing else helped.
     reloaded: Mutex<Option<Instant>>,
 }
@@ -73,6 +75,7 @@ impl SigningToken {
             pin: pin(means)?,
             barred: AtomicBool::new(false),
             idle: Mutex::new(Vec::new()),
+            login: Mutex::default(),
             reloaded: Mutex::new(None),
         };
         token.fresh(|_| Ok(()))?;
@@ -134,33 +137,35 @@ impl SigningToken {
         tracing::warn!(%error, "a session of a PKCS#11 token failed; another takes its place");
         // The others are of the same age, and a token that went away knows no log-in before all its
         // sessions have ended.
-        self.let_go();
-        let signed = self.fresh(|live| self.signed(live, key, input));
+        let signed = self.anew(|live| self.signed(live, key, input));
         if signed.is_ok() || signed.as_ref().is_err_and(last) || !self.may_reload() {
             return signed;
         }
-        reload(&self.means, || self.let_go())?;
+        if !reload(&self.means, || self.let_go())? {
+            return signed;
+        }
         self.fresh(|live| self.signed(live, key, input))
     }
 
-    /// Takes a key out of the world; one that is not there is gone already.
+    /// Takes a key out of the world, and says whether it was there.
     ///
     /// # Errors
     /// [`Pkcs11Error`]: it may be there still.
-    pub fn destroy(&self, key: &[u8; 32]) -> Result<(), Pkcs11Error> {
+    pub fn destroy(&self, key: &[u8; 32]) -> Result<bool, Pkcs11Error> {
         // rule: KEY-2, KEY-4
         // No other session keeps a handle of it.
-        self.let_go();
-        self.fresh(|live| {
+        self.anew(|live| {
+            let mut found = false;
             for pair in self.pairs(&live.session, &[])? {
                 if pair.point == *key {
+                    found = true;
                     for object in [pair.private, pair.public] {
                         let gone = live.session.destroy_object(object);
                         gone.map_err(|error| refused(&self.means, "destroy a key", error))?;
                     }
                 }
             }
-            Ok(())
+            Ok(found)
         })
     }
 
@@ -195,6 +200,17 @@ impl SigningToken {
         })
     }
 
+    /// Works in a new session, with no other one open that waits.
+    fn anew<T>(
+        &self,
+        work: impl FnOnce(&mut Live) -> Result<T, Pkcs11Error>,
+    ) -> Result<T, Pkcs11Error> {
+        using(&self.means, |library| {
+            self.let_go();
+            self.done(self.live(library)?, work)
+        })
+    }
+
     /// Works in a new session.
     fn fresh<T>(
         &self,
@@ -218,6 +234,8 @@ impl SigningToken {
     }
 
     fn live(&self, library: &Pkcs11) -> Result<Live, Pkcs11Error> {
+        // One after the other: two at a time would be two tries with a PIN that was changed.
+        let _turn = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         if self.barred.load(Ordering::Relaxed) {
             return Err(Pkcs11Error::Barred {
                 token: self.means.token.clone(),
