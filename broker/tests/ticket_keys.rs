@@ -56,7 +56,9 @@ fn told(world: &World) -> Vec<(String, u64)> {
 fn files(world: &World) -> Vec<String> {
     let dir = std::fs::read_dir(world.path("data/keys")).unwrap();
     let names = dir.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("ticket")).collect();
+    let mut names: Vec<_> = names
+        .filter(|name| name.starts_with("ticket") && name.ends_with(".sealed"))
+        .collect();
     names.sort();
     names
 }
@@ -157,6 +159,21 @@ async fn a_broker_that_was_off_makes_up_for_both_turns() {
         [("signs".to_owned(), 3), ("erased".to_owned(), 2)]
     );
     assert_eq!(files(&world).len(), 1);
+    // What a power loss left half erased is erased, and the key that is not there is recorded as erased
+    // only where it was seen to go.
+    world.stop().await;
+    let (keys, sealed) = (world.path("data/keys"), files(&world)[0].clone());
+    let marked = format!("ticket-{}", record.old.thumbprint());
+    let half = keys.join(format!("{marked}.sealed"));
+    store::files::create_private(&half, &[0; 89]).unwrap();
+    assert!(keys.join(format!("{marked}.erased")).exists());
+    world.start(broker::Limits::default()).await.unwrap();
+    assert_eq!(files(&world), [sealed]);
+    let elsewhere = world.broker().realm().tickets.keeper();
+    let (gone, unknown) = (record.old, TicketSecret::from_seed(&[9; 32]).public());
+    elsewhere.erase(&gone, false).unwrap();
+    let error = elsewhere.erase(&unknown, false).unwrap_err();
+    assert!(error.contains("[ticket-key.pkcs11]"), "{error}");
     // Without the key that its records name it does not start.
     world.stop().await;
     std::fs::remove_file(world.path("data/keys").join(&files(&world)[0])).unwrap();
@@ -219,4 +236,28 @@ async fn only_some_keys_are_made_ahead() {
     let listed = rows(&world).await;
     assert_eq!(listed.len(), 1 + broker::tickets::UNNAMED);
     assert!(listed[1..].iter().all(|row| row.number == 0 && row.held));
+}
+
+#[tokio::test]
+async fn no_key_that_still_counts_is_pushed_out_of_the_chain() {
+    // rule: KEY-1
+    let world = World::new().await;
+    let first = next(&world).await;
+    world.record(&first).await.unwrap();
+    for _ in 1..ticket::RETIRED {
+        world.clock.set(world.now().plus(11));
+        world.record(&next(&world).await).await.unwrap();
+    }
+    world.clock.set(world.now().plus(11));
+    let more = next(&world).await;
+    assert_eq!(refusal(world.record(&more).await), Refusal::Busy);
+    world.clock.set(first.until);
+    world.broker().sweep().await;
+    let from = world.now().plus(10);
+    let more = TicketKeySet {
+        from,
+        until: from.plus(LIFE),
+        ..more
+    };
+    world.record(&more).await.unwrap();
 }

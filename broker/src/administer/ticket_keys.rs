@@ -6,7 +6,7 @@ use ticket_format::entry::{Entry, Kind};
 use ticket_format::ids::ActId;
 use ticket_format::limits;
 use ticket_format::statement::{Audience, Nothing, TicketKeySet};
-use ticket_format::ticket::TicketKeyRefusal;
+use ticket_format::ticket::{RETIRED, TicketKeyRefusal};
 use ticket_format::time::Timestamp;
 
 use super::{Done, Opened};
@@ -47,6 +47,19 @@ pub fn set(
         };
         opened.refuse(refusal, error)
     })?;
+    // rule: KEY-1 — a chain has so many keys: one that still counts would go.
+    let keys = ring.keys();
+    let full = keys.retired().len() >= RETIRED;
+    if full
+        && keys
+            .retired()
+            .first()
+            .is_some_and(|oldest| now < oldest.until)
+    {
+        let why =
+            format!("{RETIRED} keys before the newest still count: wait until the oldest is over");
+        return Err(opened.refuse(Refusal::Busy, why));
+    }
     if !ring.holds(&body.key) {
         let why = "this broker has made no such key: have it make one first";
         return Err(opened.refuse(Refusal::NotFound, why));
