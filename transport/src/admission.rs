@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::ServerLimits;
+use crate::limits::{ServerLimits, a_quarter};
 use crate::metrics::Limit;
 use crate::source::{Shares, Source, SourcePlace, Sources};
+use crate::standing::{Line, Turn};
 
 /// How often entries whose burst is whole again are swept out. Not more often even when the table
 /// is full: a sweep looks at every entry, and strangers must not be able to ask for one each.
@@ -23,11 +24,23 @@ pub(crate) struct Admission {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     handshakes_limit: usize,
+    /// Places below which others give way: the last quarter is for whoever comes.
+    reserve: Reserve,
+    shaking: Arc<Line>,
+    connected: Arc<Line>,
     retry_above: usize,
     sources: Arc<Sources>,
     rate: DefaultKeyedRateLimiter<Source>,
+    strangers: Option<DefaultKeyedRateLimiter<Source>>,
     rate_entries: usize,
     swept: Mutex<Instant>,
+}
+
+struct Reserve {
+    handshakes: usize,
+    connections: usize,
+    exchanges: usize,
+    bytes: usize,
 }
 
 /// What to do with a connection attempt.
@@ -45,26 +58,49 @@ pub(crate) struct HandshakePlace {
     source: Source,
     handshake: OwnedSemaphorePermit,
     connection: OwnedSemaphorePermit,
-    proven: Option<SourcePlace>,
+    proven: Option<(SourcePlace, OwnedSemaphorePermit)>,
+    turn: Turn,
+}
+
+impl HandshakePlace {
+    /// Tells when the handshake has to give way.
+    pub(crate) fn over(&self) -> Arc<Notify> {
+        self.turn.over()
+    }
 }
 
 /// A connection that is up; its places are given back on drop.
 pub(crate) struct ConnectionPlace {
     _connection: OwnedSemaphorePermit,
     pub(crate) source: SourcePlace,
+    pub(crate) turn: Turn,
 }
 
 impl Admission {
     pub(crate) fn new(limits: &ServerLimits) -> Self {
         let quota = Quota::per_second(limits.new_connections_per_second)
             .allow_burst(limits.new_connections_burst);
+        let strangers = limits.strangers.map(|strangers| {
+            let quota = Quota::per_second(strangers.requests_per_second);
+            RateLimiter::keyed(quota.allow_burst(strangers.requests_burst))
+        });
         Self {
+            reserve: Reserve {
+                handshakes: limits.handshakes / 4,
+                connections: limits.connections / 4,
+                exchanges: limits.exchanges / 4,
+                bytes: limits.buffered_bytes / 4,
+            },
+            shaking: Arc::default(),
+            connected: Arc::default(),
+            strangers,
             connections: semaphore(limits.connections),
             handshakes: semaphore(limits.handshakes),
             handshakes_limit: limits.handshakes,
             retry_above: limits.retry_above,
             sources: Sources::new(Shares {
                 connections: limits.connections_per_source,
+                handshakes: a_quarter(limits.handshakes),
                 exchanges: limits.exchanges_of_a_source(),
                 buffered_bytes: limits.buffered_bytes_per_source,
             }),
@@ -79,14 +115,22 @@ impl Admission {
         let in_progress = self
             .handshakes_limit
             .saturating_sub(self.handshakes.available_permits());
-        if !proven && in_progress >= self.retry_above {
+        // Nobody gives way to an address that may be made up.
+        let short = self.connections.available_permits() < self.reserve.connections;
+        if !proven && (in_progress >= self.retry_above || short) {
             return Verdict::Retry;
         }
         let source = Source::from(address);
-        let proven = match proven.then(|| self.enter(source)).transpose() {
+        let proven = match proven.then(|| self.enter_proven(source)).transpose() {
             Ok(place) => place,
             Err(limit) => return Verdict::Refuse(limit),
         };
+        if proven.is_some() && self.handshakes.available_permits() < self.reserve.handshakes {
+            self.shaking.make_room();
+        }
+        if short {
+            self.connected.make_room();
+        }
         let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
             return Verdict::Refuse(Limit::Handshakes);
         };
@@ -98,6 +142,7 @@ impl Admission {
             handshake,
             connection,
             proven,
+            turn: self.shaking.join(),
         })
     }
 
@@ -109,21 +154,54 @@ impl Admission {
             handshake,
             connection,
             proven,
+            turn,
         } = place;
-        drop(handshake);
+        drop((handshake, turn));
         let source = match proven {
-            Some(place) => place,
+            Some((place, _)) => place,
             None => self.enter(source)?,
         };
         Ok(ConnectionPlace {
             _connection: connection,
             source,
+            turn: self.connected.join(),
         })
+    }
+
+    /// Counts a request of a stranger, before any of it is read.
+    pub(crate) fn request(&self, source: Source) -> Result<(), Limit> {
+        let Some(strangers) = &self.strangers else {
+            return Ok(());
+        };
+        // One entry for each source that is connected or was just now, and no more than of those.
+        let within = strangers.check_key(&source);
+        within.map_err(|_| Limit::StrangerRequests)
+    }
+
+    /// A request came: when those in progress hold too much, somebody gives way.
+    pub(crate) fn make_room(&self, exchanges: &Semaphore, bytes: &Semaphore) {
+        if exchanges.available_permits() < self.reserve.exchanges
+            || bytes.available_permits() < self.reserve.bytes
+        {
+            self.connected.make_room();
+        }
+    }
+
+    /// A place for a source that was proven before its handshake: that it answers a Retry is no reason
+    /// to let it have all handshakes.
+    fn enter_proven(&self, source: Source) -> Result<(SourcePlace, OwnedSemaphorePermit), Limit> {
+        let place = self.enter(source)?;
+        let handshake = Arc::clone(place.handshakes()).try_acquire_owned();
+        let handshake = handshake.map_err(|_| Limit::HandshakesPerSource)?;
+        Ok((place, handshake))
     }
 
     fn enter(&self, source: Source) -> Result<SourcePlace, Limit> {
         if self.sweep_is_due() {
             self.rate.retain_recent();
+            if let Some(strangers) = &self.strangers {
+                strangers.retain_recent();
+            }
         }
         // Full of sources that connected just now: the newcomer has to wait.
         if self.rate.len() >= self.rate_entries {

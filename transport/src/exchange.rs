@@ -41,6 +41,7 @@ pub(crate) async fn serve<H: Handler>(
     limits: &ServerLimits,
     metrics: &Metrics,
     spoke: &Spoke,
+    stranger: bool,
     (send, mut recv): (SendStream, RecvStream),
 ) {
     let mut answer = Answer::new(send);
@@ -49,7 +50,7 @@ pub(crate) async fn serve<H: Handler>(
     let deadline = Instant::now() + limits.read_timeout;
     let request = message::read(
         &mut recv,
-        limits.message_bytes,
+        limits.longest_of(stranger),
         deadline,
         Some(&mut reservation),
     )

@@ -57,6 +57,7 @@ mod server;
 mod session;
 mod socket;
 mod source;
+mod standing;
 mod tls;
 
 pub use bytes::Bytes;
@@ -68,8 +69,9 @@ pub use error::{
 };
 pub use exporter::ExporterUse;
 pub use identity::ServerIdentity;
-pub use limits::{ClientLimits, ServerLimits};
+pub use limits::{ClientLimits, ServerLimits, StrangerLimits};
 pub use metrics::{HandshakeResult, Limit, Metrics};
 pub use peer::Peer;
 pub use server::{Handler, Server, Stopped};
+pub use standing::Standing;
 pub use tls::ALPN;

@@ -66,10 +66,15 @@ pub struct ServerLimits {
     pub new_connections_per_second: NonZeroU32,
     /// New connections at once from one source. 1,024: a fleet that starts together.
     pub new_connections_burst: NonZeroU32,
+    /// What strangers are held to beside; see [`Peer::stands`](crate::Peer::stands). `None`, for a server
+    /// that says of no peer that it is more than a stranger: nothing.
+    pub strangers: Option<StrangerLimits>,
     /// Sources whose rate is remembered. 65,536 (about 5 MiB). Only addresses that were proven to
     /// receive our packets count, and an entry goes when its burst is whole again.
     pub sources: usize,
-    /// Handshakes in progress. 256: some 20 KiB each. Above it, even proven addresses are refused.
+    /// Handshakes in progress. 256: some 20 KiB each. Above it, even proven addresses are refused; one
+    /// source gets a quarter of them once its address is proven, and from three quarters on those that
+    /// have taken longer than a second give way.
     pub handshakes: usize,
     /// Handshakes in progress from which on an address must be proven first, by a QUIC Retry (RFC
     /// 9000 section 8.1.2). 64; 0 means always. A Retry keeps no state, so spoofed sources cost
@@ -83,6 +88,33 @@ pub struct ServerLimits {
     pub first_exchange_timeout: Duration,
     /// Time that accepted exchanges have to finish when the server stops. 10 s.
     pub grace: Duration,
+}
+
+/// What a peer is held to that has proven nothing yet.
+#[derive(Clone, Copy, Debug)]
+pub struct StrangerLimits {
+    /// Longest request, in bytes. 128 KiB: the longest that the protocol lets a stranger say is a
+    /// present or a statement of 96 KiB, with its proofs.
+    pub message_bytes: usize,
+    /// Requests per second of all strangers of one source, in the long run. 1,000: a refusal takes
+    /// about 0.1 ms of CPU, so one source can take a tenth of a core. Counted before a request is
+    /// read.
+    pub requests_per_second: NonZeroU32,
+    /// Requests at once of all strangers of one source. 8,192: some for each node of a fleet that
+    /// starts together.
+    pub requests_burst: NonZeroU32,
+}
+
+impl Default for StrangerLimits {
+    fn default() -> Self {
+        const PER_SECOND: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+        const BURST: NonZeroU32 = NonZeroU32::new(8_192).unwrap();
+        Self {
+            message_bytes: 128 * KIB,
+            requests_per_second: PER_SECOND,
+            requests_burst: BURST,
+        }
+    }
 }
 
 impl Default for ServerLimits {
@@ -106,6 +138,7 @@ impl Default for ServerLimits {
             connections_per_source: 512,
             new_connections_per_second: NEW_PER_SECOND,
             new_connections_burst: NEW_BURST,
+            strangers: None,
             sources: 65_536,
             handshakes: 256,
             retry_above: 64,
@@ -121,6 +154,14 @@ impl ServerLimits {
     pub fn exchanges_of_a_source(&self) -> usize {
         self.exchanges_per_source
             .unwrap_or_else(|| a_quarter(self.exchanges))
+    }
+
+    /// Longest request of a peer, in bytes.
+    pub(crate) fn longest_of(&self, stranger: bool) -> usize {
+        let strangers = self.strangers.filter(|_| stranger);
+        strangers.map_or(self.message_bytes, |strangers| {
+            strangers.message_bytes.min(self.message_bytes)
+        })
     }
 
     /// Checks that the numbers make sense together, so that a bad one is found at start and not
@@ -150,6 +191,9 @@ impl ServerLimits {
             });
         }
         at_least_one("handshakes", self.handshakes)?;
+        if let Some(strangers) = &self.strangers {
+            at_least_one("strangers.message_bytes", strangers.message_bytes)?;
+        }
         at_least_one("sources", self.sources)?;
         at_least_one("stream_window", self.stream_window as usize)?;
         at_least_one("connection_window", self.connection_window as usize)?;
@@ -262,7 +306,7 @@ fn idle(limit: &'static str, value: Duration) -> Result<IdleTimeout, LimitsError
 }
 
 /// The share of a whole that one source may have; never nothing, so that a tiny server serves.
-fn a_quarter(whole: usize) -> usize {
+pub(crate) fn a_quarter(whole: usize) -> usize {
     (whole / 4).max(whole.min(1))
 }
 

@@ -43,6 +43,8 @@ labels! {
     Limit {
         /// Handshakes in progress.
         Handshakes => "handshakes",
+        /// Handshakes in progress of one source.
+        HandshakesPerSource => "handshakes_per_source",
         /// Connections in all.
         Connections => "connections",
         /// Connections of one source.
@@ -55,6 +57,10 @@ labels! {
         Exchanges => "exchanges",
         /// Exchanges of one source.
         ExchangesPerSource => "exchanges_per_source",
+        /// Requests per second of the strangers of one source.
+        StrangerRequests => "stranger_requests",
+        /// Asked to give way to whoever comes.
+        GaveWay => "gave_way",
         /// Time until a connection's first request has arrived.
         FirstExchangeTimeout => "first_exchange_timeout",
         /// Length of a message.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::code::Code;
 use crate::error::ExporterError;
 use crate::exporter::{self, ExporterUse};
+use crate::standing::{Shown, Standing};
 
 /// The caller at the other end of one connection. It is a stranger until its messages prove more:
 /// TLS authenticates the server only.
@@ -13,15 +14,17 @@ use crate::exporter::{self, ExporterUse};
 pub struct Peer {
     connection: quinn::Connection,
     address: SocketAddr,
+    shown: Shown,
 }
 
 impl Peer {
-    pub(crate) fn new(connection: quinn::Connection) -> Self {
+    pub(crate) fn new(connection: quinn::Connection, shown: Shown) -> Self {
         let remote = connection.remote_address();
         let address = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         Self {
             connection,
             address,
+            shown,
         }
     }
 
@@ -35,6 +38,13 @@ impl Peer {
     /// the same; on any other connection it differs.
     pub fn exporter(&self, usage: ExporterUse) -> Result<[u8; 32], ExporterError> {
         exporter::export(&self.connection, usage)
+    }
+
+    /// Says what the peer has proven. A standing only rises, and ends with the connection. Strangers
+    /// are held to [`ServerLimits::strangers`](crate::ServerLimits::strangers), and give way first when
+    /// places run short.
+    pub fn stands(&self, standing: Standing) {
+        self.shown.rise(standing);
     }
 
     /// A number that no other connection open now has; for logs and tables, not a secret.

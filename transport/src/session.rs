@@ -52,7 +52,16 @@ pub(crate) async fn run<H: Handler>(
         metrics.handshake(HandshakeResult::Failed);
         return 0;
     };
-    let connection = match timeout(shared.limits.handshake_timeout, connecting).await {
+    let over = place.over();
+    let shaken = tokio::select! {
+        shaken = timeout(shared.limits.handshake_timeout, connecting) => shaken,
+        () = over.notified() => {
+            metrics.limited(Limit::GaveWay);
+            metrics.handshake(HandshakeResult::TimedOut);
+            return 0;
+        }
+    };
+    let connection = match shaken {
         Ok(Ok(connection)) if tls::speaks_postern(&connection) => connection,
         Ok(_) => {
             metrics.handshake(HandshakeResult::Failed);
@@ -88,7 +97,12 @@ async fn serve<H: Handler>(
     place: ConnectionPlace,
     mut stage: watch::Receiver<Stage>,
 ) -> usize {
-    let state = Arc::new(shared.handler.connected(Peer::new(connection.clone())));
+    let shown = place.turn.shown().clone();
+    let peer = Peer::new(connection.clone(), shown.clone());
+    let state = Arc::new(shared.handler.connected(peer));
+    let over = place.turn.over();
+    let mut over = pin!(over.notified());
+    let mut settled = false;
     let mut exchanges = JoinSet::new();
     let mut unfinished = 0;
     let mut open = true;
@@ -124,10 +138,18 @@ async fn serve<H: Handler>(
                     open = false;
                 }
             },
+            () = &mut over, if !settled => {
+                settled = true;
+                if open {
+                    shared.metrics.limited(Limit::GaveWay);
+                    connection.close(Code::Busy.varint(), b"");
+                    open = false;
+                }
+            },
             stream = connection.accept_bi(), if open => match stream {
                 Err(_) => open = false,
                 Ok(stream) if now != Stage::Serving => exchange::refuse(stream, Code::GoingAway),
-                Ok(stream) => match exchange_place(shared, &place.source) {
+                Ok(stream) => match exchange_place(shared, &place.source, shown.stranger()) {
                     Err(limit) => {
                         shared.metrics.limited(limit);
                         exchange::refuse(stream, Code::Busy);
@@ -135,13 +157,13 @@ async fn serve<H: Handler>(
                     Ok(permits) => {
                         let (shared, state) = (Arc::clone(shared), Arc::clone(&state));
                         let budget = Budget::new(&shared.bytes, place.source.bytes());
-                        let spoke = Arc::clone(&spoke);
+                        let (spoke, stranger) = (Arc::clone(&spoke), shown.stranger());
                         exchanges.spawn(async move {
                             let _permits = permits;
                             let _gauge = shared.metrics.exchange();
                             let Shared { handler, limits, metrics, .. } = &*shared;
                             exchange::serve(
-                                &**handler, &*state, &budget, limits, metrics, &spoke, stream,
+                                &**handler, &*state, &budget, limits, metrics, &spoke, stranger, stream,
                             )
                             .await;
                         });
@@ -160,7 +182,12 @@ async fn serve<H: Handler>(
 fn exchange_place<H: Handler>(
     shared: &Shared<H>,
     source: &SourcePlace,
+    stranger: bool,
 ) -> Result<[OwnedSemaphorePermit; 2], Limit> {
+    if stranger {
+        shared.admission.request(source.source())?;
+    }
+    shared.admission.make_room(&shared.exchanges, &shared.bytes);
     let own = Arc::clone(source.exchanges())
         .try_acquire_owned()
         .map_err(|_| Limit::ExchangesPerSource)?;

@@ -36,12 +36,14 @@ pub(crate) struct Sources {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shares {
     pub(crate) connections: usize,
+    pub(crate) handshakes: usize,
     pub(crate) exchanges: usize,
     pub(crate) buffered_bytes: usize,
 }
 
 struct Entry {
     connections: usize,
+    handshakes: Arc<Semaphore>,
     exchanges: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
@@ -59,6 +61,7 @@ impl Sources {
         let mut table = self.lock();
         let entry = table.entry(source).or_insert_with(|| Entry {
             connections: 0,
+            handshakes: semaphore(self.shares.handshakes),
             exchanges: semaphore(self.shares.exchanges),
             bytes: semaphore(self.shares.buffered_bytes),
         });
@@ -66,10 +69,12 @@ impl Sources {
             return None;
         }
         entry.connections += 1;
+        let handshakes = Arc::clone(&entry.handshakes);
         let (exchanges, bytes) = (Arc::clone(&entry.exchanges), Arc::clone(&entry.bytes));
         Some(SourcePlace {
             sources: Arc::clone(self),
             source,
+            handshakes,
             exchanges,
             bytes,
         })
@@ -84,11 +89,22 @@ impl Sources {
 pub(crate) struct SourcePlace {
     sources: Arc<Sources>,
     source: Source,
+    handshakes: Arc<Semaphore>,
     exchanges: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
 
 impl SourcePlace {
+    /// Whose place it is.
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The handshakes that this source may have in progress, once its address is proven.
+    pub(crate) fn handshakes(&self) -> &Arc<Semaphore> {
+        &self.handshakes
+    }
+
     /// The exchanges that all connections of this source may have in progress together.
     pub(crate) fn exchanges(&self) -> &Arc<Semaphore> {
         &self.exchanges
@@ -135,6 +151,7 @@ mod tests {
     fn a_source_gets_its_places_and_no_more_and_leaves_nothing_behind() {
         let sources = Sources::new(Shares {
             connections: 2,
+            handshakes: 1,
             exchanges: 3,
             buffered_bytes: 100,
         });

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use transport::{HandshakeResult, ServerLimits};
+use transport::{HandshakeResult, Limit, ServerLimits};
 
 use crate::raw;
 use crate::rig::{PATIENCE, Rig, loopback, until};
@@ -109,4 +109,95 @@ async fn mutated_first_packets_leave_the_server_serving() {
     }
     rig.assert_serving().await;
     assert_eq!(rig.metrics.handshakes_total(HandshakeResult::Completed), 1);
+}
+
+/// A handshake of a peer that proves its address and then says no more: its first packets again, with
+/// the token of the Retry.
+async fn half_open_from(rig: &Rig, last: u8) -> quinn::Endpoint {
+    // A handshake needs two more packets of the client than one that only connects and is not driven.
+    let endpoint = quinn::Endpoint::client(loopback(last)).expect("an endpoint");
+    let relay = tokio::net::UdpSocket::bind(loopback(last))
+        .await
+        .expect("a socket");
+    let address = relay.local_addr().expect("an address");
+    let connecting = endpoint
+        .connect_with(raw::quic(raw::good_tls()), address, "postern.invalid")
+        .expect("a try");
+    drop_when_done(connecting);
+    // First packets on to the server; its Retry back; first packets with the token on; then silence.
+    let mut packet = vec![0; 2048];
+    let mut client = None;
+    let mut forwarded = 0;
+    while forwarded < 4 {
+        let (length, from) = tokio::time::timeout(PATIENCE, relay.recv_from(&mut packet))
+            .await
+            .expect("in time")
+            .expect("a packet");
+        if from == rig.address {
+            if let Some(client) = client {
+                relay
+                    .send_to(&packet[..length], client)
+                    .await
+                    .expect("sent");
+            }
+        } else {
+            client = Some(from);
+            relay
+                .send_to(&packet[..length], rig.address)
+                .await
+                .expect("sent");
+            forwarded += 1;
+        }
+    }
+    endpoint
+}
+
+/// Keeps an attempt alive until the runtime ends.
+fn drop_when_done(connecting: quinn::Connecting) {
+    tokio::spawn(async move {
+        let _ = connecting.await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_source_that_proves_its_address_cannot_hold_all_handshakes() {
+    let rig = Rig::start(ServerLimits {
+        handshakes: 8,
+        retry_above: 0,
+        ..ServerLimits::default()
+    });
+    let mut half_open = Vec::new();
+    for _ in 0..8 {
+        half_open.push(half_open_from(&rig, 1).await);
+    }
+    until(|| rig.metrics.limited_total(Limit::HandshakesPerSource) >= 1).await;
+    assert_eq!(rig.metrics.limited_total(Limit::Handshakes), 0);
+    let other = rig.connect_from(2).await.expect("another source");
+    other
+        .exchange(&[crate::rig::ECHO])
+        .await
+        .expect("an answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_open_handshakes_of_many_sources_give_way_to_whoever_comes() {
+    let rig = Rig::start(ServerLimits {
+        handshakes: 8,
+        retry_above: 0,
+        handshake_timeout: PATIENCE * 3,
+        ..ServerLimits::default()
+    });
+    let mut half_open = Vec::new();
+    for last in [1, 1, 2, 2, 3, 3, 4, 4] {
+        half_open.push(half_open_from(&rig, last).await);
+    }
+    let newcomer = async {
+        // Busy until those who came first have had their second.
+        while rig.connect_from(5).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let came = tokio::time::timeout(PATIENCE, newcomer).await;
+    came.expect("a place");
+    assert!(rig.metrics.limited_total(Limit::GaveWay) >= 1);
 }

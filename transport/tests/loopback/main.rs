@@ -5,6 +5,7 @@ mod exchanges;
 mod handshake;
 mod hostile;
 mod limits;
+mod places;
 mod raw;
 mod rig;
 mod shutdown;

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use transport::{
     Bytes, ClientEndpoint, ClientLimits, ConnectError, Connection, ExporterUse, Handler, Metrics,
-    Peer, RunError, Server, ServerIdentity, ServerLimits, Stopped,
+    Peer, RunError, Server, ServerIdentity, ServerLimits, Standing, Stopped,
 };
 
 /// Long enough for anything on loopback that is going to happen at all.
@@ -29,6 +29,8 @@ pub(crate) const LONG: u8 = b'l';
 pub(crate) const EXPORT: u8 = b'x';
 /// Has the connection closed for misuse.
 pub(crate) const CLOSE: u8 = b'c';
+/// Has the peer be known from now on.
+pub(crate) const KNOW: u8 = b'k';
 /// Answers with the peer's address as text.
 pub(crate) const ADDRESS: u8 = b'a';
 
@@ -63,6 +65,10 @@ impl Handler for Script {
                 Bytes::from(values.concat())
             }
             Some(&ADDRESS) => Bytes::from(peer.address().to_string()),
+            Some(&KNOW) => {
+                peer.stands(Standing::Known);
+                message
+            }
             Some(&CLOSE) => {
                 peer.close();
                 message
