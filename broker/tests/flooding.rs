@@ -198,3 +198,60 @@ async fn a_node_that_asks_too_often_is_told_to_wait() {
         assert_eq!(refusal(third), Refusal::Busy);
     }
 }
+
+#[tokio::test]
+async fn a_dataset_that_is_asked_for_too_often_keeps_nobody_from_the_others() {
+    // rule: TR-9
+    let limits = broker::Limits {
+        dataset_issues_per_second: 1.try_into().unwrap(),
+        dataset_issue_burst: 2.try_into().unwrap(),
+        ..broker::Limits::default()
+    };
+    let world = World::with(limits).await;
+    world.dataset().await;
+    let launches = [
+        world.launch(&SYDNEY, |_| {}).await,
+        world.launch(&SEOUL, |_| {}).await,
+    ];
+    let mut nodes = Vec::new();
+    for (instance, launch) in [&SYDNEY, &SEOUL].into_iter().zip(&launches) {
+        let mut node = Node::boot(instance);
+        let held = node.login(&world, launch).await.unwrap();
+        nodes.push((node, held));
+    }
+    for (node, held) in &nodes {
+        node.issue(&world, held, |_| {}).await.unwrap();
+    }
+    for (node, held) in &nodes {
+        let third = node.issue(&world, held, |_| {}).await;
+        assert_eq!(refusal(third), Refusal::Busy);
+    }
+    let entries = world.entries();
+    let listed = entries.last().unwrap();
+    assert_eq!(
+        (listed.kind, listed.outcome),
+        (Kind::Issue, Err(Refusal::Busy))
+    );
+    assert!(listed.subject.is_some(), "who asked is known");
+}
+
+#[tokio::test]
+async fn new_logins_are_shed_and_renewals_issues_and_statements_are_not() {
+    // rule: TR-9
+    let limits = broker::Limits {
+        logins_per_second: 1.try_into().unwrap(),
+        login_burst: 1.try_into().unwrap(),
+        ..broker::Limits::default()
+    };
+    let world = World::with(limits).await;
+    world.dataset().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let mut node = Node::boot(&SYDNEY);
+    let held = node.login(&world, &launch).await.unwrap();
+    let other = world.launch(&SEOUL, |_| {}).await;
+    let shed = Node::boot(&SEOUL).login(&world, &other).await;
+    assert_eq!(refusal(shed), Refusal::Busy);
+    world.act(&StatusShow {}).await.unwrap();
+    node.issue(&world, &held, |_| {}).await.unwrap();
+    node.renew(&world).await.unwrap();
+}

@@ -29,7 +29,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use transport::{ExporterUse, Handler, Peer, ServerIdentity, ServerLimits};
+use transport::{
+    ExporterUse, Handler, Peer, ServerIdentity, ServerLimits, Standing, StrangerLimits,
+};
 
 use crate::clock::Clock;
 use crate::config::{INVENTORY, LOG_DIR, Secrets, Setup, WITNESS_DIR};
@@ -92,7 +94,12 @@ impl Handler for Door {
         match connection {
             Some(connection) => {
                 let gone = peer.closed();
-                self.0.exchange_until(connection, message, gone).await
+                let answer = self.0.exchange_until(connection, message, gone).await;
+                // rule: TR-8 — who has presented a ticket here has proven that it is his.
+                if peer.is_stranger() && !connection.is_empty() {
+                    peer.stands(Standing::Known);
+                }
+                answer
             }
             None => Bytes::from(Answer::from(RefusalNotice::bare(Refusal::Internal)).to_bytes()),
         }
@@ -483,6 +490,8 @@ async fn open_witness(
 fn limits(setup: &Setup) -> ServerLimits {
     let (mut limits, wanted) = (ServerLimits::default(), &setup.config.limits);
     let set = |limit: &mut usize, wanted: Option<usize>| *limit = wanted.unwrap_or(*limit);
+    // rule: TR-8
+    limits.strangers = Some(StrangerLimits::default());
     set(&mut limits.connections, wanted.connections);
     set(
         &mut limits.connections_per_source,

@@ -47,6 +47,11 @@ impl Peer {
         self.shown.rise(standing);
     }
 
+    /// Whether the peer has proven nothing yet.
+    pub fn is_stranger(&self) -> bool {
+        self.shown.stranger()
+    }
+
     /// A number that no other connection open now has; for logs and tables, not a secret.
     pub fn id(&self) -> u64 {
         self.connection.stable_id() as u64

@@ -16,7 +16,7 @@ use store::{RedbStore, Store, files};
 use ticket_format::report::{Report, exit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use transport::{Server, ServerLimits};
+use transport::{Server, ServerLimits, StrangerLimits};
 
 use super::alarms::Hooks;
 use super::clock::{Clock, SystemClock};
@@ -451,8 +451,12 @@ async fn serve(
         say(&format!("witness http://{bound}"));
     }
     let broker = open(checked, secrets, Arc::new(SystemClock)).await?;
-    let server =
-        Server::bind(listen, &identity, ServerLimits::default()).map_err(|error| cannot(&error))?;
+    let limits = ServerLimits {
+        // rule: TR-8
+        strangers: Some(StrangerLimits::default()),
+        ..ServerLimits::default()
+    };
+    let server = Server::bind(listen, &identity, limits).map_err(|error| cannot(&error))?;
     let address = server.local_addr();
     if let Some(at) = metrics_listen {
         let listener = TcpListener::bind(at)

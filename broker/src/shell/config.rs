@@ -77,6 +77,8 @@ pub struct TicketKeySection {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitsConfig {
+    /// See [`Limits::logins_at_once`].
+    pub logins_at_once: Option<NonZeroU32>,
     /// See [`Limits::logins_per_second`].
     pub logins_per_second: Option<NonZeroU32>,
     /// See [`Limits::login_burst`].
@@ -89,6 +91,10 @@ pub struct LimitsConfig {
     pub issues_per_second: Option<NonZeroU32>,
     /// See [`Limits::issue_burst`].
     pub issue_burst: Option<NonZeroU32>,
+    /// See [`Limits::dataset_issues_per_second`].
+    pub dataset_issues_per_second: Option<NonZeroU32>,
+    /// See [`Limits::dataset_issue_burst`].
+    pub dataset_issue_burst: Option<NonZeroU32>,
     /// See [`Limits::budget_window`]; here in hours.
     pub budget_window_hours: Option<NonZeroU32>,
     /// See [`Limits::budget_tickets`].
@@ -216,6 +222,18 @@ impl Config {
                 .issues_per_second
                 .unwrap_or(defaults.issues_per_second),
             issue_burst: self.limits.issue_burst.unwrap_or(defaults.issue_burst),
+            logins_at_once: self
+                .limits
+                .logins_at_once
+                .unwrap_or(defaults.logins_at_once),
+            dataset_issues_per_second: self
+                .limits
+                .dataset_issues_per_second
+                .unwrap_or(defaults.dataset_issues_per_second),
+            dataset_issue_burst: self
+                .limits
+                .dataset_issue_burst
+                .unwrap_or(defaults.dataset_issue_burst),
             budget_window: self
                 .limits
                 .budget_window_hours

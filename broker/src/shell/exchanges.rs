@@ -56,7 +56,7 @@ impl Broker {
         request: &RequestView<'_>,
         caller: &Caller,
     ) -> Result<Answer, Failed> {
-        self.rates.login(caller.address)?;
+        let _under_way = self.rates.login(caller.address)?;
         self.time.now()?;
         let asked = login::parse(request)?;
         let id = asked.launch();
@@ -110,7 +110,7 @@ impl Broker {
         request: &RequestView<'_>,
         caller: &Caller,
     ) -> Result<Answer, Failed> {
-        self.rates.login(caller.address)?;
+        self.rates.renewal(caller.address)?;
         self.time.now()?;
         let signed = renew::verify(renew::parse(request)?, &self.realm, caller)?;
         let body = signed.body();
@@ -196,6 +196,9 @@ impl Broker {
             }
         };
         let record = weighed.record();
+        if let Err(busy) = self.rates.dataset(record.dataset, held.node()) {
+            return Err(self.refuse(entry, busy).await);
+        }
         let cap = record.max_budget.saturating_mul(self.limits.budget_tickets);
         let Some(budget) =
             self.budgets

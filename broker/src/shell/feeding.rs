@@ -14,7 +14,7 @@ use ticket_format::messages::{Answer, RequestView};
 use ticket_format::statement::{DenialPage, FeedShow, FeedView};
 use ticket_format::time::Timestamp;
 
-use super::service::{Broker, Failed};
+use super::service::{Broker, Failed, Proven, Tell};
 use crate::Refused;
 use crate::feed::{self, Chain, Subscription};
 use crate::realm::Caller;
@@ -33,12 +33,15 @@ impl Broker {
         request: &RequestView<'_>,
         caller: &Caller,
         gone: impl Future<Output = ()> + Send,
+        tell: Tell<'_>,
     ) -> Result<Answer, Failed> {
         let names = |key: &_| self.subscribers.names(key);
         let subscription = feed::open(request, &self.realm, caller, names)?;
         let mut news = self.denials.news();
         let mut stopping = self.stopping();
         self.believe(&subscription).await?;
+        // rule: TR-8
+        tell(Proven::Subscriber);
         let reported = self.take_reports(&subscription, caller).await?;
         // rule: DEN-3
         let known = subscription.epoch();

@@ -237,12 +237,15 @@ fn configuration(plan: &Plan) -> Result<String, InitError> {
          \n\
          # Bounds; these are the defaults.\n\
          [limits]\n\
+         # logins-at-once = 256       # under way, from all sources; the next one is told to wait\n\
          # logins-per-second = 50     # of one source, in the long run\n\
          # login-burst = 1024         # of one source, at once\n\
          # statements-per-second = 200 # of one source, in the long run\n\
          # statement-burst = 10000    # of one source, at once\n\
          # issues-per-second = 200    # dataset tickets for one node, in the long run\n\
          # issue-burst = 1000         # dataset tickets for one node, at once\n\
+         # dataset-issues-per-second = 10000 # dataset tickets for one dataset, in the long run\n\
+         # dataset-issue-burst = 100000 # dataset tickets for one dataset, at once\n\
          # budget-window-hours = 24   # a node's budgets for one dataset are summed over this time\n\
          # budget-tickets = 24        # to at most so many times the dataset record's own most\n",
         realm = quoted(&plan.realm),

@@ -1,23 +1,29 @@
 //! The broker's own numbers, beside those of the protocol and the transport.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ticket_format::Refusal;
 use ticket_format::entry::{Entry, Kind};
-use ticket_format::ids::{NodeId, StatementId};
+use ticket_format::ids::{DatasetId, NodeId, StatementId};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::Refused;
 
 /// Bounds that an operator may set.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Logins per second of one source in the long run (IPv4 address or IPv6 /64), and as many
-    /// checkpoints that it presents. 50.
+    /// Logins under way at a time, from all sources. 256: about a tenth of a second of work, which is
+    /// what a denial or an issue then waits for them at most. The next one is told to come again.
+    pub logins_at_once: NonZeroU32,
+    /// Logins per second of one source in the long run (IPv4 address or IPv6 /64), as many renewals,
+    /// and as many checkpoints that it presents. 50.
     pub logins_per_second: NonZeroU32,
     /// Logins at once of one source. 1,024: a fleet that starts together behind one address.
     pub login_burst: NonZeroU32,
@@ -30,6 +36,11 @@ pub struct Limits {
     pub issues_per_second: NonZeroU32,
     /// Dataset tickets at once that one node may ask for. 1,000: every job of a large node.
     pub issue_burst: NonZeroU32,
+    /// Tickets per second for one dataset in the long run, from all nodes. 10,000: about what two cores
+    /// do. Less keeps a share of them for the others.
+    pub dataset_issues_per_second: NonZeroU32,
+    /// Tickets at once for one dataset. 100,000: one for each node of a large fleet that starts together.
+    pub dataset_issue_burst: NonZeroU32,
     /// The window over which a node's budget for one dataset is summed, in seconds. 24 hours.
     pub budget_window: u64,
     /// How many tickets of the dataset record's full budget one node may get in that window. 24: one
@@ -43,6 +54,9 @@ impl Default for Limits {
         const BURST: NonZeroU32 = NonZeroU32::new(1_024).unwrap();
         const ISSUES: NonZeroU32 = NonZeroU32::new(200).unwrap();
         const ISSUE_BURST: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+        const AT_ONCE: NonZeroU32 = NonZeroU32::new(256).unwrap();
+        const DATASET: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+        const DATASET_BURST: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
         const STATEMENTS: NonZeroU32 = NonZeroU32::new(200).unwrap();
         const STATEMENT_BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
         Self {
@@ -50,6 +64,9 @@ impl Default for Limits {
             statement_burst: STATEMENT_BURST,
             issues_per_second: ISSUES,
             issue_burst: ISSUE_BURST,
+            logins_at_once: AT_ONCE,
+            dataset_issues_per_second: DATASET,
+            dataset_issue_burst: DATASET_BURST,
             logins_per_second: PER_SECOND,
             login_burst: BURST,
             budget_window: 24 * 3_600,
@@ -82,63 +99,145 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// How often one source may log in and administer, and one node ask for tickets.
+/// Most parties that one table remembers. Sources are proven by their handshakes and nodes by their
+/// tickets, so that filling it takes as many real ones within a minute.
+const PARTIES: usize = 65_536;
+/// How often a full table is swept. Not more often: a sweep looks at every entry.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How often each of many parties did one thing.
+struct Counted<K: Hash + Eq + Clone> {
+    rates: DefaultKeyedRateLimiter<K>,
+    most: usize,
+    swept: Mutex<Instant>,
+}
+
+impl<K: Hash + Eq + Clone> Counted<K> {
+    fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self {
+            rates: RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)),
+            most: PARTIES,
+            swept: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Counts one; whether it is within what the party may.
+    fn one(&self, party: &K) -> bool {
+        // rule: TR-9
+        (self.rates.len() < self.most || self.swept()) && self.rates.check_key(party).is_ok()
+    }
+
+    /// Whether there is room again after a sweep that is due.
+    fn swept(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.elapsed() < SWEEP_EVERY {
+            return false;
+        }
+        *swept = Instant::now();
+        self.prune();
+        self.rates.len() < self.most
+    }
+
+    /// Forgets those whose burst is whole again.
+    fn prune(&self) {
+        self.rates.retain_recent();
+    }
+}
+
+/// How often one source may log in, renew and administer, and one node ask for tickets.
 pub(crate) struct Rates {
-    logins: DefaultKeyedRateLimiter<Source>,
-    /// Apart from the logins: a fleet that starts must not keep the admin out.
-    statements: DefaultKeyedRateLimiter<Source>,
+    logins: Counted<Source>,
+    under_way: Semaphore,
+    /// Apart from the logins: who is in already goes before who is new.
+    renewals: Counted<Source>,
+    /// Apart from both: a fleet that starts must not keep the admin out.
+    statements: Counted<Source>,
     /// As many as logins, and apart from them: each comes on a connection of its own.
-    consistencies: DefaultKeyedRateLimiter<Source>,
-    issues: DefaultKeyedRateLimiter<NodeId>,
+    consistencies: Counted<Source>,
+    issues: Counted<NodeId>,
+    datasets: Counted<DatasetId>,
 }
 
 impl Rates {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let quota = Quota::per_second(limits.logins_per_second).allow_burst(limits.login_burst);
-        let statements =
-            Quota::per_second(limits.statements_per_second).allow_burst(limits.statement_burst);
-        let issues = Quota::per_second(limits.issues_per_second).allow_burst(limits.issue_burst);
+        let logins = || Counted::new(limits.logins_per_second, limits.login_burst);
+        let at_once = usize::try_from(limits.logins_at_once.get()).unwrap_or(usize::MAX);
         Self {
-            logins: RateLimiter::keyed(quota),
-            statements: RateLimiter::keyed(statements),
-            consistencies: RateLimiter::keyed(quota),
-            issues: RateLimiter::keyed(issues),
+            logins: logins(),
+            under_way: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
+            renewals: logins(),
+            statements: Counted::new(limits.statements_per_second, limits.statement_burst),
+            consistencies: logins(),
+            issues: Counted::new(limits.issues_per_second, limits.issue_burst),
+            datasets: Counted::new(limits.dataset_issues_per_second, limits.dataset_issue_burst),
         }
     }
 
-    /// Counts one login.
-    pub(crate) fn login(&self, source: IpAddr) -> Result<(), Refused> {
-        let within = self.logins.check_key(&source.into());
-        within.map_err(|_| Refused::stranger(Refusal::Busy, "too many logins from this source"))
+    /// Counts one login, which is under way until what comes is dropped.
+    pub(crate) fn login(&self, source: IpAddr) -> Result<SemaphorePermit<'_>, Refused> {
+        // rule: TR-9
+        let busy = |why| Refused::stranger(Refusal::Busy, why);
+        if !self.logins.one(&source.into()) {
+            return Err(busy("too many logins from this source"));
+        }
+        let place = self.under_way.try_acquire();
+        place.map_err(|_| busy("too many logins are under way"))
+    }
+
+    /// Counts one renewal.
+    pub(crate) fn renewal(&self, source: IpAddr) -> Result<(), Refused> {
+        let within = self.renewals.one(&source.into());
+        within_or(within, "too many renewals from this source")
     }
 
     /// Counts one statement.
     pub(crate) fn statement(&self, source: IpAddr) -> Result<(), Refused> {
-        let within = self.statements.check_key(&source.into());
-        within.map_err(|_| Refused::stranger(Refusal::Busy, "too many statements from this source"))
+        let within = self.statements.one(&source.into());
+        within_or(within, "too many statements from this source")
     }
 
     /// Counts one caller that presents a checkpoint.
     pub(crate) fn consistency(&self, source: IpAddr) -> Result<(), Refused> {
-        let within = self.consistencies.check_key(&source.into());
-        let why = "too many checkpoints from this source";
-        within.map_err(|_| Refused::stranger(Refusal::Busy, why))
+        let within = self.consistencies.one(&source.into());
+        within_or(within, "too many checkpoints from this source")
     }
 
     /// Counts one request of a node that has proven who it is.
     pub(crate) fn issue(&self, node: &NodeId) -> Result<(), Refused> {
-        let within = self.issues.check_key(node);
         let why = "this node asks for more dataset tickets than the broker allows it";
-        within.map_err(|_| Refused::proven(Refusal::Busy, why).of(node))
+        let busy = || Refused::proven(Refusal::Busy, why).of(node);
+        self.issues.one(node).then_some(()).ok_or_else(busy)
     }
 
-    /// Forgets sources and nodes whose burst is whole again.
-    pub(crate) fn prune(&self) {
-        self.logins.retain_recent();
-        self.statements.retain_recent();
-        self.consistencies.retain_recent();
-        self.issues.retain_recent();
+    /// Counts one ticket that a node is going to get for a dataset.
+    pub(crate) fn dataset(&self, dataset: DatasetId, node: &NodeId) -> Result<(), Refused> {
+        let why = "more tickets for this dataset are asked for than the broker allows";
+        let busy = || Refused::proven(Refusal::Busy, why).of(node);
+        self.datasets.one(&dataset).then_some(()).ok_or_else(busy)
     }
+
+    /// Forgets those whose burst is whole again.
+    pub(crate) fn prune(&self) {
+        let Self {
+            logins,
+            under_way: _,
+            renewals,
+            statements,
+            consistencies,
+            issues,
+            datasets,
+        } = self;
+        for sources in [logins, renewals, statements, consistencies] {
+            sources.prune();
+        }
+        issues.prune();
+        datasets.prune();
+    }
+}
+
+fn within_or(within: bool, why: &'static str) -> Result<(), Refused> {
+    let busy = || Refused::stranger(Refusal::Busy, why);
+    within.then_some(()).ok_or_else(busy)
 }
 
 /// Most sources that are told apart in one minute; the others count together.
@@ -249,5 +348,44 @@ impl Replays {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_parties_is_bounded_and_takes_newcomers_when_others_are_forgotten() {
+        // rule: TR-9
+        let one = NonZeroU32::MIN;
+        let mut counted = Counted::new(one, one);
+        counted.most = 3;
+        let parties: Vec<bool> = (0..10).map(|party: u8| counted.one(&party)).collect();
+        assert_eq!(parties.iter().filter(|within| **within).count(), 3);
+        assert_eq!(counted.rates.len(), 3);
+        // As if the last sweep were long ago, and so were those whose burst is whole again.
+        counted.rates = RateLimiter::keyed(Quota::per_second(NonZeroU32::MAX));
+        for party in 0..3 {
+            assert!(counted.one(&party));
+        }
+        *counted.swept.lock().unwrap() -= SWEEP_EVERY;
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(counted.one(&3));
+    }
+
+    #[test]
+    fn logins_under_way_are_bounded_over_all_sources_and_renewals_are_not_among_them() {
+        // rule: TR-9
+        let rates = Rates::new(&Limits {
+            logins_at_once: NonZeroU32::MIN,
+            ..Limits::default()
+        });
+        let source = |last| IpAddr::from([192, 0, 2, last]);
+        let place = rates.login(source(1)).unwrap();
+        assert_eq!(rates.login(source(2)).err().unwrap().refusal, Refusal::Busy);
+        rates.renewal(source(2)).unwrap();
+        drop(place);
+        drop(rates.login(source(2)).unwrap());
     }
 }

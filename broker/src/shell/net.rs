@@ -10,9 +10,9 @@ use ticket_format::keys::TlsSecret;
 use ticket_format::messages::{Answer, RefusalNotice};
 use ticket_format::sign::Exporter;
 use tokio::time::{MissedTickBehavior, interval};
-use transport::{Bytes, ExporterUse, Handler, Peer, ServerIdentity};
+use transport::{Bytes, ExporterUse, Handler, Peer, ServerIdentity, Standing};
 
-use super::service::Broker;
+use super::service::{Broker, Proven};
 use crate::realm::Caller;
 
 /// How often the outbox is swept, and how often the minute's work is done.
@@ -38,7 +38,19 @@ impl Handler for Exchanges {
 
     async fn exchange(&self, (peer, caller): &Self::Connection, message: Bytes) -> Bytes {
         match caller {
-            Some(caller) => self.0.answer(caller, &message, peer.closed()).await.into(),
+            Some(caller) => {
+                // rule: TR-8
+                let proven = |what| {
+                    peer.stands(match what {
+                        Proven::Caller => Standing::Known,
+                        Proven::Subscriber => Standing::Subscriber,
+                    });
+                };
+                let answer = self
+                    .0
+                    .answer_and_tell(caller, &message, peer.closed(), &proven);
+                answer.await.into()
+            }
             None => Answer::Refused(RefusalNotice::bare(Refusal::Internal))
                 .to_bytes()
                 .into(),

@@ -66,6 +66,18 @@ pub struct Broker {
     pub(super) stopping: watch::Sender<bool>,
 }
 
+/// What a request has proven of who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proven {
+    /// A node or an admin that the realm knows.
+    Caller,
+    /// A server that follows the feed.
+    Subscriber,
+}
+
+/// Hears what a request proves, before it is answered: it may be held for long.
+pub(crate) type Tell<'a> = &'a (dyn Fn(Proven) + Send + Sync);
+
 /// A refusal, and whether it stands in the log already.
 pub(crate) enum Failed {
     Unrecorded(Refused),
@@ -102,10 +114,24 @@ impl Broker {
         message: &[u8],
         gone: impl Future<Output = ()> + Send,
     ) -> Vec<u8> {
+        self.answer_and_tell(caller, message, gone, &|_| ()).await
+    }
+
+    /// As [`answer`](Self::answer), and tells as soon as it is known who the caller is.
+    pub(crate) async fn answer_and_tell(
+        &self,
+        caller: &Caller,
+        message: &[u8],
+        gone: impl Future<Output = ()> + Send,
+        tell: Tell<'_>,
+    ) -> Vec<u8> {
         let began = self.time.monotonic();
         let (verb, result) = match RequestView::parse(message) {
             Ok(request) => {
-                let answer = self.dispatch(&request, caller, gone).await;
+                let answer = self.dispatch(&request, caller, gone, tell).await;
+                if answer.is_ok() && request.verb != Verb::Consistency {
+                    tell(Proven::Caller);
+                }
                 // What was decided before the rollback was known does not leave either.
                 let held = answer.and_then(|answer| match request.verb {
                     Verb::Administer | Verb::Consistency => Ok(answer),
@@ -132,7 +158,13 @@ impl Broker {
                 };
                 let (number, subject) = (refused.refusal.number(), refused.subject.as_deref());
                 self.metrics.exchange(verb, Some(refused.refusal), took);
-                tracing::info!(exchange, refusal = number, subject, source = %caller.address, why = %refused.why, "refused");
+                let (source, why) = (caller.address, &refused.why);
+                // A line for each would let strangers fill the disk; they are counted.
+                if refused.proven {
+                    tracing::info!(exchange, refusal = number, subject, %source, %why, "refused");
+                } else {
+                    tracing::debug!(exchange, refusal = number, subject, %source, %why, "refused");
+                }
                 // rule: REF-1, REF-2
                 Answer::Refused(refused.notice()).to_bytes()
             }
@@ -144,6 +176,7 @@ impl Broker {
         request: &RequestView<'_>,
         caller: &Caller,
         gone: impl Future<Output = ()> + Send,
+        tell: Tell<'_>,
     ) -> Result<Answer, Failed> {
         // What a caller asks of consistency is answered from the log as it stands: a refusal in its place
         // would say that the log had split, and a witness's mere claim proves no such thing.
@@ -155,8 +188,8 @@ impl Broker {
             Verb::Renew => self.renew(request, caller).await,
             Verb::Issue => self.issue(request, caller).await,
             Verb::Alias => self.alias(request, caller),
-            Verb::Feed => self.feed(request, caller, gone).await,
-            Verb::Watch => self.watch(request, caller, gone).await,
+            Verb::Feed => self.feed(request, caller, gone, tell).await,
+            Verb::Watch => self.watch(request, caller, gone, tell).await,
             Verb::Wipe => self.wipe(request, caller).await,
             Verb::Administer => self.administer(request, caller, gone).await,
             Verb::Consistency => self.consistency(request, caller).await,

@@ -9,7 +9,7 @@ use ticket_format::messages::{Answer, RequestView};
 use ticket_format::wiped::{Turn, Wipes};
 use tokio::sync::Semaphore;
 
-use super::service::{Broker, Failed};
+use super::service::{Broker, Failed, Proven, Tell};
 use crate::feed::Chain;
 use crate::realm::Caller;
 use crate::{alias, watch};
@@ -39,11 +39,13 @@ impl Broker {
         request: &RequestView<'_>,
         caller: &Caller,
         gone: impl Future<Output = ()> + Send,
+        tell: Tell<'_>,
     ) -> Result<Answer, Failed> {
         let watched = watch::watch(request, &self.realm, caller, self.time.now()?)?;
         let Ok(_place) = self.watching.places.try_acquire() else {
             return Err(watched.held.busy("too many tickets are watched").into());
         };
+        tell(Proven::Caller);
         // Listening begins before the first look, so that no epoch falls between.
         let (mut news, mut stopping) = (self.denials.news(), self.stopping());
         let facts = watched.held.facts();
