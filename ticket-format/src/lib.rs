@@ -32,6 +32,7 @@ pub mod transfer;
 pub mod wiped;
 pub mod wrapped;
 
+mod aead;
 mod pairs;
 mod refusal;
 

@@ -3,14 +3,13 @@
 //! One encapsulation per presented ticket and connection. The HPKE context itself seals nothing:
 //! it exports a MAC key for requests and a fresh key for each answer.
 
-use chacha20poly1305::aead::{Aead as _, Payload};
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 use hpke::Kem as _;
 use hpke::kem::{X25519HkdfSha256, XWing};
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use crate::aead::Cipher;
 use crate::cbor::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::{RequestHash, SealingKeyHash, TicketHash};
 use crate::keys::TlsKey;
@@ -402,7 +401,7 @@ impl Session {
         &self.mac
     }
 
-    fn answer_cipher(&self, id: &AnswerId) -> ChaCha20Poly1305 {
+    fn answer_cipher(&self, id: &AnswerId) -> Result<Cipher, SealError> {
         // rule: SEAL-4
         let mut writer = Writer::with_capacity(160);
         writer
@@ -414,7 +413,7 @@ impl Session {
             .bytes(&id.request.0)
             .bytes(&id.salt);
         let key: Zeroizing<[u8; 32]> = self.exports.export(&writer.into_bytes());
-        ChaCha20Poly1305::new((&*key).into())
+        Cipher::new(&key).map_err(|_| SealError::Answer)
     }
 
     /// Seals DEKs, 32 bytes each one after another, to the session key. The salt must be fresh: the
@@ -423,15 +422,8 @@ impl Session {
     /// # Errors
     /// More than an AEAD takes; a batch never is.
     pub fn seal(&self, id: &AnswerId, clear: &[u8], deks: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.answer_cipher(id)
-            .encrypt(
-                &Default::default(),
-                Payload {
-                    msg: deks,
-                    aad: clear,
-                },
-            )
-            .map_err(|_| SealError::Answer)
+        let sealed = self.answer_cipher(id)?.seal([0; 12], clear, deks);
+        sealed.map_err(|_| SealError::Answer)
     }
 
     /// Opens what [`Session::seal`] made for the same answer and the same clear part.
@@ -444,14 +436,8 @@ impl Session {
         clear: &[u8],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let opened = self.answer_cipher(id).decrypt(
-            &Default::default(),
-            Payload {
-                msg: sealed,
-                aad: clear,
-            },
-        );
-        opened.map(Zeroizing::new).map_err(|_| SealError::Answer)
+        let opened = self.answer_cipher(id)?.open([0; 12], clear, sealed);
+        opened.map_err(|_| SealError::Answer)
     }
 }
 

@@ -1,12 +1,10 @@
 //! `local` wraps: XChaCha20-Poly1305 under a symmetric KEK version (WRAP-2). Its 192-bit nonce may
 //! be random for as many wraps as a key server can ever make.
 
-use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use rand_core::CryptoRng;
-use zeroize::Zeroizing;
 
 use super::{Header, LOCAL, Origin, VERSION, WrapError};
+use crate::aead;
 use crate::cbor::{Encode, Writer};
 use crate::labels;
 use crate::secret::{Dek, Kek};
@@ -35,17 +33,9 @@ pub fn wrap(
     let mut nonce = [0; 24];
     rng.fill_bytes(&mut nonce);
     let aad = associated(realm, header, origin, raw_context);
-    let cipher = XChaCha20Poly1305::new(kek.expose().into());
     // An AEAD refuses only messages of 256 GiB and more.
-    let ciphertext = cipher
-        .encrypt(
-            (&nonce).into(),
-            Payload {
-                msg: dek.expose(),
-                aad: &aad,
-            },
-        )
-        .unwrap_or_default();
+    let ciphertext = aead::seal_extended(kek.expose(), &nonce, &aad, dek.expose());
+    let ciphertext = ciphertext.unwrap_or_default();
     let mut writer = Writer::with_capacity(160);
     writer.array(9).uint(VERSION).uint(LOCAL);
     header.encode(&mut writer);
@@ -68,18 +58,7 @@ pub fn unwrap(
     ciphertext: &[u8; 48],
 ) -> Result<Dek, WrapError> {
     let aad = associated(realm, header, origin, raw_context);
-    let cipher = XChaCha20Poly1305::new(kek.expose().into());
-    let opened = cipher.decrypt(
-        nonce.into(),
-        Payload {
-            msg: ciphertext,
-            aad: &aad,
-        },
-    );
-    let opened = Zeroizing::new(opened.map_err(|_| WrapError::Authentication)?);
-    let bytes = opened
-        .as_slice()
-        .try_into()
-        .map_err(|_| WrapError::Authentication)?;
-    Ok(Dek::from_bytes(bytes))
+    let opened = aead::open_extended(kek.expose(), nonce, &aad, ciphertext);
+    let opened = opened.map_err(|_| WrapError::Authentication)?;
+    Ok(Dek::from_bytes(*opened))
 }
