@@ -1,6 +1,7 @@
 //! Receipts, verified (TLOG-5).
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::checkpoint::{Checkpoint, CheckpointError, LogKey, SignedCheckpoint};
 use super::merkle::{self, ProofError};
@@ -46,13 +47,17 @@ pub enum ReceiptError {
     Unwitnessed(#[from] Unwitnessed),
 }
 
-/// Verifies receipts of one log. It remembers the newest note that it verified: receipts of one commit
-/// share it, and cost one signature check together.
+/// Notes that are remembered: callers that wait together have answers of a few commits in their hands.
+const KNOWN: usize = 8;
+
+/// Verifies receipts of one log. It remembers the last notes that it verified: receipts of one commit
+/// share one, and cost one signature check together.
 #[derive(Debug)]
 pub struct Verifier {
     key: LogKey,
     witnesses: Option<WitnessPolicy>,
-    known: Mutex<Option<SignedCheckpoint>>,
+    /// The newest first.
+    known: Mutex<VecDeque<SignedCheckpoint>>,
 }
 
 impl Verifier {
@@ -62,7 +67,7 @@ impl Verifier {
         Self {
             key,
             witnesses,
-            known: Mutex::new(None),
+            known: Mutex::new(VecDeque::with_capacity(KNOWN)),
         }
     }
 
@@ -79,10 +84,21 @@ impl Verifier {
     pub fn verify(&self, receipt: &Receipt) -> Result<Logged, ReceiptError> {
         // rule: TLOG-5
         let proof: Proof = receipt.proof.parse()?;
-        let named = Checkpoint::of_note_unverified(&proof.checkpoint)?;
         let leaf = merkle::leaf_hash(&receipt.entry);
-        merkle::verify_inclusion(&leaf, proof.index, named.size, &proof.path, &named.root)?;
-        let checkpoint = self.checkpoint(&proof.checkpoint)?;
+        let included = |named: &Checkpoint| {
+            merkle::verify_inclusion(&leaf, proof.index, named.size, &proof.path, &named.root)
+        };
+        let checkpoint = match self.remembered(&proof.checkpoint) {
+            Some(known) => {
+                included(known.checkpoint())?;
+                known
+            }
+            // What costs less first: who sends nonsense does not get two signatures checked.
+            None => {
+                included(&Checkpoint::of_note_unverified(&proof.checkpoint)?)?;
+                self.verified(&proof.checkpoint)?
+            }
+        };
         let entry = Entry::from_cbor(&receipt.entry, limits::ENTRY)?;
         Ok(Logged {
             entry,
@@ -96,20 +112,31 @@ impl Verifier {
     /// # Errors
     /// [`ReceiptError`].
     pub fn checkpoint(&self, note: &str) -> Result<SignedCheckpoint, ReceiptError> {
-        let known = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(known) = known.filter(|known| known.note() == note) {
-            return Ok(known);
+        match self.remembered(note) {
+            Some(known) => Ok(known),
+            None => self.verified(note),
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, VecDeque<SignedCheckpoint>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The checkpoint of a note that was verified, byte for byte.
+    fn remembered(&self, note: &str) -> Option<SignedCheckpoint> {
+        let known = self.known();
+        known.iter().find(|known| known.note() == note).cloned()
+    }
+
+    fn verified(&self, note: &str) -> Result<SignedCheckpoint, ReceiptError> {
         let checkpoint = self.key.verify(note)?;
         if let Some(policy) = &self.witnesses {
             // rule: TLOG-8
             policy.check(&checkpoint)?;
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint.clone());
+        let mut known = self.known();
+        known.truncate(KNOWN - 1);
+        known.push_front(checkpoint.clone());
         Ok(checkpoint)
     }
 }
