@@ -1,13 +1,10 @@
 //! The items of a batch: what is checked of each, whichever exchange it is of (RED-3).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use policy::{PairsRead, Prepared};
 use store::locked::Scratch;
 use ticket_format::Refusal;
-use ticket_format::cbor::Reader;
 use ticket_format::ids::{DekId, ItemDigest, KekId};
-use ticket_format::limits;
 use ticket_format::messages::Verdict;
 use ticket_format::messages::batch::RawContext;
 use ticket_format::secret::Dek;
@@ -16,7 +13,8 @@ use ticket_format::wrapped::{Origin, Wrapped};
 use zeroize::Zeroizing;
 
 use crate::dataset::Dataset;
-use crate::present::{self, Presented};
+use crate::decisions::Decisions;
+use crate::present::Presented;
 use crate::refused::Refused;
 use crate::state::{Connection, Moment, State};
 use crate::vault::{Uploads, VaultError};
@@ -181,16 +179,7 @@ impl<'a> Items<'a> {
         connection: &Connection,
         moment: Moment,
     ) -> Result<Self, Refused> {
-        let now = moment.now.seconds();
-        let action = present::policy_action(action);
-        let prepared = Prepared::new(
-            &presented.node,
-            action,
-            &dataset.facts,
-            now,
-            connection.source,
-        );
-        let decisions = Decisions::new(dataset, prepared)?;
+        let decisions = Decisions::new(presented, dataset, action, connection, moment)?;
         Ok(Self {
             state,
             presented,
@@ -280,111 +269,14 @@ impl<'a> Items<'a> {
     /// of the policies that decided.
     #[must_use]
     pub fn into_parts(self) -> (Vec<KekId>, Vec<KekId>, BTreeSet<String>) {
-        (self.keks, self.awaiting, self.decisions.deciding)
+        (self.keks, self.awaiting, self.decisions.into_deciding())
     }
-}
-
-/// The policy's decisions in one request: one for all items that agree on the pairs that the policy
-/// reads (POL-9).
-struct Decisions<'a> {
-    dataset: &'a Dataset,
-    prepared: Prepared,
-    known: Known<'a>,
-    deciding: BTreeSet<String>,
-}
-
-enum Known<'a> {
-    /// No pair matters: it was decided once, and permitted.
-    Permitted,
-    /// By the values of the pairs that matter.
-    ByKeys(&'a BTreeSet<String>, HashMap<Vec<Option<&'a str>>, bool>),
-    /// Any pair may matter: by the whole context.
-    ByContext(HashMap<&'a [u8], bool>),
-}
-
-impl<'a> Decisions<'a> {
-    fn new(dataset: &'a Dataset, prepared: Prepared) -> Result<Self, Refused> {
-        let known = match dataset.policy.pairs_read() {
-            PairsRead::Keys(keys) if keys.is_empty() => {
-                let decision = dataset
-                    .policy
-                    .decide_prepared(&prepared, &Default::default());
-                if !decision.allowed {
-                    return Err(Refused::Policy(present::by(&decision.deciding)));
-                }
-                let deciding = decision.deciding.into_iter().collect();
-                return Ok(Self {
-                    dataset,
-                    prepared,
-                    known: Known::Permitted,
-                    deciding,
-                });
-            }
-            PairsRead::Keys(keys) => Known::ByKeys(keys, HashMap::new()),
-            PairsRead::Any => Known::ByContext(HashMap::new()),
-        };
-        Ok(Self {
-            dataset,
-            prepared,
-            known,
-            deciding: BTreeSet::new(),
-        })
-    }
-
-    fn allow(&mut self, context: RawContext<'a>) -> bool {
-        let seen = match &self.known {
-            Known::Permitted => return true,
-            Known::ByKeys(keys, seen) => match values(keys, context) {
-                Some(values) => seen.get(&values).copied(),
-                None => return false,
-            },
-            Known::ByContext(seen) => seen.get(context.bytes()).copied(),
-        };
-        if let Some(allowed) = seen {
-            return allowed;
-        }
-        let Ok(pairs) = context.parse() else {
-            return false;
-        };
-        let decision = self
-            .dataset
-            .policy
-            .decide_prepared(&self.prepared, pairs.pairs());
-        self.deciding.extend(decision.deciding);
-        match &mut self.known {
-            Known::Permitted => {}
-            Known::ByKeys(keys, seen) => {
-                if let Some(values) = values(keys, context) {
-                    seen.insert(values, decision.allowed);
-                }
-            }
-            Known::ByContext(seen) => {
-                seen.insert(context.bytes(), decision.allowed);
-            }
-        }
-        decision.allowed
-    }
-}
-
-/// The values of these keys in a context.
-fn values<'a>(keys: &BTreeSet<String>, context: RawContext<'a>) -> Option<Vec<Option<&'a str>>> {
-    let mut values = vec![None; keys.len()];
-    let mut reader = Reader::new(context.bytes());
-    let read = reader.text_pairs(
-        limits::PAIRS,
-        limits::PAIR_KEY,
-        limits::PAIR_VALUE,
-        |key, value| {
-            if let Some(place) = keys.iter().position(|known| known == key) {
-                values[place] = Some(value);
-            }
-        },
-    );
-    read.ok().map(|_| values)
 }
 
 #[cfg(test)]
 mod tests {
+    use ticket_format::limits;
+
     use super::*;
 
     fn done() -> Done {

@@ -11,6 +11,7 @@ pub mod broker_log;
 pub mod budget;
 pub mod clock;
 pub mod dataset;
+pub mod decisions;
 pub mod evidence;
 pub mod feed;
 pub mod gate;

@@ -20,6 +20,7 @@ use ticket_format::{labels, limits};
 
 use crate::budget::Budget;
 use crate::dataset::Dataset;
+use crate::decisions::Prior;
 use crate::evidence::ProvenUnder;
 use crate::gate::Permit;
 use crate::issued::{self, Issued, NotIssued};
@@ -41,6 +42,8 @@ pub struct Presented {
     pub subject: String,
     /// What was checked beside it.
     pub proven: Proven,
+    /// What the policy said of it last.
+    pub prior: Prior,
 }
 
 /// What was checked beside a ticket.
@@ -232,6 +235,7 @@ pub fn decide(
         node,
         ticket,
         proven,
+        prior: Prior::default(),
     };
     Ok(Opened {
         presented,

@@ -18,6 +18,12 @@ pub enum PairsRead {
 }
 
 impl PairsRead {
+    /// Whether the policy reads no pair, so that its decision is the same for every item.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Keys(keys) if keys.is_empty())
+    }
+
     pub(crate) fn none() -> Self {
         Self::Keys(BTreeSet::new())
     }
