@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// How long each measurement takes, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     span: u64,
+    /// Measures only rows whose names contain this, where the suite can.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) row: String,
     /// Where postern-broker and postern-key-server are; without it, beside this program.
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,

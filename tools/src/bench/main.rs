@@ -52,6 +52,7 @@ fn measure(args: &Args) -> Result<(), Report> {
         binaries: args.binaries()?,
         rounds: args.rounds,
         span: args.span(),
+        row: args.row.clone(),
     };
     let machine = machine::describe();
     let ended = runtime()?.block_on(async {

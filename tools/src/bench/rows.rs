@@ -34,6 +34,11 @@ impl Row {
         }
     }
 
+    /// Whether it is measured in microseconds, and not in things a second.
+    pub(crate) fn is_a_time(&self) -> bool {
+        self.info.unit == "us"
+    }
+
     /// Adds one round.
     pub(crate) fn add(&mut self, value: f64, floor: f64) {
         self.values.push(value);

@@ -9,8 +9,14 @@ use super::{Rows, Run, Suite};
 use crate::realm::Realm;
 use crate::rows::{Row, RowInfo};
 
-/// Items of a request, callers at a time, connections.
-const LOADS: [(usize, usize, usize); 4] = [(1, 64, 8), (10, 32, 8), (100, 16, 4), (1_000, 8, 4)];
+/// Of each row: items of a request, callers at a time, connections.
+const LOADS: [(usize, usize, usize); 5] = [
+    (1, 1, 1),
+    (1, 64, 8),
+    (10, 32, 8),
+    (100, 16, 4),
+    (1_000, 8, 4),
+];
 
 const FLOOR: &str = "the same number at a time over open connections of: one exchange of as many bytes; at both ends \
                      SHA-256 of the request and HMAC, SHA-256 of each item; at the server one XChaCha20-Poly1305 \
@@ -66,18 +72,22 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
     let realm = Arc::new(Realm::start(&run.binaries).await?);
     let login = login::Bench::new(&realm).await?;
     let issue = issue::Bench::new(&realm, &login).await?;
-    let lone = redeem::Bench::new(&realm, &issue, 1, 1, 1).await?;
     let mut loads = Vec::new();
-    for (batch, tasks, connections) in LOADS {
-        loads.push(redeem::Bench::new(&realm, &issue, batch, tasks, connections).await?);
-    }
-    let mut rows: Vec<Row> = SUITE.rows.iter().map(Row::new).collect();
-    for round in 0..run.rounds {
-        run.begins(round);
-        lone.measure_times(run.span, &mut rows[0]).await?;
-        for (load, row) in loads.iter().zip(&mut rows[1..]) {
-            load.measure(run.span, row).await?;
+    for (info, (batch, tasks, connections)) in SUITE.rows.iter().zip(LOADS) {
+        if run.wants(info) {
+            let bench = redeem::Bench::new(&realm, &issue, batch, tasks, connections).await?;
+            loads.push((Row::new(info), bench));
         }
     }
-    Ok(rows)
+    for round in 0..run.rounds {
+        run.begins(round);
+        for (row, bench) in &mut loads {
+            if row.is_a_time() {
+                bench.measure_times(run.span, row).await?;
+            } else {
+                bench.measure(run.span, row).await?;
+            }
+        }
+    }
+    Ok(loads.into_iter().map(|(row, _)| row).collect())
 }

@@ -33,9 +33,16 @@ pub(crate) struct Run {
     pub(crate) rounds: u32,
     /// How long one measurement takes.
     pub(crate) span: Duration,
+    /// What the names of the rows that are wanted contain.
+    pub(crate) row: String,
 }
 
 impl Run {
+    /// Whether this row is wanted.
+    pub(crate) fn wants(&self, row: &RowInfo) -> bool {
+        row.name.contains(&self.row)
+    }
+
     /// Tells the person who waits which round begins.
     pub(crate) fn begins(&self, round: u32) {
         let line = format!("round {} of {}", round + 1, self.rounds);
