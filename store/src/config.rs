@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 use crate::files::{self, FileError};
 
 const LIMIT: u64 = 64 * 1024;
+/// Most characters of what a file has that are said again, and of all that is said.
+const SAID_AGAIN: usize = 64;
+const SAID: usize = 1_024;
 
 /// What is wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         ConfigError::Line {
             path: path.to_owned(),
             line,
-            message: explain(error.message()),
+            message: brief(&explain(error.message())),
         }
     })
 }
@@ -68,6 +71,27 @@ fn explain(message: &str) -> String {
             format!("unknown key {unknown:?}, did you mean {nearest:?}?")
         }
         _ => one_line,
+    }
+}
+
+/// One short line, however long the name or the value is that stands in the file: what is quoted is cut, and
+/// the whole too, in case what is quoted has quotes.
+fn brief(message: &str) -> String {
+    let quoted = |mark: char, text: &str| {
+        let pieces = text.split(mark).enumerate();
+        let pieces = pieces.map(|(place, piece)| match place % 2 {
+            1 => cut(piece, SAID_AGAIN),
+            _ => piece.to_owned(),
+        });
+        pieces.collect::<Vec<_>>().join(&mark.to_string())
+    };
+    cut(&quoted('"', &quoted('`', message)), SAID)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}\u{2026}", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -118,5 +142,22 @@ mod tests {
         );
         assert!(error_of("listen = \n").starts_with("FILE, line 1: "));
         assert!(error_of("listen = \"x\"\n").contains("missing field `port`"));
+    }
+
+    #[test]
+    fn an_error_is_short_however_long_a_name_or_a_value_is() {
+        let long = "x".repeat(50_000);
+        let name = error_of(&format!("{long} = 1\n"));
+        assert!(
+            name.len() < 256 && name.ends_with("`, expected `listen` or `port`"),
+            "{name}"
+        );
+        let value = error_of(&format!("listen = \"x\"\nport = \"{long}\"\n"));
+        assert!(
+            value.len() < 256 && value.ends_with(", expected u16"),
+            "{value}"
+        );
+        let marks = error_of(&format!("\"`{long}\" = 1\n"));
+        assert!(marks.len() < 4_096, "{marks}");
     }
 }

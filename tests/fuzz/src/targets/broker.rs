@@ -105,7 +105,7 @@ fn node_ticket(bytes: &[u8], world: &World, ends: ticket_format::time::Timestamp
 pub const LOGIN: Target = Target {
     name: "login",
     form: Form::Cbor,
-    runs: 2_500,
+    runs: 6_000,
     room: DECIDES,
     seeds: || {
         vec![
@@ -223,7 +223,7 @@ fn frozen(world: &World) -> NodeRecord {
 pub const RENEW: Target = Target {
     name: "renew",
     form: Form::Cbor,
-    runs: 3_000,
+    runs: 8_000,
     room: DECIDES,
     seeds: || {
         vec![
@@ -319,7 +319,7 @@ fn renew_with(data: &[u8], ours: bool) {
 pub const ISSUE: Target = Target {
     name: "issue",
     form: Form::Cbor,
-    runs: 2_500,
+    runs: 4_000,
     room: (2 * 1024 * 1024, 64),
     seeds: || {
         vec![
@@ -362,6 +362,9 @@ fn signed_issue(bytes: &[u8], body: &IssueBody) -> Vec<u8> {
     signed_request(Verb::Issue, bytes, &proofs)
 }
 
+/// Says why somebody is denied, who is.
+type Denied = dyn Fn(&TicketFacts<'_>) -> Option<String> + Sync;
+
 fn issue_with(data: &[u8], ours: bool) {
     let world = world();
     let Some(request) = asked(data, Verb::Issue) else {
@@ -377,7 +380,7 @@ fn issue_with(data: &[u8], ours: bool) {
     let record = &world.dataset.record;
     let nobody = |_: &TicketFacts<'_>| None;
     let everybody = |_: &TicketFacts<'_>| Some("all".to_owned());
-    let denied: [&(dyn Fn(&TicketFacts<'_>) -> Option<String> + Sync); 2] = [&nobody, &everybody];
+    let denied: [&Denied; 2] = [&nobody, &everybody];
     for denied in denied {
         let view = issue::View {
             dataset: (held.body().dataset == record.name).then_some(&world.dataset),
@@ -444,7 +447,7 @@ fn dataset_ticket(bytes: &[u8], asked: &IssueBody) {
 pub const WATCH: Target = Target {
     name: "watch",
     form: Form::Cbor,
-    runs: 4_000,
+    runs: 10_000,
     room: DECIDES,
     seeds: || {
         let mut seeds = Vec::new();
@@ -528,7 +531,7 @@ fn held(data: &[u8], ours: bool) {
 pub const SUBSCRIBE: Target = Target {
     name: "subscribe",
     form: Form::Cbor,
-    runs: 4_000,
+    runs: 20_000,
     room: DECIDES,
     seeds: || {
         vec![
@@ -651,7 +654,10 @@ fn administer_with(request: &RequestView<'_>, ours: bool) {
     let opened = administer::open(request, &world.realm, world.set.clone(), world.now);
     let done = match &opened {
         Ok(opened) => {
-            not_forged(opened.bytes(), ours);
+            assert!(
+                ours || super::statement_of_vectors(opened.bytes()),
+                "a statement was forged"
+            );
             fits(&opened.entry(ActId([3; 16]), &world.caller, world.now));
             act(opened)
         }

@@ -18,7 +18,7 @@ use crate::world::world;
 pub const EVIDENCE: Target = Target {
     name: "evidence",
     form: Form::Cbor,
-    runs: 4_000,
+    runs: 8_000,
     room: DECIDES,
     seeds: || members(&["evidence"]),
     run: chain,
@@ -88,7 +88,7 @@ fn same_but_for_the_proofs_form(data: &[u8]) -> bool {
 pub const IID: Target = Target {
     name: "iid",
     form: Form::Der,
-    runs: 12_000,
+    runs: 25_000,
     room: DECIDES,
     seeds: documents,
     run: identity,

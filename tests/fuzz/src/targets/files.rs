@@ -131,7 +131,7 @@ fn config(data: &[u8]) {
 pub const SEALED: Target = Target {
     name: "sealed",
     form: Form::Bytes,
-    runs: 10_000,
+    runs: 2_500,
     room: DECIDES,
     seeds: || {
         let root = RootKey::from_bytes([7; 32]);

@@ -24,7 +24,7 @@ use crate::world::world;
 pub const ENTRY: Target = Target {
     name: "entry",
     form: Form::Cbor,
-    runs: 60_000,
+    runs: 80_000,
     room: READS,
     seeds: || {
         let mut seeds = members(&["entry", "entries", "side"]);
@@ -47,7 +47,7 @@ fn entry(data: &[u8]) {
 pub const NOTE: Target = Target {
     name: "note",
     form: Form::Text,
-    runs: 15_000,
+    runs: 3_000,
     room: DECIDES,
     seeds: || {
         vectors::all_texts(|file, _, _| {
@@ -270,7 +270,7 @@ fn continued(key: &LogKey, answer: &ConsistencyAnswer) {
 pub const WITNESS: Target = Target {
     name: "witness",
     form: Form::Text,
-    runs: 4_000,
+    runs: 3_000,
     room: DECIDES,
     seeds: requests,
     run: witness,

@@ -31,7 +31,7 @@ use crate::mutate::Form;
 pub const ENVELOPES: Target = Target {
     name: "envelopes",
     form: Form::Cbor,
-    runs: 60_000,
+    runs: 40_000,
     room: READS,
     seeds: || members(&["request", "answer", "bare", "detailed", "envelope"]),
     run: envelopes,

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 use ticket_format::cbor::{Decode, Encode, validate};
 use ticket_format::messages::{Answer, AnswerView, RefusalNotice};
+use ticket_format::statement::ReceivedStatement;
 use ticket_format::{Refusal, limits};
 
 use crate::counting;
@@ -169,6 +170,17 @@ fn vectors_bytes() -> &'static BTreeSet<Vec<u8>> {
     static ALL: std::sync::LazyLock<BTreeSet<Vec<u8>>> =
         std::sync::LazyLock::new(|| vectors::all_bytes(|_, _, _| true).into_iter().collect());
     &ALL
+}
+
+/// Whether a statement says what a statement of the vectors says: any of whose signatures may be gone, and none can
+/// be made.
+fn statement_of_vectors(statement: &[u8]) -> bool {
+    let Ok(received) = ReceivedStatement::parse(statement) else {
+        return false;
+    };
+    let payload = received.payload().to_cbor();
+    let known = |bytes: &Vec<u8>| bytes.windows(payload.len()).any(|part| part == payload);
+    vectors_bytes().iter().any(known)
 }
 
 /// Every byte string of the vectors that begins as an array, a map or a tag does.

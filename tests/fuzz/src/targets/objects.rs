@@ -14,7 +14,7 @@ use crate::vectors;
 pub const OBJECT: Target = Target {
     name: "object",
     form: Form::Bytes,
-    runs: 3_000,
+    runs: 8_000,
     room: (512 * 1024, 8),
     seeds: || vectors::all_bytes(|file, member, _| file.starts_with("object/") && member == "body"),
     run: object,
@@ -115,7 +115,7 @@ fn round(plaintext: &[u8]) {
 pub const METADATA: Target = Target {
     name: "metadata",
     form: Form::Cbor,
-    runs: 30_000,
+    runs: 80_000,
     room: DECIDES,
     seeds: || {
         let metadata = ObjectMetadata {

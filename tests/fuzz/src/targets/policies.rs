@@ -11,7 +11,7 @@ use crate::world::world;
 pub const POLICY: Target = Target {
     name: "policy",
     form: Form::Text,
-    runs: 500,
+    runs: 700,
     room: (48 * 1024 * 1024, 4_096),
     seeds: || {
         let mut seeds =

@@ -22,7 +22,7 @@ use crate::world::{fresh, world};
 pub const RECORDS: Target = Target {
     name: "records",
     form: Form::Cbor,
-    runs: 25_000,
+    runs: 30_000,
     room: DECIDES,
     seeds: || {
         let world = world();

@@ -20,7 +20,7 @@ use crate::world::world;
 pub const TICKET: Target = Target {
     name: "ticket",
     form: Form::Cbor,
-    runs: 12_000,
+    runs: 5_000,
     room: READS,
     seeds: || members(&["ticket", "node_ticket", "payload"]),
     run: ticket,
@@ -110,7 +110,7 @@ fn signed(kind: &str, payload: &[u8]) -> Option<Vec<u8>> {
 pub const WRAPPED: Target = Target {
     name: "wrapped",
     form: Form::Cbor,
-    runs: 40_000,
+    runs: 80_000,
     room: READS,
     seeds: || members(&["wrapped", "damaged"]),
     run: wrapped,
@@ -152,7 +152,7 @@ fn wrapped(data: &[u8]) {
 pub const DENIAL: Target = Target {
     name: "denial",
     form: Form::Cbor,
-    runs: 25_000,
+    runs: 40_000,
     room: READS,
     seeds: || {
         let mut seeds = members(&[

@@ -8,13 +8,13 @@ use fuzz::targets::{ALL, Target, named};
 use fuzz::tree::Item;
 
 /// Most parts of one message that are bent one by one, and most inputs of a target that are.
-const PARTS: usize = 80;
-const INPUTS: usize = 12;
+const PARTS: usize = 50;
+const INPUTS: usize = 10;
 
 /// What only reads is given more of its inputs than what signs and decides.
 fn inputs(target: &Target) -> usize {
     if target.runs >= 12_000 {
-        10 * INPUTS
+        6 * INPUTS
     } else {
         INPUTS
     }
@@ -71,8 +71,8 @@ fn nothing_signed_is_taken_with_a_byte_flipped() {
     for name in signed {
         let target = named(name).expect("a target");
         for data in (target.seeds)().iter().take(6) {
-            // Some 300 places of each, and every one of what is short.
-            let step = (data.len() / 300).max(1);
+            // Some 150 places of each, and every one of what is short.
+            let step = (data.len() / 150).max(1);
             for at in (0..data.len()).step_by(step) {
                 let mut flipped = data.clone();
                 flipped[at] ^= 1 << (at % 8);

@@ -1,11 +1,7 @@
 //! Every target with its inputs, and with so many that are bent (`FUZZ_SEED`, `FUZZ_PERCENT`).
 
-use fuzz::counting::Counting;
 use fuzz::drive;
 use fuzz::targets::{self, ALL};
-
-#[global_allocator]
-static MEMORY: Counting = Counting;
 
 macro_rules! targets {
     ($($name:ident $test:ident;)*) => {

@@ -43,7 +43,7 @@ fn within(seed: &[u8], give: impl Fn(&[u8])) {
     let Some(whole) = Item::read(seed) else {
         return;
     };
-    for number in 0..whole.count().min(40) {
+    for number in 0..whole.count().min(30) {
         for opener in [&[0x81u8][..], &[0xa1, 0x00], &[0xd2]] {
             let mut bent = whole.clone();
             if let Some(part) = bent.at(number) {
