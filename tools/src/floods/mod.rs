@@ -9,6 +9,7 @@
 mod packets;
 mod raw;
 mod strangers;
+mod usage;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+
+pub use usage::Usage;
 
 /// A server to flood. Only loopback addresses are taken.
 #[derive(Clone, Copy, Debug)]
@@ -189,6 +192,16 @@ impl Flood {
 
     /// Runs it to its end.
     pub async fn run(&self, target: Target, force: Force) -> Tally {
+        self.run_until(target, force, std::future::pending()).await
+    }
+
+    /// Runs it to its end, or until it is told to stop.
+    pub async fn run_until(
+        &self,
+        target: Target,
+        force: Force,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Tally {
         let counts = Arc::new(Counts::default());
         let until = Instant::now() + force.span;
         let peers = force.peers.max(1);
@@ -214,7 +227,14 @@ impl Flood {
                 }
             });
         }
-        while running.join_next().await.is_some() {}
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                ended = running.join_next() => if ended.is_none() { break },
+                () = &mut stop => break,
+            }
+        }
+        running.shutdown().await;
         counts.tally()
     }
 }
