@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::{Admission, ConnectionPlace, HandshakePlace};
 use crate::budget::Budget;
@@ -18,6 +19,9 @@ use crate::peer::Peer;
 use crate::server::Handler;
 use crate::source::SourcePlace;
 use crate::tls;
+
+/// How often what is left of exchanges that have ended is cleared away.
+const CLEARING: Duration = Duration::from_millis(100);
 
 /// Where the server is on its way down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +113,10 @@ async fn serve<H: Handler>(
     let spoke = Arc::new(Spoke::default());
     let mut silence = pin!(sleep(shared.limits.first_exchange_timeout));
     let mut waiting = true;
+    // While the connection serves, exchanges that have ended are cleared away together: to be woken for each
+    // would cost as much as a small exchange itself.
+    let mut clearing = pin!(sleep(CLEARING));
+    let mut to_clear = false;
     loop {
         let now = *stage.borrow_and_update();
         if now == Stage::Stopping {
@@ -121,11 +129,7 @@ async fn serve<H: Handler>(
         }
         tokio::select! {
             biased;
-            Some(ended) = exchanges.join_next() => {
-                if ended.is_err() {
-                    tracing::error!("the handler of an exchange panicked");
-                }
-            }
+            Some(ended) = exchanges.join_next(), if now != Stage::Serving || !open => cleared(&ended),
             // An error means that the server itself is gone, which ends this task as well.
             changed = stage.changed() => if changed.is_err() { break },
             // Before new streams, so that a flood of them cannot put it off.
@@ -146,6 +150,13 @@ async fn serve<H: Handler>(
                     open = false;
                 }
             },
+            () = &mut clearing, if to_clear => {
+                while let Some(ended) = exchanges.try_join_next() {
+                    cleared(&ended);
+                }
+                to_clear = !exchanges.is_empty();
+                clearing.as_mut().reset(Instant::now() + CLEARING);
+            },
             stream = connection.accept_bi(), if open => match stream {
                 Err(_) => open = false,
                 Ok(stream) if now != Stage::Serving => exchange::refuse(stream, Code::GoingAway),
@@ -155,6 +166,10 @@ async fn serve<H: Handler>(
                         exchange::refuse(stream, Code::Busy);
                     }
                     Ok(permits) => {
+                        if !to_clear {
+                            to_clear = true;
+                            clearing.as_mut().reset(Instant::now() + CLEARING);
+                        }
                         let (shared, state) = (Arc::clone(shared), Arc::clone(&state));
                         let budget = Budget::new(&shared.bytes, place.source.bytes());
                         let (spoke, stranger) = (Arc::clone(&spoke), shown.stranger());
@@ -175,6 +190,13 @@ async fn serve<H: Handler>(
     connection.close(Code::GoingAway.varint(), b"");
     shared.handler.closed(&state);
     unfinished
+}
+
+/// Says that a handler panicked, if it did.
+fn cleared(ended: &Result<(), JoinError>) {
+    if ended.is_err() {
+        tracing::error!("the handler of an exchange panicked");
+    }
 }
 
 /// Takes a place for an exchange among those of its source and then among all, or says which of

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use quinn::{EndpointConfig, TokioRuntime};
 
+use crate::limits::DATAGRAM_BYTES;
+
 /// Kernel buffer to ask for, each way, in bytes. 4 MiB holds a burst of a few thousand packets; the
 /// kernel grants less when `net.core.rmem_max` says so, which costs speed and nothing else.
 const KERNEL_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -23,6 +25,9 @@ pub(crate) fn endpoint(
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, KERNEL_BUFFER_BYTES);
     let mut config = EndpointConfig::default();
     config.supported_versions(vec![QUIC_V1]);
+    config
+        .max_udp_payload_size(DATAGRAM_BYTES)
+        .map_err(io::Error::other)?;
     quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
 }
 
