@@ -33,9 +33,31 @@ impl Writer {
     }
 
     fn push(&mut self, header: Header) -> &mut Self {
+        let (major, argument) = match header {
+            Header::Positive(number) => (0, number),
+            Header::Negative(number) => (1, number),
+            Header::Bytes(Some(len)) => (2, len as u64),
+            Header::Text(Some(len)) => (3, len as u64),
+            Header::Array(Some(len)) => (4, len as u64),
+            Header::Map(Some(len)) => (5, len as u64),
+            Header::Tag(number) => (6, number),
+            // Never short: what is in no one's hands here.
+            _ => (7, u64::MAX),
+        };
+        // Nearly all heads are of one byte or two, and the general way takes several times as long.
+        match argument {
+            argument @ 0..24 => self.bytes.push(major << 5 | argument as u8),
+            argument @ 24..256 => self
+                .bytes
+                .extend_from_slice(&[major << 5 | 24, argument as u8]),
+            _ => self.push_any(header),
+        }
+        self
+    }
+
+    fn push_any(&mut self, header: Header) {
         let written = Encoder::from(&mut self.bytes).push(header);
         debug_assert!(written.is_ok(), "writing to a Vec does not fail");
-        self
     }
 
     /// An unsigned integer.
@@ -56,6 +78,11 @@ impl Writer {
         self.push(Header::Bytes(Some(value.len())));
         self.bytes.extend_from_slice(value);
         self
+    }
+
+    /// The head of a byte string of `len` bytes, which the caller adds.
+    pub fn bytes_head(&mut self, len: usize) -> &mut Self {
+        self.push(Header::Bytes(Some(len)))
     }
 
     /// A text string.
@@ -113,5 +140,38 @@ impl Writer {
     pub fn raw(&mut self, item: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(item);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_the_same_by_either_way() {
+        // rule: ENC-1
+        let heads: [fn(u64) -> Header; 7] = [
+            Header::Positive,
+            Header::Negative,
+            |len| Header::Bytes(Some(len as usize)),
+            |len| Header::Text(Some(len as usize)),
+            |len| Header::Array(Some(len as usize)),
+            |len| Header::Map(Some(len as usize)),
+            Header::Tag,
+        ];
+        for head in heads {
+            for argument in (0..1_000).chain([65_535, 65_536, u64::from(u32::MAX)]) {
+                let (mut short, mut any) = (Writer::new(), Writer::new());
+                short.push(head(argument));
+                any.push_any(head(argument));
+                assert_eq!(short.bytes, any.bytes);
+            }
+        }
+        let (mut short, mut any) = (Writer::new(), Writer::new());
+        for simple in 20..=22 {
+            short.push(Header::Simple(simple));
+            any.push_any(Header::Simple(simple));
+        }
+        assert_eq!(short.bytes, any.bytes);
     }
 }
