@@ -195,10 +195,12 @@ impl Presented {
         items: &[(&[u8], &Context)],
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Result<Released, Refusal>>, Error> {
-        let body = RedeemBody::encode(&self.head(rng), items);
-        let digests = items
-            .iter()
-            .map(|(wrapped, context)| item_digest(wrapped, &context.to_cbor()))
+        let contexts: Vec<_> = items.iter().map(|(_, context)| context.to_cbor()).collect();
+        let wraps = items.iter().map(|(wrapped, _)| *wrapped);
+        let raw = wraps.zip(contexts.iter().map(Vec::as_slice));
+        let body = RedeemBody::encode_raw(&self.head(rng), raw.clone());
+        let digests = raw
+            .map(|(wrapped, context)| item_digest(wrapped, context))
             .collect();
         let sent = Sent {
             digests: Digests::Known(digests),

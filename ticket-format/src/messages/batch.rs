@@ -3,6 +3,8 @@
 //! Bodies are read without copying: a view borrows every wrap and every context from the received
 //! bytes. A context is checked while it is read and made into a map only when someone asks.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::Context;
 use crate::cbor::{Decode, DecodeError, Encode, MapReader, Reader, Writer};
 use crate::ids::{ItemDigest, RequestId, TicketHash};
@@ -116,9 +118,13 @@ impl std::fmt::Debug for RawContext<'_> {
 /// Names an item: SHA-256 of `[wrapped, context]` (AUD-3, RED-4). `context` is the map's bytes.
 #[must_use]
 pub fn item_digest(wrapped: &[u8], context: &[u8]) -> ItemDigest {
-    let mut writer = Writer::with_capacity(wrapped.len() + context.len() + 8);
-    writer.array(2).bytes(wrapped).raw(context);
-    ItemDigest::of(&writer.into_bytes())
+    let mut head = Writer::with_capacity(8);
+    head.array(2).bytes_head(wrapped.len());
+    let digest = Sha256::new()
+        .chain_update(head.into_bytes())
+        .chain_update(wrapped)
+        .chain_update(context);
+    ItemDigest(digest.finalize().into())
 }
 
 /// Which presented ticket a request of any of these exchanges names, read before the rest of its body:
@@ -187,10 +193,25 @@ impl<'a> RedeemBody<'a> {
     /// The bytes of a body. At most 1,000 items, or the server refuses it.
     #[must_use]
     pub fn encode(head: &BatchHead, items: &[(&[u8], &Context)]) -> Vec<u8> {
-        let mut writer = head.write(4, items.iter().map(|(wrapped, _)| wrapped.len() + 64).sum());
+        let encoded: Vec<_> = items.iter().map(|(_, context)| context.to_cbor()).collect();
+        let wrapped = items.iter().map(|(wrapped, _)| *wrapped);
+        Self::encode_raw(head, wrapped.zip(encoded.iter().map(Vec::as_slice)))
+    }
+
+    /// As [`RedeemBody::encode`], of contexts that are encoded already.
+    #[must_use]
+    pub fn encode_raw<'b>(
+        head: &BatchHead,
+        items: impl ExactSizeIterator<Item = (&'b [u8], &'b [u8])> + Clone,
+    ) -> Vec<u8> {
+        let room = items
+            .clone()
+            .map(|(wrapped, context)| wrapped.len() + context.len() + 4)
+            .sum();
+        let mut writer = head.write(4, room);
         writer.array(items.len());
         for (wrapped, context) in items {
-            context.encode(writer.array(2).bytes(wrapped));
+            writer.array(2).bytes(wrapped).raw(context);
         }
         writer.into_bytes()
     }

@@ -333,7 +333,11 @@ pub fn split(note: &str) -> Result<(&str, Vec<SignatureLine<'_>>), NotANote> {
     if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
         return Err(NotANote::Control);
     }
-    let at = note.rfind("\n\n").ok_or(NotANote::Unsigned)?;
+    // From the end, but over whole bytes: the text is short, and what stands behind it long.
+    let pairs = note.as_bytes().windows(2);
+    let at = pairs.rev().position(|pair| pair == b"\n\n");
+    let at = at.ok_or(NotANote::Unsigned)?;
+    let at = note.len() - 2 - at;
     let (text, lines) = (&note[..=at], &note[at + 2..]);
     let lines = signature_lines(lines)?;
     if lines.is_empty() {
