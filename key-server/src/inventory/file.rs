@@ -246,6 +246,7 @@ impl Rows {
         let mut counting = Counting {
             before: &before,
             changed: HashMap::new(),
+            seen: HashMap::new(),
         };
         {
             let mut wraps = txn.open_table(WRAPS)?;
@@ -261,6 +262,7 @@ impl Rows {
             if let Some(error) = failed {
                 return Err(error);
             }
+            counting.write(&mut wraps)?;
             let mut totals = txn.open_table(TOTALS)?;
             for (kek, of) in &counting.changed {
                 let used = of.last_used.map_or(0, Timestamp::seconds);
@@ -400,7 +402,13 @@ impl State {
 struct Counting<'a> {
     before: &'a State,
     changed: HashMap<KekId, Totals>,
+    /// Rows that are not written yet: the same wrap is often opened many times within a second, and rows that
+    /// are written in order share pages.
+    seen: HashMap<Key, u32>,
 }
+
+/// Most rows that wait to be written: 7 MB.
+const WAITING: usize = 1 << 16;
 
 impl Counting<'_> {
     fn of(&mut self, kek: KekId) -> &mut Totals {
@@ -428,6 +436,7 @@ impl Counting<'_> {
                 replaces.insert(new.0, row)?;
             }
             Step::InPlace { digest, by } => {
+                self.write(wraps)?;
                 let row = replaces.get(digest.0)?.map(|row| row.value());
                 // Nobody says of another's wraps where they stand.
                 let Some(row) = row.filter(|row| first(row) == by) else {
@@ -442,6 +451,7 @@ impl Counting<'_> {
                 }
             }
             Step::Destroyed { kek } => {
+                self.write(wraps)?;
                 wraps.retain_in(of(kek, None), |_, _| false)?;
                 replaces.retain(|_, row| KekId(first(&row[16..])) != kek)?;
                 self.of(kek).wraps = 0;
@@ -458,10 +468,24 @@ impl Counting<'_> {
         wraps: &mut redb::Table<'_, Key, u32>,
     ) -> Result<(), FileError> {
         let seconds = u32::try_from(seen.seconds()).unwrap_or(u32::MAX);
-        let new = wraps.insert(key(kek, digest), seconds)?.is_none();
+        self.seen.insert(key(kek, digest), seconds);
         let totals = self.of(kek);
-        totals.wraps += u64::from(new);
         totals.last_used = totals.last_used.max(Some(seen));
+        if self.seen.len() >= WAITING {
+            self.write(wraps)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that wait, and counts those that are new.
+    fn write(&mut self, wraps: &mut redb::Table<'_, Key, u32>) -> Result<(), FileError> {
+        let mut rows: Vec<_> = self.seen.drain().collect();
+        rows.sort_unstable();
+        for (key, seconds) in rows {
+            if wraps.insert(key, seconds)?.is_none() {
+                self.of(KekId(first(&key))).wraps += 1;
+            }
+        }
         Ok(())
     }
 }
