@@ -42,6 +42,14 @@ impl NotConsistent {
     }
 }
 
+/// Whether the proof from a checkpoint takes more than what is in memory: any but one of the shard that is
+/// written does.
+#[must_use]
+pub fn reads(log: &AuditLog, note: &str) -> bool {
+    let shown = Checkpoint::of_note_unverified(note);
+    shown.is_ok_and(|shown| shown.shard != log.head().checkpoint.checkpoint().shard)
+}
+
 /// Proves that the log goes on from the checkpoint that a caller shows. Its signatures are looked at only
 /// where the log does not hold it: a stranger costs no more than the proof. Blocking I/O where the shard is
 /// an old one.

@@ -8,7 +8,7 @@ mod recovery;
 mod shards;
 mod standing;
 
-pub use asked::{NotConsistent, consistency};
+pub use asked::{NotConsistent, consistency, reads};
 pub use config::{LogSection, SectionError, WitnessEntry, WitnessSection, WitnessedLog};
 pub use recovery::{NotRecovered, Recovery};
 pub use shards::Shards;
