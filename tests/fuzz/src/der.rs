@@ -160,6 +160,11 @@ impl Value {
                     content: Content::Values(vec![inner]),
                 };
             }
+            (3 | 4, Content::Bytes(bytes)) if !bytes.is_empty() => {
+                // The next digit or letter: a text stays one of its form.
+                let at = chance.below(bytes.len());
+                bytes[at] ^= 1;
+            }
             (_, Content::Bytes(bytes)) => *bytes = mutate::bytes(bytes, &[], chance),
             (_, Content::Values(values)) => values.clear(),
         }

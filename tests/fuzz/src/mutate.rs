@@ -301,8 +301,10 @@ fn value(item: &mut Item, chance: &mut Chance) {
 
 fn string(bytes: &mut Vec<u8>, chance: &mut Chance) {
     let at = chance.below(bytes.len());
-    match chance.below(6) {
+    match chance.below(7) {
         0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << chance.below(8),
+        // The next digit or letter: a text stays one of its form.
+        6 if !bytes.is_empty() => bytes[at] ^= 1,
         2 => bytes.truncate(at),
         3 => bytes.resize(*chance.pick(&LENGTHS).unwrap_or(&0), b'a'),
         4 => bytes.fill(*chance.pick(&[0, 0xff, b'a']).unwrap_or(&0)),

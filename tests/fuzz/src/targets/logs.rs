@@ -1,6 +1,7 @@
 //! What logs say and what is believed of them: entries, notes, receipts, proofs, policies, witnesses' requests.
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 
 use audit_log::witness::{AddCheckpoint, Answer, MAX_BODY, Witness};
 use ticket_format::cbor::{Decode as _, Encode as _};
@@ -108,6 +109,7 @@ fn text(data: &[u8]) {
                 known_notes().any(|known| says_the_same(known, signed.checkpoint())),
                 "a checkpoint was forged"
             );
+            assert!(signed_by_its_log(text), "a log's signature was forged");
         }
     }
     witnessed(text);
@@ -115,7 +117,7 @@ fn text(data: &[u8]) {
 
 /// A checkpoint with no cosignature.
 fn bare() -> &'static SignedCheckpoint {
-    static BARE: std::sync::LazyLock<SignedCheckpoint> = std::sync::LazyLock::new(|| {
+    static BARE: LazyLock<SignedCheckpoint> = LazyLock::new(|| {
         let log = &world().keys.broker_log;
         let checkpoint = Checkpoint {
             shard: log.key().origin.shard(3),
@@ -127,26 +129,46 @@ fn bare() -> &'static SignedCheckpoint {
     &BARE
 }
 
+/// A note without the lines of others than its log: those anybody may add or take away.
+fn own_lines(note: &str) -> Vec<&str> {
+    let origin = note.split('\n').next().unwrap_or_default();
+    let others = |line: &&str| {
+        let name = line.strip_prefix("\u{2014} ");
+        name.is_none_or(|name| name.split(' ').next() == Some(origin))
+    };
+    note.split('\n').filter(others).collect()
+}
+
+/// Whether the log's signatures on a note are those on one of the vectors' notes.
+fn signed_by_its_log(note: &str) -> bool {
+    known_texts()
+        .iter()
+        .any(|known| own_lines(known) == own_lines(note))
+}
+
 /// The notes of the vectors, which the logs' keys have signed.
 fn known_notes() -> impl Iterator<Item = &'static Checkpoint> {
-    static NOTES: std::sync::LazyLock<Vec<Checkpoint>> = std::sync::LazyLock::new(|| {
-        let proofs = |text: &str| {
-            text.parse::<Proof>()
-                .map(|proof| proof.checkpoint)
-                .unwrap_or_else(|_| text.to_owned())
+    static NOTES: LazyLock<Vec<Checkpoint>> = LazyLock::new(|| {
+        let read = |note: &String| Checkpoint::of_note_unverified(note).ok();
+        known_texts().iter().filter_map(read).collect()
+    });
+    NOTES.iter()
+}
+
+fn known_texts() -> &'static [String] {
+    static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let note = |text: &str| match text.parse::<Proof>() {
+            Ok(proof) => proof.checkpoint,
+            Err(_) => text.to_owned(),
         };
         let texts = vectors::all_texts(|_, _, text| text.contains('\u{2014}'));
         let texts = texts
             .iter()
-            .filter_map(|text| std::str::from_utf8(text).ok())
-            .map(proofs);
-        let receipts = vectors_bytes().iter().flat_map(|bytes| notes_within(bytes));
-        let all: Vec<String> = texts.chain(receipts).collect();
-        all.iter()
-            .filter_map(|note| Checkpoint::of_note_unverified(note).ok())
-            .collect()
+            .filter_map(|text| std::str::from_utf8(text).ok());
+        let within = vectors_bytes().iter().flat_map(|bytes| notes_within(bytes));
+        texts.map(note).chain(within).collect()
     });
-    NOTES.iter()
+    &TEXTS
 }
 
 /// Notes that stand somewhere in an item: in receipts and answers.
@@ -227,6 +249,10 @@ fn believed(key: &LogKey, receipt: &Receipt) {
         known_notes().any(|known| says_the_same(known, logged.checkpoint.checkpoint())),
         "a checkpoint was forged"
     );
+    assert!(
+        signed_by_its_log(logged.checkpoint.note()),
+        "a log's signature was forged"
+    );
     assert!(logged.index < logged.checkpoint.checkpoint().size);
     assert_eq!(logged.entry.to_cbor(), receipt.entry);
     let known = || {
@@ -259,6 +285,10 @@ fn continued(key: &LogKey, answer: &ConsistencyAnswer) {
                 "a checkpoint was forged"
             );
             assert!(
+                signed_by_its_log(continued.checkpoint.note()),
+                "a log's signature was forged"
+            );
+            assert!(
                 to.shard.number > from.shard.number || to.size >= from.size,
                 "a log went back"
             );
@@ -272,12 +302,17 @@ pub const WITNESS: Target = Target {
     form: Form::Text,
     runs: 3_000,
     room: DECIDES,
-    seeds: requests,
+    seeds: || requests().to_vec(),
     run: witness,
 };
 
 /// A log of three sizes, each continuing the one before, as it submits them.
-fn requests() -> Vec<Vec<u8>> {
+fn requests() -> &'static [Vec<u8>] {
+    static REQUESTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(submitted);
+    &REQUESTS
+}
+
+fn submitted() -> Vec<Vec<u8>> {
     let log = &world().keys.server_log;
     let leaves: Vec<_> = (0..4u8).map(|n| merkle::leaf_hash(&[n])).collect();
     let pair = merkle::node_hash(&leaves[0], &leaves[1]);
@@ -355,7 +390,17 @@ fn witness(data: &[u8]) {
                 .key()
                 .verify(asked.note)
                 .expect("only what its log signed is cosigned");
-            assert!(forged_none(signed.checkpoint()), "a checkpoint was forged");
+            let continues = |known: &Vec<u8>| {
+                let known = AddCheckpoint::parse(known).expect("our own request");
+                let same = own_lines(known.note) == own_lines(asked.note);
+                // What begins at nothing, or repeats what is cosigned, continues it without a proof.
+                let plain = asked.old == 0 || asked.old == signed.checkpoint().size;
+                same && (plain || (known.old, &known.proof) == (asked.old, &asked.proof))
+            };
+            assert!(
+                requests().iter().any(continues),
+                "what does not continue was cosigned"
+            );
             let sizes = |heads: &[audit_log::witness::Head]| {
                 heads.iter().map(|head| head.size).max().unwrap_or(0)
             };
@@ -370,12 +415,4 @@ fn witness(data: &[u8]) {
             );
         }
     });
-}
-
-fn forged_none(checkpoint: &Checkpoint) -> bool {
-    requests().iter().any(|request| {
-        let asked = AddCheckpoint::parse(request).expect("our own request");
-        Checkpoint::of_note_unverified(asked.note)
-            .is_ok_and(|known| says_the_same(&known, checkpoint))
-    })
 }

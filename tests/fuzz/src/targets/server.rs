@@ -620,6 +620,14 @@ fn heard(data: &[u8], ours: bool) {
             // rule: DEN-4 — without a gap, and never back.
             let numbers: Vec<_> = news.epochs.iter().map(|epoch| epoch.epoch).collect();
             assert!(numbers.iter().copied().eq(1..=news.epoch));
+            // rule: DEN-1, DEN-4 — and its chain is the one that was signed for.
+            let said = AnswerView::parse(data).map(|answer| match answer {
+                AnswerView::Done { body, .. } => FeedAnswer::from_cbor(body, limits::MESSAGE),
+                AnswerView::Refused(_) => panic!("a refusal was believed"),
+            });
+            assert!(
+                matches!(said, Ok(Ok(said)) if (said.epoch, said.chain) == (news.epoch, news.chain))
+            );
             for received in &news.epochs {
                 if let feed::Happened::Denied { denial, bytes } = &received.happened {
                     assert!(denial.is_kept() && denial.to_cbor() == *bytes);

@@ -67,15 +67,20 @@ fn nothing_signed_is_taken_with_a_byte_flipped() {
         "follow",
         "wrapped",
         "sealed",
+        "note",
+        "object",
     ];
     for name in signed {
         let target = named(name).expect("a target");
-        for data in (target.seeds)().iter().take(6) {
+        // Of texts those with a signature's line, which begins with a dash.
+        let dash = |data: &Vec<u8>| String::from_utf8_lossy(data).contains('\u{2014}');
+        let signed = |data: &Vec<u8>| target.form != Form::Text || dash(data);
+        for data in (target.seeds)().into_iter().filter(signed).take(6) {
             // Some 150 places of each, and every one of what is short.
             let step = (data.len() / 150).max(1);
-            for at in (0..data.len()).step_by(step) {
+            for (number, at) in (0..data.len()).step_by(step).enumerate() {
                 let mut flipped = data.clone();
-                flipped[at] ^= 1 << (at % 8);
+                flipped[at] ^= 1 << (number % 8);
                 drive::give(target, &flipped, seed());
             }
         }
