@@ -52,9 +52,11 @@ pub(crate) struct Realm {
 
 /// A node that has not logged in yet.
 pub(crate) struct Newcomer {
-    dir: PathBuf,
+    /// Its state directory.
+    pub(crate) dir: PathBuf,
     state: NodeState,
-    evidence: Evidence,
+    /// What it proves itself by.
+    pub(crate) evidence: Evidence,
 }
 
 /// A node with a ticket.
@@ -62,7 +64,7 @@ pub(crate) struct Node {
     /// What it trusts.
     pins: Pins,
     /// Its state, which an issue may bring forward; each node is asked by one task at a time.
-    state: tokio::sync::Mutex<NodeState>,
+    pub(crate) state: tokio::sync::Mutex<NodeState>,
     /// What it remembers of logs.
     logs: Logs,
     /// The broker's log.

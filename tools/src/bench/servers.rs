@@ -38,8 +38,8 @@ pub(crate) struct Servers {
     /// The key server.
     pub(crate) key_server: Server,
     // Stopped in this order, before the directory goes.
-    _key_server: Process,
-    _broker: Process,
+    key_process: Process,
+    broker_process: Process,
     binaries: PathBuf,
     admin_set: PathBuf,
     broker_keys: PathBuf,
@@ -108,8 +108,8 @@ impl Servers {
             feed_key,
             broker_log,
             key_server,
-            _key_server: key_process,
-            _broker: broker_process,
+            key_process,
+            broker_process,
             binaries: binaries.to_owned(),
             admin_set: set,
             broker_keys: keys_file,
@@ -136,6 +136,11 @@ impl Servers {
             program,
             process: None,
         })
+    }
+
+    /// The processes of the broker and of the key server.
+    pub(crate) fn pids(&self) -> [u32; 2] {
+        [&self.broker_process, &self.key_process].map(|process| process.0.id())
     }
 
     /// The directory of this run, on the disk that the servers write to.

@@ -151,8 +151,13 @@ impl Part {
         if self.over() {
             return false;
         }
-        Counts::add(&self.counts.acts, 1);
+        self.act();
         true
+    }
+
+    /// Counts an act.
+    pub(crate) fn act(&self) {
+        Counts::add(&self.counts.acts, 1);
     }
 
     /// What is left of the span.

@@ -2,7 +2,7 @@
 //! as no honest client sends them. It acknowledges nothing and repeats nothing.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::quic::{ClientConnection, KeyChange, Keys};
 use tokio::net::UdpSocket;
@@ -13,13 +13,16 @@ use super::{Part, packets::retry};
 
 /// Bytes of one datagram's frames.
 const FRAMES: usize = 1_150;
-/// The windows of a server: unread bytes of a stream, and of a connection.
-const STREAM: u64 = 256 * 1024;
-const CONNECTION: u64 = 512 * 1024;
+/// Streams of a connection.
+const STREAMS: u64 = 64;
+/// Gaps on one stream, and bytes from one to the next: together a share of the connection's window of
+/// 512 KiB that is the same for all streams.
+const GAPS: u64 = 900;
+const APART: u64 = 9;
 /// Datagrams that a handshake may take.
 const DATAGRAMS: usize = 64;
-/// Datagrams sent before others get a turn.
-const BURST: u32 = 16;
+/// Between datagrams.
+const PACE: Duration = Duration::from_millis(2);
 
 /// A connection that is up.
 struct Open {
@@ -246,16 +249,17 @@ fn unprotect(packet: &mut [u8], at: usize, keys: &Keys) -> Option<Vec<u8>> {
 }
 
 impl Open {
-    /// Every other byte of a connection's window, a frame for each, over as many streams as it takes.
+    /// Single bytes with gaps between them, on as many streams as there may be: on each as many as the
+    /// library at the other end takes before it closes the connection, or as the window holds.
     async fn fill(&mut self) -> Option<()> {
         let mut frames = Vec::with_capacity(FRAMES + 16);
-        for stream in 0..CONNECTION / STREAM {
+        for stream in 0..STREAMS {
             // From the far end, so that nothing can ever be put together. The first byte is left out.
-            for at in (1..STREAM).rev().step_by(2) {
+            for gap in (1..=GAPS).rev() {
                 // STREAM with offset and length, on a client's bidirectional stream.
                 frames.push(0x0e);
                 varint(&mut frames, 4 * stream);
-                varint(&mut frames, at);
+                varint(&mut frames, gap * APART);
                 frames.extend_from_slice(&[1, 0x81]);
                 if frames.len() >= FRAMES {
                     self.send(&frames).await?;
@@ -272,10 +276,8 @@ impl Open {
         let packet = protect(packet, self.number, frames, &self.keys.local)?;
         self.number += 1;
         self.socket.send(&packet).await.ok()?;
-        if self.number.is_multiple_of(BURST) {
-            // Loopback drops what the server has no time to take.
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        // Loopback drops what the server has no time to take.
+        tokio::time::sleep(PACE).await;
         Some(())
     }
 }

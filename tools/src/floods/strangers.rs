@@ -174,7 +174,7 @@ async fn messages(connection: &Connection, part: &Part, due: &mut Instant) {
     }
 }
 
-/// The same request again and again. Its connection counts as an act of its own.
+/// The same request again and again, each an act beside its connection.
 async fn storm(connection: &Connection, request: &[u8], each: u32, part: &Part) {
     for _ in 0..each {
         let exchange = async {
@@ -186,6 +186,7 @@ async fn storm(connection: &Connection, request: &[u8], each: u32, part: &Part) 
         if part.over() {
             return;
         }
+        part.act();
         let answer = timeout(PATIENCE.min(part.left()), exchange).await;
         part.counts.served(matches!(answer, Ok(Some(_))));
     }
