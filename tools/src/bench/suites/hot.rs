@@ -37,9 +37,21 @@ pub(crate) static SUITE: Suite = Suite {
             floor: FLOOR,
         },
         RowInfo {
+            name: "redeem_deks_per_s_batch_1_of_64_over_1",
+            unit: "DEK/s",
+            what: "Redemptions of one local-wrapped DEK each, 64 at a time over one open connection.",
+            floor: FLOOR,
+        },
+        RowInfo {
             name: "redeem_deks_per_s_batch_1_of_64",
             unit: "DEK/s",
             what: "Redemptions of one local-wrapped DEK each, 64 at a time over 8 open connections.",
+            floor: FLOOR,
+        },
+        RowInfo {
+            name: "redeem_deks_per_s_batch_1_of_64_over_64",
+            unit: "DEK/s",
+            what: "Redemptions of one local-wrapped DEK each, 64 at a time over as many open connections.",
             floor: FLOOR,
         },
         RowInfo {
