@@ -39,6 +39,11 @@ impl Row {
         self.info.unit == "us"
     }
 
+    /// Whether there is anything to tell.
+    pub(crate) fn is_measured(&self) -> bool {
+        !self.values.is_empty()
+    }
+
     /// Adds one round.
     pub(crate) fn add(&mut self, value: f64, floor: f64) {
         self.values.push(value);

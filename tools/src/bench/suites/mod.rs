@@ -2,6 +2,7 @@
 
 mod audit;
 mod feed;
+mod flood;
 mod hot;
 mod main;
 mod vault;
@@ -22,6 +23,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &audit::SUITE,
     &vault::SUITE,
     &hot::SUITE,
+    &flood::SUITE,
 ];
 
 /// What every suite is given.

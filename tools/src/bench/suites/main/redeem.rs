@@ -91,6 +91,12 @@ impl Bench {
         Ok(())
     }
 
+    /// One redemption by one of the callers.
+    pub(crate) async fn one(&self, caller: usize) -> Result<(), Report> {
+        let presented = &self.presented[caller % self.presented.len()];
+        redeem(presented, &self.items[..self.batch]).await.map(drop)
+    }
+
     async fn floors(&self, span: Duration) -> Result<(f64, Times), Report> {
         let batch = self.batch;
         let (floor, connections) = (Arc::clone(&self.floor), Arc::clone(&self.floor_connections));
