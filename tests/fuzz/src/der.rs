@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 
 use crate::mutate;
 use crate::rng::Chance;
@@ -132,6 +133,28 @@ impl Value {
         })
     }
 
+    /// What is in it, heads left out.
+    fn flat(&self) -> Vec<u8> {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.clone(),
+            Content::Values(values) => values.iter().flat_map(Self::flat).collect(),
+        }
+    }
+
+    /// The content that is a JSON object: in a value of tag [0].
+    fn document(&self) -> Option<Vec<u8>> {
+        if self.tag == 0xa0 {
+            let flat = self.flat();
+            if flat.trim_ascii_start().starts_with(b"{") {
+                return Some(flat);
+            }
+        }
+        match &self.content {
+            Content::Bytes(_) => None,
+            Content::Values(values) => values.iter().find_map(Self::document),
+        }
+    }
+
     fn bend(&mut self, chance: &mut Chance) {
         match (chance.below(7), &mut self.content) {
             (0, _) => self.open = self.tag & 0x20 != 0 && !self.open,
@@ -169,6 +192,27 @@ impl Value {
             (_, Content::Values(values)) => values.clear(),
         }
     }
+}
+
+/// A CMS whose digest of its content is true again, whatever was done to the content; none where there is no such
+/// attribute. What is left to find out that it was bent is the signature.
+#[must_use]
+pub fn with_true_digest(data: &[u8]) -> Option<Vec<u8>> {
+    // id-messageDigest (RFC 5652, 11.2), the set of its values, and the head of 32 bytes.
+    const BEFORE: &[u8] = &[
+        0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x04, 0x31, 0x22, 0x04, 0x20,
+    ];
+    let text = std::str::from_utf8(data).ok()?;
+    let plain: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut bytes = STANDARD.decode(plain).ok()?;
+    let (value, _) = Value::read(&bytes, 0)?;
+    let digest = Sha256::digest(value.document()?);
+    let at = bytes
+        .windows(BEFORE.len())
+        .position(|part| part == BEFORE)?
+        + BEFORE.len();
+    bytes.get_mut(at..at + 32)?.copy_from_slice(&digest);
+    Some(STANDARD.encode(bytes).into_bytes())
 }
 
 /// The base64 of an input: between PEM's lines, or all of it.

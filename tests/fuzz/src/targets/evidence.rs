@@ -10,6 +10,7 @@ use ticket_format::ticket::{Audience, DatasetClaims, TicketKeys};
 use ticket_format::{evidence, limits, ticket};
 
 use super::{DECIDES, Target, members, one_encoding, vectors_bytes};
+use crate::der;
 use crate::mutate::Form;
 use crate::vectors;
 use crate::world::world;
@@ -115,6 +116,13 @@ fn documents() -> Vec<Vec<u8>> {
 }
 
 fn identity(data: &[u8]) {
+    identify(data);
+    if let Some(mended) = der::with_true_digest(data) {
+        identify(&mended);
+    }
+}
+
+fn identify(data: &[u8]) {
     static REGIONS: LazyLock<RegionKeys> = LazyLock::new(RegionKeys::built_in);
     static SIGNED: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
         let good = |proof: &Vec<u8>| {
