@@ -27,7 +27,8 @@ pub(crate) struct Honest {
 /// Why a round did not get through.
 #[derive(Debug)]
 enum Trouble {
-    /// Told to come again, and nothing was done.
+    /// Told to come again, and nothing was done. On a machine that has no time left at all that is also the
+    /// answer of a key server that did not hear the broker.
     Shed,
     /// Anything else.
     Wrong(String),
@@ -48,7 +49,7 @@ impl From<Reply> for Trouble {
     fn from(reply: Reply) -> Self {
         match reply {
             Reply::Refused {
-                refusal: Refusal::Busy,
+                refusal: Refusal::Busy | Refusal::Lease,
                 ..
             } => Self::Shed,
             Reply::Transport(error)

@@ -19,7 +19,7 @@ const MANY: Force = Force {
     span: Duration::ZERO,
     peers: 8,
     sources: 8,
-    per_second: 1_500,
+    per_second: 500,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,7 +81,7 @@ async fn handshakes_that_stop_half_way_keep_nobody_out() {
     let mut honest = Honest::new(&house, 0).await;
     let floods = [Flood::HalfOpen, Flood::HalfOpen];
     let force = Force {
-        per_second: 400,
+        per_second: 100,
         peers: 16,
         ..MANY
     };

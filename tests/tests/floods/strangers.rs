@@ -38,13 +38,13 @@ async fn connections_that_are_held_for_nothing_are_bounded_and_a_denial_comes_th
     let house = House::start();
     let mut honest = Honest::new(&house, 0).await;
     let mut doomed = Honest::new(&house, 1).await;
-    let bound = connections(64);
+    let bound = connections(32);
     for flood in [Flood::Silent, Flood::SlowWriters, Flood::SlowReaders] {
         let floods = [flood.clone(), flood];
         withstand(
             &house,
             &mut honest,
-            (&floods, force(16, 48)),
+            (&floods, force(8, 8)),
             bound,
             async |_| {},
         )
@@ -54,7 +54,7 @@ async fn connections_that_are_held_for_nothing_are_bounded_and_a_denial_comes_th
     withstand(
         &house,
         &mut doomed,
-        (&floods, force(16, 48)),
+        (&floods, force(8, 8)),
         bound,
         async |doomed| {
             assert!(!doomed.is_denied().await);
@@ -74,9 +74,9 @@ async fn rustsec_2026_0037_gaps_in_streams_many_streams_and_long_messages_grow_n
     let house = House::start();
     let mut honest = Honest::new(&house, 0).await;
     for (flood, peers, per_second, held) in [
-        (Flood::Gaps, 8, 8, 64),
-        (Flood::Streams, 8, 1_000, 8),
-        (Flood::Messages, 8, 100, 64),
+        (Flood::Gaps, 1, 1, 16),
+        (Flood::Streams, 4, 200, 8),
+        (Flood::Messages, 4, 10, 16),
     ] {
         let floods = [flood.clone(), flood];
         let force = force(peers, per_second);
@@ -124,7 +124,7 @@ async fn cve_2025_6203_storms_of_logins_and_presents_cost_bounded_memory_and_a_d
     let tallies = withstand(
         &house,
         &mut honest,
-        (&floods, force(16, 64)),
+        (&floods, force(8, 32)),
         connections(16),
         async |honest| {
             let node = honest.node.iid.node.to_string();

@@ -14,15 +14,15 @@ use super::{Part, packets::retry};
 /// Bytes of one datagram's frames.
 const FRAMES: usize = 1_150;
 /// Streams of a connection.
-const STREAMS: u64 = 64;
+const STREAMS: u64 = 16;
 /// Gaps on one stream, and bytes from one to the next: together a share of the connection's window of
 /// 512 KiB that is the same for all streams.
 const GAPS: u64 = 900;
-const APART: u64 = 9;
+const APART: u64 = 36;
 /// Datagrams that a handshake may take.
 const DATAGRAMS: usize = 64;
 /// Between datagrams.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(10);
 
 /// A connection that is up.
 struct Open {

@@ -4,19 +4,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use client::link::Link;
 use client::redeem::Presented;
 use client::wallet::DatasetSession;
 use ticket_format::bootstrap::Bootstrap;
 use ticket_format::denial::Selector;
 use ticket_format::report::{Report, exit};
+use ticket_format::seal::Kem;
 use ticket_format::secret::BootstrapSecret;
 use ticket_format::statement::DenyBody;
+use ticket_format::ticket::{Action, Actions};
 use ticket_format::tlog::LogKey;
 use ticket_format::{Context, Refusal};
 use tokio::time::{sleep, sleep_until};
-use transport::ClientEndpoint;
 
-use crate::realm::{Newcomer, Node, Realm, now, rng};
+use crate::realm::{DATASET, Newcomer, Node, Realm, now, rng};
 use crate::tally::Tallies;
 use crate::{admins, floor};
 
@@ -31,7 +33,7 @@ const MADE: usize = 10;
 /// Between the rounds of a worker.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Rounds of a worker from one renewal to the next.
-const RENEWS: u32 = 20;
+const RENEWS: u32 = 5;
 /// Between newcomers.
 const NEWCOMERS: Duration = Duration::from_secs(1);
 /// Between denials.
@@ -40,6 +42,8 @@ const DENIALS: Duration = Duration::from_secs(5);
 const APPLIED: Duration = Duration::from_secs(10);
 /// Victims that go on asking.
 const VICTIMS: usize = 8;
+/// Life of a ticket, in seconds.
+const LIFE: u64 = 3_600;
 /// DEKs that a ticket is for.
 const BUDGET: u64 = 1_000_000;
 /// Another dataset, made for its key server's log key.
@@ -78,9 +82,9 @@ impl Shared {
             launch: launch.clone(),
             items: Vec::new(),
         };
-        let from = floor::socket(1)?;
-        let node = shared.log_in(&from).await?;
-        let (_, presented) = shared.ticket(&from, &node).await?;
+        let from = 1;
+        let node = shared.log_in(from).await?;
+        let (_, presented) = shared.ticket(from, &node).await?;
         let name = |number| Context::named(&format!("s3://soak/object-{number:06}"));
         let contexts: Result<Vec<Context>, _> = (0..DEKS).map(name).collect();
         let contexts = contexts.map_err(|why| Report::new(exit::LOCAL, "no context").why(why))?;
@@ -93,6 +97,15 @@ impl Shared {
         Instant::now() >= self.until
     }
 
+    /// A new connection to the broker, from a port of its own: who closes one closes its socket.
+    async fn broker(&self, from: u8) -> Result<Link, Report> {
+        self.realm.broker(&floor::socket(from)?).await
+    }
+
+    async fn key_server(&self, from: u8) -> Result<Link, Report> {
+        self.realm.key_server(&floor::socket(from)?).await
+    }
+
     async fn boot(&self) -> Result<Newcomer, Report> {
         let mut booted = self.realm.boot(&self.launch, 1).await?;
         booted
@@ -100,25 +113,21 @@ impl Shared {
             .ok_or_else(|| Report::new(exit::LOCAL, "nothing booted"))
     }
 
-    async fn log_in(&self, from: &ClientEndpoint) -> Result<Node, Report> {
+    async fn log_in(&self, from: u8) -> Result<Node, Report> {
         let newcomer = self.boot().await?;
-        let link = self.realm.broker(from).await?;
+        let link = self.broker(from).await?;
         let node = newcomer.login(&link).await;
         link.close().await;
         node
     }
 
     /// A ticket, presented on a new connection.
-    async fn ticket(
-        &self,
-        from: &ClientEndpoint,
-        node: &Node,
-    ) -> Result<(DatasetSession, Presented), Report> {
-        let link = self.realm.broker(from).await?;
-        let session = node.issue(&node.to_broker(&link), BUDGET).await;
+    async fn ticket(&self, from: u8, node: &Node) -> Result<(DatasetSession, Presented), Report> {
+        let link = self.broker(from).await?;
+        let session = issue(node, &link).await;
         link.close().await;
         let session = session?;
-        let link = self.realm.key_server(from).await?;
+        let link = self.key_server(from).await?;
         let presented = node.present(&session, &link).await?;
         Ok((session, presented))
     }
@@ -127,6 +136,24 @@ impl Shared {
         let from = from % (DEKS - count + 1);
         &self.items[from..from + count]
     }
+}
+
+/// A ticket for all that a job does.
+async fn issue(node: &Node, link: &Link) -> Result<DatasetSession, Report> {
+    let actions = Actions::new(&[Action::Decrypt, Action::Encrypt, Action::Rewrap]);
+    let wanted = client::issue::Wanted {
+        dataset: DATASET.to_owned(),
+        actions: actions.ok_or_else(|| Report::new(exit::LOCAL, "no action"))?,
+        required: Default::default(),
+        life: LIFE,
+        budget: BUDGET,
+        kem: Kem::XWing,
+    };
+    let link = node.to_broker(link);
+    let state = &mut *node.state.lock().await;
+    let session =
+        client::issue::issue(&link, state, &node.session, &wanted, now(), &mut rng()).await;
+    session.map_err(|error| error.report())
 }
 
 /// The first refusal among verdicts, as of the whole.
@@ -165,17 +192,17 @@ async fn rewrap(presented: &Presented, items: &[Item]) -> Result<(), Report> {
 
 /// A node at work, until the time is over.
 pub(crate) async fn worker(shared: Arc<Shared>, number: u8) -> Result<(), Report> {
-    let (from, tallies) = (floor::socket(10 + number)?, &shared.tallies);
+    let (from, tallies) = (10 + number, &shared.tallies);
     let newcomer = shared.boot().await?;
     let dir = newcomer.dir.clone();
-    let link = shared.realm.broker(&from).await?;
+    let link = shared.broker(from).await?;
     let mut node = newcomer.login(&link).await?;
     link.close().await;
     let mut round = 0_u32;
     while !shared.over() {
         round += 1;
         let begun = Instant::now();
-        let ticket = shared.ticket(&from, &node).await;
+        let ticket = shared.ticket(from, &node).await;
         if let Some((_, presented)) = tallies.honest("ticket", begun, ticket) {
             for batch in BATCHES {
                 let items = shared.some(batch, round as usize * 7);
@@ -198,7 +225,7 @@ pub(crate) async fn worker(shared: Arc<Shared>, number: u8) -> Result<(), Report
         }
         if round.is_multiple_of(RENEWS) {
             let begun = Instant::now();
-            let renewed = renew(&shared, &from, &dir, &mut node).await;
+            let renewed = renew(&shared, from, &dir, &mut node).await;
             tallies.honest("renew", begun, renewed);
         }
         sleep(PAUSE).await;
@@ -208,11 +235,11 @@ pub(crate) async fn worker(shared: Arc<Shared>, number: u8) -> Result<(), Report
 
 async fn renew(
     shared: &Shared,
-    from: &ClientEndpoint,
+    from: u8,
     dir: &std::path::Path,
     node: &mut Node,
 ) -> Result<(), Report> {
-    let link = shared.realm.broker(from).await?;
+    let link = shared.broker(from).await?;
     let logged = node.to_broker(&link);
     let state = node.state.get_mut();
     let session = client::renew::renew(&logged, dir, state, now(), &mut rng()).await;
@@ -223,13 +250,13 @@ async fn renew(
 
 /// Nodes that log in for the first time, and nodes that guess.
 pub(crate) async fn newcomers(shared: Arc<Shared>) -> Result<(), Report> {
-    let (from, tallies) = (floor::socket(2)?, &shared.tallies);
+    let (from, tallies) = (2, &shared.tallies);
     while !shared.over() {
         let begun = Instant::now();
-        tallies.honest("login", begun, shared.log_in(&from).await.map(drop));
+        tallies.honest("login", begun, shared.log_in(from).await.map(drop));
         let mut guesser = shared.boot().await?;
         guesser.evidence.bootstrap.secret = BootstrapSecret::random(&mut rng());
-        if let Ok(link) = shared.realm.broker(&from).await {
+        if let Ok(link) = shared.broker(from).await {
             match guesser.login(&link).await.err() {
                 Some(report) if [exit::RETRY, exit::REFUSED].contains(&report.exit) => {}
                 Some(report) => tallies.breaks("guess-taken", report.to_string()),
@@ -251,15 +278,15 @@ struct Victim {
 
 /// Denies one node after the other, and has all of them go on asking.
 pub(crate) async fn denier(shared: Arc<Shared>) -> Result<(), Report> {
-    let (from, tallies) = (floor::socket(3)?, &shared.tallies);
+    let (from, tallies) = (3, &shared.tallies);
     let mut victims: Vec<Victim> = Vec::new();
     let mut next = 0;
     while !shared.over() {
         let due = Instant::now() + DENIALS;
         let begun = Instant::now();
         let made = async {
-            let node = shared.log_in(&from).await?;
-            let (session, presented) = shared.ticket(&from, &node).await?;
+            let node = shared.log_in(from).await?;
+            let (session, presented) = shared.ticket(from, &node).await?;
             redeem(&presented, shared.some(1, 0)).await?;
             Ok(Victim {
                 node,
@@ -281,7 +308,7 @@ pub(crate) async fn denier(shared: Arc<Shared>) -> Result<(), Report> {
         while Instant::now() < due && !shared.over() {
             if !victims.is_empty() {
                 next = (next + 1) % victims.len();
-                asks_in_vain(&shared, &from, &victims[next]).await;
+                asks_in_vain(&shared, from, &victims[next]).await;
             }
             sleep_until((Instant::now() + PAUSE).into()).await;
         }
@@ -325,20 +352,19 @@ async fn applied(shared: &Shared, victim: &Victim) -> bool {
 }
 
 /// Nothing is served to a victim: not on its connection, not on another, and no other ticket.
-async fn asks_in_vain(shared: &Shared, from: &ClientEndpoint, victim: &Victim) {
+async fn asks_in_vain(shared: &Shared, from: u8, victim: &Victim) {
     let served = |what: &str| shared.tallies.breaks("denied-served", what.to_owned());
     if redeem(&victim.presented, shared.some(1, 0)).await.is_ok() {
         served("a redemption on a connection from before");
     }
-    if let Ok(link) = shared.realm.key_server(from).await {
+    if let Ok(link) = shared.key_server(from).await {
         if victim.node.present(&victim.session, &link).await.is_ok() {
             served("a present on a new connection");
         }
         link.close().await;
     }
-    if let Ok(link) = shared.realm.broker(from).await {
-        let to_broker = victim.node.to_broker(&link);
-        if victim.node.issue(&to_broker, BUDGET).await.is_ok() {
+    if let Ok(link) = shared.broker(from).await {
+        if issue(&victim.node, &link).await.is_ok() {
             served("a ticket");
         }
         link.close().await;

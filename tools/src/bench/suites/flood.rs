@@ -64,7 +64,7 @@ pub(crate) static SUITE: Suite = Suite {
         "silent": "An act: a whole handshake and no request; 50 a second for each.",
         "slow_writers": "An act: a connection with 64 requests that are written a byte every tenth of a second; 20 a second for each.",
         "slow_readers": "An act: a connection with 64 requests whose answers are not read; 20 a second for each.",
-        "gaps": "An act: a connection with 64 streams of up to 900 single bytes with gaps between them; 8 a second for each.",
+        "gaps": "An act: a connection with 16 streams of 900 single bytes with gaps between them; 8 a second for each.",
         "streams": "An act: a stream with a byte of rubbish, or reset at once; 1,000 a second for each.",
         "messages": "An act: a message of 2 MiB of nested arrays; 50 a second for each.",
         "storm": "An act: a login signed by a wrong secret, or a good ticket presented without its key; 400 a second for each, 16 on a connection.",
