@@ -16,11 +16,11 @@ use crate::suites;
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "tools/bench")]
 pub(crate) struct Args {
-    /// Which suite.
-    #[arg(value_name = "SUITE", required_unless_present = "list")]
+    /// Which suite, or `all`.
+    #[arg(value_name = "SUITE", required_unless_present_any = ["list", "stream_object"])]
     pub(crate) suite: Option<String>,
-    /// Writes the rows to FILE: a JSON list of {"row", "value", "unit", "floor", "ratio"}; ratio is
-    /// value / floor.
+    /// Writes the rows to FILE: a JSON list of {"suite", "row", "value", "unit", "floor", "ratio",
+    /// "target", "met", "missed_by_percent"}; ratio is value / floor.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Lists the suites.
@@ -38,6 +38,10 @@ pub(crate) struct Args {
     /// Where postern-broker and postern-key-server are; without it, beside this program.
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
+    /// Encrypts and decrypts an object of so many bytes and prints the peak of memory: what suite
+    /// `objects` starts as a process of its own.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(crate) stream_object: Option<u64>,
 }
 
 impl Args {

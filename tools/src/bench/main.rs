@@ -7,6 +7,7 @@
 
 mod admins;
 mod args;
+mod cpu;
 mod documents;
 mod drive;
 mod floor;
@@ -15,6 +16,7 @@ mod realm;
 mod rows;
 mod servers;
 mod suites;
+mod targets;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -22,11 +24,16 @@ use std::process::ExitCode;
 use ticket_format::report::{Report, exit};
 
 use args::Args;
-use suites::Run;
+use rows::Group;
+use suites::{Run, Suite};
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
-    let result = if args.list { list() } else { measure(&args) };
+    let result = match args.stream_object {
+        Some(bytes) => suites::objects::peak::stream(bytes).and_then(|kib| print(&kib.to_string())),
+        None if args.list => list(),
+        None => measure(&args),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
@@ -38,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn list() -> Result<(), Report> {
-    let mut text = String::new();
+    let mut text = format!("{}\tevery suite below, in one table\n", suites::EVERY);
     for suite in suites::ALL {
         text += &format!("{}\t{}\n", suite.name, suite.about);
     }
@@ -46,7 +53,7 @@ fn list() -> Result<(), Report> {
 }
 
 fn measure(args: &Args) -> Result<(), Report> {
-    let suite = suites::find(args.suite.as_deref().unwrap_or_default())?;
+    let suites = suites::wanted(args.suite.as_deref().unwrap_or_default())?;
     args.check_json()?;
     let run = Run {
         binaries: args.binaries()?,
@@ -57,23 +64,66 @@ fn measure(args: &Args) -> Result<(), Report> {
     let machine = machine::describe();
     let ended = runtime()?.block_on(async {
         tokio::select! {
-            rows = (suite.run)(&run) => Some(rows),
+            ended = each(&suites, &run) => Some(ended),
             _ = tokio::signal::ctrl_c() => None,
         }
     });
     // Interrupted: by now the servers are stopped and the directories removed.
-    let rows = ended.unwrap_or_else(|| std::process::exit(130))?;
-    print(&format!(
-        "{machine}\n{}\n{}",
-        rows::table(&rows),
-        rows::noise(&rows, run.rounds)
-    ))?;
-    let Some(path) = &args.json else {
-        return Ok(());
+    let (groups, failed) = ended.unwrap_or_else(|| std::process::exit(130));
+    if groups.iter().any(|group| !group.rows.is_empty()) {
+        print(&format!(
+            "{machine}\n{}\n{}",
+            rows::table(&groups),
+            rows::noise(&groups, run.rounds)
+        ))?;
+    }
+    if let (Some(path), false) = (&args.json, groups.is_empty()) {
+        std::fs::write(path, rows::json(&groups)?).map_err(|error| {
+            Report::new(exit::LOCAL, format!("cannot write {}", path.display())).why(error)
+        })?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Runs these suites one after the other. One that fails is told of at once, and the others still run;
+/// the last part is what the process ends with then.
+async fn each(suites: &[&'static Suite], run: &Run) -> (Vec<Group>, Option<Report>) {
+    let (mut groups, mut failed) = (Vec::new(), Vec::new());
+    for suite in suites {
+        if suites.len() > 1 {
+            say(&format!("suite {}", suite.name));
+        }
+        match (suite.run)(run).await {
+            Ok(mut rows) => {
+                // Rows that were not wanted have nothing to tell.
+                rows.retain(rows::Row::is_measured);
+                groups.push(Group {
+                    suite: suite.name,
+                    rows,
+                });
+            }
+            Err(report) if suites.len() == 1 => return (groups, Some(report)),
+            Err(report) => {
+                say(&format!("suite {}: {report}", suite.name));
+                failed.push((suite.name, report.exit));
+            }
+        }
+    }
+    let Some((_, code)) = failed.first() else {
+        return (groups, None);
     };
-    std::fs::write(path, rows::json(&rows)?).map_err(|error| {
-        Report::new(exit::LOCAL, format!("cannot write {}", path.display())).why(error)
-    })
+    let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+    let report = Report::new(*code, format!("not measured: {}", names.join(", ")));
+    (
+        groups,
+        Some(report.next("see what each of them said above")),
+    )
+}
+
+/// Tells the person who waits.
+fn say(line: &str) {
+    // Where stderr is gone nobody waits.
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Report> {

@@ -358,7 +358,7 @@ async fn connection(
 
 /// A directory in memory if there is one: every node of a fleet has a disk of its own, and here a
 /// thousand of them would wait for the one that the broker writes to.
-fn memory_dir() -> Result<tempfile::TempDir, Report> {
+pub(crate) fn memory_dir() -> Result<tempfile::TempDir, Report> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("postern-bench-nodes.");
     let dir = builder

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use ticket_format::report::{Report, exit};
 
+use crate::targets::{self, Judged};
+
 /// What a row is, for `--help` and the table of results.
 #[derive(Debug)]
 pub(crate) struct RowInfo {
@@ -50,15 +52,23 @@ impl Row {
         self.floors.push(floor);
     }
 
-    fn told(&self) -> Told {
+    /// Adds one round of a row for which nothing is unavoidable.
+    pub(crate) fn add_alone(&mut self, value: f64) {
+        self.values.push(value);
+    }
+
+    fn told(&self, suite: &'static str) -> Told {
         let value = median(&self.values);
         let floor = (!self.floors.is_empty()).then(|| median(&self.floors));
+        let ratio = floor.map(|floor| rounded(value / floor));
         Told {
+            suite,
             row: self.info.name,
             value,
             unit: self.info.unit,
             floor,
-            ratio: floor.map(|floor| rounded(value / floor)),
+            ratio,
+            target: targets::of(self.info.name).and_then(|target| target.judge(value, ratio)),
         }
     }
 }
@@ -66,6 +76,7 @@ impl Row {
 /// One row of the JSON list.
 #[derive(Debug, Serialize)]
 struct Told {
+    suite: &'static str,
     row: &'static str,
     value: f64,
     unit: &'static str,
@@ -73,41 +84,71 @@ struct Told {
     floor: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
+    #[serde(flatten)]
+    target: Option<Judged>,
+}
+
+/// The rows of one suite.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// The suite's name.
+    pub(crate) suite: &'static str,
+    /// What was measured.
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Group {
+    fn told(&self) -> impl Iterator<Item = Told> {
+        self.rows.iter().map(|row| row.told(self.suite))
+    }
 }
 
 /// The JSON list.
-pub(crate) fn json(rows: &[Row]) -> Result<String, Report> {
-    let told: Vec<Told> = rows.iter().map(Row::told).collect();
+pub(crate) fn json(groups: &[Group]) -> Result<String, Report> {
+    let told: Vec<Told> = groups.iter().flat_map(Group::told).collect();
     match serde_json::to_string_pretty(&told) {
         Ok(text) => Ok(text + "\n"),
         Err(error) => Err(Report::new(exit::LOCAL, "cannot write the rows as JSON").why(error)),
     }
 }
 
-/// The results as a table in Markdown, ready for RESULTS.md.
-pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = "| row | value | min to max | floor | min to max | ratio |\n".to_owned();
-    text += "|---|---|---|---|---|---|\n";
-    for row in rows {
-        let told = row.told();
-        text += &format!(
-            "| {} | {} {} | {} | {} | {} | {} |\n",
-            told.row,
-            grouped(told.value),
-            told.unit,
-            span(&row.values),
-            told.floor.map_or("-".to_owned(), grouped),
-            span(&row.floors),
-            told.ratio.map_or("-".to_owned(), |ratio| ratio.to_string()),
-        );
+/// The results as a table in Markdown, ready for RESULTS.md. With several suites each has a line of its own
+/// above its rows.
+pub(crate) fn table(groups: &[Group]) -> String {
+    let mut text =
+        "| row | value | min to max | floor | min to max | ratio | target |\n".to_owned();
+    text += "|---|---|---|---|---|---|---|\n";
+    for group in groups {
+        if groups.len() > 1 {
+            text += &format!("| **{}** | | | | | | |\n", group.suite);
+        }
+        for row in &group.rows {
+            text += &line(row, &row.told(group.suite));
+        }
     }
     text
 }
 
+fn line(row: &Row, told: &Told) -> String {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    format!(
+        "| {} | {} {} | {} | {} | {} | {} | {} |\n",
+        told.row,
+        grouped(told.value),
+        told.unit,
+        span(&row.values),
+        or_dash(told.floor.map(grouped)),
+        span(&row.floors),
+        or_dash(told.ratio.map(|ratio| ratio.to_string())),
+        or_dash(told.target.as_ref().map(Judged::to_string)),
+    )
+}
+
 /// How much the rounds differ, in one line.
-pub(crate) fn noise(rows: &[Row], rounds: u32) -> String {
-    let widest = rows
+pub(crate) fn noise(groups: &[Group], rounds: u32) -> String {
+    let widest = groups
         .iter()
+        .flat_map(|group| &group.rows)
         .flat_map(|row| [&row.values, &row.floors])
         .map(|values| spread(values));
     let widest = widest.fold(0.0, f64::max);
@@ -151,7 +192,7 @@ fn spread(values: &[f64]) -> f64 {
 }
 
 /// Rounded to four significant digits: no measurement here is better than that.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }
@@ -165,7 +206,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// With the thousands set apart.
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     if value < 1_000.0 {
         return value.to_string();
     }
@@ -197,11 +238,41 @@ mod tests {
         for (value, floor) in [(300.0, 900.0), (100.0, 1_000.0), (200.0, 800.0)] {
             row.add(value, floor);
         }
-        let told: serde_json::Value = serde_json::from_str(&json(&[row]).unwrap()).unwrap();
+        let groups = [Group {
+            suite: "suite",
+            rows: vec![row],
+        }];
+        let told: serde_json::Value = serde_json::from_str(&json(&groups).unwrap()).unwrap();
         let expected = serde_json::json!([
-            {"row": "row", "value": 200.0, "unit": "1/s", "floor": 900.0, "ratio": 0.2222}
+            {"suite": "suite", "row": "row", "value": 200.0, "unit": "1/s", "floor": 900.0, "ratio": 0.2222}
         ]);
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_table_of_several_suites_names_each_above_its_rows_and_judges_the_targets() {
+        static ISSUES: RowInfo = RowInfo {
+            name: "issue_per_s",
+            ..INFO
+        };
+        let mut alone = Row::new(&INFO);
+        alone.add_alone(7.0);
+        let mut judged = Row::new(&ISSUES);
+        judged.add(6_000.0, 12_000.0);
+        let groups = [("one", alone), ("two", judged)].map(|(suite, row)| Group {
+            suite,
+            rows: vec![row],
+        });
+        let table = table(&groups);
+        let lines: Vec<&str> = table.lines().skip(2).collect();
+        let expected = [
+            "| **one** | | | | | | |",
+            "| row | 7 1/s | 7 to 7 | - | - | - | - |",
+            "| **two** | | | | | | |",
+            "| issue_per_s | 6,000 1/s | 6,000 to 6,000 | 12,000 | 12,000 to 12,000 | 0.5 | \
+             **missed by 25 %** (at least 8,000) |",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

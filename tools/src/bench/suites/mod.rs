@@ -4,7 +4,9 @@ mod audit;
 mod feed;
 mod flood;
 mod hot;
+mod login;
 mod main;
+pub(crate) mod objects;
 mod vault;
 
 use std::io::Write as _;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use ticket_format::report::{Report, exit};
 
 use crate::rows::{Row, RowInfo};
+use crate::targets;
 
 /// All suites, in the order in which they came.
 pub(crate) const ALL: &[&Suite] = &[
@@ -23,6 +26,8 @@ pub(crate) const ALL: &[&Suite] = &[
     &audit::SUITE,
     &vault::SUITE,
     &hot::SUITE,
+    &login::SUITE,
+    &objects::SUITE,
     &flood::SUITE,
 ];
 
@@ -74,19 +79,35 @@ pub(crate) fn find(name: &str) -> Result<&'static Suite, Report> {
     found.ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|suite| suite.name).collect();
         Report::new(exit::USAGE, format!("there is no suite {name:?}"))
-            .next(format!("name one of: {}", names.join(", ")))
+            .next(format!("name one of: {EVERY}, {}", names.join(", ")))
     })
 }
 
-/// What each row and its floor are, for `--help`.
+/// The name that stands for every suite.
+pub(crate) const EVERY: &str = "all";
+
+/// The suite of this name, or all of them in their order.
+pub(crate) fn wanted(name: &str) -> Result<Vec<&'static Suite>, Report> {
+    if name == EVERY {
+        return Ok(ALL.to_vec());
+    }
+    find(name).map(|suite| vec![suite])
+}
+
+/// What each row, its floor and its target are, for `--help`.
 pub(crate) fn legend() -> String {
-    let mut text = String::new();
+    let mut text = format!("Suite {EVERY}: every suite below, one after the other, in one table\n");
     for suite in ALL {
         text += &format!("Suite {}: {}\n", suite.name, suite.about);
         for row in suite.rows {
             text += &format!("\n  {} ({})\n", row.name, row.unit);
             text += &wrapped(row.what, "    ");
-            text += &wrapped(&format!("Floor: {}", row.floor), "    ");
+            if !row.floor.is_empty() {
+                text += &wrapped(&format!("Floor: {}", row.floor), "    ");
+            }
+            if let Some(target) = targets::of(row.name) {
+                text += &wrapped(&format!("Target: {}.", target.words()), "    ");
+            }
         }
     }
     text

@@ -34,28 +34,10 @@ impl Bench {
         for _ in 0..LAUNCHES {
             launches.push(realm.launch().await?);
         }
-        let (rsa, one) = (Rsa::new()?, Arc::new(Signature::new()));
-        let other = Arc::clone(&one);
-        let act = Act {
-            request: 3_700,
-            answer: 2_900,
-            record: 420,
-            server: Box::new(move || {
-                rsa.verify();
-                one.verify(4);
-                one.sign(1);
-            }),
-            caller: Box::new(move || {
-                Signature::make_key();
-                make_sealing_key();
-                other.sign(4);
-                other.verify(1);
-            }),
-        };
         Ok(Self {
             realm: Arc::clone(realm),
             launches,
-            floor: Floor::start(realm.servers.dir(), "floor-login", act)?,
+            floor: floor(realm, "floor-login")?,
         })
     }
 
@@ -125,6 +107,29 @@ impl Bench {
         };
         rate(TASKS, span, operation).await
     }
+}
+
+/// The floor of a login.
+pub(crate) fn floor(realm: &Realm, name: &str) -> Result<Arc<Floor>, Report> {
+    let (rsa, one) = (Rsa::new()?, Arc::new(Signature::new()));
+    let other = Arc::clone(&one);
+    let act = Act {
+        request: 3_700,
+        answer: 2_900,
+        record: 420,
+        server: Box::new(move || {
+            rsa.verify();
+            one.verify(4);
+            one.sign(1);
+        }),
+        caller: Box::new(move || {
+            Signature::make_key();
+            make_sealing_key();
+            other.sign(4);
+            other.verify(1);
+        }),
+    };
+    Floor::start(realm.servers.dir(), name, act)
 }
 
 fn sockets(round: u32) -> Result<Vec<ClientEndpoint>, Report> {

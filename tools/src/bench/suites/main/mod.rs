@@ -95,7 +95,7 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
 }
 
 /// A loopback address for one task of one round: as if each came from a machine of its own.
-fn address(round: u32, task: usize) -> Ipv4Addr {
+pub(super) fn address(round: u32, task: usize) -> Ipv4Addr {
     let [_, _, high, low] = (round + 1).to_be_bytes();
     Ipv4Addr::new(
         127,
