@@ -125,6 +125,7 @@ impl Admission {
             Ok(place) => place,
             Err(limit) => return Verdict::Refuse(limit),
         };
+        // rule: TR-8
         if proven.is_some() && self.handshakes.available_permits() < self.reserve.handshakes {
             self.shaking.make_room();
         }

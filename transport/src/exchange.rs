@@ -40,8 +40,7 @@ pub(crate) async fn serve<H: Handler>(
     budget: &Budget,
     limits: &ServerLimits,
     metrics: &Metrics,
-    spoke: &Spoke,
-    stranger: bool,
+    (spoke, stranger): (&Spoke, bool),
     (send, mut recv): (SendStream, RecvStream),
 ) {
     let mut answer = Answer::new(send);

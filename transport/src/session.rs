@@ -177,9 +177,7 @@ async fn serve<H: Handler>(
                             let _permits = permits;
                             let _gauge = shared.metrics.exchange();
                             let Shared { handler, limits, metrics, .. } = &*shared;
-                            exchange::serve(
-                                &**handler, &*state, &budget, limits, metrics, &spoke, stranger, stream,
-                            )
+                            exchange::serve(&**handler, &*state, &budget, limits, metrics, (&spoke, stranger), stream)
                             .await;
                         });
                     }

@@ -1,4 +1,4 @@
-//! Who gives way when places run short (TR-5).
+//! Who gives way when places run short (TR-8).
 //!
 //! Everybody who comes gets a place, and has it for a second at least, which is long for an
 //! exchange. When places run short, whoever has been there longest without having proven who he is
@@ -92,6 +92,7 @@ impl Line {
     /// Asks the one who has been here longest without a standing to leave, and where none is without,
     /// the one who has been here longest. Whether there was one; who came just now is let be.
     pub(crate) fn make_room(&self) -> bool {
+        // rule: TR-8
         let mut waiting = self.lock();
         // Who has risen is put where he belongs when he is met here, and only then.
         while let Some(first) = waiting.strangers.first_entry() {

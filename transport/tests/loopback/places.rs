@@ -26,6 +26,7 @@ fn busy(error: &ExchangeError) -> bool {
 
 #[tokio::test]
 async fn a_stranger_is_held_to_short_messages_and_who_is_known_is_not() {
+    // rule: TR-8
     let rig = Rig::start(with_strangers(StrangerLimits {
         message_bytes: 1_000,
         ..StrangerLimits::default()
@@ -52,6 +53,7 @@ async fn a_stranger_is_held_to_short_messages_and_who_is_known_is_not() {
 
 #[tokio::test]
 async fn requests_of_one_sources_strangers_are_counted_before_they_are_read_and_of_others_apart() {
+    // rule: TR-8
     // cve_2025_6203, cve_2024_8185: the limiter comes before the decoder.
     let rig = Rig::start(with_strangers(StrangerLimits {
         requests_per_second: NonZeroU32::MIN,
@@ -90,6 +92,7 @@ async fn connect(rig: &Rig, last: u8) -> Result<Connection, ConnectError> {
 
 #[tokio::test]
 async fn when_connections_run_short_the_oldest_stranger_gives_way_to_whoever_comes() {
+    // rule: TR-8
     let rig = Rig::start(eight());
     let known = connect(&rig, 1).await.expect("a connection");
     known.exchange(&[KNOW]).await.expect("an answer");
@@ -116,6 +119,7 @@ async fn when_connections_run_short_the_oldest_stranger_gives_way_to_whoever_com
 
 #[tokio::test]
 async fn when_exchanges_run_short_the_oldest_stranger_gives_way() {
+    // rule: TR-8
     let rig = Rig::start(ServerLimits {
         exchanges: 8,
         exchanges_per_source: Some(4),
