@@ -189,6 +189,12 @@ impl Connection {
         self.inner.remote_address()
     }
 
+    /// Bytes in the datagrams of this connection until now, both ways, without the headers of UDP and IP.
+    pub fn carried(&self) -> u64 {
+        let stats = self.inner.stats();
+        stats.udp_tx.bytes + stats.udp_rx.bytes
+    }
+
     /// Whether the connection still stands, as far as we know.
     pub fn is_open(&self) -> bool {
         self.inner.close_reason().is_none()

@@ -258,6 +258,17 @@ impl Realm {
         connection(&self.servers.broker, from).await
     }
 
+    /// The same, and the connection under it, which counts its bytes.
+    pub(crate) async fn key_server_and_connection(
+        &self,
+        from: &transport::ClientEndpoint,
+    ) -> Result<(Link, transport::Connection), Report> {
+        let server = &self.servers.key_server;
+        let connection = connection(server, from).await?;
+        let link = Link::over(server, connection.clone()).map_err(|error| error.report())?;
+        Ok((link, connection))
+    }
+
     /// A new connection to the key server.
     pub(crate) async fn key_server(
         &self,

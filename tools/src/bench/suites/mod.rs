@@ -4,6 +4,7 @@ mod audit;
 mod feed;
 mod flood;
 mod hot;
+mod keys;
 mod login;
 mod main;
 pub(crate) mod objects;
@@ -26,6 +27,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &audit::SUITE,
     &vault::SUITE,
     &hot::SUITE,
+    &keys::SUITE,
     &login::SUITE,
     &objects::SUITE,
     &flood::SUITE,
