@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tests::house::House;
+use tests::house::{DATASET, House};
 use tests::node::{Iid, Node};
-use tests::wire::{self, secrets};
+use tests::wire::{self, Reply, secrets};
 use ticket_format::Refusal;
 use ticket_format::secret::BootstrapSecret;
 use tools::floods::{Flood, Force};
+use transport::{Code, ExchangeError};
 
 use crate::honest::Honest;
 use crate::{Bound, DESCRIPTORS, TURN, until, withstand};
@@ -110,7 +111,7 @@ async fn cve_2025_6203_storms_of_logins_and_presents_cost_bounded_memory_and_a_d
         Some(Refusal::NotAuthenticated)
     );
     // A good ticket, without the connection that its proof is for.
-    let session = honest.node.issue(&to_broker, tests::house::DATASET).await;
+    let session = honest.node.issue(&to_broker, DATASET).await;
     let present = wire::present(&session.expect("a ticket")).on(&to_broker.channel);
     let to_key_server = house.to_key_server().await;
     let refused = to_key_server.raw(&present).await;
@@ -144,4 +145,35 @@ async fn cve_2025_6203_storms_of_logins_and_presents_cost_bounded_memory_and_a_d
         .filter(|line| line.contains("refused"))
         .count();
     assert!(lines + refused < 16, "{}", house.broker.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_servers_hold_strangers_to_short_requests_and_nobody_who_has_proven_who_he_is() {
+    // rule: TR-8
+    let _turn = TURN.lock().await;
+    let house = House::start();
+    let honest = Honest::new(&house, 0).await;
+    let long = vec![0x81; 200 * 1_024];
+    let cut = |reply: Reply| {
+        matches!(
+            reply,
+            Reply::Transport(ExchangeError::Refused {
+                code: Code::TooLarge
+            })
+        )
+    };
+    let answered = |reply: Reply| matches!(reply, Reply::Refused { .. });
+    let node = house.to_broker().await;
+    assert!(cut(node.raw(&long).await));
+    let session = honest.node.issue(&node, DATASET).await.expect("a ticket");
+    assert!(answered(node.raw(&long).await));
+    let subscriber = house.to_broker().await;
+    assert!(cut(subscriber.raw(&long).await));
+    let fed = subscriber.send(&wire::feed(house.signing_secret())).await;
+    assert!(matches!(fed, Reply::Done { .. }), "{fed:?}");
+    assert!(answered(subscriber.raw(&long).await));
+    let job = house.to_key_server().await;
+    assert!(cut(job.raw(&long).await));
+    job.present_when_leased(&session).await;
+    assert!(answered(job.raw(&long).await));
 }
