@@ -32,12 +32,7 @@ pub fn seed() -> u64 {
 /// Gives a target all that it begins with, and so many bent inputs: [`Target::runs`] hundredths of `FUZZ_PERCENT`.
 pub fn run(target: &Target) {
     let seed = seed();
-    let seeds = (target.seeds)();
-    assert!(
-        !seeds.is_empty(),
-        "{} has nothing to begin with",
-        target.name
-    );
+    let seeds = target.begin();
     for data in &seeds {
         give(target, data, seed);
     }

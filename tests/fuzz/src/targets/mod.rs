@@ -43,6 +43,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// What it begins with, given to it once: what is made once for all is made then, and is not counted to an
+    /// input.
+    #[must_use]
+    pub fn begin(&self) -> Vec<Vec<u8>> {
+        let seeds = (self.seeds)();
+        assert!(!seeds.is_empty(), "{} has nothing to begin with", self.name);
+        seeds.iter().for_each(|seed| (self.run)(seed));
+        seeds
+    }
+
     /// Gives it bytes, and holds it to its room.
     pub fn give(&self, data: &[u8]) {
         let most = counting::most(|| (self.run)(data));

@@ -17,7 +17,7 @@ static MEMORY: Counting = Counting;
 static TARGET: LazyLock<(&'static Target, Vec<Vec<u8>>)> = LazyLock::new(|| {
     let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
     let target = targets::named(&name).expect("FUZZ_TARGET names a target");
-    let seeds = (target.seeds)();
+    let seeds = target.begin();
     if let Ok(directory) = std::env::var("FUZZ_CORPUS") {
         for (number, seed) in seeds.iter().enumerate() {
             let file = std::path::Path::new(&directory).join(format!("vector-{number:04}"));

@@ -25,7 +25,7 @@ fn no_message_with_a_part_gone_empty_double_or_of_another_type_is_more_than_refu
     // rule: ENC-3
     for target in ALL.iter().filter(|target| target.form == Form::Cbor) {
         let mut chance = Chance::new(seed());
-        for data in (target.seeds)().iter().take(inputs(target)) {
+        for data in target.begin().iter().take(inputs(target)) {
             let Some(whole) = Item::read(data) else {
                 continue;
             };
@@ -75,7 +75,7 @@ fn nothing_signed_is_taken_with_a_byte_flipped() {
         // Of texts those with a signature's line, which begins with a dash.
         let dash = |data: &Vec<u8>| String::from_utf8_lossy(data).contains('\u{2014}');
         let signed = |data: &Vec<u8>| target.form != Form::Text || dash(data);
-        for data in (target.seeds)().into_iter().filter(signed).take(6) {
+        for data in target.begin().into_iter().filter(signed).take(6) {
             // Some 150 places of each, and every one of what is short.
             let step = (data.len() / 150).max(1);
             for (number, at) in (0..data.len()).step_by(step).enumerate() {

@@ -14,8 +14,7 @@ fn nothing_nested_takes_more_than_a_small_stack() {
     // rule: ENC-2
     for target in ALL {
         // What is made once for all is made on a stack like any other.
-        let seeds = (target.seeds)();
-        seeds.iter().for_each(|seed| target.give(seed));
+        let seeds = target.begin();
         let small = std::thread::Builder::new()
             .stack_size(STACK)
             .name(target.name.to_owned());
