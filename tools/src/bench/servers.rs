@@ -150,6 +150,14 @@ impl Servers {
 }
 
 impl KeyServer {
+    /// Lets so many connections stand at a time, when it is started next.
+    pub(crate) fn allow_connections(&self, connections: usize) -> Result<(), Report> {
+        let mut limits = toml::Table::new();
+        let connections = i64::try_from(connections).unwrap_or(i64::MAX);
+        limits.insert("connections".to_owned(), connections.into());
+        put(&self.program.dir.join("key-server.toml"), "limits", limits)
+    }
+
     /// Starts it; gives how long it took until it served, and where.
     pub(crate) async fn start(&mut self) -> Result<(Duration, Server), Report> {
         self.stop();

@@ -8,6 +8,7 @@ mod keys;
 mod login;
 mod main;
 pub(crate) mod objects;
+mod scale;
 mod vault;
 
 use std::io::Write as _;
@@ -30,6 +31,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &keys::SUITE,
     &login::SUITE,
     &objects::SUITE,
+    &scale::SUITE,
     &flood::SUITE,
 ];
 
