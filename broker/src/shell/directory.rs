@@ -58,6 +58,19 @@ impl Directory {
         self.reads().get(key).await
     }
 
+    /// The same, and where there is none the stand-in is read in its place, to be thrown away.
+    pub(crate) async fn get_or_as_if<T: Decode>(
+        &self,
+        key: &str,
+        stand_in: &[u8],
+    ) -> Result<Option<T>, Refused> {
+        let kept = self.reads().raw(key).await?;
+        let there = kept.is_some();
+        let value = kept.unwrap_or_else(|| stand_in.to_vec());
+        let record = T::from_cbor(&value, MAX_VALUE_BYTES).map_err(|error| damaged(key, error))?;
+        Ok(there.then_some(record))
+    }
+
     /// All records under a prefix.
     pub(crate) async fn all<T: Decode>(&self, prefix: &str) -> Result<Vec<T>, Refused> {
         let parse = |name: &str, value: &[u8]| {

@@ -60,9 +60,10 @@ impl Broker {
         self.time.now()?;
         let asked = login::parse(request)?;
         let id = asked.launch();
+        // rule: LOG-2
         let launch = self
             .directory
-            .get::<LaunchRecord>(&keys::launch(id))
+            .get_or_as_if::<LaunchRecord>(&keys::launch(id), &self.no_launch)
             .await?;
         let proven = login::authenticate(asked, launch.as_ref(), &self.realm, caller)?;
         let statement = launch.map(|launch| launch.statement).unwrap_or_default();

@@ -58,6 +58,8 @@ pub struct Broker {
     pub(super) trying: Semaphore,
     /// Who reads entries back: one at a time.
     pub(super) reading: Semaphore,
+    /// What is read in the place of a launch that there is not.
+    pub(super) no_launch: Vec<u8>,
     /// Who is proven a consistency to.
     pub(super) proving: Arc<Semaphore>,
     pub(super) policy: RwLock<Option<Versioned<Policy>>>,

@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use audit_log::{AuditLog, SideFile};
 use rand_core::UnwrapErr;
 use store::Store;
+use ticket_format::cbor::Encode as _;
 use ticket_format::entry::{Alarm, Entry, Kind};
 use ticket_format::ids::{ActId, Thumbprint};
 use ticket_format::limits;
@@ -31,7 +32,7 @@ use crate::Refused;
 use crate::administer::datasets::log_thumbprints;
 use crate::feed::Chain;
 use crate::realm::Realm;
-use crate::state::{AliasEntry, DatasetEntry, FeedHead, keys};
+use crate::state::{AliasEntry, DatasetEntry, FeedHead, LaunchRecord, keys};
 
 /// The files that a broker works on, open.
 pub struct Files {
@@ -130,6 +131,7 @@ impl Broker {
         };
         let denials = Denials::load(&directory).await?;
         let head = denials.head();
+        let no_launch = LaunchRecord::stand_in(realm.nobody).to_cbor();
         let broker = Self {
             realm,
             audit,
@@ -150,6 +152,7 @@ impl Broker {
             making: tokio::sync::Mutex::default(),
             trying: Semaphore::new(1),
             reading: Semaphore::new(1),
+            no_launch,
             proving: Arc::new(Semaphore::new(PROVING)),
             policy: RwLock::new(None),
             datasets: RwLock::new(BTreeMap::new()),
