@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::cast_precision_loss)]
 
 mod dudect;
-#[allow(dead_code, unused_imports)]
+#[allow(unused_imports)]
 #[path = "../support/mod.rs"]
 mod support;
 
