@@ -1,6 +1,7 @@
 //! Bends inputs: as bytes, and as what they are.
 
 use crate::der;
+use crate::drive::LONGEST;
 use crate::nest;
 use crate::rng::Chance;
 use crate::text;
@@ -217,7 +218,8 @@ pub fn bend(item: &mut Item, change: Change, others: &[Vec<u8>], chance: &mut Ch
         Change::Double => match item {
             Item::Array(items) if !items.is_empty() => {
                 let again = items[chance.below(items.len())].clone();
-                let times = if chance.one_in(8) { 1_100 } else { 1 };
+                let room = LONGEST / again.to_bytes().len().max(1);
+                let times = if chance.one_in(8) { room.min(1_100) } else { 1 };
                 items.extend(std::iter::repeat_n(again, times));
             }
             Item::Map(pairs) if !pairs.is_empty() => {

@@ -1,5 +1,6 @@
 //! Bends text: lines and words.
 
+use crate::drive::LONGEST;
 use crate::mutate::NUMBERS;
 use crate::rng::Chance;
 
@@ -71,6 +72,9 @@ pub fn mutate(data: &[u8], others: &[Vec<u8>], chance: &mut Chance) -> Option<Ve
         .filter(|text| !text.is_empty())?
         .to_owned();
     for _ in 0..=chance.below(3) {
+        if text.len() > LONGEST {
+            break;
+        }
         text = if chance.one_in(3) {
             lines(&text, others, chance)
         } else {
@@ -78,6 +82,11 @@ pub fn mutate(data: &[u8], others: &[Vec<u8>], chance: &mut Chance) -> Option<Ve
         };
     }
     Some(text.into_bytes())
+}
+
+/// So many times, or as often as there is room for: what is repeated may be repeated again.
+fn at_most(times: usize, length: usize) -> usize {
+    times.min(LONGEST / length.max(1)).max(1)
 }
 
 fn lines(text: &str, others: &[Vec<u8>], chance: &mut Chance) -> String {
@@ -89,6 +98,7 @@ fn lines(text: &str, others: &[Vec<u8>], chance: &mut Chance) -> String {
         1 => {
             let times = if chance.one_in(10) { 1_000 } else { 1 };
             let again = lines[a].clone();
+            let times = at_most(times, again.len());
             lines.splice(a..a, std::iter::repeat_n(again, times));
         }
         2 => lines.swap(a, b),
@@ -130,7 +140,8 @@ fn word(text: &str, others: &[Vec<u8>], chance: &mut Chance) -> String {
         ),
         5 => {
             let word = chance.pick(&WORDS).copied().unwrap_or_default();
-            all.insert(a, word.repeat(*chance.pick(&[2, 33, 2_001]).unwrap_or(&2)));
+            let times = *chance.pick(&[2, 33, 2_001]).unwrap_or(&2);
+            all.insert(a, word.repeat(at_most(times, word.len())));
         }
         6 => {
             let other = chance
@@ -141,7 +152,10 @@ fn word(text: &str, others: &[Vec<u8>], chance: &mut Chance) -> String {
                 all[a] = (*word).to_owned();
             }
         }
-        _ => all[a] = all[a].repeat(*chance.pick(&[2, 3, 300]).unwrap_or(&2)),
+        _ => {
+            let times = *chance.pick(&[2, 3, 300]).unwrap_or(&2);
+            all[a] = all[a].repeat(at_most(times, all[a].len()));
+        }
     }
     all.concat()
 }

@@ -316,11 +316,14 @@ fn submitted() -> Vec<Vec<u8>> {
     let log = &world().keys.server_log;
     let leaves: Vec<_> = (0..4u8).map(|n| merkle::leaf_hash(&[n])).collect();
     let pair = merkle::node_hash(&leaves[0], &leaves[1]);
-    let four = merkle::node_hash(&pair, &merkle::node_hash(&leaves[2], &leaves[3]));
+    let right = merkle::node_hash(&leaves[2], &leaves[3]);
+    let four = merkle::node_hash(&pair, &right);
     let steps = [
         (0, vec![], 1, leaves[0]),
         (1, vec![leaves[1]], 2, pair),
-        (2, vec![merkle::node_hash(&leaves[2], &leaves[3])], 4, four),
+        (2, vec![right], 4, four),
+        // All that continues anything: what else is cosigned has been forged.
+        (1, vec![leaves[1], right], 4, four),
         (0, vec![], 4, four),
         (0, vec![], 0, merkle::empty_root()),
     ];
