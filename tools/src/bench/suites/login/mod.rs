@@ -41,13 +41,13 @@ macro_rules! rows {
                 RowInfo {
                     name: concat!("login_p50_ms_of_", $count),
                     unit: "ms",
-                    what: concat!("Of these, what half take at most from their arrival until their ticket is checked."),
+                    what: "Of these, what half take at most from their arrival until their ticket is checked.",
                     floor: FLOOR,
                 },
                 RowInfo {
                     name: concat!("login_p99_ms_of_", $count),
                     unit: "ms",
-                    what: concat!("Of these, what 1 in 100 takes longer than."),
+                    what: "Of these, what 1 in 100 takes longer than.",
                     floor: FLOOR,
                 },
             )*

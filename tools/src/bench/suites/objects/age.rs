@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -124,7 +124,7 @@ fn copied(
     }
 }
 
-fn same_length(path: &PathBuf) -> Result<(), Report> {
+fn same_length(path: &Path) -> Result<(), Report> {
     let len = path.metadata().map_err(failed)?.len();
     match len == FILE as u64 {
         true => Ok(()),
