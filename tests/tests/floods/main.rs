@@ -3,7 +3,8 @@
 //!
 //! Bounded in count and time, on loopback only. What is measured of time is told and not held to: that
 //! belongs to the bench (suite `flood`).
-#![allow(missing_docs)]
+// What is measured is told to who runs them by hand.
+#![allow(missing_docs, clippy::print_stderr)]
 
 mod honest;
 mod packets;
