@@ -45,7 +45,7 @@ const VICTIMS: usize = 8;
 /// Life of a ticket, in seconds.
 const LIFE: u64 = 3_600;
 /// DEKs that a ticket is for.
-const BUDGET: u64 = 1_000_000;
+const BUDGET: u64 = 10_000;
 /// Another dataset, made for its key server's log key.
 const OTHER: &str = "soak";
 
