@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use dudect::{LEAK, Seen, compare};
+use dudect::{Seen, compare};
 use store::root::{Share, join};
 use support::*;
 use ticket_format::Refusal;
@@ -24,6 +24,9 @@ use ticket_format::messages::{Answer, Request, Verb};
 use ticket_format::seal::{self, Kem, SealingSecret, Session};
 use ticket_format::sign::{Channel, Exporter};
 use ticket_format::statement::{LaunchClose, LaunchCreate};
+
+/// About what an unknown launch was once refused sooner by.
+const SLOWER: Duration = Duration::from_micros(150);
 
 fn spin(time: Duration) {
     let begun = Instant::now();
@@ -129,12 +132,12 @@ fn a_wrong_secret_gets_the_same_answer_in_the_same_time_whatever_the_launch_is()
         let answer = broker.answer(&connection.caller, &messages[class], std::future::pending());
         black_box(runtime.block_on(answer));
         if class == slow {
-            spin(Duration::from_micros(25));
+            spin(SLOWER);
         }
         begun.elapsed().as_nanos() as f64
     };
     let t = compare(messages.len(), 500, &mut rng(), &mut measure);
-    let names = ["unknown", "used", "closed", "over", "slower by 25 us"];
+    let names = ["unknown", "used", "closed", "over", "slower by 150 us"];
     equal_but_the_last(&names, &t);
 }
 
@@ -144,9 +147,9 @@ fn equal_but_the_last(names: &[&str], seen: &[Seen]) {
     let (slower, equal) = seen.split_last().unwrap();
     let leaks = equal.iter().any(Seen::is_a_leak);
     assert!(!leaks, "{}", told(names, seen));
-    let noticed = slower.most > LEAK;
+    // By the rule that the others are held to: else the test could not fail.
     assert!(
-        noticed,
+        slower.is_a_leak(),
         "what is slower was not noticed: {}",
         told(names, seen)
     );
