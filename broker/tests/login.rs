@@ -134,7 +134,7 @@ async fn each_refusal_on_one_launch_leaves_it_whole_for_the_node_it_is_for() {
 }
 
 #[tokio::test]
-async fn an_unknown_launch_and_a_wrong_secret_are_the_same_refusal_without_detail() {
+async fn cve_2020_35177_an_unknown_launch_and_a_wrong_secret_are_the_same_refusal_without_detail() {
     // rule: LOG-2, REF-2
     let world = World::new().await;
     let known = world.launch(&SYDNEY, |_| {}).await;
@@ -227,7 +227,7 @@ async fn a_login_copied_to_another_connection_is_worthless() {
 }
 
 #[tokio::test]
-async fn a_login_needs_exactly_its_three_signatures() {
+async fn cve_2015_2694_a_login_needs_exactly_its_three_signatures() {
     // rule: SIG-3
     let world = World::new().await;
     let launch = world.launch(&SYDNEY, |_| {}).await;
@@ -363,7 +363,7 @@ async fn a_retry_after_a_restart_of_the_broker_is_answered_too() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_parallel_claims_of_one_use_exactly_one_succeeds() {
+async fn cve_2025_6014_of_a_hundred_parallel_claims_of_one_use_exactly_one_succeeds() {
     // rule: LOG-6
     let world = std::sync::Arc::new(World::new().await);
     let launch = std::sync::Arc::new(
@@ -575,7 +575,7 @@ async fn a_closed_launch_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_ticket_never_outlives_the_nodes_life() {
+async fn cve_2021_32923_a_ticket_never_outlives_the_nodes_life() {
     // rule: REN-5
     let world = World::new().await;
     let launch = world.launch(&SYDNEY, |terms| terms.node_life = 1_000).await;

@@ -46,7 +46,7 @@ async fn rotated() -> Rotated {
 }
 
 #[tokio::test]
-async fn every_pair_of_keys_is_judged_as_the_rules_say() {
+async fn cve_2024_2048_every_pair_of_keys_is_judged_as_the_rules_say() {
     // rule: REN-2, REN-3, REN-4, SIG-4
     let names = ["retired", "previous", "current", "unknown"];
     // Rows: old key. Columns: new key fresh, the same, retired, previous, current, another node's.

@@ -378,7 +378,7 @@ mod attacks {
 
     /// rule: OBJ-5
     #[test]
-    fn a_swapped_header_is_refused() {
+    fn cve_2020_8912_a_swapped_header_is_refused() {
         let mine = encrypt(b"mine");
         // Same key, another salt: the header is genuine, but for other chunks.
         let sibling = encrypt_with(&DEK, &context(), [8; 24], b"mine");
@@ -395,7 +395,7 @@ mod attacks {
 
     /// rule: OBJ-4
     #[test]
-    fn a_body_under_another_context_or_data_key_is_refused_by_the_commitment() {
+    fn cve_2025_14764_a_body_under_another_context_or_data_key_is_refused_by_the_commitment() {
         let body = encrypt(b"mine");
         for other in [
             &b""[..],

@@ -323,7 +323,7 @@ async fn each_status_of_a_read_has_its_meaning_and_no_answer_text_is_repeated() 
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn cve_2020_16250_a_redirect_is_not_followed() {
     let (_, handle, target) = stub(Some(b"x")).await;
     let location = format!("http://{target}/latest/user-data");
     let address = hostile(move |method, _, _| match *method {
@@ -376,7 +376,7 @@ async fn a_busy_service_is_asked_again_as_often_as_the_variable_says() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_cut_off_at_the_limit() {
+async fn cve_2020_16250_an_endless_answer_is_cut_off_at_the_limit() {
     // Chunked encoding that never ends, on a connection that is written to until it breaks.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

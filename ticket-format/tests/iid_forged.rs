@@ -74,7 +74,7 @@ fn shape_fault(proof: &Proof) -> &'static str {
 
 // rule: IID-2
 #[test]
-fn every_other_cms_shape_is_refused_although_the_signature_is_good() {
+fn rustsec_2026_0046_every_other_cms_shape_is_refused_although_the_signature_is_good() {
     let sets: Vec<(&str, Proof)> = vec![
         (
             "the content type is not signed data",
@@ -292,7 +292,7 @@ fn signed_attributes_are_a_closed_list_each_once_with_one_value() {
 }
 
 #[test]
-fn digest_and_signature_both_have_to_fit() {
+fn rustsec_2026_0047_digest_and_signature_both_have_to_fit() {
     let other = changed(|p| p.attributes = vec![content_type(), digest_of(b"another document")]);
     assert_eq!(outcome(&other), "iid-digest-mismatch");
     let short = changed(|p| {

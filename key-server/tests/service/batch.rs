@@ -84,7 +84,7 @@ async fn generate_without_the_copy_gives_no_plaintext() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handle_means_nothing_on_another_connection() {
+async fn cve_2026_30836_a_handle_means_nothing_on_another_connection() {
     // rule: PRE-2, RED-1
     let rig = rig().await;
     let (job, opened) = rig.opened(|_| {}).await;

@@ -17,7 +17,7 @@ use ticket_format::ids::{LaunchId, NodeId, TicketId};
 use crate::rig::{POLICY, named, refusal, rig};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denied_node_gets_nothing_any_more() {
+async fn rustsec_2026_0049_a_denied_node_gets_nothing_any_more() {
     // rule: DEN-2, RED-2
     let rig = rig().await;
     let (job, opened) = rig.opened(|_| {}).await;

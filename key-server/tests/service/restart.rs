@@ -44,7 +44,7 @@ async fn a_restart_forgets_no_kek_and_no_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_un_denies_nobody() {
+async fn cve_2022_41316_a_restart_un_denies_nobody() {
     // rule: DEN-7
     let rig = rig().await;
     let job = rig.job(|_| {});

@@ -74,7 +74,7 @@ fn of_the_examples_of_rfc_8949_exactly_the_ones_in_our_subset_are_accepted() {
 }
 
 #[test]
-fn sixty_four_kibibytes_of_nesting_are_refused_in_constant_stack() {
+fn cve_2020_28196_sixty_four_kibibytes_of_nesting_are_refused_in_constant_stack() {
     // rule: ENC-2
     for head in [0x81, 0xd2, 0xa1, 0x9f, 0x5f] {
         assert!(validate(&vec![head; 64 * 1024], LIMIT).is_err(), "{head:x}");
@@ -101,7 +101,7 @@ fn nesting_is_followed_to_the_cap_and_not_beyond() {
 }
 
 #[test]
-fn a_declared_length_allocates_nothing() {
+fn cve_2023_36054_a_declared_length_allocates_nothing() {
     // rule: ENC-2
     for head in [
         "9bffffffffffffffff",

@@ -173,15 +173,55 @@ fn a_request_mac_holds_for_its_body_label_and_connection_only() {
     assert!(check(&channel(1), labels::REDEEM_REQUEST, b"body", &short).is_err());
 }
 
+/// Every u-coordinate of small order on the curve and its twist, and those that reduce to one: Wycheproof's
+/// `x25519_test.json` has the same under "LowOrderPublic". The high bit is ignored by X25519.
+const LOW_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    least(1),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+    near_modulus(0xec),
+    near_modulus(0xed),
+    near_modulus(0xee),
+];
+
+const fn least(first: u8) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[0] = first;
+    bytes
+}
+
+/// 2^255 - 19 has 0xed for its first byte.
+const fn near_modulus(first: u8) -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    bytes[0] = first;
+    bytes[31] = 0x7f;
+    bytes
+}
+
 #[test]
-fn a_low_order_share_is_refused_on_either_side() {
+fn rustsec_2026_0072_every_low_order_public_key_is_refused_on_seal_and_on_open() {
     // rule: SEAL-5
     let secret = SealingSecret::generate(Kem::X25519, &mut UnwrapErr(SysRng));
-    let mut one = [0; 32];
-    one[0] = 1;
-    for low in [[0; 32], one] {
-        assert!(SealingKey::from_bytes(Kem::X25519, &low).is_err());
-        assert!(secret.decapsulate(&low, &info(Kem::X25519, 1)).is_err());
+    for low in LOW_ORDER {
+        for high_bit in [0, 0x80] {
+            let mut low = low;
+            low[31] |= high_bit;
+            let sealed = SealingKey::from_bytes(Kem::X25519, &low);
+            assert!(sealed.is_err(), "seal to {low:02x?}");
+            assert!(
+                secret.decapsulate(&low, &info(Kem::X25519, 1)).is_err(),
+                "open from {low:02x?}"
+            );
+        }
     }
 }
 

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_is_not_by_the_named_key_never_leaves() {
+    fn rustsec_2022_0093_a_signature_that_is_not_by_the_named_key_never_leaves() {
         // rule: KEY-4
         let claims = dataset_claims();
         let key = secret(1).public();

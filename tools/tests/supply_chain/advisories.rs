@@ -141,7 +141,7 @@ fn below(packages: &[Package]) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_locked_below_the_versions_in_which_peers_were_broken() {
+fn rustsec_2026_0037_nothing_is_locked_below_the_versions_in_which_peers_were_broken() {
     super::none("floors", &below(&locked::all()));
 }
 

@@ -21,7 +21,8 @@ fn inputs(target: &Target) -> usize {
 }
 
 #[test]
-fn no_message_with_a_part_gone_empty_double_or_of_another_type_is_more_than_refused() {
+fn cve_2021_36222_no_message_with_a_part_gone_empty_double_or_of_another_type_is_more_than_refused()
+{
     // rule: ENC-3
     for target in ALL.iter().filter(|target| target.form == Form::Cbor) {
         let mut chance = Chance::new(seed());
@@ -49,7 +50,7 @@ fn no_message_with_a_part_gone_empty_double_or_of_another_type_is_more_than_refu
 }
 
 #[test]
-fn nothing_signed_is_taken_with_a_byte_flipped() {
+fn cve_2025_57736_nothing_signed_is_taken_with_a_byte_flipped() {
     // rule: SIG-1, SEAL-3
     let signed = [
         "ticket",

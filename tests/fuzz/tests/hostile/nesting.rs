@@ -10,7 +10,7 @@ use fuzz::tree::Item;
 const STACK: usize = 512 * 1024;
 
 #[test]
-fn nothing_nested_takes_more_than_a_small_stack() {
+fn rustsec_2019_0025_nothing_nested_takes_more_than_a_small_stack() {
     // rule: ENC-2
     for target in ALL {
         // What is made once for all is made on a stack like any other.
