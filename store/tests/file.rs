@@ -187,9 +187,19 @@ async fn a_changed_file_is_refused_or_harmless() {
         let mut bad = good.clone();
         bad[at] ^= 0x41;
         std::fs::write(&place.path, &bad).expect("writes");
-        let Ok(store) = RedbStore::open(&place.path, Options::default()) else {
-            refused += 1;
-            continue;
+        let store = match RedbStore::open(&place.path, Options::default()) {
+            Ok(store) => store,
+            Err(error) => {
+                // Which file, and what to do.
+                let told = error.to_string();
+                assert!(told.contains(place.path.to_str().expect("text")), "{told}");
+                assert!(
+                    told.contains("; "),
+                    "byte {at}: nothing to do about it: {told}"
+                );
+                refused += 1;
+                continue;
+            }
         };
         let found = store.range(KeyRange::all(), 100).await;
         store.close().await;
