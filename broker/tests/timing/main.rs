@@ -1,7 +1,8 @@
 //! Time tells a stranger nothing (LOG-2, SIG-2).
 //!
 //! Each test has a class that is slower by little, and demands that it is noticed: else it could not fail.
-#![allow(missing_docs, clippy::cast_precision_loss)]
+// The statistic is what is to be read.
+#![allow(missing_docs, clippy::cast_precision_loss, clippy::print_stdout)]
 
 mod dudect;
 #[allow(unused_imports)]
