@@ -62,12 +62,15 @@ fn measure(args: &Args) -> Result<(), Report> {
         row: args.row.clone(),
     };
     let machine = machine::describe();
-    let ended = runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
         tokio::select! {
             ended = each(&suites, &run) => Some(ended),
             _ = tokio::signal::ctrl_c() => None,
         }
     });
+    // A suite that failed may leave threads that wait for what never comes: the results do not.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     // Interrupted: by now the servers are stopped and the directories removed.
     let (groups, failed) = ended.unwrap_or_else(|| std::process::exit(130));
     if groups.iter().any(|group| !group.rows.is_empty()) {
