@@ -5,7 +5,7 @@
 use rand_core::Rng;
 
 /// Beyond this the means differ, says the paper.
-const LEAK: f64 = 10.0;
+pub(crate) const LEAK: f64 = 10.0;
 /// A machine that does other things can make a difference out of nothing, but not time after time.
 const ATTEMPTS: usize = 4;
 /// In per cent of all measurements, what is kept of them.
@@ -65,7 +65,7 @@ fn widest(times: &[Vec<f64>]) -> Vec<f64> {
 pub(crate) struct Seen {
     /// In the attempt in which it looked most like the first: what differs, differs there too.
     pub(crate) least: f64,
-    /// In the attempt in which it looked least like it: for who reads the figures.
+    /// In the attempt in which it looked least like it: what is never seen here, is not seen at all.
     pub(crate) most: f64,
     /// By how much the medians differ, in the attempt in which that was least: in parts of the first's.
     pub(crate) apart: f64,

