@@ -395,7 +395,9 @@ fn witness(data: &[u8]) {
                 .expect("only what its log signed is cosigned");
             let continues = |known: &Vec<u8>| {
                 let known = AddCheckpoint::parse(known).expect("our own request");
-                let same = own_lines(known.note) == own_lines(asked.note);
+                // By what it says: a corpus that was kept has other signatures of the same log.
+                let same = Checkpoint::of_note_unverified(known.note)
+                    .is_ok_and(|known| says_the_same(&known, signed.checkpoint()));
                 // What begins at nothing, or repeats what is cosigned, continues it without a proof.
                 let plain = asked.old == 0 || asked.old == signed.checkpoint().size;
                 same && (plain || (known.old, &known.proof) == (asked.old, &asked.proof))
