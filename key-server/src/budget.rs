@@ -1,6 +1,7 @@
 //! Budgets: how many distinct DEKs a ticket may still have (RED-4).
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,24 +12,54 @@ use ticket_format::ids::{ItemDigest, TicketId};
 use ticket_format::limits::SKEW;
 use ticket_format::time::Timestamp;
 
-/// What one ticket has had: distinct items, so that a retry is free.
+/// What one ticket has had: distinct items, so that a retry is free. Each takes 10 to 20 bytes.
 #[derive(Debug)]
 pub struct Budget {
     expires: Timestamp,
-    had: Mutex<HashSet<ItemDigest>>,
+    had: Mutex<Had>,
+    marks: RandomState,
     /// Whether more was asked for than there is, and told of (EXP-3).
     passed: AtomicBool,
 }
 
+/// Items by a mark of 64 bits, under a key that nobody knows: of a million items one has the mark of another,
+/// and is not counted, once in 37 million tickets, and nobody can look for such.
+type Had = HashSet<u64, BuildHasherDefault<IsHash>>;
+
+/// A mark is a hash already.
+#[derive(Debug, Default)]
+struct IsHash(u64);
+
+impl Hasher for IsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Marks alone are hashed, by `write_u64`.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, mark: u64) {
+        self.0 = mark;
+    }
+}
+
 /// A budget while a request takes from it. Held over no wait.
 #[derive(Debug)]
-pub struct Taking<'a>(MutexGuard<'a, HashSet<ItemDigest>>);
+pub struct Taking<'a> {
+    had: MutexGuard<'a, Had>,
+    marks: &'a RandomState,
+}
 
 impl Budget {
     fn new(expires: Timestamp) -> Arc<Self> {
         Arc::new(Self {
             expires,
             had: Mutex::default(),
+            marks: RandomState::new(),
             passed: AtomicBool::new(false),
         })
     }
@@ -37,7 +68,10 @@ impl Budget {
     /// than there is.
     #[must_use]
     pub fn take(&self) -> Taking<'_> {
-        Taking(self.had.lock().unwrap_or_else(PoisonError::into_inner))
+        Taking {
+            had: self.had.lock().unwrap_or_else(PoisonError::into_inner),
+            marks: &self.marks,
+        }
     }
 
     /// More was asked for than there is: whether that is so for the first time.
@@ -50,7 +84,7 @@ impl Budget {
     /// How many distinct items were had.
     #[must_use]
     pub fn had(&self) -> usize {
-        self.take().0.len()
+        self.take().had.len()
     }
 }
 
@@ -59,16 +93,17 @@ impl Taking<'_> {
     #[must_use]
     pub fn item(&mut self, item: ItemDigest, most: u64) -> bool {
         // rule: RED-4
-        if self.0.len() as u64 >= most {
-            return self.0.contains(&item);
+        let mark = self.marks.hash_one(item);
+        if self.had.len() as u64 >= most {
+            return self.had.contains(&mark);
         }
-        self.0.insert(item);
+        self.had.insert(mark);
         true
     }
 
     /// Gives back an item that nobody can ever ask for again: made for an answer that was not sent.
     pub fn give_back(&mut self, item: &ItemDigest) {
-        self.0.remove(item);
+        self.had.remove(&self.marks.hash_one(item));
     }
 }
 
@@ -105,7 +140,8 @@ impl Budgets {
         }
         let mut taking = budget.take();
         let done = items.iter().filter(|(_, outcome)| outcome.is_ok());
-        taking.0.extend(done.map(|(digest, _)| *digest));
+        let Taking { had, marks } = &mut taking;
+        had.extend(done.map(|(digest, _)| marks.hash_one(digest)));
     }
 
     /// Drops the budgets of tickets that no clock takes for live any more.
