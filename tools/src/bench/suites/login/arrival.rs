@@ -180,6 +180,23 @@ impl Bench {
     }
 }
 
+/// How long one who is turned away comes again, as a node does.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// After so long; more arrive at once than a server makes handshakes with.
+const COMES_AGAIN: Duration = Duration::from_millis(25);
+
+async fn until_let_in<T, F: Future<Output = Result<T, Report>>>(
+    connect: impl Fn() -> F,
+) -> Result<T, Report> {
+    let begun = Instant::now();
+    loop {
+        match connect().await {
+            Err(_) if begun.elapsed() < PATIENCE => tokio::time::sleep(COMES_AGAIN).await,
+            other => return other,
+        }
+    }
+}
+
 /// Everybody begins at one moment; how many they were, and how long it took until the last had ended.
 async fn arrive(
     realm: &Arc<Realm>,
@@ -204,14 +221,16 @@ async fn arrive(
             let begun = Instant::now();
             match (newcomer, bare) {
                 (Some(newcomer), _) => {
-                    let link = realm.broker(&socket).await?;
+                    let link = until_let_in(|| realm.broker(&socket)).await?;
                     newcomer.login(&link).await?;
                 }
                 (None, Some(floor)) => {
-                    let connection = floor.connect(&socket).await?;
+                    let connection = until_let_in(|| floor.connect(&socket)).await?;
                     floor.act(&connection).await?;
                 }
-                (None, None) => realm.broker_connection(&socket).await?.close(),
+                (None, None) => until_let_in(|| realm.broker_connection(&socket))
+                    .await?
+                    .close(),
             }
             times.add(begun);
             // The socket goes after all were counted: closing it is not what is measured.
