@@ -17,6 +17,10 @@ use tokio::sync::Notify;
 /// a millisecond.
 pub(crate) const SETTLING: Duration = Duration::from_secs(1);
 
+/// Least time between two who gave way though they have proven who they are. Where a server is simply busy,
+/// turning away those whom it serves would make it busier: each comes again with a handshake.
+pub(crate) const BETWEEN_KNOWN: Duration = Duration::from_millis(100);
+
 /// What a peer has proven, as far as places are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -60,6 +64,8 @@ struct Waiting {
     next: u64,
     strangers: BTreeMap<u64, One>,
     known: BTreeMap<u64, One>,
+    /// When one who is known last gave way.
+    known_left: Option<Instant>,
 }
 
 struct One {
@@ -106,7 +112,10 @@ impl Line {
             }
         }
         let Waiting {
-            strangers, known, ..
+            strangers,
+            known,
+            known_left,
+            ..
         } = &mut *waiting;
         while let Some(first) = known.first_entry() {
             if first.get().shown.now() != Standing::Subscriber {
@@ -114,14 +123,17 @@ impl Line {
             }
             first.remove();
         }
-        let line = if strangers.is_empty() {
-            known
-        } else {
-            strangers
-        };
+        let of_known = strangers.is_empty();
+        if of_known && known_left.is_some_and(|at| at.elapsed() < BETWEEN_KNOWN) {
+            return false;
+        }
+        let line = if of_known { known } else { strangers };
         match line.first_entry() {
             Some(first) if first.get().since.elapsed() >= SETTLING => {
                 first.remove().leave.notify_one();
+                if of_known {
+                    *known_left = Some(Instant::now());
+                }
                 true
             }
             _ => false,
@@ -196,6 +208,20 @@ mod tests {
         assert!(line.make_room() && told(&second));
         assert!(line.make_room() && told(&known));
         assert!(!line.make_room() && !told(&subscriber));
+    }
+
+    #[test]
+    fn those_whom_a_busy_server_serves_are_not_turned_away_one_after_the_other() {
+        // rule: TR-8
+        let line = Arc::new(Line::default());
+        let [first, second] = [(); 2].map(|()| line.join());
+        first.shown().rise(Standing::Known);
+        second.shown().rise(Standing::Known);
+        settle(&line);
+        assert!(line.make_room() && told(&first));
+        assert!(!line.make_room() && !told(&second));
+        line.lock().known_left = Instant::now().checked_sub(BETWEEN_KNOWN);
+        assert!(line.make_room() && told(&second));
     }
 
     #[test]
