@@ -10,9 +10,11 @@ use crate::realm::Realm;
 use crate::rows::{Row, RowInfo};
 
 /// Of each row: items of a request, callers at a time, connections.
-const LOADS: [(usize, usize, usize); 5] = [
+const LOADS: [(usize, usize, usize); 7] = [
     (1, 1, 1),
+    (1, 64, 1),
     (1, 64, 8),
+    (1, 64, 64),
     (10, 32, 8),
     (100, 16, 4),
     (1_000, 8, 4),
@@ -102,4 +104,19 @@ async fn measure(run: &Run) -> Result<Vec<Row>, Report> {
         }
     }
     Ok(loads.into_iter().map(|(row, _)| row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_says_what_is_measured_for_it() {
+        assert_eq!(SUITE.rows.len(), LOADS.len());
+        for (row, (batch, tasks, _)) in SUITE.rows.iter().zip(LOADS) {
+            let named = format!("batch_{batch}_of_{tasks}");
+            let lone = row.name.contains("lone") && (batch, tasks) == (1, 1);
+            assert!(lone || row.name.contains(&named), "{}", row.name);
+        }
+    }
 }
