@@ -19,12 +19,20 @@ pub(crate) trait Tiles {
     fn tile(&self, level: u8, index: u64, width: usize) -> Result<Arc<Vec<Hash>>, Self::Error>;
     /// A tile is too short.
     fn short(&self, level: u8, index: u64) -> Self::Error;
+    /// A complete node of any level, where it is kept: else it is made of those of a tile.
+    fn node(&self, level: usize, index: u64) -> Option<Hash> {
+        let _ = (level, index);
+        None
+    }
 }
 
-/// Hashes of a tree in memory. Locked for moments.
+/// Hashes of a tree in memory, 64 bytes for each leaf. Locked for moments.
 #[derive(Default)]
 pub(crate) struct Memory {
     levels: Mutex<Vec<Vec<Arc<Vec<Hash>>>>>,
+    /// The complete nodes of the levels between those of tiles, by level. A proof needs some of each, and one
+    /// of the seventh level is 127 hashes away from its tile.
+    between: Mutex<Vec<Vec<Hash>>>,
 }
 
 /// The memory does not hold so large a tree.
@@ -34,6 +42,7 @@ pub(crate) struct NotThere;
 impl Memory {
     /// Adds what a batch added.
     pub(crate) fn extend(&self, grown: &Grown) {
+        self.extend_between(grown);
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         for level in 0.. {
             let new = grown.new_nodes(level * TILE_LEVELS);
@@ -58,8 +67,34 @@ impl Memory {
     }
 }
 
+impl Memory {
+    fn extend_between(&self, grown: &Grown) {
+        let mut between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
+        for level in 1.. {
+            let new = grown.new_nodes(level);
+            if new.is_empty() {
+                break;
+            }
+            if between.len() <= level {
+                between.resize(level + 1, Vec::new());
+            }
+            if level % TILE_LEVELS != 0 {
+                between[level].extend_from_slice(new);
+            }
+        }
+    }
+}
+
 impl Tiles for Memory {
     type Error = NotThere;
+
+    fn node(&self, level: usize, index: u64) -> Option<Hash> {
+        let between = self.between.lock().unwrap_or_else(PoisonError::into_inner);
+        between
+            .get(level)?
+            .get(usize::try_from(index).ok()?)
+            .copied()
+    }
 
     fn tile(&self, level: u8, index: u64, width: usize) -> Result<Arc<Vec<Hash>>, NotThere> {
         let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +199,9 @@ impl<'a, T: Tiles> Prover<'a, T> {
     }
 
     fn complete(&self, level: usize, index: u64) -> Result<Hash, T::Error> {
+        if let Some(node) = self.tiles.node(level, index) {
+            return Ok(node);
+        }
         let (tile_level, up) = (level / TILE_LEVELS, level % TILE_LEVELS);
         let first = index << up;
         let tile_index = first / TILE;
@@ -240,5 +278,18 @@ mod tests {
             }
         }
         assert!(Prover::new(&memory, 701).root().is_err());
+        // What is kept between the tiles is what they would give.
+        for level in (1..9).filter(|level| level % TILE_LEVELS != 0) {
+            for index in 0..700 >> level {
+                let kept = memory.node(level, index).expect("is kept");
+                let at = index << level;
+                let made = Edge::default()
+                    .grow((at..at + (1 << level)).map(leaf).collect())
+                    .1
+                    .root;
+                assert_eq!(kept, made);
+            }
+            assert_eq!(memory.node(level, 700 >> level), None);
+        }
     }
 }

@@ -45,6 +45,13 @@ impl Tiles for Hashes<'_> {
         }
     }
 
+    fn node(&self, level: usize, index: u64) -> Option<Hash> {
+        match self {
+            Self::Memory(journal) => journal.tree.node(level, index),
+            Self::Published(_) => None,
+        }
+    }
+
     fn short(&self, level: u8, index: u64) -> ReadError {
         match self {
             Self::Memory(_) => ReadError::Damaged {
