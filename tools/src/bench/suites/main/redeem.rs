@@ -51,7 +51,7 @@ impl Bench {
             server: Box::new(move || one.serve()),
             caller: Box::new(move || other.call()),
         };
-        let name = format!("floor-redeem-{batch}-{tasks}");
+        let name = format!("floor-redeem-{batch}-{tasks}-{connections}");
         let floor = Floor::start(realm.servers.dir(), &name, act)?;
         let (mut presented, mut floor_connections) = (Vec::new(), Vec::new());
         for number in 0..connections {
