@@ -17,7 +17,7 @@ use crate::suites;
 #[command(name = "bench", bin_name = "tools/bench")]
 pub(crate) struct Args {
     /// Which suite, or `all`.
-    #[arg(value_name = "SUITE", required_unless_present_any = ["list", "stream_object"])]
+    #[arg(value_name = "SUITE", required_unless_present_any = ["list", "stream_object", "serve_json"])]
     pub(crate) suite: Option<String>,
     /// Writes the rows to FILE: a JSON list of {"suite", "row", "value", "unit", "floor", "ratio",
     /// "target", "met", "missed_by_percent"}; ratio is value / floor.
@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// `objects` starts as a process of its own.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(crate) stream_object: Option<u64>,
+    /// Unwraps keys over HTTP until standard input ends, with a log in this directory: what suite `peer`
+    /// starts as a process of its own.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) serve_json: Option<PathBuf>,
 }
 
 impl Args {

@@ -9,9 +9,39 @@ use tokio::task::JoinSet;
 /// How much one operation did; none when there is nothing left to do.
 pub(crate) type Done = Result<Option<u64>, Report>;
 
+/// What many did together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tally {
+    /// How much.
+    pub(crate) count: u64,
+    /// Until the last one had ended.
+    pub(crate) took: Duration,
+}
+
+impl Tally {
+    /// In one second.
+    #[allow(clippy::cast_precision_loss)] // counts far below 2^52
+    pub(crate) fn per_s(self) -> f64 {
+        self.count as f64 / self.took.as_secs_f64()
+    }
+}
+
 /// Runs `operation` in so many tasks at a time until `span` is over, and gives what they did in one
 /// second. The clock runs until the last one has ended, so nothing begun goes uncounted.
 pub(crate) async fn rate<F, Fut>(tasks: usize, span: Duration, operation: F) -> Result<f64, Report>
+where
+    F: Fn(usize) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Done> + Send,
+{
+    tally(tasks, span, operation).await.map(Tally::per_s)
+}
+
+/// The same, and gives how much it was.
+pub(crate) async fn tally<F, Fut>(
+    tasks: usize,
+    span: Duration,
+    operation: F,
+) -> Result<Tally, Report>
 where
     F: Fn(usize) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Done> + Send,
@@ -37,15 +67,14 @@ where
         done += ended
             .map_err(|error| Report::new(exit::LOCAL, "a task of the load ended").why(error))??;
     }
-    let elapsed = started.elapsed();
+    let took = started.elapsed();
     if done == 0 {
         return Err(Report::new(
             exit::LOCAL,
             "nothing was done in the time given",
         ));
     }
-    #[allow(clippy::cast_precision_loss)] // counts far below 2^52
-    Ok(done as f64 / elapsed.as_secs_f64())
+    Ok(Tally { count: done, took })
 }
 
 /// How long each of many took.

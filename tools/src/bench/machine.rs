@@ -3,17 +3,22 @@
 use std::fs;
 use std::process::Command;
 
-/// Machine, commit, versions and load, as a list in Markdown. Asked before anything is measured.
-pub(crate) fn describe() -> String {
+/// Machine, commit, versions and load, as a list in Markdown. Asked before anything is measured. `peers` are
+/// the versions of others' programs that are measured too.
+pub(crate) fn describe(peers: &[String]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = first_line("/proc/sys/kernel/osrelease").unwrap_or_else(unknown);
     format!(
-        "- machine: {} ({cores} cores), {}, Linux {kernel}\n- commit: {}\n- versions: postern {}, {}\n- load before: {}\n",
+        "- machine: {} ({cores} cores), {}, Linux {kernel}\n- commit: {}\n- versions: postern {}, {}{}\n- load before: {}\n",
         processor().unwrap_or_else(unknown),
         memory().unwrap_or_else(unknown),
         commit().unwrap_or_else(unknown),
         env!("CARGO_PKG_VERSION"),
         output("rustc", &["--version"]).unwrap_or_else(unknown),
+        peers
+            .iter()
+            .map(|peer| format!(", {peer}"))
+            .collect::<String>(),
         load().unwrap_or_else(unknown),
     )
 }
@@ -57,7 +62,7 @@ fn commit() -> Option<String> {
 }
 
 /// What a command says beside this program, if it succeeds and says something.
-fn output(program: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let place = std::env::current_exe().ok()?;
     let mut command = Command::new(program);
     let output = command

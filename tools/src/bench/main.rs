@@ -29,10 +29,13 @@ use suites::{Run, Suite};
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
-    let result = match args.stream_object {
-        Some(bytes) => suites::objects::peak::stream(bytes).and_then(|kib| print(&kib.to_string())),
-        None if args.list => list(),
-        None => measure(&args),
+    let result = match (args.stream_object, &args.serve_json) {
+        (Some(bytes), _) => {
+            suites::objects::peak::stream(bytes).and_then(|kib| print(&kib.to_string()))
+        }
+        (_, Some(dir)) => runtime().and_then(|runtime| suites::peer::serve(&runtime, dir)),
+        _ if args.list => list(),
+        _ => measure(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,7 +64,7 @@ fn measure(args: &Args) -> Result<(), Report> {
         span: args.span(),
         row: args.row.clone(),
     };
-    let machine = machine::describe();
+    let machine = machine::describe(&suites::peers(&suites));
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         tokio::select! {

@@ -36,6 +36,11 @@ impl Row {
         }
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.info.name
+    }
+
     /// Whether it is measured in microseconds, and not in things a second.
     pub(crate) fn is_a_time(&self) -> bool {
         self.info.unit == "us"

@@ -40,6 +40,12 @@ const TARGETS: &[(&str, Target)] = &[
     ("object_peak_mib", Target::AtMost(64.0)),
     ("redeem_us_per_dek_of_1m_wraps", Target::RatioAtMost(1.2)),
     ("honest_p99_during_*", Target::RatioAtMost(5.0)),
+    ("peer_login_per_s_beside_pkinit", Target::RatioAtLeast(4.0)),
+    ("peer_issue_per_s_beside_tgs", Target::RatioAtLeast(2.0)),
+    (
+        "peer_redeem_deks_per_s_batch_1_beside_tgs",
+        Target::RatioAtLeast(13.0),
+    ),
 ];
 
 /// The target of the row of this name, if it has one.

@@ -24,7 +24,7 @@ use transport::{
 };
 
 pub(crate) use append::GroupCommit;
-pub(crate) use primitives::{Batch, Chunks, MlDsa, Rsa, Signature, make_sealing_key};
+pub(crate) use primitives::{Batch, Chunks, MlDsa, Rsa, Signature, make_sealing_key, record_bytes};
 
 /// One side's primitives.
 pub(crate) type Work = Box<dyn Fn() + Send + Sync>;

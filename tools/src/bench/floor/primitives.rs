@@ -162,6 +162,11 @@ const CLEAR: usize = 160;
 /// Bytes of a verdict in the clear part.
 const VERDICT: usize = 3;
 
+/// Bytes of the audit entry of a redemption of so many items.
+pub(crate) const fn record_bytes(items: usize) -> usize {
+    ENTRY + items * RECORDED
+}
+
 /// The key that wraps are under.
 const KEK: [u8; 32] = [1; 32];
 
@@ -211,7 +216,7 @@ impl Batch {
 
     /// Bytes of the request, answer and audit entry.
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
-        let record = ENTRY + self.items * RECORDED;
+        let record = record_bytes(self.items);
         let answer = self.clear.len() + self.sealed.len();
         (self.body.len() + HEAD, answer, record)
     }

@@ -8,6 +8,7 @@ mod keys;
 mod login;
 mod main;
 pub(crate) mod objects;
+pub(crate) mod peer;
 mod scale;
 mod vault;
 
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &objects::SUITE,
     &scale::SUITE,
     &flood::SUITE,
+    &peer::SUITE,
 ];
 
 /// What every suite is given.
@@ -96,6 +98,16 @@ pub(crate) fn wanted(name: &str) -> Result<Vec<&'static Suite>, Report> {
         return Ok(ALL.to_vec());
     }
     find(name).map(|suite| vec![suite])
+}
+
+/// The versions of others' programs that these suites measure.
+pub(crate) fn peers(suites: &[&Suite]) -> Vec<String> {
+    let measured = suites.iter().any(|suite| suite.name == peer::SUITE.name);
+    if measured {
+        peer::versions()
+    } else {
+        Vec::new()
+    }
 }
 
 /// What each row, its floor and its target are, for `--help`.

@@ -13,7 +13,7 @@ use ticket_format::wrapped::public::Upload;
 use tokio::time::sleep_until;
 use transport::Connection;
 
-use crate::drive::{Times, rate};
+use crate::drive::{Tally, Times, tally};
 use crate::floor;
 use crate::realm::{Realm, rng};
 use crate::servers::REALM;
@@ -127,6 +127,18 @@ impl Load {
         (callers, connections): (usize, usize),
         span: Duration,
     ) -> Result<f64, Report> {
+        let done = self.redemptions(items, batch, (callers, connections), span);
+        done.await.map(Tally::per_s)
+    }
+
+    /// The same, and gives how many they were.
+    pub(crate) async fn redemptions(
+        &self,
+        items: &Items,
+        batch: usize,
+        (callers, connections): (usize, usize),
+        span: Duration,
+    ) -> Result<Tally, Report> {
         let (load, items) = (self.clone(), Arc::clone(items));
         let next = Arc::new(AtomicUsize::new(0));
         let operation = move |task: usize| {
@@ -137,7 +149,7 @@ impl Load {
                 done.await.map(Some)
             }
         };
-        rate(callers, span, operation).await
+        tally(callers, span, operation).await
     }
 
     /// Redeems single DEKs at a steady pace, so many in a second in all; how long each took since it was due.

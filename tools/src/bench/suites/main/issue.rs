@@ -9,7 +9,7 @@ use ticket_format::report::Report;
 use transport::Connection;
 
 use super::{CONNECTIONS, TASKS, address, login};
-use crate::drive::rate;
+use crate::drive::{Tally, rate, tally};
 use crate::floor::{self, Act, Floor, Signature, make_sealing_key};
 use crate::realm::{Node, Realm};
 use crate::rows::Row;
@@ -91,6 +91,12 @@ impl Bench {
             }
         };
         let floor = rate(TASKS, span, operation).await?;
+        row.add(self.tickets(span).await?.per_s(), floor);
+        Ok(())
+    }
+
+    /// The tickets of one round alone.
+    pub(crate) async fn tickets(&self, span: Duration) -> Result<Tally, Report> {
         let (nodes, links) = (Arc::clone(&self.nodes), Arc::clone(&self.links));
         let operation = move |task: usize| {
             let (nodes, links) = (Arc::clone(&nodes), Arc::clone(&links));
@@ -99,7 +105,6 @@ impl Bench {
                 Ok(Some(1))
             }
         };
-        row.add(rate(TASKS, span, operation).await?, floor);
-        Ok(())
+        tally(TASKS, span, operation).await
     }
 }

@@ -8,7 +8,7 @@ use ticket_format::report::Report;
 use transport::ClientEndpoint;
 
 use super::{TASKS, address};
-use crate::drive::rate;
+use crate::drive::{Tally, rate, tally};
 use crate::floor::{self, Act, Floor, Rsa, Signature, make_sealing_key};
 use crate::realm::{Newcomer, Node, Realm};
 use crate::rows::Row;
@@ -72,6 +72,12 @@ impl Bench {
         row: &mut Row,
     ) -> Result<(), Report> {
         let floor = self.measure_floor(round, span).await?;
+        row.add(self.logins(round, span).await?.per_s(), floor);
+        Ok(())
+    }
+
+    /// The logins of one round alone.
+    pub(crate) async fn logins(&self, round: u32, span: Duration) -> Result<Tally, Report> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some thousands
         let count = (span.as_secs_f64() * NODES_PER_SECOND) as usize;
         let newcomers = Arc::new(Mutex::new(self.boot(count).await?));
@@ -91,8 +97,7 @@ impl Bench {
                 Ok(Some(1))
             }
         };
-        row.add(rate(TASKS, span, operation).await?, floor);
-        Ok(())
+        tally(TASKS, span, operation).await
     }
 
     async fn measure_floor(&self, round: u32, span: Duration) -> Result<f64, Report> {

@@ -14,7 +14,7 @@ use crate::realm::Realm;
 use crate::rows::{Row, RowInfo};
 
 /// Tasks that log in, get tickets or redeem single DEKs at a time.
-const TASKS: usize = 32;
+pub(super) const TASKS: usize = 32;
 /// Connections that they share, where a connection stays.
 const CONNECTIONS: usize = 8;
 
