@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ticket_format::tlog::{Checkpoint, Hash, LogSecret, SignedCheckpoint};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -117,12 +118,38 @@ enum Answer {
     },
 }
 
+/// How a batch waits for more while many append at once: each checkpoint costs its signatures here and at
+/// every caller, whatever it covers, and a full batch makes the same callers wait less.
+#[derive(Default)]
+struct Waiting {
+    slices: u32,
+}
+
+impl Waiting {
+    /// So many callers wait at least, before one more is waited for: fewer are served at once.
+    const MANY: usize = 4;
+    /// Nobody came for so long: those who are there are all.
+    const SLICE: Duration = Duration::from_micros(300);
+    /// Nobody waits longer than so many slices.
+    const SLICES: u32 = 8;
+
+    fn next(&mut self, jobs: usize, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
+        if jobs < Self::MANY || self.slices == Self::SLICES {
+            return None;
+        }
+        self.slices += 1;
+        std::thread::sleep(Self::SLICE);
+        queue.try_recv().ok()
+    }
+}
+
 impl Writer {
     pub(crate) fn run(mut self) {
         let mut closing: Vec<oneshot::Sender<()>> = Vec::new();
         while let Some(mut command) = self.queue.blocking_recv() {
             let (mut jobs, mut recoveries) = (Vec::new(), Vec::new());
             let mut bytes = 0;
+            let mut waiting = Waiting::default();
             loop {
                 match command {
                     Command::Append(job) => {
@@ -137,12 +164,18 @@ impl Writer {
                         closing.push(reply);
                     }
                 }
-                if jobs.len() >= BATCH || bytes >= BATCH_BYTES || !recoveries.is_empty() {
+                let full = jobs.len() >= BATCH || bytes >= BATCH_BYTES;
+                if full || !recoveries.is_empty() {
                     break;
                 }
-                match self.queue.try_recv() {
-                    Ok(next) => command = next,
-                    Err(_) => break,
+                let next = match self.queue.try_recv() {
+                    Ok(next) => Some(next),
+                    Err(_) if closing.is_empty() => waiting.next(jobs.len(), &mut self.queue),
+                    Err(_) => None,
+                };
+                match next {
+                    Some(next) => command = next,
+                    None => break,
                 }
             }
             if !jobs.is_empty() {
@@ -400,5 +433,29 @@ pub(crate) fn fresh(
         edge,
         at,
         closed: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_waits_for_more_only_where_many_came_and_never_for_long() {
+        let (send, mut queue) = mpsc::channel(32);
+        for _ in 0..20 {
+            let (reply, _) = oneshot::channel();
+            assert!(send.try_send(Command::Close(reply)).is_ok());
+        }
+        let mut waiting = Waiting::default();
+        assert!(waiting.next(Waiting::MANY - 1, &mut queue).is_none());
+        assert_eq!(queue.len(), 20, "few are served at once");
+        for _ in 0..Waiting::SLICES {
+            assert!(waiting.next(Waiting::MANY, &mut queue).is_some());
+        }
+        assert!(waiting.next(Waiting::MANY, &mut queue).is_none());
+        assert_eq!(queue.len(), 12, "who keeps coming is served next");
+        while queue.try_recv().is_ok() {}
+        assert!(Waiting::default().next(64, &mut queue).is_none());
     }
 }
