@@ -21,7 +21,7 @@ use ticket_format::{Refusal, limits};
 
 async fn consistency(world: &World, note: &str) -> Result<ConsistencyAnswer, RefusalNotice> {
     let checkpoint = note.to_owned();
-    let body = ConsistencyBody { checkpoint }.to_cbor();
+    let body = ConsistencyBody::of(checkpoint).to_cbor();
     let (answer, _) = world.connect().send(Verb::Consistency, &body, &[]).await?;
     Ok(ConsistencyAnswer::from_cbor(&answer, limits::MESSAGE).expect("its shape"))
 }
@@ -110,9 +110,7 @@ async fn a_checkpoint_that_is_none_of_this_log_is_not_found() {
     }
     let refused = consistency(&world, "no note").await.unwrap_err();
     assert_eq!(refused.refusal, Refusal::Malformed);
-    let body = ConsistencyBody {
-        checkpoint: known.note().to_owned(),
-    };
+    let body = ConsistencyBody::of(known.note().to_owned());
     let proof = ticket_format::sign::Proof {
         alg: -8,
         value: vec![0; 64],

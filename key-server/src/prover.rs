@@ -51,9 +51,7 @@ pub async fn run(service: &Arc<Service>, connection: &Connection) -> Infallible 
 async fn ask(connection: &Connection, asked: &[Known]) -> Vec<Option<Said>> {
     let mut asking = JoinSet::new();
     for (place, known) in asked.iter().enumerate() {
-        let body = ConsistencyBody {
-            checkpoint: known.note.to_string(),
-        };
+        let body = ConsistencyBody::of(known.note.to_string());
         let request = Request::encode_parts(Verb::Consistency, &body.to_cbor(), &[]);
         let connection = connection.clone();
         asking.spawn(async move {

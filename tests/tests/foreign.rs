@@ -487,7 +487,7 @@ async fn live_messages_are_what_the_cddl_says() {
     }
     let proof: Proof = ticket.receipt.proof.parse().expect("a proof");
     let checkpoint = proof.checkpoint;
-    let body = ConsistencyBody { checkpoint }.to_cbor();
+    let body = ConsistencyBody::of(checkpoint).to_cbor();
     let request = Request::encode_parts(Verb::Consistency, &body, &[]);
     let bytes = broker
         .connection

@@ -44,6 +44,8 @@ pub const NOTE: usize = 48 * 1024;
 pub const WITNESS_POLICY: usize = 16 * 1024;
 /// Witnesses of one log.
 pub const WITNESSES: usize = 8;
+/// Sizes that are asked about beside a checkpoint (TLOG-6).
+pub const OTHERS: usize = 64;
 /// Shards proven in one answer (TLOG-6).
 pub const SHARD_LINKS: usize = 16;
 /// Epochs in one feed answer.

@@ -308,7 +308,7 @@ impl Broker {
             let log = logs
                 .iter()
                 .find(|log| log.key().origin == shown.shard.origin);
-            return Err(match consistency(log.unwrap(), &body.checkpoint) {
+            return Err(match consistency(log.unwrap(), &body) {
                 Ok(answer) => Answer::done(Verb::Consistency, &answer),
                 Err(error) => RefusalNotice::bare(error.refusal()).into(),
             });

@@ -2,8 +2,8 @@
 
 use ticket_format::Refusal;
 use ticket_format::messages::Receipt;
-use ticket_format::messages::consistency::ConsistencyAnswer;
-use ticket_format::tlog::{Checkpoint, NotANote};
+use ticket_format::messages::consistency::{ConsistencyAnswer, ConsistencyBody};
+use ticket_format::tlog::{Checkpoint, Hash, NotANote};
 
 use super::standing::Contradiction;
 use crate::{AuditLog, ConsistencyError, ReadError};
@@ -45,23 +45,32 @@ impl NotConsistent {
 /// Whether the proof from a checkpoint takes more than what is in memory: any but one of the shard that is
 /// written does.
 #[must_use]
-pub fn reads(log: &AuditLog, note: &str) -> bool {
-    let shown = Checkpoint::of_note_unverified(note);
+pub fn reads(log: &AuditLog, asked: &ConsistencyBody) -> bool {
+    let shown = Checkpoint::of_note_unverified(&asked.checkpoint);
     shown.is_ok_and(|shown| shown.shard != log.head().checkpoint.checkpoint().shard)
 }
 
 /// Proves that the log goes on from the checkpoint that a caller shows. Its signatures are looked at only
 /// where the log does not hold it: a stranger costs no more than the proof. Blocking I/O where the shard is
-/// an old one.
+/// an old one; the other sizes are proven of the shard alone that is written.
 ///
 /// # Errors
 /// [`NotConsistent`]; what it says of [`NotConsistent::Contradicted`] is proven, and wants an alarm.
-pub fn consistency(log: &AuditLog, note: &str) -> Result<ConsistencyAnswer, NotConsistent> {
+pub fn consistency(
+    log: &AuditLog,
+    asked: &ConsistencyBody,
+) -> Result<ConsistencyAnswer, NotConsistent> {
     // rule: TLOG-6
-    let shown = Checkpoint::of_note_unverified(note)?;
+    let shown = Checkpoint::of_note_unverified(&asked.checkpoint)?;
     match log.consistency(&shown) {
         Ok(found) => Ok(ConsistencyAnswer {
             path: found.path,
+            paths: match &asked.others {
+                Some(sizes) if !reads(log, asked) => {
+                    others(log, sizes, found.checkpoint.checkpoint())?
+                }
+                _ => None,
+            },
             checkpoint: found.checkpoint.note().to_owned(),
             links: found
                 .links
@@ -77,7 +86,10 @@ pub fn consistency(log: &AuditLog, note: &str) -> Result<ConsistencyAnswer, NotC
             | ConsistencyError::Fork { .. }),
         ) => {
             tracing::debug!(%error, "a caller shows a checkpoint that is not in the log");
-            let signed = log.key().verify(note).map_err(|_| NotConsistent::Unknown)?;
+            let signed = log
+                .key()
+                .verify(&asked.checkpoint)
+                .map_err(|_| NotConsistent::Unknown)?;
             let ours = log
                 .checkpoint_of(shown.shard.number)
                 .unwrap_or_else(|| log.head().checkpoint);
@@ -89,4 +101,18 @@ pub fn consistency(log: &AuditLog, note: &str) -> Result<ConsistencyAnswer, NotC
             })))
         }
     }
+}
+
+/// From each size to that of the checkpoint, of which the log has just been found to be.
+fn others(
+    log: &AuditLog,
+    sizes: &[u64],
+    to: &Checkpoint,
+) -> Result<Option<Vec<Vec<Hash>>>, NotConsistent> {
+    // Whoever names a size that is not there is no caller who remembers it.
+    if sizes.iter().any(|size| *size > to.size) {
+        return Err(NotConsistent::Unknown);
+    }
+    let path = |size: &u64| log.consistency_path(to.shard.number, *size, to.size);
+    Ok(Some(sizes.iter().map(path).collect::<Result<_, _>>()?))
 }

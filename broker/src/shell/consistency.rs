@@ -26,7 +26,7 @@ fn parse(request: &RequestView<'_>) -> Result<ConsistencyBody, Refused> {
             "who asks for consistency proves nothing".to_owned(),
         ));
     }
-    ConsistencyBody::from_cbor(request.body, limits::NOTE + 8)
+    ConsistencyBody::from_cbor(request.body, limits::PRESENT)
         .map_err(|error| malformed(error.to_string()))
 }
 
@@ -45,7 +45,7 @@ impl Broker {
         let turn = turn.and_then(|turn| turn.map_err(|_| ())).map_err(busy)?;
         let log = self.audit.log().clone();
         let proven = tokio::task::spawn_blocking(move || {
-            let proven = guard::consistency(&log, &body.checkpoint);
+            let proven = guard::consistency(&log, &body);
             drop(turn);
             proven
         });

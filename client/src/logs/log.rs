@@ -8,7 +8,7 @@ use ticket_format::cbor::{Decode, Encode};
 use ticket_format::limits;
 use ticket_format::messages::Verb;
 use ticket_format::messages::consistency::{ConsistencyAnswer, ConsistencyBody};
-use ticket_format::tlog::{Checkpoint, LogKey, SignedCheckpoint, Verifier, verify_continuation};
+use ticket_format::tlog::{Checkpoint, LogKey, SignedCheckpoint, Verifier, verify_continuations};
 
 use super::failure::LogFailure;
 use super::store::{Failed, Kept, Store};
@@ -33,10 +33,8 @@ const LEGS: usize = 256;
 pub struct Log {
     server: &'static str,
     key: LogKey,
-    /// For receipts that wait for no witness.
-    receipts: Verifier,
-    /// Its own, since a verifier remembers one note.
-    proofs: Verifier,
+    /// For receipts that wait for no witness, and for what the server proves.
+    verifier: Verifier,
     store: Store,
     pace: Duration,
     inner: Mutex<Inner>,
@@ -63,8 +61,7 @@ impl Log {
     pub(super) fn new(server: &'static str, key: LogKey, store: Store, pace: Duration) -> Self {
         Self {
             server,
-            receipts: Verifier::new(key.clone(), None),
-            proofs: Verifier::new(key.clone(), None),
+            verifier: Verifier::new(key.clone(), None),
             key,
             store,
             pace,
@@ -88,7 +85,7 @@ impl Log {
     }
 
     pub(super) fn verifier(&self) -> &Verifier {
-        &self.receipts
+        &self.verifier
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -319,16 +316,13 @@ impl Log {
     /// Asks about each of them once; where the answers end.
     async fn round(self: &Arc<Self>, link: &Link, tips: Tips) -> Result<Tips, Error> {
         // Put together: answers of one moment end at one checkpoint.
-        let ends: Vec<(Known, Known)> = stream::iter(tips.iter().cloned())
-            .map(|tip| async move {
-                let end = self.ask(link, &tip).await?;
-                Ok::<_, Error>((tip, end))
-            })
+        let ends: Vec<Vec<(Known, Known)>> = stream::iter(together(&tips))
+            .map(|tips| self.ask_together(link, tips))
             .buffer_unordered(ASKED)
             .try_collect()
             .await?;
         let mut reached = Tips::default();
-        for (from, to) in ends {
+        for (from, to) in ends.into_iter().flatten() {
             let led = reached.add(to.clone());
             let led = led.and_then(|_| self.lock().tips.lead(&from, to));
             if let Err(two) = led {
@@ -338,12 +332,44 @@ impl Log {
         Ok(reached)
     }
 
-    /// Asks where the log goes on from one checkpoint, over as many shards as there are.
-    async fn ask(self: &Arc<Self>, link: &Link, from: &Known) -> Result<Known, Error> {
-        let mut at = from.clone();
+    /// Asks about checkpoints of one shard in one request; of each, where the answer ends.
+    async fn ask_together(
+        self: &Arc<Self>,
+        link: &Link,
+        tips: Vec<Known>,
+    ) -> Result<Vec<(Known, Known)>, Error> {
+        let Some((last, others)) = tips.split_last() else {
+            return Ok(Vec::new());
+        };
+        let mut ends = Vec::with_capacity(tips.len());
+        let (end, led) = self.ask(link, last, others).await?;
+        for other in others {
+            let end = match led {
+                true => end.clone(),
+                // That shard is not written any more, or one of them is of another log: asked about alone, it
+                // is named, and shown to the server.
+                false => self.ask(link, other, &[]).await?.0,
+            };
+            ends.push((other.clone(), end));
+        }
+        ends.push((last.clone(), end));
+        Ok(ends)
+    }
+
+    /// Asks where the log goes on from one checkpoint, over as many shards as there are, and whether others of
+    /// its shard go on to the same.
+    async fn ask(
+        self: &Arc<Self>,
+        link: &Link,
+        from: &Known,
+        others: &[Known],
+    ) -> Result<(Known, bool), Error> {
+        let (mut at, mut led, mut asked) = (from.clone(), true, others);
         for _ in 0..LEGS {
+            let sizes: Vec<u64> = asked.iter().map(|other| other.checkpoint.size).collect();
             let body = ConsistencyBody {
                 checkpoint: at.note.to_string(),
+                others: (!sizes.is_empty()).then_some(sizes),
             };
             let answer = match link.call(Verb::Consistency, &body.to_cbor(), &[]).await {
                 Ok((answer, _)) => answer,
@@ -356,7 +382,9 @@ impl Log {
             };
             let answer = ConsistencyAnswer::from_cbor(&answer, limits::MESSAGE)
                 .map_err(Error::malformed(self.server))?;
-            let continued = match verify_continuation(&self.proofs, &at.checkpoint, &answer) {
+            let beside: Vec<&Checkpoint> = asked.iter().map(|other| &other.checkpoint).collect();
+            let continued = verify_continuations(&self.verifier, &at.checkpoint, &beside, &answer);
+            let continued = match continued {
                 Ok(continued) => continued,
                 Err(error) => {
                     let note = answer.checkpoint;
@@ -368,14 +396,30 @@ impl Log {
                     return Err(self.fail(failure).await);
                 }
             };
+            led &= continued.others;
+            // They lead where it leads, from now on.
+            asked = &[];
             at = Known::of(&continued.checkpoint);
             if !continued.more {
-                return Ok(at);
+                return Ok((at, led));
             }
         }
         let why = "its shards have no end".to_owned();
         Err(self.failure(Some(from), why).into())
     }
+}
+
+/// As they are asked about: those of the newest shard as many together as one request takes, the others, of
+/// which there are few, one by one.
+fn together(tips: &Tips) -> Vec<Vec<Known>> {
+    let written = tips.newest().map(|newest| newest.place().0);
+    let (newest, older): (Vec<_>, Vec<_>) = tips
+        .iter()
+        .cloned()
+        .partition(|known| Some(known.place().0) == written);
+    let one_by_one = older.into_iter().map(|known| vec![known]);
+    let together = newest.chunks(limits::OTHERS + 1).map(<[Known]>::to_vec);
+    one_by_one.chain(together).collect()
 }
 
 /// Why what the file holds is not taken over.

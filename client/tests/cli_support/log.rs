@@ -24,6 +24,8 @@ pub struct TestLog {
     shards: Vec<Shard>,
     /// Receipts bear their cosignatures.
     pub witnesses: Vec<u8>,
+    /// Other sizes are proven beside a checkpoint.
+    pub together: bool,
 }
 
 #[derive(Clone)]
@@ -115,6 +117,7 @@ impl TestLog {
                 entries: Vec::new(),
             }],
             witnesses: Vec::new(),
+            together: true,
         }
     }
 
@@ -233,6 +236,7 @@ impl TestLog {
         };
         let later = self.shards.iter().filter(|later| later.number > number);
         ConsistencyAnswer {
+            paths: None,
             path,
             checkpoint: self.checkpoint_of(shard).note().to_owned(),
             links: later
@@ -244,7 +248,7 @@ impl TestLog {
 
     /// As an honest server answers: refuses what it does not hold.
     pub fn answer(&self, body: &[u8]) -> Answer {
-        let shown = shown(body);
+        let (shown, others) = (shown(body), asked(body).others);
         let number = shown.shard.number;
         let shard = self.shards.iter().find(|shard| shard.number == number);
         let holds = shard.is_some_and(|shard| {
@@ -252,7 +256,16 @@ impl TestLog {
             size <= shard.entries.len() && root(&shard.leaves()[..size]) == shown.root
         });
         if holds {
-            Answer::done(Verb::Consistency, &self.proof_from(&shown))
+            let mut answer = self.proof_from(&shown);
+            if let Some(others) = others.filter(|_| self.together) {
+                let at = |size| Checkpoint {
+                    size,
+                    ..shown.clone()
+                };
+                let paths = others.iter().map(|size| self.proof_from(&at(*size)).path);
+                answer.paths = Some(paths.collect());
+            }
+            Answer::done(Verb::Consistency, &answer)
         } else {
             RefusalNotice::bare(Refusal::Rollback).into()
         }
@@ -261,6 +274,9 @@ impl TestLog {
 
 /// What a consistency request shows.
 pub fn shown(body: &[u8]) -> Checkpoint {
-    let body = ConsistencyBody::from_cbor(body, limits::NOTE + 64).unwrap();
-    Checkpoint::of_note_unverified(&body.checkpoint).unwrap()
+    Checkpoint::of_note_unverified(&asked(body).checkpoint).unwrap()
+}
+
+fn asked(body: &[u8]) -> ConsistencyBody {
+    ConsistencyBody::from_cbor(body, limits::NOTE + 1024).unwrap()
 }

@@ -74,6 +74,7 @@ impl Log {
             return Some(Said::Refused(Refusal::Rollback));
         }
         Some(Said::Answer(Box::new(ConsistencyAnswer {
+            paths: None,
             path: path(from, &self.leaves[..to], true),
             checkpoint: self.at(to).note().to_owned(),
             links: Vec::new(),

@@ -45,13 +45,13 @@ impl Service {
         }
         let body = ConsistencyBody::from_cbor(request.body, limits::PRESENT);
         let body = body.map_err(Failed::stranger)?;
-        let proved = if guard::reads(&self.log, &body.checkpoint) {
+        let proved = if guard::reads(&self.log, &body) {
             // An old shard's hashes are read from the disk: few at a time, on threads of their own.
             // The turn goes with the work: a caller that leaves does not end it.
             let turn = Arc::clone(&self.proving).acquire_owned().await;
             let log = self.log.clone();
             let task = tokio::task::spawn_blocking(move || {
-                let proved = guard::consistency(&log, &body.checkpoint);
+                let proved = guard::consistency(&log, &body);
                 drop(turn);
                 proved
             });
@@ -59,7 +59,7 @@ impl Service {
             task.await.map_err(unfinished)?
         } else {
             // Some hashes of the tree in memory: less than it takes to hand it to another thread.
-            guard::consistency(&self.log, &body.checkpoint)
+            guard::consistency(&self.log, &body)
         };
         // rule: TLOG-6
         let error = match proved {

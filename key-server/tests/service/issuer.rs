@@ -171,6 +171,7 @@ impl Issuer {
         let from = usize::try_from(shown.size).unwrap();
         let size = self.size();
         (from <= size && root(&self.leaves(from)) == shown.root).then(|| ConsistencyAnswer {
+            paths: None,
             path: consistency(from, &self.leaves(size), true),
             checkpoint: self.checkpoint(size).note().to_owned(),
             links: Vec::new(),

@@ -19,6 +19,7 @@ use ticket_format::statement::{
 use ticket_format::time::Timestamp;
 use ticket_format::tlog::{
     Checkpoint, LogKey, LogSecret, SignedCheckpoint, Verifier, WitnessSecret, verify_continuation,
+    verify_continuations,
 };
 
 use crate::rig::{Rig, START, World, manager, named, operator, refusal, rig, wanted};
@@ -61,9 +62,10 @@ impl Drop for Seer {
 }
 
 async fn ask(rig: &Rig, note: &str) -> Result<ConsistencyAnswer, RefusalNotice> {
-    let body = ConsistencyBody {
-        checkpoint: note.to_owned(),
-    };
+    ask_with(rig, &ConsistencyBody::of(note)).await
+}
+
+async fn ask_with(rig: &Rig, body: &ConsistencyBody) -> Result<ConsistencyAnswer, RefusalNotice> {
     let request = Request::encode_parts(Verb::Consistency, &body.to_cbor(), &[]);
     match rig.exchange(&rig.connect(77), request).await {
         Answer::Done { body, .. } => {
@@ -105,6 +107,33 @@ async fn who_remembers_a_checkpoint_gets_the_proof_that_the_log_goes_on_from_it(
     assert_eq!(continued.checkpoint, rig.log.head().checkpoint);
     // Anybody may ask, and leaves nothing behind.
     assert_eq!(rig.log.head().checkpoint, continued.checkpoint);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sizes_of_the_shard_are_proven_beside_a_checkpoint_and_none_that_it_does_not_have() {
+    // rule: TLOG-6
+    let rig = rig().await;
+    let verifier = Verifier::new(rig.log.key().clone(), None);
+    let (_, opened) = rig.opened(|_| {}).await;
+    let mut seen = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        seen.push(rig.log.head().checkpoint);
+        rig.wraps(&opened, &named(name), 1).await;
+    }
+    let (last, others) = seen.split_last().unwrap();
+    let others: Vec<_> = others.iter().map(SignedCheckpoint::checkpoint).collect();
+    let sizes: Vec<u64> = others.iter().map(|other| other.size).collect();
+    let asked = |others| ConsistencyBody {
+        checkpoint: last.note().to_owned(),
+        others: Some(others),
+    };
+    let answer = ask_with(&rig, &asked(sizes.clone())).await.unwrap();
+    let led = verify_continuations(&verifier, last.checkpoint(), &others, &answer).unwrap();
+    assert!(led.others);
+    assert_eq!(led.checkpoint, rig.log.head().checkpoint);
+    let beyond = led.checkpoint.checkpoint().size + 1;
+    let refused = ask_with(&rig, &asked(vec![sizes[0], beyond])).await;
+    assert_eq!(refused.unwrap_err().refusal, Refusal::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

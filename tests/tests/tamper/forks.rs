@@ -188,10 +188,7 @@ async fn a_stranger_learns_consistency_and_nothing_by_lying() {
         (house.to_key_server().await, "key-server"),
     ] {
         let ask = async |note: &str| {
-            let body = ConsistencyBody {
-                checkpoint: note.to_owned(),
-            }
-            .to_cbor();
+            let body = ConsistencyBody::of(note.to_owned()).to_cbor();
             wire.send(&tests::wire::Message::new(
                 Verb::Consistency,
                 body,

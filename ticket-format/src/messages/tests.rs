@@ -624,11 +624,10 @@ fn alias_holds_to_its_shape() {
 #[test]
 fn consistency_holds_to_its_shape() {
     // rule: ENC-3, TLOG-6
-    let body = ConsistencyBody {
-        checkpoint: "c".into(),
-    };
+    let body = ConsistencyBody::of("c");
     strict(&body, &[], &[]);
     let answer = ConsistencyAnswer {
+        paths: None,
         path: vec![[1; 32], [2; 32]],
         checkpoint: "c".into(),
         links: vec![receipt()],

@@ -14,6 +14,9 @@ pub struct Continued {
     pub checkpoint: SignedCheckpoint,
     /// The answer was full: there may be more shards, and whoever asks goes on from this checkpoint.
     pub more: bool,
+    /// Every one of the other checkpoints is proven to lead there too. Else nothing is known of any, and each is
+    /// to be asked about: the answer then is about that one.
+    pub others: bool,
 }
 
 /// Why an answer does not show that the log goes on.
@@ -46,6 +49,20 @@ pub fn verify_continuation(
     remembered: &Checkpoint,
     answer: &ConsistencyAnswer,
 ) -> Result<Continued, ContinuationError> {
+    verify_continuations(verifier, remembered, &[], answer)
+}
+
+/// As [`verify_continuation`], with other checkpoints of the same shard, whose sizes were asked about in this
+/// order beside the one that is remembered.
+///
+/// # Errors
+/// [`ContinuationError`]: an integrity failure, whatever it is.
+pub fn verify_continuations(
+    verifier: &Verifier,
+    remembered: &Checkpoint,
+    others: &[&Checkpoint],
+    answer: &ConsistencyAnswer,
+) -> Result<Continued, ContinuationError> {
     // rule: TLOG-6
     let mut newest = verifier.checkpoint(&answer.checkpoint)?;
     let named = newest.checkpoint();
@@ -59,6 +76,13 @@ pub fn verify_continuation(
         &named.root,
         &answer.path,
     )?;
+    let paths = answer.paths.as_deref().unwrap_or_default();
+    let proven = paths.len() == others.len()
+        && others.iter().zip(paths).all(|(other, path)| {
+            let (from, to) = (other.size, named.size);
+            other.shard == named.shard
+                && merkle::verify_consistency(from, &other.root, to, &named.root, path).is_ok()
+        });
     for (number, link) in answer.links.iter().enumerate() {
         let link = verifier.verify(link)?;
         let shard = &link.checkpoint.checkpoint().shard;
@@ -75,6 +99,7 @@ pub fn verify_continuation(
     Ok(Continued {
         checkpoint: newest,
         more: answer.links.len() == limits::SHARD_LINKS,
+        others: proven,
     })
 }
 
@@ -133,6 +158,48 @@ mod tests {
     }
 
     #[test]
+    fn other_checkpoints_of_the_shard_are_each_proven_or_none_is() {
+        // rule: TLOG-6
+        let log = secret(1);
+        let verifier = Verifier::new(log.key().clone(), None);
+        let empty = checkpoint(&log, 1, &[]);
+        let one = checkpoint(&log, 1, &[leaf(0)]);
+        let two = checkpoint(&log, 1, &[leaf(0), leaf(1)]);
+        let answer = ConsistencyAnswer {
+            path: Vec::new(),
+            checkpoint: two.note().to_owned(),
+            links: Vec::new(),
+            paths: Some(vec![vec![leaf(1)], Vec::new()]),
+        };
+        let verify = |others: &[&Checkpoint], answer: &ConsistencyAnswer| {
+            verify_continuations(&verifier, two.checkpoint(), others, answer)
+        };
+        let both = [one.checkpoint(), empty.checkpoint()];
+        assert!(verify(&both, &answer).unwrap().others);
+        // Of another tree of the same size, of another shard, or another number of them.
+        let bent = checkpoint(&log, 1, &[leaf(7)]);
+        let elsewhere = checkpoint(&log, 2, &[leaf(0)]);
+        let (bent, elsewhere) = (bent.checkpoint(), elsewhere.checkpoint());
+        let (one, empty) = (both[0], both[1]);
+        for others in [
+            &[bent, empty][..],
+            &[elsewhere, empty],
+            &[one, bent],
+            &[one],
+            &[empty, one],
+            &[],
+            &[one, empty, one],
+        ] {
+            assert!(!verify(others, &answer).unwrap().others, "{others:?}");
+        }
+        let silent = ConsistencyAnswer {
+            paths: None,
+            ..answer
+        };
+        assert!(!verify(&both, &silent).unwrap().others);
+    }
+
+    #[test]
     fn a_log_goes_on_over_a_shard_and_nothing_else_does() {
         // rule: TLOG-4, TLOG-6
         let log = secret(1);
@@ -140,6 +207,7 @@ mod tests {
         let one = checkpoint(&log, 1, &[leaf(0)]);
         let two = checkpoint(&log, 1, &[leaf(0), leaf(1)]);
         let answer = ConsistencyAnswer {
+            paths: None,
             path: vec![leaf(1)],
             checkpoint: two.note().to_owned(),
             links: vec![opened(&log, 3, two.checkpoint(), Kind::ShardOpened)],

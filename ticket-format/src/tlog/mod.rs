@@ -14,7 +14,7 @@ mod verifier;
 pub use checkpoint::{
     BadSeed, Checkpoint, CheckpointError, LogKey, LogSecret, SignedCheckpoint, WitnessSecret,
 };
-pub use continuation::{ContinuationError, Continued, verify_continuation};
+pub use continuation::{ContinuationError, Continued, verify_continuation, verify_continuations};
 pub use merkle::{Hash, ProofError};
 pub use names::{NotAName, Origin, ShardName};
 pub use note::{NotANote, NotAVkey, SignatureLine, Vkey, VkeyKind};

@@ -106,6 +106,7 @@ pub(super) fn continued(world: &World) -> (Checkpoint, String, ConsistencyAnswer
         entries: vec![opened.to_cbor(), issue_entry(world).to_cbor()],
     };
     let answer = ConsistencyAnswer {
+        paths: None,
         path: shard.since(5),
         checkpoint: log.note(&shard.head(), NOW),
         links: vec![next.receipt(0)],
@@ -117,7 +118,7 @@ pub(super) fn continued(world: &World) -> (Checkpoint, String, ConsistencyAnswer
 fn consistency(world: &World) -> Case {
     let (remembered, note, answer) = continued(world);
     let newest = verify_continuation(&world.broker_log.verifier(None), &remembered, &answer);
-    let body = ConsistencyBody { checkpoint: note }.to_cbor();
+    let body = ConsistencyBody::of(note).to_cbor();
     let request = Request {
         verb: Verb::Consistency,
         body: body.clone(),

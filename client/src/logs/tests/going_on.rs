@@ -207,7 +207,8 @@ async fn a_log_that_grows_between_questions_is_one_log_and_one_that_never_meets_
     link.close().await.unwrap();
     assert_eq!(untied(), 0);
 
-    // One that is always a commit further when it is asked about the second of two.
+    // One that proves nothing together, and is always a commit further when it is asked about the second of two.
+    shows.log.lock().unwrap().together = false;
     let link = shows.link(&dir).await;
     link.believe(&shows.append(7), None).await.unwrap();
     link.believe(&shows.append(8), None).await.unwrap();
@@ -229,6 +230,40 @@ async fn a_log_that_grows_between_questions_is_one_log_and_one_that_never_meets_
     };
     assert!((4..8).contains(&visits), "a busy server is given time");
     assert!(failed.why.contains("never become one log"), "{failed}");
+}
+
+#[tokio::test]
+async fn checkpoints_of_one_shard_are_asked_about_together_and_each_is_proven() {
+    // rule: TLOG-6
+    let (_keep, dir) = place();
+    let shows = Shows::start(test_log());
+    let link = shows.link(&dir).await;
+    for number in 1..=9 {
+        link.believe(&shows.append(number), None).await.unwrap();
+    }
+    shows.log.lock().unwrap().grow(5);
+    shows.asked();
+    link.close().await.unwrap();
+    let link = shows.link(&dir).await;
+    link.proven().await.unwrap();
+    assert_eq!(shows.asked(), [(1, 9)]);
+    link.close().await.unwrap();
+    let listed = Logs::at(&dir).list().unwrap().remove(0);
+    assert_eq!((listed.newest.unwrap().size, listed.untied), (14, 0));
+
+    // One of the others is of another tree than the one that they are proven to lead to.
+    let whole = shows.log.lock().unwrap().clone();
+    let mut fork = whole.clone();
+    fork.roll_back(4);
+    (0..2).for_each(|n| drop(fork.append(&entry(200 + n, Kind::Redeem))));
+    let link = shows.link(&dir).await;
+    link.proven().await.unwrap();
+    *shows.log.lock().unwrap() = fork;
+    link.believe(&shows.append(20), None).await.unwrap();
+    shows.log.lock().unwrap().grow(3);
+    link.close().await.unwrap();
+    let failed = failure(shows.link(&dir).await.proven().await.unwrap_err());
+    assert_eq!(failed.remembered.unwrap().size, 14);
 }
 
 #[tokio::test(flavor = "multi_thread")]
