@@ -253,6 +253,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_that_is_not_the_one_wrapped_fails_the_load() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ready, _serving) = service(dir.path(), 1).await;
+        let kek = Kek::new(&[1; KEY]).unwrap();
+        let mut callers = Callers::connect(&ready, &kek, 1).await.unwrap();
+        callers.items[2].dek[0] ^= 1;
+        let load = async |from| callers.one(0, DECRYPT, from, 2).await;
+        assert_eq!(load(0).await.unwrap(), 2);
+        for from in [1, 2] {
+            let error = load(from).await.unwrap_err();
+            assert!(error.to_string().contains("did not come back"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_at_most_a_thousand_items() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ready, _serving) = service(dir.path(), 1).await;
+        let kek = Kek::new(&[1; KEY]).unwrap();
+        let mut callers = Callers::connect(&ready, &kek, 1).await.unwrap();
+        assert_eq!(callers.one(0, DECRYPT, 0, DEKS).await.unwrap(), 1_000);
+        callers.items.extend(item(&kek, DEKS));
+        let error = callers.one(0, DECRYPT, 0, DEKS + 1).await.unwrap_err();
+        assert!(error.to_string().contains("400"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_load_fails_when_a_key_cannot_be_unwrapped() {
         let dir = tempfile::tempdir().unwrap();
         let (ready, _serving) = service(dir.path(), 1).await;
