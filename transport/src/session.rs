@@ -173,13 +173,14 @@ async fn serve<H: Handler>(
                         let (shared, state) = (Arc::clone(shared), Arc::clone(&state));
                         let budget = Budget::new(&shared.bytes, place.source.bytes());
                         let (spoke, stranger) = (Arc::clone(&spoke), shown.stranger());
-                        exchanges.spawn(async move {
+                        // In a box, which is handed on where the whole would be copied again and again.
+                        exchanges.spawn(Box::pin(async move {
                             let _permits = permits;
                             let _gauge = shared.metrics.exchange();
                             let Shared { handler, limits, metrics, .. } = &*shared;
                             exchange::serve(&**handler, &*state, &budget, limits, metrics, (&spoke, stranger), stream)
                             .await;
-                        });
+                        }));
                     }
                 },
             },

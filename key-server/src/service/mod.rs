@@ -224,7 +224,9 @@ impl Service {
                     verb if verb != Verb::Administer && self.state.standing.check().is_err() => {
                         Err(Failed::stranger(Refused::RolledBack))
                     }
-                    Verb::Present => self.present(connection, &request).await,
+                    // Elsewhere, as administer is: what is asked seldom must not make room for itself in every
+                    // exchange.
+                    Verb::Present => Box::pin(self.present(connection, &request)).await,
                     Verb::Redeem | Verb::Generate | Verb::Rewrap => {
                         self.batch(connection, message.clone()).await
                     }
@@ -232,12 +234,10 @@ impl Service {
                         .watch(connection, &request, gone)
                         .await
                         .map(|answer| Released::freely(answer.to_bytes())),
-                    Verb::Wipe => self
-                        .wipe(connection, &request)
+                    Verb::Wipe => Box::pin(self.wipe(connection, &request))
                         .await
                         .map(|answer| Released::freely(answer.to_bytes())),
-                    Verb::Administer => self
-                        .administer(connection, &request)
+                    Verb::Administer => Box::pin(self.administer(connection, &request))
                         .await
                         .map(|answer| Released::freely(answer.to_bytes())),
                     Verb::Login | Verb::Renew | Verb::Issue | Verb::Alias | Verb::Feed => {
