@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ticket_format::tlog::{Proof, SignedCheckpoint};
+use ticket_format::tlog::{SignedCheckpoint, proof};
 
 use crate::proof::Prover;
 use crate::shard::{Journal, Shard};
@@ -74,11 +74,11 @@ impl Appended {
     /// a few microseconds, no I/O. (TLOG-3)
     #[must_use]
     pub fn proof(&self) -> String {
-        let (index, path, checkpoint) = match &self.from {
+        match &self.from {
             From::Batch(batch) => {
                 let index = self.index - batch.before;
                 let path = batch.grown.inclusion(index).unwrap_or_default();
-                (index, path, batch.checkpoint.clone())
+                proof::text(index, &path, batch.checkpoint.note())
             }
             From::Shard {
                 before,
@@ -91,15 +91,9 @@ impl Appended {
                     let size = checkpoint.checkpoint().size;
                     Prover::new(&journal.tree, size).inclusion(index).ok()
                 });
-                (index, path.unwrap_or_default(), checkpoint.clone())
+                proof::text(index, &path.unwrap_or_default(), checkpoint.note())
             }
-        };
-        Proof {
-            index,
-            path,
-            checkpoint: checkpoint.note().to_owned(),
         }
-        .to_string()
     }
 }
 

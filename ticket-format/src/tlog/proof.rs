@@ -53,32 +53,41 @@ impl FromStr for Proof {
     type Err = NotAProof;
 
     fn from_str(text: &str) -> Result<Self, NotAProof> {
-        if text.len() > limits::NOTE {
-            return Err(NotAProof::TooLong);
-        }
-        let rest = text.strip_prefix(HEADER).ok_or(NotAProof::Header)?;
-        if rest.starts_with("extra ") {
-            return Err(NotAProof::Extra);
-        }
-        let (head, checkpoint) = rest.split_once("\n\n").ok_or(NotAProof::NoCheckpoint)?;
-        let mut lines = head.split('\n');
-        let index = lines
-            .next()
-            .and_then(|line| decimal(line.strip_prefix("index ")?));
-        let index = index.ok_or(NotAProof::Index)?;
-        let mut path = Vec::new();
-        for line in lines {
-            if path.len() == PATH {
-                return Err(NotAProof::TooManyHashes);
-            }
-            path.push(note::hash(line).ok_or(NotAProof::Hash)?);
-        }
+        let (index, path, checkpoint) = parts(text)?;
         Ok(Self {
             index,
             path,
             checkpoint: checkpoint.to_owned(),
         })
     }
+}
+
+/// Reads a proof: index, path and checkpoint, which is most of the text and stays where it is.
+///
+/// # Errors
+/// [`NotAProof`].
+pub fn parts(text: &str) -> Result<(u64, Vec<Hash>, &str), NotAProof> {
+    if text.len() > limits::NOTE {
+        return Err(NotAProof::TooLong);
+    }
+    let rest = text.strip_prefix(HEADER).ok_or(NotAProof::Header)?;
+    if rest.starts_with("extra ") {
+        return Err(NotAProof::Extra);
+    }
+    let (head, checkpoint) = rest.split_once("\n\n").ok_or(NotAProof::NoCheckpoint)?;
+    let mut lines = head.split('\n');
+    let index = lines
+        .next()
+        .and_then(|line| decimal(line.strip_prefix("index ")?));
+    let index = index.ok_or(NotAProof::Index)?;
+    let mut path = Vec::new();
+    for line in lines {
+        if path.len() == PATH {
+            return Err(NotAProof::TooManyHashes);
+        }
+        path.push(note::hash(line).ok_or(NotAProof::Hash)?);
+    }
+    Ok((index, path, checkpoint))
 }
 
 impl fmt::Display for Proof {

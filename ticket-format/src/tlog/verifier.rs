@@ -7,7 +7,7 @@ use super::checkpoint::{Checkpoint, CheckpointError, LogKey, SignedCheckpoint};
 use super::merkle::{self, ProofError};
 use super::note::NotANote;
 use super::policy::{Unwitnessed, WitnessPolicy};
-use super::proof::{NotAProof, Proof};
+use super::proof::{self, NotAProof};
 use crate::cbor::{Decode as _, DecodeError};
 use crate::entry::Entry;
 use crate::limits;
@@ -83,26 +83,26 @@ impl Verifier {
     /// [`ReceiptError`].
     pub fn verify(&self, receipt: &Receipt) -> Result<Logged, ReceiptError> {
         // rule: TLOG-5
-        let proof: Proof = receipt.proof.parse()?;
+        let (index, path, note) = proof::parts(&receipt.proof)?;
         let leaf = merkle::leaf_hash(&receipt.entry);
         let included = |named: &Checkpoint| {
-            merkle::verify_inclusion(&leaf, proof.index, named.size, &proof.path, &named.root)
+            merkle::verify_inclusion(&leaf, index, named.size, &path, &named.root)
         };
-        let checkpoint = match self.remembered(&proof.checkpoint) {
+        let checkpoint = match self.remembered(note) {
             Some(known) => {
                 included(known.checkpoint())?;
                 known
             }
             // What costs less first: who sends nonsense does not get two signatures checked.
             None => {
-                included(&Checkpoint::of_note_unverified(&proof.checkpoint)?)?;
-                self.verified(&proof.checkpoint)?
+                included(&Checkpoint::of_note_unverified(note)?)?;
+                self.verified(note)?
             }
         };
         let entry = Entry::from_cbor(&receipt.entry, limits::ENTRY)?;
         Ok(Logged {
             entry,
-            index: proof.index,
+            index,
             checkpoint,
         })
     }
