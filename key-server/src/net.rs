@@ -155,7 +155,9 @@ fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Report {
 }
 
 fn configuration(error: &dyn std::fmt::Display) -> Report {
-    Report::new(exit::CONFIG, "the key server cannot start").why(error)
+    Report::new(exit::CONFIG, "the key server cannot start")
+        .why(error)
+        .next("mend what is named, or put back an undamaged copy of it")
 }
 
 /// What a server stands on, sealed or open. The store's lock is the data directory's: it is held before

@@ -1,6 +1,6 @@
 //! The programs of the workspace as processes: found, started, stopped, killed.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -190,6 +190,45 @@ impl Daemon {
                 address
             }
             Err(why) => panic!("{} {why}:\n{}", self.program, self.log()),
+        }
+    }
+
+    /// Starts it, if it does start, open or sealed: else what it said as it ended.
+    ///
+    /// # Errors
+    /// It ended by itself.
+    ///
+    /// # Panics
+    /// When it neither comes up nor ends.
+    pub fn tries(&mut self) -> Result<(), Said> {
+        assert!(self.child.is_none(), "{} runs already", self.program);
+        let _ = fs::remove_file(&self.ready);
+        let said = self.log.with_extension("try");
+        let log = File::create(&said).expect("a log file");
+        let mut child = self
+            .command()
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.program));
+        match ready(&self.ready, &mut child, |text| open(text).or(sealed(text))) {
+            Ok(_) => {
+                self.child = Some(child);
+                Ok(())
+            }
+            Err(why) => {
+                let stderr =
+                    fs::read(&said).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                let stderr = stderr.unwrap_or_default();
+                let ended = child.try_wait().expect("a child");
+                let _ = child.kill();
+                let status = ended.unwrap_or_else(|| panic!("{} {why}:\n{stderr}", self.program));
+                Err(Said {
+                    code: status.code(),
+                    stdout: Vec::new(),
+                    stderr,
+                })
+            }
         }
     }
 

@@ -188,8 +188,19 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// What a person does whose broker does not start.
+const MEND: &str = "mend what is named, or put back an undamaged copy of it";
+
 fn failed(code: u8, what: &str) -> impl Fn(&dyn std::fmt::Display) -> Report + '_ {
     move |why| Report::new(code, what).why(why)
+}
+
+fn cannot_start(code: u8) -> impl Fn(&dyn std::fmt::Display) -> Report {
+    move |why| {
+        Report::new(code, "the broker cannot start")
+            .why(why)
+            .next(MEND)
+    }
 }
 
 fn run(command: Command) -> Result<(), Report> {
@@ -229,8 +240,7 @@ fn run(command: Command) -> Result<(), Report> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build();
-            let runtime =
-                runtime.map_err(|error| failed(exit::LOCAL, "the broker cannot start")(&error))?;
+            let runtime = runtime.map_err(|error| cannot_start(exit::LOCAL)(&error))?;
             runtime.block_on(serve(checked, secrets, ready_file))
         }
     }
@@ -289,13 +299,10 @@ fn make(args: Init) -> Result<(), Report> {
 
 fn open_config(path: &Path) -> Result<(Checked, Secrets), Report> {
     let bad = failed(exit::CONFIG, "the configuration cannot be used");
-    let checked = Config::read(path).map_err(|error| bad(&error))?;
+    let checked = Config::read(path).map_err(|error| bad(&error).next(MEND))?;
     let data = &checked.config.data_dir;
-    let root = checked
-        .config
-        .root_key
-        .open(data)
-        .map_err(|error| bad(&error))?;
+    let root = checked.config.root_key.open(data);
+    let root = root.map_err(|error| bad(&error).next(MEND))?;
     let secrets = Secrets::open(data, &root)
         .map_err(|error| bad(&error).next("check [root-key] and data-dir; `init` makes both"))?;
     Ok((checked, secrets))
@@ -347,7 +354,7 @@ pub async fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Broker>, Report> {
     let data = checked.config.data_dir.clone();
-    let cannot = failed(exit::LOCAL, "the broker cannot start");
+    let cannot = cannot_start(exit::LOCAL);
     let hooks = Hooks::new(&checked.config.hooks).map_err(|error| cannot(&error))?;
     let config = &checked.config;
     let log_key = secrets.log(&config.realm).map_err(|error| cannot(&error))?;
@@ -392,9 +399,8 @@ pub async fn open(
         ..
     } = secrets;
     let admins = Admins::configured(&checked.admin_set, &checked.config.realm, clock.now());
-    let admins = admins.map_err(|error| {
-        failed(exit::CONFIG, "the broker cannot start")(&format!("admin-set: {error}"))
-    })?;
+    let admins =
+        admins.map_err(|error| cannot_start(exit::CONFIG)(&format!("admin-set: {error}")))?;
     let token = checked.config.ticket_key.pkcs11.clone();
     let tickets = tokio::task::spawn_blocking(move || tickets.ring(token.as_ref()));
     let tickets = tickets.await.map_err(|error| cannot(&error))?;
@@ -417,7 +423,7 @@ pub async fn open(
             StartError::Rollback { .. } | StartError::OldAdminSet { .. } => exit::INTEGRITY,
             StartError::State(_) => exit::LOCAL,
         };
-        failed(code, "the broker cannot start")(&error)
+        cannot_start(code)(&error)
     })
 }
 
@@ -426,7 +432,7 @@ async fn serve(
     secrets: Secrets,
     ready_file: Option<PathBuf>,
 ) -> Result<(), Report> {
-    let cannot = failed(exit::LOCAL, "the broker cannot start");
+    let cannot = cannot_start(exit::LOCAL);
     let listen = checked.config.listen;
     let ready_file = ready_file.or_else(|| checked.config.ready_file.clone());
     let metrics_listen = checked.config.metrics_listen;
