@@ -273,3 +273,77 @@ async fn promise_10_a_killed_key_server_has_released_nothing_that_its_log_does_n
     );
     house.is_sound();
 }
+
+#[test]
+fn promise_10_kills_under_load_lose_nothing_that_was_acknowledged() {
+    const JOBS: usize = 3;
+    const KILLS: usize = 6;
+    let mut house = House::start();
+    let homes: Vec<Home> = (0..JOBS)
+        .map(|number| {
+            let iid = Iid::real(number);
+            let user_data = house.user_data(&iid.account, &[]);
+            let home = Home::new(&house, &format!("node-{number}"), &iid, &user_data);
+            home.run(&["login"]).ok();
+            home.run(&["issue", DATASET, "--action", "encrypt,decrypt"]).ok();
+            home
+        })
+        .collect();
+    let over = AtomicBool::new(false);
+    let acknowledged = Mutex::new(Vec::new());
+    // Each job makes one data key after the other, and gets over each kill by itself.
+    std::thread::scope(|scope| {
+        for (job, home) in homes.iter().enumerate() {
+            let (over, acknowledged) = (&over, &acknowledged);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let (name, file) = (format!("{job}-{number}"), format!("wrap-{number}"));
+                    let make = ["dek", "generate", "--dataset", DATASET, "--name", &name];
+                    let more = ["--out", &file, "--timeout", "60s"];
+                    home.run(&[&make[..], &more].concat()).ok();
+                    let wrap = fs::read(home.dir.join(&file)).expect("a wrap");
+                    acknowledged.lock().expect("whole").push((job, name, file, wrap));
+                }
+            });
+        }
+        let count = || acknowledged.lock().expect("whole").len();
+        for kill in 0..KILLS {
+            let before = count();
+            let deadline = Instant::now() + Duration::from_secs(120);
+            while count() < before + JOBS + kill {
+                assert!(Instant::now() < deadline, "the jobs do not get over a kill");
+                // Other processes are watched: there is nothing to wait on.
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            let killed = match kill % 3 {
+                2 => &mut house.broker,
+                _ => &mut house.key_server,
+            };
+            killed.restart();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let acknowledged = acknowledged.into_inner().expect("whole");
+    let recorded: BTreeSet<_> = house
+        .entries("key-server")
+        .into_iter()
+        .filter(|entry| entry.kind == Kind::Generate)
+        .flat_map(|entry| entry.items.unwrap_or_default())
+        .filter(|(_, outcome)| outcome.is_ok())
+        .map(|(digest, _)| digest.0)
+        .collect();
+    for (job, name, file, wrap) in &acknowledged {
+        let context = Context::named(name).expect("a context").to_cbor();
+        let digest = item_digest(wrap, &context);
+        assert!(recorded.contains(&digest.0), "{name} is not in the log");
+        let redeem = ["dek", "redeem", "--dataset", DATASET, "--name", name, file];
+        homes[*job].run(&redeem).ok();
+    }
+    // What a job was shown of either log before a kill, the server has proven to go on since: else `redeem`
+    // had ended with 9. And nobody was taken for a clone of himself.
+    assert_eq!(house.alarms("broker", Alarm::Fork), 0);
+    house.is_sound();
+}

@@ -5,9 +5,11 @@
     reason = "what was measured is shown with the test"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -23,7 +25,8 @@ use ticket_format::entry::{Alarm, Kind};
 use ticket_format::ids::{LaunchId, TicketId};
 use ticket_format::keys::NodeSecret;
 use ticket_format::messages::Verb;
-use ticket_format::messages::batch::RedeemBody;
+use ticket_format::cbor::Encode as _;
+use ticket_format::messages::batch::{RedeemBody, item_digest};
 use ticket_format::secret::BootstrapSecret;
 use ticket_format::statement::{
     DenyBody, DenyList, LaunchShow, NodeState, NodeUnfreeze, StatusShow,
