@@ -400,6 +400,62 @@ async fn cve_2020_16250_an_endless_answer_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
+async fn cve_2020_16250_what_the_metadata_service_is_sent_is_constant_to_the_last_byte() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (sent, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let sent = sent.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while let Ok(byte) = stream.read_u8().await {
+                    request.push(byte);
+                    if request.ends_with(b"\r\n\r\n") {
+                        let token = request.starts_with(b"PUT");
+                        sent.send(std::mem::take(&mut request))
+                            .expect("the test waits");
+                        let body = if token { "token" } else { "data" };
+                        let answer = format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                            body.len()
+                        );
+                        stream.write_all(answer.as_bytes()).await.expect("sent");
+                    }
+                }
+            });
+        }
+    });
+    // Nothing of the environment but the service's address goes into what is sent.
+    let odd = [
+        ("AWS_PROFILE", "x\r\nX-Y: z"),
+        ("HTTP_PROXY", "http://127.0.0.1:9"),
+    ];
+    let imds = imds(address, &odd);
+    imds.user_data().await.expect("data");
+    imds.identity_proof().await.expect("data");
+    let mut requests = Vec::new();
+    while let Ok(request) = seen.try_recv() {
+        requests.push(String::from_utf8(request).expect("text"));
+    }
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let token = format!(
+        "PUT /latest/api/token HTTP/1.1\r\nx-aws-ec2-metadata-token-ttl-seconds: 60\r\naccept: */*\r\nuser-agent: postern/{VERSION}\r\nhost: {address}\r\n\r\n"
+    );
+    let read = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nx-aws-ec2-metadata-token: token\r\naccept: */*\r\nuser-agent: postern/{VERSION}\r\nhost: {address}\r\n\r\n"
+        )
+    };
+    let proof = read("/latest/dynamic/instance-identity/rsa2048");
+    assert_eq!(
+        requests,
+        [token.clone(), read("/latest/user-data"), token, proof]
+    );
+}
+
+#[tokio::test]
 async fn a_proof_that_is_not_ascii_text_is_refused() {
     for bad in [vec![], vec![0xff, 0xfe], "\u{e9}".as_bytes().to_vec()] {
         let address = hostile(move |method, _, _| match *method {

@@ -190,7 +190,28 @@ fn cve_2025_49825_another_key_is_refused_even_with_our_kid() {
     // rule: TKT-4
     let token = sign(&node_claims(), &TicketSecret::from_seed(&[66; 32]));
     assert_eq!(check(&token).unwrap_err(), TicketError::Signature);
-    let foreign = TicketSecret::from_seed(&[66; 32]);
+    refused_with_our_kid(&TicketSecret::from_seed(&[66; 32]));
+}
+
+#[test]
+fn cve_2025_49825_a_ticket_that_a_tickets_own_keys_sign_is_refused() {
+    // rule: TKT-4 — the keys that a genuine ticket names are no authority, not even for its own claims.
+    let genuine = check(&sign(&node_claims(), &key())).unwrap();
+    let claims = genuine.claims();
+    for (seed, named) in [
+        (5, claims.common.proof_key.to_bytes()),
+        (9, claims.node_key.to_bytes()),
+    ] {
+        let holder = TicketSecret::from_seed(&[seed; 32]);
+        assert_eq!(holder.public().to_bytes(), named);
+        let token = sign(&node_claims(), &holder);
+        assert_eq!(check(&token).unwrap_err(), TicketError::Signature);
+        refused_with_our_kid(&holder);
+    }
+}
+
+/// A ticket that names the broker's key and is signed by another.
+fn refused_with_our_kid(foreign: &TicketSecret) {
     let header = usual_header();
     let mut input = Writer::new();
     input
