@@ -480,3 +480,37 @@ fn metadata_that_do_not_fit_are_not_written() {
     let told = MetadataError::from(S3ecError::TooLarge(over));
     assert_eq!(told, MetadataError::TooLarge { over });
 }
+
+/// rule: AMZ-1
+#[test]
+fn wycheproof_aes_gcm_opens_exactly_what_is_valid_without_associated_data() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/vectors/wycheproof/aes_gcm_test.json");
+    let file: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let (mut valid, mut invalid) = (0, 0);
+    for group in file["testGroups"].as_array().unwrap() {
+        if group["keySize"] != 256 || group["ivSize"] != 96 || group["tagSize"] != 128 {
+            continue;
+        }
+        for case in group["tests"].as_array().unwrap() {
+            let bytes = |name: &str| hex(case[name].as_str().unwrap());
+            if !bytes("aad").is_empty() {
+                continue;
+            }
+            let version = Version::V2 {
+                nonce: bytes("iv").try_into().unwrap(),
+            };
+            let body = [bytes("ct"), bytes("tag")].concat();
+            let opened = open(&bytes("key").try_into().unwrap(), &version, &body, 5);
+            if case["result"] == "valid" {
+                assert_eq!(opened, Ok(bytes("msg")), "{}", case["tcId"]);
+                valid += 1;
+            } else {
+                assert_eq!(opened, Err(BodyError::WholeRefused), "{}", case["tcId"]);
+                invalid += 1;
+            }
+        }
+    }
+    assert!(valid > 15 && invalid > 10, "{valid} {invalid}");
+}

@@ -110,15 +110,27 @@ impl Opening {
             expected.min(HELD) + PIECE_LEN as u64
         };
         let body = source.into_body(stores).await?;
-        Ok(Self {
+        let room = Zeroizing::new(Vec::with_capacity(room as usize));
+        Ok(Self::of(decryptor, body, room, early, place, expected))
+    }
+
+    fn of(
+        decryptor: Decryptor,
+        body: BodyStream,
+        ready: Zeroizing<Vec<u8>>,
+        early: bool,
+        place: String,
+        expected: u64,
+    ) -> Self {
+        Self {
             decryptor,
             body,
-            ready: Zeroizing::new(Vec::with_capacity(room as usize)),
+            ready,
             early,
             place,
             expected,
             read: 0,
-        })
+        }
     }
 
     /// Reads on, until some of `ready` may go on: then true. False at the end, after the tag has been verified.
@@ -127,23 +139,26 @@ impl Opening {
         while let Some(piece) = self.body.next().await {
             let piece = piece?;
             self.read += piece.len() as u64;
-            for piece in piece.chunks(PIECE_LEN) {
-                self.decryptor.update_unverified(piece, &mut self.ready)?;
-                if !self.early && self.ready.len() as u64 > HELD {
-                    return Err(StoreError::Unverified(self.place.clone()).into());
-                }
+            // Before it is held: how much that is was decided by what the store had said.
+            if self.read > self.expected {
+                return Err(self.other_length());
             }
+            self.decryptor.update_unverified(&piece, &mut self.ready)?;
             if self.early && self.ready.len() >= PIECE_LEN / 2 {
                 return Ok(true);
             }
         }
-        self.decryptor.verify()?;
         if self.read != self.expected {
-            let why = "it sent another number of bytes than it had said";
-            let place = self.place.clone();
-            return Err(StoreError::Answer { place, why }.into());
+            return Err(self.other_length());
         }
+        self.decryptor.verify()?;
         Ok(false)
+    }
+
+    fn other_length(&self) -> Failed {
+        let why = "it sent another number of bytes than it had said";
+        let place = self.place.clone();
+        StoreError::Answer { place, why }.into()
     }
 }
 
@@ -318,5 +333,56 @@ pub(super) fn at<E>(failed: Failed, place: String) -> CopyError<E> {
     match failed {
         Failed::Store(error) => error.into(),
         Failed::Body(source) => CopyError::Body { place, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use futures::stream;
+
+    /// An object of 100 bytes, as a store sends it that had said `expected` bytes.
+    fn sent(expected: u64, pieces: Vec<usize>, early: bool) -> Opening {
+        let (mut encryptor, commitment) = Encryptor::start(&[1; 32], &[2; MESSAGE_ID_LEN]).unwrap();
+        let mut body = Vec::new();
+        encryptor.update(&[7; 100], &mut body).unwrap();
+        encryptor.finish(&mut body);
+        let version = Version::V3 {
+            message_id: [2; MESSAGE_ID_LEN],
+            commitment,
+        };
+        let decryptor = Decryptor::new(&[1; 32], &version).unwrap();
+        let mut rest = Bytes::from(body.repeat(2));
+        let pieces: Vec<_> = pieces
+            .into_iter()
+            .map(|len| Ok(rest.split_to(len)))
+            .collect();
+        let body = stream::iter(pieces).boxed();
+        Opening::of(
+            decryptor,
+            body,
+            Zeroizing::default(),
+            early,
+            "place".to_owned(),
+            expected,
+        )
+    }
+
+    /// rule: AMZ-8
+    #[tokio::test]
+    async fn a_store_that_sends_more_or_less_than_it_said_is_stopped() {
+        let mut whole = sent(116, vec![50, 66], false);
+        assert!(matches!(whole.next().await, Ok(false)));
+        assert_eq!(&whole.ready[..], [7; 100]);
+        for (expected, pieces) in [(116, vec![116, 1]), (50, vec![40, 76]), (117, vec![116])] {
+            let mut opening = sent(expected, pieces, false);
+            let failed = opening.next().await;
+            assert!(
+                matches!(failed, Err(Failed::Store(StoreError::Answer { .. }))),
+                "{expected}"
+            );
+            assert!(opening.ready.len() as u64 <= expected);
+        }
     }
 }
