@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod cli;
+pub mod door;
 pub mod imds;
 pub mod issue;
 pub mod keys;

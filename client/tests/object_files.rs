@@ -365,6 +365,7 @@ async fn many_files_take_one_exchange_per_batch_and_one_bad_file_spoils_no_other
     let options = Options {
         parallel: 3,
         batch: 10,
+        ..Options::default()
     };
     let jobs = names
         .iter()
@@ -445,6 +446,7 @@ async fn an_unreachable_key_server_ends_the_copy_and_keeps_what_is_done() {
     let options = Options {
         parallel: 2,
         batch: 2,
+        ..Options::default()
     };
     let summary = upload_many(&bench.stores, &bench.keys, jobs, options, &quiet()).await;
     assert_eq!(summary.done, 2);

@@ -10,6 +10,7 @@ use ticket_format::tlog::Origin;
 
 use super::settings::Flags;
 use crate::s3::Location;
+use crate::s3::copy::{Format, Reading};
 
 /// Tickets and data keys for encrypted datasets.
 #[derive(Debug, Parser)]
@@ -350,6 +351,29 @@ pub struct CopyArgs {
     pub quiet: bool,
 }
 
+/// What is accepted of objects of the Amazon S3 Encryption Client.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReadArgs {
+    /// Accept objects of the S3 Encryption Client's version 2, which are not committed to their data keys
+    #[arg(long)]
+    pub accept_uncommitted: bool,
+    /// Write to standard output what is not verified yet, of objects of the S3 Encryption Client: if exit code 9
+    /// comes at the end, do not use what came before
+    #[arg(long)]
+    pub release_unverified: bool,
+}
+
+impl ReadArgs {
+    /// As the copier takes it.
+    #[must_use]
+    pub fn reading(self) -> Reading {
+        Reading {
+            accept_uncommitted: self.accept_uncommitted,
+            release_unverified: self.release_unverified,
+        }
+    }
+}
+
 /// Where keys for encryption come from.
 #[derive(Clone, Debug, Args)]
 pub struct KeyArgs {
@@ -368,6 +392,9 @@ pub struct KeyArgs {
     /// A further pair of each object's encryption context; repeat for more
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub context: Vec<(String, String)>,
+    /// Format of the objects: postern, or s3ec for the Amazon S3 Encryption Client [default: postern]
+    #[arg(long = "as", value_name = "FORMAT", value_parser = object_format, conflicts_with = "record")]
+    pub write_as: Option<Format>,
 }
 
 /// `postern encrypt`.
@@ -398,6 +425,9 @@ pub struct Decrypt {
     /// Accept objects that nobody signed for (public-unsigned)
     #[arg(long)]
     pub accept_unsigned: bool,
+    /// What is accepted.
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Copying.
     #[command(flatten)]
     pub copy: CopyArgs,
@@ -416,6 +446,9 @@ pub struct Cp {
     /// Accept objects that nobody signed for (public-unsigned)
     #[arg(long)]
     pub accept_unsigned: bool,
+    /// What is accepted.
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Copying.
     #[command(flatten)]
     pub copy: CopyArgs,
@@ -435,6 +468,9 @@ pub struct Cat {
     /// Accept objects that nobody signed for (public-unsigned)
     #[arg(long)]
     pub accept_unsigned: bool,
+    /// What is accepted.
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Name of the object, where it is not that of its place
     #[arg(long)]
     pub name: Option<String>,
@@ -560,6 +596,14 @@ fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn object_format(text: &str) -> Result<Format, String> {
+    match text {
+        "postern" => Ok(Format::Postern),
+        "s3ec" => Ok(Format::S3ec),
+        _ => Err("expected postern or s3ec".to_owned()),
     }
 }
 

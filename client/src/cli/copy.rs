@@ -14,9 +14,10 @@ use super::progress::progress;
 use super::settings::Setting;
 use super::watch::unless_denied;
 use crate::keys::KeyError;
-use crate::object::metadata::Context;
-use crate::s3::copy::{CopyError, Job, Options, Summary, download_many, upload_many};
-use crate::s3::{Fault, Location, Stores};
+use crate::object::metadata::{Context, MetadataError};
+use crate::object::s3ec::S3ecError;
+use crate::s3::copy::{CopyError, Job, Options, Reading, Summary, download_many, upload_many};
+use crate::s3::{Fault, Location, StoreError, Stores};
 
 /// Failures that are told one by one; of more only their number.
 const TOLD: usize = 20;
@@ -29,15 +30,8 @@ pub async fn encrypt(app: &App, args: &Encrypt) -> Ended {
 /// `postern decrypt`.
 pub async fn decrypt(app: &App, args: &Decrypt) -> Ended {
     let dataset = args.dataset.as_deref();
-    decrypt_to(
-        app,
-        &args.from,
-        &args.to,
-        dataset,
-        args.accept_unsigned,
-        &args.copy,
-    )
-    .await
+    let accept = (args.accept_unsigned, args.read.reading());
+    decrypt_to(app, &args.from, &args.to, dataset, accept, &args.copy).await
 }
 
 /// `postern cp`.
@@ -46,15 +40,8 @@ pub async fn cp(app: &App, args: &Cp) -> Ended {
         Direction::Encrypt => encrypt_to(app, &args.from, &args.to, &args.keys, &args.copy).await,
         Direction::Decrypt => {
             let dataset = args.keys.dataset.as_deref();
-            decrypt_to(
-                app,
-                &args.from,
-                &args.to,
-                dataset,
-                args.accept_unsigned,
-                &args.copy,
-            )
-            .await
+            let accept = (args.accept_unsigned, args.read.reading());
+            decrypt_to(app, &args.from, &args.to, dataset, accept, &args.copy).await
         }
     }
 }
@@ -78,7 +65,10 @@ async fn encrypt_to(
     )
     .await?;
     make_directories(&jobs)?;
-    let options = options(app)?;
+    let options = Options {
+        format: args.write_as.unwrap_or_default(),
+        ..options(app)?
+    };
     let progress = progress(jobs.len() as u64, copy.quiet);
     let summary = match &args.record {
         Some(record) => {
@@ -104,7 +94,7 @@ async fn decrypt_to(
     from: &Location,
     to: &Location,
     dataset: Option<&str>,
-    accept_unsigned: bool,
+    (accept_unsigned, reading): (bool, Reading),
     copy: &CopyArgs,
 ) -> Ended {
     let stores: Stores = app.stores()?;
@@ -118,7 +108,10 @@ async fn decrypt_to(
     )
     .await?;
     make_directories(&jobs)?;
-    let options = options(app)?;
+    let options = Options {
+        reading,
+        ..options(app)?
+    };
     let keys = keys(app, &need(dataset, Action::Decrypt, &jobs, accept_unsigned)).await?;
     let progress = progress(jobs.len() as u64, copy.quiet);
     let summary = unless_denied(app, keys, progress, async |keys, progress| {
@@ -177,7 +170,10 @@ pub fn report(error: &CopyError<KeyError>) -> Report {
         }
         (_, Some(fault)) => {
             let report = Report::new(exit_of(fault), failed(fault)).why(error);
-            if report.exit == exit::INTEGRITY {
+            if uncommitted(error) {
+                // rule: AMZ-3
+                report.next("if such objects are meant to be read, say --accept-uncommitted")
+            } else if report.exit == exit::INTEGRITY {
                 report.next("do not use what was there; find out who changed it")
             } else {
                 report
@@ -185,6 +181,13 @@ pub fn report(error: &CopyError<KeyError>) -> Report {
         }
         (_, None) => Report::new(exit::LOCAL, failed(Fault::Local)).why(error),
     }
+}
+
+fn uncommitted(error: &CopyError<KeyError>) -> bool {
+    let CopyError::Store(StoreError::Metadata { source, .. }) = error else {
+        return false;
+    };
+    *source == MetadataError::S3ec(S3ecError::Uncommitted)
 }
 
 fn failed(fault: Fault) -> &'static str {

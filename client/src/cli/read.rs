@@ -16,7 +16,8 @@ use super::plan::store_report;
 use super::watch::unless_denied;
 use crate::object::metadata::MetadataError;
 use crate::object::plaintext_len;
-use crate::s3::copy::{ByteRange, Quiet, cat_range};
+use crate::object::s3ec::{self, S3ecError};
+use crate::s3::copy::{ByteRange, Quiet, cat_range_as};
 use crate::s3::recovery::Standing;
 use crate::s3::{Listed, Location, StoreError, Stores};
 
@@ -36,7 +37,11 @@ pub async fn cat(app: &App, args: &Cat) -> Ended {
     let name = args.name.as_deref();
     let done = unless_denied(app, keys, Arc::new(Quiet), async |keys, _| {
         let mut out = tokio::io::stdout();
-        cat_range(&stores, keys, &args.from, name, args.range, &mut out).await
+        let reading = args.read.reading();
+        cat_range_as(
+            &stores, keys, &args.from, name, args.range, reading, &mut out,
+        )
+        .await
     });
     match done.await? {
         Ok(_) => Ok(exit::DONE),
@@ -122,6 +127,21 @@ async fn row(
     };
     let metadata = match Standing::of(&listed.key, &head) {
         Standing::Encrypted(metadata) => metadata,
+        // rule: AMZ-11
+        Standing::S3ec(metadata) => {
+            let version = Wrapped::parse(&metadata.wrapped).map(|wrap| wrap.header().kek_version);
+            return Ok(Some(vec![
+                name,
+                s3ec::plaintext_len(head.size).map_or(Value::Null, |len| json!(len)),
+                json!(metadata.dataset.to_string()),
+                version.map_or(Value::Null, |version| json!(version)),
+                json!("s3ec"),
+                Value::Null,
+            ]));
+        }
+        Standing::Refused(MetadataError::S3ec(S3ecError::NotOurs)) => {
+            return Ok(Some(bare("s3ec", Value::Null)));
+        }
         // rule: RCP-3
         Standing::Recoveries(of) => {
             return Ok(Some(bare("recovery", json!(format!("s3://{bucket}/{of}")))));

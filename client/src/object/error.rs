@@ -2,7 +2,7 @@
 
 /// Why an object body could not be written or was refused.
 ///
-/// All but [`BodyError::TooLong`] and [`BodyError::RangeOutside`] are integrity failures: what was
+/// All but [`BodyError::TooLong`], [`BodyError::WholeTooLong`] and [`BodyError::RangeOutside`] are integrity failures: what was
 /// released before the error is genuine, but the object as a whole is not to be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -40,6 +40,12 @@ pub enum BodyError {
     /// More than 2^38 chunks (`OBJ-6`).
     #[error("the object is longer than 4 PiB, the most that one body can hold")]
     TooLong,
+    /// The tag of a body that is one message is another one (`AMZ-8`).
+    #[error("the body failed authentication: it was altered, cut off or swapped")]
+    WholeRefused,
+    /// More than one AES-GCM message holds (`AMZ-1`).
+    #[error("the object is longer than 64 GiB less 32 bytes, the most that this format can hold")]
+    WholeTooLong,
     /// The asked range does not lie in the object.
     #[error("bytes {start}..{end} do not lie in the object of {len} bytes")]
     RangeOutside {
@@ -61,7 +67,7 @@ impl BodyError {
     pub fn is_integrity(&self) -> bool {
         !matches!(
             self,
-            Self::TooLong | Self::RangeOutside { .. } | Self::Library
+            Self::TooLong | Self::WholeTooLong | Self::RangeOutside { .. } | Self::Library
         )
     }
 }

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ticket_format::cbor::{DecodeError, Reader, Writer};
 use ticket_format::recovery::Recovery;
 
+use super::s3ec::S3ecError;
+
 /// What S3 allows for all user metadata of one object: the bytes of names and values together.
 pub const MAX_USER_METADATA: usize = 2048;
 /// The longest wrapped data key.
@@ -83,6 +85,9 @@ pub enum MetadataError {
     /// The encoded context is not the one deterministic encoding of a text map within bounds.
     #[error("the object's encryption context is damaged: {0}")]
     Context(DecodeError),
+    /// It is an object of the S3 Encryption Client that is refused.
+    #[error(transparent)]
+    S3ec(S3ecError),
     /// The metadata does not fit S3's limit.
     #[error(
         "the object's metadata is {over} bytes over the {MAX_USER_METADATA} that S3 allows: \

@@ -22,6 +22,7 @@ mod layout;
 pub mod metadata;
 mod range;
 pub mod recovery;
+pub mod s3ec;
 
 pub use decrypt::Decryptor;
 pub use encrypt::Encryptor;

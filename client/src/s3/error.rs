@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ticket_format::ids::DatasetId;
+
 use crate::object::BodyError;
 use crate::object::container::ContainerError;
 use crate::object::metadata::MetadataError;
@@ -98,6 +100,23 @@ pub enum StoreError {
         /// The object that they are of.
         of: String,
     },
+    /// The object is of the S3 Encryption Client's format, and the operation is not for it (`AMZ-11`).
+    #[error(
+        "{place} is in the S3 Encryption Client's format, whose wraps are not changed in place: decrypt it and encrypt \
+         it again"
+    )]
+    S3ec {
+        /// The place.
+        place: String,
+        /// The dataset, as its metadata say.
+        dataset: DatasetId,
+    },
+    /// The object is longer than what is held until it is verified (`AMZ-8`).
+    #[error(
+        "{0} is longer than the 64 MiB that are held until they are verified: decrypt it to a file, or say \
+         --release-unverified to get it before that"
+    )]
+    Unverified(String),
     /// The place has a name that recoveries have (`RCP-3`).
     #[error(
         "{0} is a name of recoveries, and no object is written under it: copy recoveries as they are, next to their object"
@@ -130,6 +149,8 @@ impl StoreError {
             | Self::Unsupported(_)
             | Self::TooLong(_)
             | Self::Recoveries { .. }
+            | Self::S3ec { .. }
+            | Self::Unverified(_)
             | Self::RecoveryName(_) => Fault::Usage,
             Self::NotFound(_) => Fault::NotFound,
             Self::Refused { .. } => Fault::Refused,

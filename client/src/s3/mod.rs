@@ -21,5 +21,5 @@ pub use object_store::aws::AmazonS3Builder;
 
 pub use location::{Location, LocationError, SUFFIX};
 pub use sink::Sink;
-pub use source::{BodyStream, ObjectSource, PlainSource};
+pub use source::{AnySource, BodyStream, ObjectSource, PlainSource, S3ecSource};
 pub use upload::Upload;

@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::location::Location;
 use crate::object::metadata::{MetadataError, ObjectMetadata};
 use crate::object::recovery;
+use crate::object::s3ec::S3ecMetadata;
 
 impl Location {
     /// Whether a place has a name that recoveries have. Only those are written under such a name: whoever
@@ -25,6 +26,8 @@ impl Location {
 pub(crate) enum Standing {
     /// An encrypted object, with its metadata.
     Encrypted(ObjectMetadata),
+    /// An object of the S3 Encryption Client, with its metadata.
+    S3ec(S3ecMetadata),
     /// The recoveries of the object of this key.
     Recoveries(String),
     /// Its metadata is refused; one that is not encrypted among them.
@@ -35,8 +38,14 @@ impl Standing {
     /// Of an object, by its head. It is not proven what it says of itself.
     // rule: RCP-3
     pub(crate) fn of(key: &str, head: &Head) -> Self {
-        let pairs = head.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        match (ObjectMetadata::parse(pairs), recovery::of(key)) {
+        let pairs = || head.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        // rule: AMZ-11
+        match S3ecMetadata::parse(pairs()) {
+            Ok(None) => {}
+            Ok(Some(metadata)) => return Self::S3ec(metadata),
+            Err(error) => return Self::Refused(error.into()),
+        }
+        match (ObjectMetadata::parse(pairs()), recovery::of(key)) {
             (Ok(metadata), _) => Self::Encrypted(metadata),
             (Err(MetadataError::NotEncrypted), Some((of, _))) => Self::Recoveries(of.to_owned()),
             (Err(error), _) => Self::Refused(error),

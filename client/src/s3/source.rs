@@ -17,6 +17,7 @@ use super::recovery::Standing;
 use super::sink::Sink;
 use crate::object::container;
 use crate::object::metadata::ObjectMetadata;
+use crate::object::s3ec::S3ecMetadata;
 
 /// Bytes of a body, in pieces of any size.
 pub type BodyStream = BoxStream<'static, Result<Bytes, StoreError>>;
@@ -32,6 +33,25 @@ pub struct ObjectSource {
     /// Its metadata: not authentic before the key server has opened the wrap.
     pub metadata: ObjectMetadata,
     body: Body,
+}
+
+/// An object of the S3 Encryption Client, its metadata read and its body not yet.
+#[derive(Debug)]
+pub struct S3ecSource {
+    /// Its metadata: not authentic before the key server has opened the wrap.
+    pub metadata: S3ecMetadata,
+    bucket: String,
+    key: String,
+    head: Head,
+}
+
+/// An encrypted object of either format.
+#[derive(Debug)]
+pub enum AnySource {
+    /// Our own.
+    Postern(ObjectSource),
+    /// The S3 Encryption Client's.
+    S3ec(S3ecSource),
 }
 
 enum Body {
@@ -53,58 +73,15 @@ impl ObjectSource {
     /// Reads the metadata of the encrypted object at `location`.
     ///
     /// # Errors
-    /// Those of the place, and metadata or a container that is refused.
+    /// Those of the place, and metadata or a container that is refused; [`StoreError::S3ec`].
     pub async fn open(stores: &Stores, location: &Location) -> Result<Self, StoreError> {
-        let (metadata, body) = match location {
-            Location::S3 { bucket, key } => {
-                let head = stores.head(bucket, key).await?;
-                let metadata = match Standing::of(key, &head) {
-                    Standing::Encrypted(metadata) => metadata,
-                    Standing::Recoveries(of) => {
-                        return Err(StoreError::Recoveries {
-                            place: location.to_string(),
-                            of: place(bucket, &of),
-                        });
-                    }
-                    Standing::Refused(source) => {
-                        return Err(StoreError::Metadata {
-                            place: location.to_string(),
-                            source,
-                        });
-                    }
-                };
-                (
-                    metadata,
-                    Body::S3 {
-                        bucket: bucket.clone(),
-                        key: key.clone(),
-                        head,
-                    },
-                )
-            }
-            Location::File(path) => {
-                let mut file = open_file(path).await?;
-                let size = file.metadata().await.map_err(StoreError::io(path))?.len();
-                let (metadata, offset) = read_container(&mut file, location).await?;
-                let len = size.saturating_sub(offset);
-                let file = Arc::new(file.into_std().await);
-                (
-                    metadata,
-                    Body::File {
-                        file,
-                        path: path.clone(),
-                        offset,
-                        len,
-                    },
-                )
-            }
-            Location::Stdio => return Self::from_stream(Box::new(tokio::io::stdin())).await,
-        };
-        Ok(Self {
-            location: location.clone(),
-            metadata,
-            body,
-        })
+        match AnySource::open(stores, location).await? {
+            AnySource::Postern(source) => Ok(source),
+            AnySource::S3ec(source) => Err(StoreError::S3ec {
+                place: location.to_string(),
+                dataset: source.metadata.dataset,
+            }),
+        }
     }
 
     /// Reads the header of a container from a stream.
@@ -224,6 +201,94 @@ impl ObjectSource {
                 "a part of standard input cannot be read: give a file or an s3:// place",
             )),
         }
+    }
+}
+
+impl AnySource {
+    /// Reads the metadata of the encrypted object at `location`.
+    ///
+    /// # Errors
+    /// Those of the place, and metadata or a container that is refused.
+    // rule: AMZ-11
+    pub async fn open(stores: &Stores, location: &Location) -> Result<Self, StoreError> {
+        let (metadata, body) = match location {
+            Location::S3 { bucket, key } => {
+                let head = stores.head(bucket, key).await?;
+                let metadata = match Standing::of(key, &head) {
+                    Standing::Encrypted(metadata) => metadata,
+                    Standing::S3ec(metadata) => {
+                        return Ok(Self::S3ec(S3ecSource {
+                            metadata,
+                            bucket: bucket.clone(),
+                            key: key.clone(),
+                            head,
+                        }));
+                    }
+                    Standing::Recoveries(of) => {
+                        return Err(StoreError::Recoveries {
+                            place: location.to_string(),
+                            of: place(bucket, &of),
+                        });
+                    }
+                    Standing::Refused(source) => {
+                        return Err(StoreError::Metadata {
+                            place: location.to_string(),
+                            source,
+                        });
+                    }
+                };
+                (
+                    metadata,
+                    Body::S3 {
+                        bucket: bucket.clone(),
+                        key: key.clone(),
+                        head,
+                    },
+                )
+            }
+            Location::File(path) => {
+                let mut file = open_file(path).await?;
+                let size = file.metadata().await.map_err(StoreError::io(path))?.len();
+                let (metadata, offset) = read_container(&mut file, location).await?;
+                let len = size.saturating_sub(offset);
+                let file = Arc::new(file.into_std().await);
+                (
+                    metadata,
+                    Body::File {
+                        file,
+                        path: path.clone(),
+                        offset,
+                        len,
+                    },
+                )
+            }
+            Location::Stdio => {
+                let stream = Box::new(tokio::io::stdin());
+                return ObjectSource::from_stream(stream).await.map(Self::Postern);
+            }
+        };
+        Ok(Self::Postern(ObjectSource {
+            location: location.clone(),
+            metadata,
+            body,
+        }))
+    }
+}
+
+impl S3ecSource {
+    /// Bytes of the body. The store's word, not proven.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        self.head.size
+    }
+
+    /// The whole body, from its first byte.
+    ///
+    /// # Errors
+    /// Those of the place.
+    pub async fn into_body(self, stores: &Stores) -> Result<BodyStream, StoreError> {
+        let whole = 0..self.head.size;
+        stores.get(&self.bucket, &self.key, &self.head, whole).await
     }
 }
 

@@ -58,6 +58,15 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A wrap as a key server makes it, to look at.
+pub fn wrap() -> Vec<u8> {
+    let mut writer = ticket_format::cbor::Writer::new();
+    writer.array(9).uint(1).uint(1).bytes(&[7; 16]);
+    writer.bytes(&random::<16>()).uint(1).bytes(&random::<16>());
+    writer.uint(0).bytes(&random::<24>()).bytes(&random::<48>());
+    writer.into_bytes()
+}
+
 fn body_context(context: &Context) -> ObjectContext {
     ObjectContext::new(format!("{context:?}").into_bytes())
 }
@@ -109,7 +118,7 @@ impl KeySource for TestKeys {
         self.exchange(items.len())?;
         let mut table = self.table.lock().unwrap();
         let mut make = |item: NewItem| {
-            let (dek, wrapped) = (random::<32>(), random::<120>().to_vec());
+            let (dek, wrapped) = (random::<32>(), wrap());
             let context = body_context(&item.context);
             let header = BodyHeader::derive(&dek, &context, item.salt).unwrap();
             let commitment = header.commitment;
@@ -142,7 +151,7 @@ impl WrapSource for TestKeys {
             if entry.context != item.context {
                 return Err(Refused::Authentication);
             }
-            let wrapped = random::<120>().to_vec();
+            let wrapped = wrap();
             table.insert(wrapped.clone(), entry);
             Ok(NewWrap {
                 wrapped,

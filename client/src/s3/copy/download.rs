@@ -6,10 +6,10 @@ use futures::stream::{self, StreamExt};
 use ticket_format::wrapped::Wrapped;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{CopyError, Crew, Job, Options, PIECE_LEN, Progress, Summary, name_at};
+use super::{CopyError, Crew, Job, Options, PIECE_LEN, Progress, Reading, Summary, name_at, s3ec};
 use crate::object::keys::{KeySource, OpenedKey, WrapItem};
 use crate::object::{BodyHeader, Decryptor, HEADER_LEN, plaintext_len};
-use crate::s3::{ObjectSource, Sink, StoreError, Stores};
+use crate::s3::{AnySource, Location, ObjectSource, Sink, StoreError, Stores};
 
 /// Metadata of this many objects is read at one time.
 pub(super) const HEADS_IN_FLIGHT: usize = 16;
@@ -32,7 +32,7 @@ pub async fn download_many<K: KeySource>(
         let some: Vec<Job> = jobs.by_ref().take(options.batch()).collect();
         let mut heads = stream::iter(some)
             .map(|job| async move {
-                let opened = open_by(stores, keys, &job).await;
+                let opened = open_by(stores, keys, &job, options.reading).await;
                 (job, opened)
             })
             .buffered(HEADS_IN_FLIGHT);
@@ -71,28 +71,37 @@ pub async fn download_many<K: KeySource>(
                     continue;
                 }
             };
-            let work = decrypt(
-                stores.clone(),
-                job.clone(),
-                source,
-                key,
-                Arc::clone(progress),
-            );
-            crew.run(&mut summary, job, work).await;
+            let (stores, progress) = (stores.clone(), Arc::clone(progress));
+            match source {
+                AnySource::Postern(source) => {
+                    let work = decrypt(stores, job.clone(), source, key, progress);
+                    crew.run(&mut summary, job, work).await;
+                }
+                AnySource::S3ec(source) => {
+                    let reading = options.reading;
+                    let work = s3ec::decrypt(stores, job.clone(), source, key, reading, progress);
+                    crew.run(&mut summary, job, work).await;
+                }
+            }
         }
     }
     crew.collect_all(&mut summary).await;
     summary
 }
 
-/// Reads the metadata and compares the name with the one asked for.
-// rule: OBJ-11
+/// Reads the metadata of an object of our own format and compares the name with the one asked for.
 pub(super) async fn open<E>(
     stores: &Stores,
     job: &Job,
 ) -> Result<(ObjectSource, WrapItem), CopyError<E>> {
-    let asked = name_at(&job.from, job.name.as_deref())?;
     let source = ObjectSource::open(stores, &job.from).await?;
+    let item = item(&source, job)?;
+    Ok((source, item))
+}
+
+// rule: OBJ-11
+fn item<E>(source: &ObjectSource, job: &Job) -> Result<WrapItem, CopyError<E>> {
+    let asked = name_at(&job.from, job.name.as_deref())?;
     let context = source
         .metadata
         .context_for(&asked)
@@ -100,21 +109,29 @@ pub(super) async fn open<E>(
             place: job.from.to_string(),
             source,
         })?;
-    let item = WrapItem {
+    Ok(WrapItem {
         wrapped: source.metadata.wrapped.clone(),
         context,
         recoveries: source.metadata.recoveries.clone(),
-    };
-    Ok((source, item))
+    })
 }
 
-/// As [`open`], with the recoveries of an object whose own dataset these keys do not open.
+/// As [`open`] for objects of either format, with the recoveries of one whose own dataset these keys do not open.
 pub(super) async fn open_by<K: KeySource>(
     stores: &Stores,
     keys: &K,
     job: &Job,
-) -> Result<(ObjectSource, WrapItem), CopyError<K::Error>> {
-    let (source, mut item) = open(stores, job).await?;
+    reading: Reading,
+) -> Result<(AnySource, WrapItem), CopyError<K::Error>> {
+    // What has no name is not read at all.
+    if job.from == Location::Stdio {
+        name_at(&job.from, job.name.as_deref())?;
+    }
+    let source = AnySource::open(stores, &job.from).await?;
+    let mut item = match &source {
+        AnySource::Postern(source) => item(source, job)?,
+        AnySource::S3ec(source) => s3ec::item(source, job, reading)?,
+    };
     // rule: RCP-2
     let own = Wrapped::parse(&item.wrapped).map(|wrapped| *wrapped.header());
     if let Ok(own) = own

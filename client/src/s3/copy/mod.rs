@@ -8,13 +8,15 @@ mod error;
 pub mod prefix;
 mod range;
 mod rewrite;
+mod s3ec;
 mod upload;
 mod wrap;
 
 pub use download::download_many;
 pub use error::CopyError;
-pub use range::{ByteRange, cat_range};
+pub use range::{ByteRange, cat_range, cat_range_as};
 pub use rewrite::{Known, Look, Skipped, Wanted, look, reencrypt_many, rewrap_many};
+pub use s3ec::{HELD, Reading};
 pub use upload::upload_many;
 
 use std::sync::Arc;
@@ -49,6 +51,20 @@ pub struct Options {
     pub parallel: usize,
     /// Objects per exchange with the key server, at most 1,000.
     pub batch: usize,
+    /// The format that is written.
+    pub format: Format,
+    /// What is accepted where objects of the S3 Encryption Client are read.
+    pub reading: Reading,
+}
+
+/// A format of encrypted objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Our own (`spec/object.md`).
+    #[default]
+    Postern,
+    /// The Amazon S3 Encryption Client's (`spec/s3ec.md`).
+    S3ec,
 }
 
 impl Default for Options {
@@ -56,6 +72,8 @@ impl Default for Options {
         Self {
             parallel: 4,
             batch: crate::object::keys::BATCH,
+            format: Format::default(),
+            reading: Reading::default(),
         }
     }
 }

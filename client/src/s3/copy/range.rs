@@ -6,11 +6,13 @@ use futures::stream::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::{CopyError, Failed, Job, PIECE_LEN, download::open_by};
+use super::download::open_by;
+use super::s3ec::Opening;
+use super::{CopyError, Failed, Job, PIECE_LEN, Reading};
 use crate::object::keys::{KeySource, OpenedKey};
 use crate::object::metadata::Context;
 use crate::object::{BodyError, BodyHeader, Decryptor, RangePlan, plaintext_len};
-use crate::s3::{Location, ObjectSource, StoreError, Stores};
+use crate::s3::{AnySource, Location, ObjectSource, S3ecSource, StoreError, Stores};
 
 /// A body up to this length is fetched in one request.
 const SMALL_BODY: u64 = 1 << 20;
@@ -61,6 +63,23 @@ pub async fn cat_range<K: KeySource>(
     range: Option<ByteRange>,
     out: &mut (impl AsyncWrite + Unpin),
 ) -> Result<u64, CopyError<K::Error>> {
+    let reading = Reading::default();
+    cat_range_as(stores, keys, from, name, range, reading, out).await
+}
+
+/// As [`cat_range`], told what to accept of objects of the S3 Encryption Client, of which no range is read.
+///
+/// # Errors
+/// As [`cat_range`].
+pub async fn cat_range_as<K: KeySource>(
+    stores: &Stores,
+    keys: &K,
+    from: &Location,
+    name: Option<&str>,
+    range: Option<ByteRange>,
+    reading: Reading,
+    out: &mut (impl AsyncWrite + Unpin),
+) -> Result<u64, CopyError<K::Error>> {
     let place = from.to_string();
     let name = name.map(str::to_owned);
     let job = Job {
@@ -69,7 +88,13 @@ pub async fn cat_range<K: KeySource>(
         name,
         context: Context::new(),
     };
-    let (source, item) = open_by(stores, keys, &job).await?;
+    let (source, item) = open_by(stores, keys, &job, reading).await?;
+    // rule: AMZ-9
+    if matches!(source, AnySource::S3ec(_)) && range.is_some() {
+        return Err(CopyError::Store(StoreError::Unsupported(
+            "no part of an object of the S3 Encryption Client can be verified by itself: read the whole object",
+        )));
+    }
     let key_failed = |source| CopyError::Key {
         place: place.clone(),
         source,
@@ -90,6 +115,15 @@ pub async fn cat_range<K: KeySource>(
             place: place.clone(),
             source,
         },
+    };
+    let source = match source {
+        AnySource::Postern(source) => source,
+        AnySource::S3ec(source) => {
+            let early = reading.release_unverified;
+            let written = unranged(stores, source, &key, place.clone(), early, &mut writer).await;
+            written.map_err(body_failed)?;
+            return Ok(writer.written);
+        }
     };
     match source.body_len() {
         Some(len) => planned(stores, &source, &key, len, range, &mut writer).await,
@@ -172,6 +206,26 @@ async fn streamed<W: AsyncWrite + Unpin>(
     }
     decryptor.finish(&mut writer.pending)?;
     Ok(())
+}
+
+/// An object of the S3 Encryption Client, whole.
+async fn unranged<W: AsyncWrite + Unpin>(
+    stores: &Stores,
+    source: S3ecSource,
+    key: &OpenedKey,
+    place: String,
+    early: bool,
+    writer: &mut Writer<'_, W>,
+) -> Result<(), Failed> {
+    let mut opening = Opening::begin(stores, source, key, place, early).await?;
+    loop {
+        let more = opening.next().await?;
+        std::mem::swap(&mut writer.pending, &mut opening.ready);
+        writer.flush().await?;
+        if !more {
+            return Ok(());
+        }
+    }
 }
 
 /// The bytes `range` of the body, which is short.

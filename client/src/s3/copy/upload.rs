@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
-use super::{CopyError, Crew, Failed, Job, Options, PIECE_LEN, Progress, Summary, name_at};
+use super::{
+    CopyError, Crew, Failed, Format, Job, Options, PIECE_LEN, Progress, Summary, name_at, s3ec,
+};
 use crate::object::Encryptor;
 use crate::object::keys::{KeySource, NewItem, NewKey};
 use crate::object::metadata::{Context, NAME, ObjectMetadata, check_context};
@@ -26,7 +28,11 @@ pub async fn upload_many<K: KeySource>(
         let mut batch = Vec::new();
         let mut items = Vec::new();
         for job in jobs.by_ref().take(options.batch()) {
-            match new_item(&job) {
+            let new = match options.format {
+                Format::Postern => new_item(&job),
+                Format::S3ec => s3ec::new_item(&job),
+            };
+            match new {
                 Ok((item, stored)) => {
                     batch.push((job, item.salt, stored));
                     items.push(item);
@@ -59,15 +65,17 @@ pub async fn upload_many<K: KeySource>(
                     continue;
                 }
             };
-            let work = encrypt(
-                stores.clone(),
-                job.clone(),
-                key,
-                salt,
-                stored,
-                Arc::clone(progress),
-            );
-            crew.run(&mut summary, job, work).await;
+            let (stores, progress) = (stores.clone(), Arc::clone(progress));
+            match options.format {
+                Format::Postern => {
+                    let work = encrypt(stores, job.clone(), key, salt, stored, progress);
+                    crew.run(&mut summary, job, work).await;
+                }
+                Format::S3ec => {
+                    let work = s3ec::encrypt(stores, job.clone(), key, stored, progress);
+                    crew.run(&mut summary, job, work).await;
+                }
+            }
         }
     }
     crew.collect_all(&mut summary).await;

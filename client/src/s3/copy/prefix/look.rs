@@ -10,6 +10,7 @@ use ticket_format::wrapped::{Header, Wrapped};
 use super::Prefix;
 use crate::object::keys::WrapItem;
 use crate::object::metadata::{Context, MetadataError, NAME};
+use crate::object::s3ec::S3ecError;
 use crate::s3::copy::{CopyError, Job};
 use crate::s3::{Listed, Location, ObjectSource, StoreError, Stores};
 
@@ -88,6 +89,12 @@ async fn look_at<E>(stores: &Stores, prefix: &Prefix, key: String) -> Looked<E> 
             source: MetadataError::NotEncrypted,
             ..
         }) => return Looked::Plain,
+        Err(StoreError::Metadata {
+            source: MetadataError::S3ec(S3ecError::NotOurs),
+            ..
+        }) => return Looked::Plain,
+        // rule: AMZ-11
+        Err(StoreError::S3ec { dataset, .. }) if dataset != prefix.dataset => return Looked::Other,
         // rule: RCP-3
         Err(StoreError::Recoveries { .. }) => return Looked::Recoveries,
         Err(error) => return failed(key, job, error.into()),
