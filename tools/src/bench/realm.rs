@@ -281,19 +281,26 @@ impl Realm {
 impl Newcomer {
     /// Logs in.
     pub(crate) async fn login(mut self, link: &Link) -> Result<Node, Report> {
-        let logs = Logs::of_state(&self.dir);
-        let broker_log = self.evidence.bootstrap.log_key.clone();
-        let link = LoggedLink::over(link.clone(), logs.log("broker", &broker_log));
-        let (state, evidence) = (&mut self.state, &self.evidence);
-        let session = login::login(&link, &self.dir, state, evidence, now(), &mut rng()).await;
+        let session = self.try_login(link).await;
         let session = session.map_err(|error| error.report())?;
         Ok(Node {
-            logs,
-            broker_log,
+            logs: Logs::of_state(&self.dir),
+            broker_log: self.evidence.bootstrap.log_key.clone(),
             pins: self.state.pins.clone(),
             state: self.state.into(),
             session,
         })
+    }
+}
+
+impl Newcomer {
+    /// Logs in; who is turned away may try again.
+    pub(crate) async fn try_login(&mut self, link: &Link) -> Result<NodeSession, client::Error> {
+        let broker_log = &self.evidence.bootstrap.log_key;
+        let logs = Logs::of_state(&self.dir);
+        let link = LoggedLink::over(link.clone(), logs.log("broker", broker_log));
+        let (state, evidence) = (&mut self.state, &self.evidence);
+        login::login(&link, &self.dir, state, evidence, now(), &mut rng()).await
     }
 }
 

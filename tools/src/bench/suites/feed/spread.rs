@@ -7,7 +7,8 @@ use client::link::Link;
 use ticket_format::ids::{DatasetId, KekId, TicketId};
 use ticket_format::keys::{ServerKey, ServerSecret, TlsSecret};
 use ticket_format::report::{Report, exit};
-use ticket_format::statement::{DatasetRecord, DenyBody, FeedShow, FeedView};
+use ticket_format::statement::{DatasetRecord, DenyBody, FeedShow, FeedView, Role};
+use ticket_format::tlog::{LogSecret, Origin};
 use tokio::task::JoinSet;
 use tools::admin::rng;
 
@@ -173,10 +174,16 @@ async fn make_known(realm: &Realm, like: &DatasetRecord, keys: &[ServerKey]) -> 
     for part in keys.chunks(keys.len().div_ceil(SENDERS)) {
         let mut statements = Vec::new();
         for key in part {
+            let tls_key = TlsSecret::generate(&mut rng()).public();
+            // A record names its own server's log.
+            let origin = Origin::new(REALM, Role::KeyServer, &tls_key);
+            let log = LogSecret::from_seeds(origin, &tls_key.to_bytes(), &tls_key.to_bytes());
+            let log = log.map_err(|error| Report::new(exit::LOCAL, "no log key").why(error))?;
             let record = DatasetRecord {
                 dataset: DatasetId::random(&mut rng()),
                 name: format!("dataset of {key}"),
-                tls_key: TlsSecret::generate(&mut rng()).public(),
+                tls_key,
+                log_key: log.key().clone(),
                 server_key: *key,
                 kek: KekId::random(&mut rng()),
                 follows: DatasetRecord::FIRST,

@@ -220,10 +220,17 @@ async fn arrive(
             gate.wait().await;
             let begun = Instant::now();
             match (newcomer, bare) {
-                (Some(newcomer), _) => {
+                (Some(mut newcomer), _) => loop {
                     let link = until_let_in(|| realm.broker(&socket)).await?;
-                    newcomer.login(&link).await?;
-                }
+                    match newcomer.try_login(&link).await {
+                        Ok(_) => break,
+                        // Turned away as its handshake ended, or told that too many are before it.
+                        Err(error) if error.worth_retrying() && begun.elapsed() < PATIENCE => {
+                            tokio::time::sleep(COMES_AGAIN).await;
+                        }
+                        Err(error) => return Err(error.report()),
+                    }
+                },
                 (None, Some(floor)) => {
                     let connection = until_let_in(|| floor.connect(&socket)).await?;
                     floor.act(&connection).await?;

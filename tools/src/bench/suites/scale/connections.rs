@@ -23,7 +23,8 @@ pub(super) async fn measure(realm: &Realm, round: u32) -> Result<f64, Report> {
     let mut key_server = realm
         .servers
         .another(&format!("key-server-idle-{round}"), false)?;
-    key_server.allow_connections(CONNECTIONS + 100)?;
+    // Nobody here proves anything: where places run short, such as these would give way (TR-8).
+    key_server.allow_connections(2 * CONNECTIONS)?;
     let (_, server) = key_server.start().await?;
     let place = server.addresses.first().and_then(|text| text.parse().ok());
     let place = place.ok_or_else(|| failed("no address".to_owned()))?;
