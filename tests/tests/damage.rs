@@ -155,22 +155,15 @@ fn redeemed(said: &Said) -> Result<String, Option<i32>> {
 
 /// A file of a server, by what it is rather than by its number or name.
 fn kind(path: &Path) -> String {
-    let parts = path.iter().map(|part| part.to_string_lossy().into_owned());
-    let parts: Vec<String> = parts
-        .map(|part| match part.len() {
-            16.. if part
-                .chars()
-                .all(|c| c.is_ascii_hexdigit() || c == '-' || c == '.') =>
-            {
-                "ID".to_owned()
-            }
-            _ => part
-                .chars()
-                .map(|c| if c.is_ascii_digit() { '0' } else { c })
-                .collect(),
-        })
-        .collect();
-    parts.join("/")
+    let mut kind = String::new();
+    for letter in path.to_string_lossy().chars() {
+        match letter {
+            '0'..='9' | 'a'..='f' | '-' if kind.ends_with('0') => {}
+            '0'..='9' => kind.push('0'),
+            other => kind.push(other),
+        }
+    }
+    kind
 }
 
 /// One file of each kind that a directory keeps, relative to it.

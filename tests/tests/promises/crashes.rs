@@ -285,7 +285,8 @@ fn promise_10_kills_under_load_lose_nothing_that_was_acknowledged() {
             let user_data = house.user_data(&iid.account, &[]);
             let home = Home::new(&house, &format!("node-{number}"), &iid, &user_data);
             home.run(&["login"]).ok();
-            home.run(&["issue", DATASET, "--action", "encrypt,decrypt"]).ok();
+            home.run(&["issue", DATASET, "--action", "encrypt,decrypt"])
+                .ok();
             home
         })
         .collect();
@@ -305,7 +306,10 @@ fn promise_10_kills_under_load_lose_nothing_that_was_acknowledged() {
                     let more = ["--out", &file, "--timeout", "60s"];
                     home.run(&[&make[..], &more].concat()).ok();
                     let wrap = fs::read(home.dir.join(&file)).expect("a wrap");
-                    acknowledged.lock().expect("whole").push((job, name, file, wrap));
+                    acknowledged
+                        .lock()
+                        .expect("whole")
+                        .push((job, name, file, wrap));
                 }
             });
         }

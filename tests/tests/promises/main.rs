@@ -20,12 +20,12 @@ use tests::house::{DATASET, House, PASSPHRASE, command, copy_dir, ended, files_b
 use tests::node::{Iid, Node};
 use tests::wire::{self, Reply, Wire, rng, secrets};
 use ticket_format::bootstrap::Bootstrap;
+use ticket_format::cbor::Encode as _;
 use ticket_format::denial::Selector;
 use ticket_format::entry::{Alarm, Kind};
 use ticket_format::ids::{LaunchId, TicketId};
 use ticket_format::keys::NodeSecret;
 use ticket_format::messages::Verb;
-use ticket_format::cbor::Encode as _;
 use ticket_format::messages::batch::{RedeemBody, item_digest};
 use ticket_format::secret::BootstrapSecret;
 use ticket_format::statement::{
