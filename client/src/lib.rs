@@ -1,7 +1,9 @@
 //! The client: metadata service, login, wallet, redeem, encrypted objects, the `postern` command.
 
+pub mod agent;
 pub mod chain;
 pub mod cli;
+pub mod door;
 pub mod imds;
 pub mod issue;
 pub mod keys;
