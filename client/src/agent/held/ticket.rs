@@ -11,6 +11,7 @@ use ticket_format::statement::ReceivedStatement;
 use ticket_format::time::Timestamp;
 use ticket_format::wrapped::Wrapped;
 use ticket_format::{Context, Refusal};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,6 +25,8 @@ use crate::watch::Watched;
 
 /// Longest time to end a connection in.
 const CLOSE: Duration = Duration::from_secs(5);
+/// Redeem requests of one ticket that are under way together.
+const REQUESTS: usize = 2;
 /// Session keys of one ticket: its proof key and its sealing key.
 const SESSION_KEYS: u64 = 2;
 
@@ -38,11 +41,15 @@ pub(super) struct JobTicket {
     gather: Gather,
     /// Every exchange under way: a denial ends them, and with them the last copies of the session keys.
     flights: Mutex<JoinSet<()>>,
+    /// For redeem requests: what is asked for while so many are under way goes into the next.
+    permits: Semaphore,
     /// A denial of the node begins another one.
     generation: u64,
     gone: AtomicBool,
     used: AtomicBool,
     erased: AtomicU64,
+    /// Held while it is erased.
+    ending: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
 
@@ -85,10 +92,12 @@ impl JobTicket {
             opened,
             gather: Gather::default(),
             flights: Mutex::default(),
+            permits: Semaphore::new(REQUESTS),
             generation,
             gone: AtomicBool::new(false),
             used: AtomicBool::new(false),
             erased: AtomicU64::new(0),
+            ending: tokio::sync::Mutex::default(),
             shared: Arc::clone(shared),
         }
     }
@@ -227,13 +236,18 @@ impl JobTicket {
 
     fn follow(self: &Arc<Self>, step: Step) {
         if !step.send.is_empty() {
-            self.spawn(Arc::clone(self).send(step.send));
+            let ticket = Arc::clone(self);
+            self.spawn(async move {
+                let _permit = ticket.permits.acquire().await;
+                ticket.send(step.send).await;
+            });
         }
         if let Some(window) = step.window {
             let ticket = Arc::clone(self);
             self.spawn(async move {
                 // rule: AGT-8
                 tokio::time::sleep(ticket.shared.options.batch_window).await;
+                let _permit = ticket.permits.acquire().await;
                 let items = ticket.gather.take(window);
                 if !items.is_empty() {
                     ticket.send(items).await;
@@ -251,7 +265,7 @@ impl JobTicket {
         }
     }
 
-    async fn send(self: Arc<Self>, items: Vec<Item>) {
+    async fn send(&self, items: Vec<Item>) {
         let guard = Sent {
             gather: &self.gather,
             digests: items.iter().map(|item| item.digest).collect(),
@@ -312,6 +326,8 @@ impl JobTicket {
     /// It was denied: erases the DEKs that came by it and its session keys.
     pub(super) async fn erase(&self) {
         self.condemn();
+        // Who says how many were erased says so when they are, also where another one erases them.
+        let _ending = self.ending.lock().await;
         let mut flights = std::mem::take(&mut *locked(&self.flights));
         flights.shutdown().await;
         self.gather.drop_all();
