@@ -229,7 +229,23 @@ async fn three_thousand_wraps_are_a_handful_of_requests_and_each_job_has_its_own
     assert!(!Arc::ptr_eq(&job, &third));
     scene.opens(&third, 0).await;
     assert_eq!(scene.redeems() - before, requests + 2);
-    assert!(!job.holds(b"no ticket"));
+    // Each holds its own ticket, and neither another job's nor one of the node that is no job's.
+    let own = [job.tickets(), other.tickets(), third.tickets()];
+    for (at, held) in [&job, &other, &third].into_iter().enumerate() {
+        for (of, tickets) in own.iter().enumerate() {
+            assert_eq!(tickets.len(), 1);
+            assert_eq!(held.holds(&tickets[0]), at == of);
+        }
+    }
+    let out = scene.house.path("ticket");
+    let issue = [
+        "issue",
+        DATASET,
+        "--ticket-out",
+        out.to_str().expect("text"),
+    ];
+    scene.home.run(&issue).ok();
+    assert!(!job.holds(&std::fs::read(&out).expect("a ticket")));
 
     // With another context it does not open, and that is no hit either.
     let (wrapped, ..) = &scene.wraps[0];
@@ -242,6 +258,14 @@ async fn three_thousand_wraps_are_a_handful_of_requests_and_each_job_has_its_own
     // What its table does not say it may not do: to wrap anew.
     let wrong = job.rewrap(scene.dataset, wrapped, &scene.wraps[0].1, context);
     assert_eq!(refusal(&wrong.await), Some(Refusal::Action));
+    // What its table requires of a context: this wrap's has no such pair.
+    let mut narrow = spec("narrow", 1_004);
+    let pair = ("team".to_owned(), "a".to_owned());
+    narrow.require = Context::new([pair].into()).expect("pairs");
+    let narrow = held.job(narrow);
+    let wrong = scene.open(&narrow, 0).await;
+    assert_eq!(refusal(&wrong), Some(Refusal::Context), "{wrong:?}");
+
     let context = Context::named("new").expect("a context");
     let made = job.generate(scene.dataset, &context, true, None).await;
     let made = made.expect("a data key");
@@ -323,6 +347,38 @@ async fn a_denial_erases_before_anything_else_is_answered() {
     for entry in &wiped("key-server")[1..] {
         assert_eq!(entry.count, Some(3), "one DEK and two keys");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_denial_ends_what_the_key_server_was_asked_for() {
+    // rule: AGT-6
+    let scene = Scene::new(2).await;
+    let held = scene.start();
+    let job = held.job(spec("one", 1_001));
+    scene.opens(&job, 0).await;
+    scene.opens(&job, 0).await;
+    // From here on only the broker says anything.
+    scene.house.key_server.pause();
+    let deny = [
+        "deny",
+        "--node",
+        &scene.node,
+        "--reason",
+        "disk cloned",
+        "--yes",
+    ];
+    let (asking, dataset) = (Arc::clone(&job), scene.dataset);
+    let (wrapped, context, _) = scene.wraps[1].clone();
+    let asked = tokio::spawn(async move { asking.open(dataset, &wrapped, &context).await });
+    scene.house.admin_does(&deny).ok();
+    let waiting = tokio::time::timeout(LONG, asked).await;
+    let waiting = waiting.expect("it is not waited for any more");
+    let waiting = waiting.expect("it ends");
+    assert_eq!(refusal(&waiting), Some(Refusal::Denied), "{waiting:?}");
+    let kept = scene.open(&job, 0).await;
+    assert_eq!(refusal(&kept), Some(Refusal::Denied), "{kept:?}");
+    until("the DEKs' end", || held.status().cache.kept == 0).await;
+    scene.house.key_server.resume();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,6 +180,15 @@ impl Cache {
         }
     }
 
+    /// Erases everything, and keeps nothing more.
+    pub(super) fn clear(&self) {
+        let mut inner = self.inner();
+        inner.open.clear();
+        inner.entries.clear();
+        inner.uses.clear();
+        inner.ends.clear();
+    }
+
     /// What it has seen so far.
     #[must_use]
     pub(super) fn counts(&self) -> Counts {

@@ -145,8 +145,10 @@ impl Lane {
         let ticket = Arc::new(JobTicket::new(&self.shared, issued));
         *locked(&self.dataset) = Some(dataset);
         let before = locked(&self.current).replace(Arc::clone(&ticket));
-        if let Some(before) = before {
-            before.retire().await;
+        match before {
+            Some(before) if before.is_gone() => before.erase().await,
+            Some(before) => before.retire().await,
+            None => {}
         }
         if let Some(watched) = ticket.watched() {
             let keeping = Arc::clone(self).kept(Arc::clone(&ticket), watched);
@@ -287,6 +289,13 @@ impl JobHeld {
     #[must_use]
     pub fn spec(&self) -> &JobSpec {
         &self.spec
+    }
+
+    /// The tickets that are held for it now: public, and worth nothing without their session keys.
+    #[must_use]
+    pub fn tickets(&self) -> Vec<Vec<u8>> {
+        let live = self.lanes.iter().filter_map(|lane| lane.live());
+        live.map(|ticket| ticket.bytes().to_vec()).collect()
     }
 
     pub(super) fn lanes(&self) -> &[Arc<Lane>] {

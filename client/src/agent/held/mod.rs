@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -198,6 +199,9 @@ impl Drop for Held {
         let tasks = &self.shared.tasks;
         let tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(tasks);
+        // Whoever still has a job of it is given nothing more.
+        self.shared.node.end();
+        self.shared.cache.clear();
         let mut jobs = self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.clear();
     }
@@ -217,12 +221,12 @@ async fn keep_node(shared: Arc<Shared>, jobs: Arc<Jobs>) {
         // rule: AGT-6
         let reason = denied.reason.as_deref();
         shared.node.deny(reason);
-        let erased = shared.node.erase().await;
-        for job in jobs.all() {
-            for lane in job.lanes() {
-                lane.erase().await;
-            }
-        }
+        let jobs = jobs.all();
+        let lanes = jobs.iter().flat_map(|job| job.lanes());
+        let (erased, _) = tokio::join!(
+            shared.node.erase(),
+            join_all(lanes.map(|lane| lane.erase()))
+        );
         tracing::warn!(reason, erased, "the node was denied");
         let told = watched.wipe(&denied, erased, shared.clock().now(), TELL);
         match told.await {

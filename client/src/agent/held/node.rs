@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::clock::{self, Clock};
-use super::ticket::denied;
+use super::ticket::{denied, refused};
 use crate::error::Error;
 use crate::issue::{self, Opened, Wanted};
 use crate::logs::{LoggedLink, Logs};
@@ -68,7 +68,8 @@ struct Inner {
     /// None once the node was denied, until somebody asks.
     state: Option<NodeState>,
     session: Option<NodeSession>,
-    refused: Option<Instant>,
+    /// When the broker refused for good the last time, and how.
+    refused: Option<(Instant, Option<Refusal>)>,
 }
 
 /// What is known of the node ticket without waiting.
@@ -270,10 +271,13 @@ impl Node {
             return Ok(());
         }
         // rule: AGT-5
-        if let Some(refused) = inner.refused
-            && refused.elapsed() < REFUSED
+        if let Some((at, refusal)) = inner.refused
+            && at.elapsed() < REFUSED
         {
-            return Err(Error::NoTicket("the node ticket was not renewed"));
+            return Err(match refusal {
+                Some(refusal) => refused("broker", refusal),
+                None => Error::NoTicket("the node ticket was not renewed"),
+            });
         }
         if inner.state.is_none() {
             inner.state = NodeState::load(&self.dir)?;
@@ -285,7 +289,7 @@ impl Node {
         if let Err(error) = &renewed
             && !error.worth_retrying()
         {
-            inner.refused = Some(Instant::now());
+            inner.refused = Some((Instant::now(), error.refusal()));
             if error.refusal() == Some(Refusal::Denied) {
                 inner.state = None;
             }
@@ -347,7 +351,7 @@ impl Node {
         let mut inner = self.inner.lock().await;
         let session = inner.session.take();
         inner.state = None;
-        inner.refused = Some(Instant::now());
+        inner.refused = Some((Instant::now(), Some(Refusal::Denied)));
         drop(inner);
         let until = Instant::now() + WALLET;
         while let Some(file) = &self.wallet {
@@ -364,6 +368,11 @@ impl Node {
         }
         // Proof and sealing key. The node key stays in the state, as it does for any command.
         if session.is_some() { 2 } else { 0 }
+    }
+
+    /// The agent has ended: nothing is answered any more.
+    pub(super) fn end(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The agent ends: its ticket and its keys are in memory no more.

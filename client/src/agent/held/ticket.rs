@@ -60,9 +60,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What is answered by a ticket that was denied.
 pub(super) fn denied(server: &'static str) -> Error {
+    refused(server, Refusal::Denied)
+}
+
+/// A server's refusal, said again.
+pub(super) fn refused(server: &'static str, refusal: Refusal) -> Error {
     Error::Refused {
         server,
-        notice: RefusalNotice::bare(Refusal::Denied),
+        notice: RefusalNotice::bare(refusal),
     }
 }
 
@@ -120,6 +125,10 @@ impl JobTicket {
 
     pub(super) fn expires(&self) -> Timestamp {
         self.opened.claims.common.expires
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn is(&self, ticket: &[u8]) -> bool {
