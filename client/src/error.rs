@@ -103,6 +103,9 @@ pub enum Error {
     /// There is no node ticket, or it has expired.
     #[error("{0}")]
     NoTicket(&'static str),
+    /// One failure that several had waited for.
+    #[error(transparent)]
+    Shared(std::sync::Arc<Error>),
 }
 
 impl Error {
@@ -135,6 +138,7 @@ impl Error {
             }
             Self::Refused { notice, .. } => notice.refusal.retry_is_safe(),
             Self::Imds(error) => error.is_retryable(),
+            Self::Shared(error) => error.worth_retrying(),
             Self::Resolve { .. } | Self::Locked(_) => true,
             Self::Answer { .. }
             | Self::Receipt { .. }
@@ -155,6 +159,7 @@ impl Error {
     pub fn refusal(&self) -> Option<ticket_format::Refusal> {
         match self {
             Self::Refused { notice, .. } => Some(notice.refusal),
+            Self::Shared(error) => error.refusal(),
             _ => None,
         }
     }
@@ -250,6 +255,7 @@ impl Error {
             )
             .why(self)
             .next("start a new instance with a new launch"),
+            Self::Shared(error) => error.report(),
             Self::NoTicket(why) => Report::new(exit::NO_TICKET, "there is no usable ticket")
                 .why(why)
                 .next("run `postern login`"),

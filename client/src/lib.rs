@@ -1,5 +1,6 @@
 //! The client: metadata service, login, wallet, redeem, encrypted objects, the `postern` command.
 
+pub mod agent;
 pub mod chain;
 pub mod cli;
 pub mod door;

@@ -1,0 +1,4 @@
+//! The node agent: holds what the node may have, and gives each job the part that is the job's
+//! (`spec/agent.md`).
+
+pub mod held;
