@@ -484,8 +484,8 @@ fn metadata_that_do_not_fit_are_not_written() {
 /// rule: AMZ-1
 #[test]
 fn wycheproof_aes_gcm_opens_exactly_what_is_valid_without_associated_data() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/vectors/wycheproof/aes_gcm_test.json");
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/wycheproof/aes_gcm_test.json");
     let file: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let (mut valid, mut invalid) = (0, 0);
