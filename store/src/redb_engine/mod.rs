@@ -164,7 +164,11 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let result = self.shared.read(work).await;
+        self.recovering(self.shared.read(work).await)
+    }
+
+    /// Has the database opened anew after a read that failed.
+    fn recovering<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         if matches!(result, Err(Error::Unavailable { .. })) {
             // A full queue holds commits, and those recover as well.
             let _ = self.queue.try_send(Command::Recover);
@@ -178,7 +182,9 @@ impl Store for RedbStore {
         let key = types::check_key(key).map(|()| key.to_vec());
         Box::pin(async move {
             let key = key?;
-            self.read(move |txn| reader::get(txn, &key)).await
+            // Here and now: one key is a few pages, which are in this process's memory or the kernel's, and to
+            // hand that to another thread and back costs ten times as much.
+            self.recovering(self.shared.read_here(|txn| reader::get(txn, &key)))
         })
     }
 
@@ -263,16 +269,21 @@ impl Shared {
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || {
-            let txn = shared.begin_read()?;
-            work(&txn).map_err(|error| shared.read_failed_with(&error))
-        });
+        let task = tokio::task::spawn_blocking(move || shared.read_here(work));
         match task.await {
             Ok(result) => result,
             Err(error) => Err(Error::Unavailable {
                 reason: format!("a read did not finish: {error}"),
             }),
         }
+    }
+
+    fn read_here<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
+        let txn = self.begin_read()?;
+        work(&txn).map_err(|error| self.read_failed_with(&error))
     }
 
     /// What became of a read that failed.
