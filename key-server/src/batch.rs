@@ -230,6 +230,9 @@ pub fn decide(
     let (mut done, current, confirms) = worked?;
     let (keks, awaiting, policies) = items.into_parts();
     let over_budget = reserve(&mut done, presented, &dataset);
+    if let (Body::Generate(body), true) = (body, over_budget) {
+        generate::name_refused(body, &mut done);
+    }
     let canary = canary(&done, &dataset, *verb);
     let presented = Arc::clone(presented);
     Ok(Decided {

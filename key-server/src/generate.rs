@@ -98,6 +98,17 @@ pub fn named_pair(context: RawContext<'_>) -> Result<Option<&str>, Refusal> {
     named.map_err(|_| Refusal::Malformed)
 }
 
+/// Names the items that were refused after their wraps were made as those are that never had one: nobody gets
+/// to see these wraps, and the caller compares the record with what it has (RED-5).
+pub fn name_refused(body: &GenerateBody<'_>, done: &mut Done) {
+    let named = done.digests.iter_mut().zip(&done.verdicts);
+    for ((digest, verdict), context) in named.zip(&body.contexts) {
+        if verdict.refusal().is_some() {
+            *digest = refused_digest(*context);
+        }
+    }
+}
+
 /// A refused item has no wrap: its record names the context with an empty one.
 fn refused_digest(context: RawContext<'_>) -> ItemDigest {
     item_digest(&[], context.bytes())

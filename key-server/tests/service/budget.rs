@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use ticket_format::Refusal;
+use ticket_format::cbor::Encode as _;
+use ticket_format::messages::batch::item_digest;
 
 use crate::rig::{named, rig, wanted};
 
@@ -35,6 +37,10 @@ async fn a_budget_ends_and_a_retry_is_free() {
     let made = rig.generate(&opened, &[&context], true).await.unwrap();
     assert_eq!((made.refusals(), made.deks.len()), (vec![over], 0));
     assert_eq!(made.clear.wraps, Some(vec![None]));
+    // rule: RED-5 — the record names what the caller can name: no wrap that nobody got.
+    let unmade = item_digest(&[], &context.to_cbor());
+    let entry = rig.entries().pop().unwrap();
+    assert_eq!(entry.items, Some(vec![(unmade, Err(Refusal::Budget))]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
