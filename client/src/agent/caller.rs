@@ -109,7 +109,10 @@ mod tests {
         // rule: AGT-1
         let named = |text: &str| unit(text);
         let is = |name: &str| Some(name.to_owned());
-        assert_eq!(named("0::/system.slice/train.service\n"), is("train.service"));
+        assert_eq!(
+            named("0::/system.slice/train.service\n"),
+            is("train.service")
+        );
         assert_eq!(
             named("0::/system.slice/system-job.slice/job@1.service/sub\n"),
             is("job@1.service")
@@ -126,7 +129,10 @@ mod tests {
         );
         let old = "5:cpu:/x.service\n1:name=systemd:/system.slice/train.service\n0::/\n";
         assert_eq!(named(old), is("train.service"));
-        assert_eq!(named("0::/system.slice/_cgroup.service\n"), is("cgroup.service"));
+        assert_eq!(
+            named("0::/system.slice/_cgroup.service\n"),
+            is("cgroup.service")
+        );
         for none in [
             "",
             "0::/\n",
@@ -144,7 +150,10 @@ mod tests {
     fn a_process_that_was_reaped_is_gone() {
         // rule: AGT-1
         let me = rustix::process::geteuid().as_raw();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         assert_eq!(Caller::of_process(pid, me).unwrap().uid, me);
         assert!(matches!(

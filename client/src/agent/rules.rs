@@ -53,9 +53,12 @@ impl RulesError {
     /// The error as a person reads it.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::new(exit::CONFIG, "the agent does not start: its rules cannot be used")
-            .why(self)
-            .next("correct the file; spec/agent.md, AGT-2, says what it holds")
+        Report::new(
+            exit::CONFIG,
+            "the agent does not start: its rules cannot be used",
+        )
+        .why(self)
+        .next("correct the file; spec/agent.md, AGT-2, says what it holds")
     }
 }
 

@@ -237,7 +237,9 @@ impl<J: Jobs, D: Doors> Server<J, D> {
                 let _ = wire::write(&mut stream, &answer, silence).await;
                 return;
             };
-            let answer = self.answer(request, caller, spec.as_ref(), &mut doors).await;
+            let answer = self
+                .answer(request, caller, spec.as_ref(), &mut doors)
+                .await;
             if let Err(error) = wire::write(&mut stream, &answer, silence).await {
                 tracing::info!(%error, uid = caller.uid, "an answer was not taken");
                 return;
@@ -332,8 +334,11 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         let datasets = keys.datasets().await.map_err(|error| error.report())?;
         let found = datasets.into_iter().find(|dataset| dataset.name == name);
         let missing = || {
-            Report::new(exit::RETRY, format!("no ticket to dataset {name} could be had"))
-                .next("see the agent's log; it is safe to retry")
+            Report::new(
+                exit::RETRY,
+                format!("no ticket to dataset {name} could be had"),
+            )
+            .next("see the agent's log; it is safe to retry")
         };
         Ok((keys, found.ok_or_else(missing)?.id))
     }

@@ -148,7 +148,9 @@ impl Encode for Answer {
         match self {
             Self::Failed(report) => {
                 let more = [(4, &report.why), (5, &report.next)];
-                let more = more.into_iter().filter_map(|(n, text)| Some((n, text.as_ref()?)));
+                let more = more
+                    .into_iter()
+                    .filter_map(|(n, text)| Some((n, text.as_ref()?)));
                 writer.map(3 + more.clone().count()).uint(1).uint(0);
                 writer.uint(2).uint(u64::from(report.exit));
                 writer.uint(3).text(&report.what);
