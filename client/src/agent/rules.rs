@@ -114,7 +114,7 @@ impl Rules {
             why: format!("it cannot be looked at: {source}"),
         };
         // rule: AGT-2
-        let real = std::fs::canonicalize(path).map_err(|source| missing(source))?;
+        let real = std::fs::canonicalize(path).map_err(&missing)?;
         for place in real.ancestors() {
             let found = std::fs::metadata(place).map_err(missing)?;
             closed(&found, me).map_err(|why| RulesError::Open {
