@@ -67,3 +67,67 @@ impl Blob {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(sealed: Option<Vec<u8>>) -> Blob {
+        Blob {
+            dataset: DatasetId([7; 16]),
+            wrapped: vec![9; 120],
+            form: "data-key/32".to_owned(),
+            sealed,
+        }
+    }
+
+    #[test]
+    fn a_blob_reads_as_it_was_written_and_in_no_other_way() {
+        // rule: DOOR-6
+        for sealed in [None, Some(vec![5; 16]), Some(vec![5; MAX_SEALED])] {
+            let blob = blob(sealed);
+            let bytes = blob.to_bytes();
+            assert_eq!(Blob::parse(&bytes), Ok(blob.clone()));
+            for at in 0..bytes.len() {
+                assert!(Blob::parse(&bytes[..at]).is_err(), "cut at {at}");
+                // Another byte is no blob, or says something else: nothing of it is proven here.
+                let mut other = bytes.clone();
+                other[at] ^= 1;
+                assert_ne!(Blob::parse(&other), Ok(blob.clone()), "byte {at}");
+            }
+            assert!(Blob::parse(&[&bytes[..], &[0]].concat()).is_err());
+        }
+        let label = LABEL.len() + 2;
+        let mut other = blob(None).to_bytes();
+        other[label - 1] ^= 1;
+        assert!(Blob::parse(&other).is_err(), "another label");
+    }
+
+    #[test]
+    fn a_blob_with_too_much_of_anything_is_none() {
+        // rule: DOOR-6
+        let usual = blob(None);
+        let long = [
+            Blob {
+                wrapped: vec![9; MAX_WRAPPED + 1],
+                ..usual.clone()
+            },
+            Blob {
+                wrapped: Vec::new(),
+                ..usual.clone()
+            },
+            Blob {
+                form: "x".repeat(MAX_FORM + 1),
+                ..usual.clone()
+            },
+            Blob {
+                form: String::new(),
+                ..usual
+            },
+            blob(Some(vec![5; MAX_SEALED + 1])),
+        ];
+        for blob in long {
+            assert!(Blob::parse(&blob.to_bytes()).is_err(), "{blob:?}");
+        }
+    }
+}

@@ -129,6 +129,7 @@ mod tests {
     /// rule: AMZ-5
     #[test]
     fn pairs_of_the_door_cannot_be_the_objects_own() {
+        // rule: DOOR-6
         for key in ["kms", "key-pair"] {
             let stored = pairs(&[(key, "data-key/32")]);
             assert_eq!(of_wrap(&stored), Err(S3ecError::Pair(key.to_owned())));
