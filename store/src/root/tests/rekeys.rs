@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use ticket_format::ids::RootId;
 
 use super::rig::{Rig, both_open, holders, place, rng, shares};
-use crate::files;
+use crate::files::{self, tests::faults::refusing};
 use crate::root::{Means, Prepared, RootDir, RootError, Ways, rekey};
 use crate::sealed::{RootKey, SealedError};
 
@@ -135,6 +136,59 @@ fn a_crash_at_any_step_of_a_rekey_leaves_one_root_key_that_opens_everything() {
             return;
         }
     }
+}
+
+#[test]
+fn a_disk_that_fails_at_any_call_of_a_rekey_leaves_one_root_key_that_opens_everything() {
+    // rule: ROOT-7
+    let (mut stayed, mut unclear, mut switched) = (0, 0, 0);
+    for left in 0.. {
+        let rig = Rig::new();
+        let (old, old_key) = rig.create(&rig.credential()).unwrap();
+        fill(&old, &old_key);
+        // A disk that is full for a moment, and one that is broken from then on.
+        let (errno, for_good) = match left % 2 {
+            0 => (Errno::NOSPC, false),
+            _ => (Errno::IO, true),
+        };
+        let (answer, refused) = refusing(left, errno, for_good, || {
+            rig.rekey(&old, &old_key, &rig.credential())
+        });
+
+        let what = format!("call {left}, {refused:?}");
+        let ways = rig.root().ways().unwrap();
+        let key = ways.open_auto(&rig.credential()).unwrap();
+        let new = ways.root() != old.root();
+        match answer {
+            Ok((ways, _)) => {
+                switched += 1;
+                assert!(new && ways.root() == rig.root().look().unwrap().root());
+            }
+            Err(RootError::Unclear(_)) => unclear += 1,
+            Err(error) => {
+                stayed += 1;
+                assert!(!new, "{what}: {error}");
+            }
+        }
+        let numbers: &[u8] = if new { &[1, 2, 4] } else { &[1, 3] };
+        both_open(&ways, &rig.credential(), numbers, &key);
+        all_open(&ways, &key);
+        // A pointer that was half written may lie there too: the next one takes its place.
+        let names = rig.names();
+        let others = names.iter().filter(|name| !name.ends_with(".tmp"));
+        assert_eq!(others.count(), 2, "{what}: {names:?}");
+        if left % 8 == 7 || refused.is_none() {
+            // Nothing is in the next one's way.
+            let (next, next_key) = rig.rekey(&ways, &key, &rig.credential()).unwrap();
+            all_open(&next, &next_key);
+            assert_eq!(rig.names().len(), 2, "{what}");
+        }
+        if refused.is_none() {
+            break;
+        }
+    }
+    assert!(stayed > 20, "{stayed}");
+    assert!(unclear > 2 && switched > 2, "{unclear} {switched}");
 }
 
 /// What a crash does to files that were written last: those of a generation that is not in force yet.

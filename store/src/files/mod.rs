@@ -1,8 +1,12 @@
 //! Files that hold secrets or state: bounded reads, private modes, atomic replacement.
 
 use std::ffi::OsStr;
+mod calls;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -66,9 +70,7 @@ fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> 
     // more lets the end be seen without growing.
     let room = length.saturating_add(1).min(most);
     let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
-    file.take(most)
-        .read_to_end(&mut bytes)
-        .map_err(wrap(path))?;
+    calls::read_to_end(&mut file.take(most), &mut bytes).map_err(wrap(path))?;
     if bytes.len() as u64 > limit {
         Err(FileError::TooLarge {
             path: path.to_owned(),
@@ -113,19 +115,20 @@ pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 /// is removed by the next write of the same file.
 ///
 /// # Errors
-/// The system refused; the old file is as it was.
+/// The system refused. The old file is as it was, or, where only the new name could not be made durable,
+/// the new one is there, whole: which of them outlives a power failure is then not known.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sweep(path);
     let beside = beside(path);
     let written = (|| {
         let mut file = create_beside(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
+        calls::write_all(&mut file, bytes)?;
+        calls::sync(&file)?;
+        calls::rename(&beside, path)?;
         sync_parent(path)
     })();
     written.map_err(|error| {
-        let _ = fs::remove_file(&beside);
+        let _ = calls::remove_file(&beside);
         wrap(path)(error)
     })
 }
@@ -133,20 +136,14 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// As [`write_private`], and refuses when the file exists.
 ///
 /// # Errors
-/// [`FileError::Exists`], or the system refused.
+/// [`FileError::Exists`], or the system refused; then no file is left, if it lets it be removed.
 pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(wrap(path))?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
+    let mut file = calls::create(path).map_err(wrap(path))?;
+    let written = calls::write_all(&mut file, bytes)
+        .and_then(|()| calls::sync(&file))
         .and_then(|()| sync_parent(path));
     written.map_err(|error| {
-        let _ = fs::remove_file(path);
+        let _ = calls::remove_file(path);
         wrap(path)(error)
     })
 }
@@ -175,9 +172,7 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
 /// # Errors
 /// The system refused.
 pub fn sync_dir(path: &Path) -> Result<(), FileError> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(wrap(path))
+    calls::sync_directory(path).map_err(wrap(path))
 }
 
 /// Overwrites a file with zeros, syncs it and removes it. A symbolic link is only removed. One that is
@@ -197,11 +192,11 @@ pub fn erase(path: &Path) -> Result<(), FileError> {
             .open(path)
             .map_err(wrap(path))?;
         let mut zeros = io::repeat(0).take(meta.len());
-        io::copy(&mut zeros, &mut file)
-            .and_then(|_| file.sync_all())
+        calls::copy(&mut zeros, &mut file)
+            .and_then(|()| calls::sync(&file))
             .map_err(wrap(path))?;
     }
-    fs::remove_file(path).map_err(wrap(path))
+    calls::remove_file(path).map_err(wrap(path))
 }
 
 /// Erases a directory: [`erase`] for each file in it and below, then the directories. One that is not
@@ -226,7 +221,7 @@ pub fn erase_dir(path: &Path) -> Result<(), FileError> {
             erase(&entry.path())?;
         }
     }
-    fs::remove_dir(path).map_err(wrap(path))?;
+    calls::remove_dir(path).map_err(wrap(path))?;
     sync_parent(path).map_err(wrap(path))
 }
 
@@ -245,11 +240,7 @@ fn create_beside(beside: &Path) -> io::Result<File> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(beside)?;
+        let file = calls::create(beside)?;
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
         // Else another process took it for a leftover before it was locked, and removes it.
         if locked != Err(Errno::WOULDBLOCK) && file.metadata()?.nlink() > 0 {
@@ -307,123 +298,5 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
-    File::open(parent(path))?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    #[test]
-    fn a_private_file_is_replaced_whole_and_stays_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        write_private(&path, b"one").unwrap();
-        write_private(&path, b"two").unwrap();
-        assert_eq!(read_private(&path, 10).unwrap(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(matches!(
-            create_private(&path, b"three"),
-            Err(FileError::Exists(_))
-        ));
-    }
-
-    #[test]
-    fn a_file_that_others_may_read_is_no_secret() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        write_private(&path, b"x").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(
-            read_private(&path, 10),
-            Err(FileError::NotPrivate(_))
-        ));
-        let link = dir.path().join("link");
-        symlink(&path, &link).unwrap();
-        assert!(matches!(
-            read_private(&link, 10),
-            Err(FileError::NotPrivate(_))
-        ));
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_removed_by_the_next_write_and_nothing_else_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        let file = |name: &str| dir.path().join(name);
-        let others = [
-            "key.tmp",
-            "key.1x.tmp",
-            "key2.7.tmp",
-            "key.7",
-            "other.7.tmp",
-        ];
-        for name in ["key.4194305.tmp", "key.7.tmp"].iter().chain(&others) {
-            fs::write(file(name), b"half a secr").unwrap();
-        }
-        // Another process is at it.
-        let busy = File::create(file("key.8.tmp")).unwrap();
-        flock(&busy, FlockOperation::NonBlockingLockExclusive).unwrap();
-        write_private(&path, b"whole").unwrap();
-        assert!(!file("key.4194305.tmp").exists() && !file("key.7.tmp").exists());
-        assert!(others.iter().all(|name| file(name).exists()));
-        assert!(file("key.8.tmp").exists());
-        drop(busy);
-        write_private(&path, b"again").unwrap();
-        assert!(!file("key.8.tmp").exists());
-        assert_eq!(read_private(&path, 10).unwrap(), b"again");
-    }
-
-    #[test]
-    fn a_file_is_locked_while_it_is_written_beside_the_old_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        let file = create_beside(&beside(&path)).unwrap();
-        sweep(&path);
-        assert_eq!(file.metadata().unwrap().nlink(), 1, "nobody swept it");
-        drop(file);
-        sweep(&path);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_secret_is_read_into_room_for_all_of_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        for length in [0, 32, 100, 5_000] {
-            write_private(&path, &vec![7; length]).unwrap();
-            let read = read_private(&path, 10_000).unwrap();
-            assert_eq!((read.len(), read.capacity()), (length, length + 1));
-        }
-    }
-
-    #[test]
-    fn a_directory_is_told_what_a_directory_must_be() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let error = private_dir(dir.path()).unwrap_err();
-        assert!(matches!(error, FileError::NotPrivateDirectory(_)));
-        let said = error.to_string();
-        assert!(
-            said.contains("must be a directory") && !said.contains("regular file"),
-            "{said}"
-        );
-    }
-
-    #[test]
-    fn a_file_past_its_bound_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("big");
-        write_private(&path, &[0; 11]).unwrap();
-        assert!(matches!(
-            read_bounded(&path, 10),
-            Err(FileError::TooLarge { limit: 10, .. })
-        ));
-        assert!(matches!(
-            read_bounded(&dir.path().join("none"), 10),
-            Err(FileError::Missing(_))
-        ));
-    }
+    calls::sync_directory(parent(path))
 }
