@@ -1,8 +1,9 @@
-//! What the project is made of, without a network: advisories, bans, licences, sources, `unsafe`.
+//! What the project is made of, without a network: advisories, bans, features, licences, sources, `unsafe`.
 //!
 //! `tools/supply-chain/README.md` says where the facts come from.
 
 mod advisories;
+mod features;
 mod locked;
 mod permitted;
 mod unsafety;

@@ -35,7 +35,7 @@ fn tree() -> String {
     ])
 }
 
-fn cargo(args: &[&str]) -> String {
+pub(super) fn cargo(args: &[&str]) -> String {
     let said = Command::new(env!("CARGO"))
         .args(args)
         .current_dir(super::root())
