@@ -38,6 +38,7 @@ mod crashes;
 mod disks;
 mod prints;
 mod records;
+mod strangers;
 mod tickets;
 
 #[path = "../../../transport/tests/loopback/raw.rs"]
