@@ -34,7 +34,7 @@ use ticket_format::ticket;
 use world::{HPKE, REALM, World};
 
 /// Vectors that another program makes, beside ours: the objects' are the client's to hold.
-const OTHERS: &[&str] = &["README.md", "object"];
+const OTHERS: &[&str] = &["README.md", "object", "s3ec"];
 
 /// Every vector, in a fixed order.
 #[must_use]
