@@ -8,17 +8,18 @@ use std::collections::BTreeMap;
 use broker::issue;
 use broker::state::{DatasetEntry, Frozen, NodeRecord, keys};
 use support::*;
-use ticket_format::cbor::Encode;
+use ticket_format::cbor::{Decode, Encode};
 use ticket_format::denial::{Denial, DenialSet, Members, Selector, TicketFacts};
 use ticket_format::entry::{Alarm, Kind};
 use ticket_format::ids::{ActId, DatasetId, StatementDigest, TicketId};
 use ticket_format::keys::{NodeSecret, ProofSecret};
+use ticket_format::messages::issue::{IssueAnswer, IssueBody};
 use ticket_format::messages::{Request, RequestView, Verb};
 use ticket_format::seal::{Kem, SealingSecret};
 use ticket_format::sign::Proof;
 use ticket_format::statement::TicketShow;
 use ticket_format::ticket::{self, Action, Actions, Audience};
-use ticket_format::{Context, Refusal, labels};
+use ticket_format::{Context, Refusal, labels, limits};
 
 struct Ready {
     world: World,
@@ -234,6 +235,104 @@ async fn both_keys_sign_on_this_connection() {
         refusal(mine.send(Verb::Issue, &body, &[proof.clone(), proof]).await),
         Refusal::KeyReused
     );
+}
+
+#[tokio::test]
+async fn cve_2015_2694_no_early_exit_of_an_issue_leaves_anything() {
+    // rule: ISS-1, ISS-2, SIG-3
+    let limits = broker::Limits {
+        budget_tickets: 1,
+        ..broker::Limits::default()
+    };
+    let world = World::with(limits).await;
+    world.dataset().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let mut node = Node::boot(&SYDNEY);
+    let held = node.login(&world, &launch).await.unwrap();
+    let connection = world.connect();
+    let job = ProofSecret::generate(&mut rng());
+    let hash = Some(ticket::hash(&held.bytes));
+    let sign = |body: &[u8]| {
+        let label = labels::ISSUE_REQUEST;
+        let by = |key: &ProofSecret| connection.channel.sign_with(key, label, hash, body);
+        vec![by(&held.proof_key), by(&job)]
+    };
+    let whole = |body: &mut IssueBody| body.budget = 1_000;
+    let mut cases = Vec::new();
+    // Whoever signs is asked for as the first thing: with each signature bent or another's.
+    let body = node.issue_body(&world, &held, &job, whole).to_cbor();
+    for at in 0..2 {
+        let (mut bent, mut other) = (sign(&body), sign(&body));
+        bent[at].value[40] ^= 1;
+        other[at] = other[1 - at].clone();
+        for wrong in [bent, other] {
+            cases.push((body.clone(), wrong, Refusal::Possession));
+        }
+    }
+    // And after that each thing that does not hold, all else being as it has to be.
+    let x25519 = SealingSecret::generate(Kem::X25519, &mut rng()).public();
+    let both = Actions::new(&[Action::Decrypt, Action::Encrypt]).unwrap();
+    let mut changed = held.bytes.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    type Change = Box<dyn Fn(&mut IssueBody)>;
+    let changes: Vec<(Refusal, Change)> = vec![
+        (
+            Refusal::DatasetUnknown,
+            Box::new(|body| body.dataset = "faecs".to_owned()),
+        ),
+        (Refusal::Policy, Box::new(move |body| body.actions = both)),
+        (
+            Refusal::Kem,
+            Box::new(move |body| body.sealing_key = x25519.clone()),
+        ),
+        (
+            Refusal::TicketMalformed,
+            Box::new(|body| body.node_ticket = vec![1, 2, 3]),
+        ),
+        (
+            Refusal::TicketSignature,
+            Box::new(move |body| body.node_ticket = changed.clone()),
+        ),
+    ];
+    for (expected, change) in changes {
+        let body = node.issue_body(&world, &held, &job, |body| {
+            whole(body);
+            change(body);
+        });
+        let body = body.to_cbor();
+        let proofs = sign(&body);
+        cases.push((body, proofs, expected));
+    }
+    let mut thief = node.clone_disk();
+    thief.key = NodeSecret::generate(&mut rng());
+    let mut bent = node.issue_body(&world, &held, &job, whole);
+    bent.evidence.value[40] ^= 1;
+    for body in [thief.issue_body(&world, &held, &job, whole), bent] {
+        let body = body.to_cbor();
+        let proofs = sign(&body);
+        cases.push((body, proofs, Refusal::NotAuthenticated));
+    }
+
+    for (number, (body, proofs, expected)) in cases.into_iter().enumerate() {
+        let answer = connection.send(Verb::Issue, &body, &proofs).await;
+        assert_eq!(refusal(answer), expected, "case {number}");
+    }
+    let issued = |world: &World| {
+        let entries = world.entries();
+        let issued = entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Issue && entry.outcome.is_ok());
+        issued.count()
+    };
+    assert_eq!(issued(&world), 0);
+    // The job's key is free, and all of the node's budget is there: any use of it would show.
+    let proofs = sign(&body);
+    let (answer, _) = connection.send(Verb::Issue, &body, &proofs).await.unwrap();
+    let answer = IssueAnswer::from_cbor(&answer, limits::MESSAGE).unwrap();
+    assert_eq!(dataset_claims(&world, &answer.ticket).budget, 1_000);
+    assert_eq!(issued(&world), 1);
+    let more = node.issue(&world, &held, |body| body.budget = 1).await;
+    assert_eq!(refusal(more), Refusal::Budget);
 }
 
 #[tokio::test]

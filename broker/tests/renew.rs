@@ -5,10 +5,13 @@ mod support;
 
 use support::*;
 use ticket_format::Refusal;
+use ticket_format::cbor::Encode;
 use ticket_format::denial::Selector;
 use ticket_format::entry::{Alarm, Kind};
-use ticket_format::keys::NodeSecret;
+use ticket_format::keys::{NodeSecret, ProofSecret};
 use ticket_format::limits;
+use ticket_format::messages::Verb;
+use ticket_format::messages::renew::RenewBody;
 use ticket_format::statement::{NodeShow, NodeState, NodeUnfreeze};
 
 /// A node whose key went first -> second -> third: retired, previous, current.
@@ -223,6 +226,91 @@ async fn a_stranger_freezes_nobody() {
     );
     assert!(world.alarms().is_empty());
     node.renew(&world).await.unwrap();
+}
+
+#[tokio::test]
+async fn cve_2015_2694_a_renewal_needs_all_its_signatures_and_leaves_nothing_at_any_early_exit() {
+    // rule: SIG-3, REN-4, REN-6
+    let world = World::new().await;
+    let launch = world.launch(&SYDNEY, |_| {}).await;
+    let mut node = Node::boot(&SYDNEY);
+    node.login(&world, &launch).await.unwrap();
+    let (mine, theirs) = (world.connect(), world.connect());
+    let (next, proof_key) = (
+        NodeSecret::generate(&mut rng()),
+        ProofSecret::generate(&mut rng()),
+    );
+    let (good, proofs, _) = node.renewal(&mine.channel, &node.key, &next, &proof_key);
+    let sign = |body: &RenewBody| {
+        Node::renewal_proofs(&mine.channel, &node.key, &next, &proof_key, &body.to_cbor()).to_vec()
+    };
+
+    let mut cases = Vec::new();
+    let four = [&proofs[..], &proofs[..1]].concat();
+    for wrong in [&proofs[..2], &four[..], &[]] {
+        cases.push((good.clone(), wrong.to_vec(), Refusal::Malformed));
+    }
+    for at in 0..3 {
+        let (mut other, mut bent) = (proofs.to_vec(), proofs.to_vec());
+        other[at] = proofs[(at + 1) % 3].clone();
+        bent[at].value[40] ^= 1;
+        for wrong in [other, bent] {
+            cases.push((good.clone(), wrong, Refusal::NotAuthenticated));
+        }
+    }
+    // Each signature is there, over something else than the evidence, and by somebody else.
+    let by_next = node.renewal(&mine.channel, &next, &next, &proof_key).0;
+    let changes: [fn(&mut RenewBody); 2] = [
+        |body| body.chain.0[0] ^= 1,
+        |body| body.evidence.value[40] ^= 1,
+    ];
+    for change in changes {
+        let mut body = good.clone();
+        change(&mut body);
+        let proofs = sign(&body);
+        cases.push((body, proofs, Refusal::NotAuthenticated));
+    }
+    let body = RenewBody {
+        evidence: by_next.evidence,
+        ..good.clone()
+    };
+    let resigned = sign(&body);
+    cases.push((body, resigned, Refusal::NotAuthenticated));
+    // All is signed by whom it has to be, over a chain that is not the node's.
+    let mut astray = node.clone_disk();
+    astray.chain.0[0] ^= 1;
+    let (body, signed, _) = astray.renewal(&mine.channel, &node.key, &next, &proof_key);
+    cases.push((body, signed.to_vec(), Refusal::NotAuthenticated));
+
+    let show = NodeShow {
+        node: node.name.clone(),
+    };
+    let before = world.act(&show).await.unwrap();
+    for (number, (body, proofs, expected)) in cases.into_iter().enumerate() {
+        let answer = mine.send(Verb::Renew, &body.to_cbor(), &proofs).await;
+        assert_eq!(refusal(answer), expected, "case {number}");
+        assert_eq!(
+            world.act(&show).await.unwrap(),
+            before,
+            "case {number}: nothing is of it"
+        );
+    }
+    let body = good.to_cbor();
+    assert_eq!(
+        refusal(theirs.send(Verb::Renew, &body, &proofs).await),
+        Refusal::NotAuthenticated
+    );
+    assert!(
+        world
+            .entries()
+            .iter()
+            .all(|entry| entry.kind != Kind::Renew || entry.outcome.is_err())
+    );
+    assert!(world.alarms().is_empty());
+    // Neither is a key of it registered: they are all free for the honest one.
+    let renewed = mine.send(Verb::Renew, &body, &proofs).await;
+    assert!(renewed.is_ok(), "{renewed:?}");
+    assert_ne!(world.act(&show).await.unwrap(), before);
 }
 
 #[tokio::test]

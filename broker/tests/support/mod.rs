@@ -676,15 +676,14 @@ impl Node {
         })
     }
 
-    /// Sends a renewal from `old` to `new`; what comes of it is the caller's to keep.
-    pub async fn renew_with(
+    /// A renewal from `old` to `new` as it is sent on a connection, and what it makes of the chain.
+    pub fn renewal(
         &self,
-        world: &World,
+        channel: &Channel,
         old: &NodeSecret,
         new: &NodeSecret,
-    ) -> Result<(Held, EvidenceHash), RefusalNotice> {
-        let connection = world.connect();
-        let proof_key = ProofSecret::generate(&mut rng());
+        proof_key: &ProofSecret,
+    ) -> (RenewBody, [Proof; 3], EvidenceHash) {
         let sealing_key = SealingSecret::generate(Kem::XWing, &mut rng()).public();
         let evidence = RenewEvidence {
             node: &self.name,
@@ -694,7 +693,7 @@ impl Node {
             sealing_key: sealing_key.hash(),
             chain: self.chain,
         };
-        let signature = evidence.sign(old, REALM, &world.tls.public());
+        let signature = evidence.sign(old, REALM, &channel.server);
         let chain = evidence.link(Some(self.chain), &signature);
         let body = RenewBody {
             node: self.name.clone(),
@@ -705,19 +704,38 @@ impl Node {
             chain: self.chain,
             evidence: signature,
         };
-        let body = body.to_cbor();
-        let proofs = [
-            connection
-                .channel
-                .sign_with(old, labels::RENEW_REQUEST, None, &body),
-            connection
-                .channel
-                .sign_with(new, labels::RENEW_REQUEST, None, &body),
-            connection
-                .channel
-                .sign_with(&proof_key, labels::RENEW_REQUEST, None, &body),
-        ];
-        let (answer, _) = connection.send(Verb::Renew, &body, &proofs).await?;
+        let proofs = Self::renewal_proofs(channel, old, new, proof_key, &body.to_cbor());
+        (body, proofs, chain)
+    }
+
+    pub fn renewal_proofs(
+        channel: &Channel,
+        old: &NodeSecret,
+        new: &NodeSecret,
+        proof_key: &ProofSecret,
+        body: &[u8],
+    ) -> [Proof; 3] {
+        let label = labels::RENEW_REQUEST;
+        [
+            channel.sign_with(old, label, None, body),
+            channel.sign_with(new, label, None, body),
+            channel.sign_with(proof_key, label, None, body),
+        ]
+    }
+
+    /// Sends a renewal from `old` to `new`; what comes of it is the caller's to keep.
+    pub async fn renew_with(
+        &self,
+        world: &World,
+        old: &NodeSecret,
+        new: &NodeSecret,
+    ) -> Result<(Held, EvidenceHash), RefusalNotice> {
+        let connection = world.connect();
+        let proof_key = ProofSecret::generate(&mut rng());
+        let (body, proofs, chain) = self.renewal(&connection.channel, old, new, &proof_key);
+        let (answer, _) = connection
+            .send(Verb::Renew, &body.to_cbor(), &proofs)
+            .await?;
         let answer = RenewAnswer::from_cbor(&answer, limits::MESSAGE).expect("a renew answer");
         assert_eq!(world.verify(&answer.receipt).entry.kind, Kind::Renew);
         Ok((
