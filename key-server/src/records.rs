@@ -229,3 +229,72 @@ pub async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(Vec<u8>, Entry)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn cve_2025_11621_no_two_things_share_a_key_of_the_store() {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for place in [
+            "111111111111/eu-west-1",
+            "111111111112/eu-west-1",
+            "111111111111/eu-west-11",
+        ] {
+            for instance in ["i-01234567", "i-01234567012345670"] {
+                let node: NodeId = format!("ec2/{place}/{instance}").parse().unwrap();
+                all.push((HERE.into(), denied_here(&node)));
+            }
+        }
+        for id in [[1; 16], [2; 16]] {
+            let set = DatasetId(id);
+            all.push((DATASETS.into(), dataset(set)));
+            all.push(("policy/".into(), policy(set)));
+            all.push((DENIED.into(), denied_at(Some(set))));
+            all.push((REPORTS.into(), report(ActId(id))));
+            all.push((OUTBOX.into(), outbox(ActId(id))));
+            all.push((STATEMENTS.into(), statement(StatementId(id))));
+            for other in [[1; 16], [2; 16]] {
+                all.push((CANARY_DEKS.into(), canary_dek(set, DekId(other))));
+            }
+            for number in [0, 1, 0x11, u64::MAX] {
+                all.push(("kek-number/".into(), kek_number(set, number)));
+            }
+        }
+        all.push((DENIED.into(), denied_at(None)));
+        for number in [0, 1, 0x11, u64::MAX] {
+            all.push((ADMIN_SETS.into(), admin_set(number)));
+            all.push((DENIALS.into(), denial(number)));
+            all.push((LIFTINGS.into(), lifting(number)));
+        }
+        for name in ["a", "A", "a/b", "\u{e9}", "e\u{301}"] {
+            all.push(("dataset-name/".into(), dataset_name(name)));
+        }
+        for one in [
+            TIME,
+            FEED_HEAD,
+            TICKET_KEYS,
+            LOG_ROLLED_BACK,
+            LOG_RECOVERY,
+            BROKER_LOG,
+            BROKER_FORK,
+            REKEYED,
+            RESTORED,
+        ] {
+            all.push((one.into(), one.into()));
+        }
+        let mut known = BTreeMap::new();
+        for (prefix, key) in &all {
+            assert!(known.insert(key, prefix).is_none(), "{key} twice");
+        }
+        // Who reads all under one prefix reads nothing of another.
+        for (prefix, _) in &all {
+            for (of, key) in &all {
+                assert_eq!(key.starts_with(prefix), of == prefix, "{prefix}: {key}");
+            }
+        }
+    }
+}

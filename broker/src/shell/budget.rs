@@ -132,4 +132,24 @@ mod tests {
         budgets.prune(at(20_000));
         assert!(budgets.granted.is_empty());
     }
+
+    #[test]
+    fn cve_2025_11621_one_instance_id_in_two_accounts_or_regions_has_two_budgets() {
+        // rule: ISS-4
+        let (dataset, budgets) = (DatasetId([1; 16]), Budgets::new(3_600));
+        let at = Timestamp::from_seconds(6_000);
+        for place in [
+            "123456789012/eu-west-1",
+            "123456789013/eu-west-1",
+            "123456789012/eu-west-2",
+        ] {
+            let node: NodeId = format!("ec2/{place}/i-0123456789abcdef0").parse().unwrap();
+            assert_eq!(
+                budgets.reserve(&node, dataset, 200, 100, at),
+                Some(100),
+                "{place}"
+            );
+            assert_eq!(budgets.reserve(&node, dataset, 1, 100, at), None, "{place}");
+        }
+    }
 }
