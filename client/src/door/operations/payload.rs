@@ -119,10 +119,10 @@ impl<K: JobKeys> Call<'_, K> {
         // rule: DOOR-8
         let bytes = Members::needed(member, self.members.bytes(member)?)?;
         let blob = Blob::parse(&bytes).map_err(|_| Fault::ciphertext())?;
-        if let Some(named) = self.members.text(key_id)? {
-            if self.dataset(&named).await?.id != blob.dataset {
-                return Err(Fault::incorrect_key());
-            }
+        if let Some(named) = self.members.text(key_id)?
+            && self.dataset(&named).await?.id != blob.dataset
+        {
+            return Err(Fault::incorrect_key());
         }
         let datasets = self.keys.datasets().await?;
         let dataset = datasets
