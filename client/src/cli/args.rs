@@ -84,6 +84,13 @@ pub enum Command {
     Logout(Logout),
     /// Wait for the denial of the wallet's tickets, and erase what is denied (exit code 5)
     Watch(Watch),
+    /// Hold this node's tickets, and give each job on it the keys that are the job's
+    Agent(Agent),
+    /// Run a program with a door to the datasets of its job, by the agent
+    ///
+    /// The program's exit code is that of the command; 125 when there was no door, 126 and 127 as env(1)
+    /// has them. SIGTERM, SIGHUP and SIGINT go on to it. The door closes when it ends.
+    Exec(Exec),
     /// Get a dataset ticket
     Issue(Issue),
     /// Redeem, generate and rewrap single data keys
@@ -205,6 +212,31 @@ pub struct Watch {
     /// When the node ticket is denied, erase the node key too: the instance cannot come back
     #[arg(long, conflicts_with = "dataset")]
     pub forget: bool,
+}
+
+/// `postern agent`.
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// Whom it serves, and what
+    #[arg(long, value_name = "FILE", default_value = crate::agent::rules::FILE, value_hint = ValueHint::FilePath)]
+    pub rules: PathBuf,
+    /// Where it listens [env: POSTERN_AGENT]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: Option<String>,
+}
+
+/// `postern exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// A dataset of the job's, by its name in the agent's rules; repeat for more
+    #[arg(long, value_name = "NAME", required = true)]
+    pub dataset: Vec<String>,
+    /// The agent's socket [env: POSTERN_AGENT]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub agent: Option<String>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// `postern issue`.
@@ -541,6 +573,14 @@ pub enum Config {
 }
 
 impl Cli {
+    fn agent(&self) -> Option<String> {
+        match &self.command {
+            Command::Agent(args) => args.socket.clone(),
+            Command::Exec(args) => args.agent.clone(),
+            _ => None,
+        }
+    }
+
     /// What the flags set.
     #[must_use]
     pub fn flags(&self) -> Flags {
@@ -588,6 +628,7 @@ impl Cli {
             region_keys,
             s3,
             parallel,
+            agent: self.agent(),
         }
     }
 }

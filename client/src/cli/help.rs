@@ -70,6 +70,9 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         "integrity failure: do not use the output (see `help logs`)",
     ),
     (exit::CONFIG, "configuration"),
+    (125, "`exec`: the program was not started"),
+    (126, "`exec`: the program may not be executed"),
+    (127, "`exec`: there is no such program"),
     (super::INTERRUPTED, "interrupted"),
 ];
 

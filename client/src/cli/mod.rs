@@ -1,10 +1,12 @@
 //! The `postern` command.
 
+pub mod agent;
 pub mod app;
 pub mod args;
 pub mod copy;
 pub mod dek;
 pub mod doctor;
+pub mod exec;
 pub mod help;
 pub mod issue;
 pub mod login;
@@ -113,9 +115,12 @@ fn log(verbose: u8) {
 
 /// Ctrl-C and SIGTERM drop the command where it stands; what it had not finished is not there.
 async fn until_signal(app: &App, command: &Command) -> Ended {
-    if let Command::Renew(args) = command
-        && args.watch
-    {
+    let own = match command {
+        Command::Renew(args) => args.watch,
+        Command::Agent(_) | Command::Exec(_) => true,
+        _ => false,
+    };
+    if own {
         // It ends by a signal, and in its own way.
         return dispatch(app, command).await;
     }
@@ -138,6 +143,8 @@ async fn dispatch(app: &App, command: &Command) -> Ended {
         Command::Logs { command } => logs::logs(app, command.as_ref()),
         Command::Logout(args) => tickets::logout(app, args).await,
         Command::Watch(args) => watch::watch(app, args).await,
+        Command::Agent(args) => agent::agent(app, args).await,
+        Command::Exec(args) => exec::exec(app, args).await,
         Command::Issue(args) => issue::issue(app, args).await,
         Command::Dek(args) => dek::dek(app, args).await,
         Command::Producer(args) => producer::producer(app, args),

@@ -8,6 +8,8 @@ use store::config::{self, ConfigError};
 use store::files::FileError;
 use ticket_format::report::{Report, exit};
 
+/// Where the agent of a node listens.
+pub const SYSTEM_SOCKET: &str = "/run/postern/agent.sock";
 /// The system's file.
 pub const SYSTEM_FILE: &str = "/etc/postern/config.toml";
 
@@ -89,6 +91,8 @@ settings! {
     S3 s3 "s3" "POSTERN_S3";
     /// Objects that move at one time
     Parallel parallel "parallel" "POSTERN_PARALLEL";
+    /// The agent's socket
+    Agent agent "agent" "POSTERN_AGENT";
 }
 
 /// A value as files may have it: text or a number.
@@ -214,6 +218,7 @@ impl<'a> Settings<'a> {
                 Setting::Format => "text".to_owned(),
                 Setting::Color => "auto".to_owned(),
                 Setting::Parallel => "4".to_owned(),
+                Setting::Agent => self.default_agent(),
                 Setting::Timeout | Setting::RegionKeys | Setting::S3 => return None,
             };
             let origin = Origin::Default;
@@ -255,6 +260,15 @@ impl<'a> Settings<'a> {
         let base = self.variable("XDG_STATE_HOME").map(PathBuf::from);
         let home = || Some(Path::new(&self.variable("HOME")?).join(".local/state"));
         Some(base.or_else(home)?.join("postern"))
+    }
+
+    /// A user's own, or the node's.
+    fn default_agent(&self) -> String {
+        let base = self.variable("XDG_RUNTIME_DIR").filter(|_| !self.root);
+        base.map_or(SYSTEM_SOCKET.to_owned(), |base| {
+            let path = Path::new(&base).join("postern/agent.sock");
+            path.display().to_string()
+        })
     }
 
     /// On a file system in memory, which does not outlive the instance; never in `/tmp`.

@@ -10,8 +10,10 @@ use ticket_format::time::Timestamp;
 
 use super::app::{App, Ended, Patience, now, talk};
 use super::args::Logout;
+use super::exec;
 use super::login::describe;
 use crate::Error;
+use crate::agent::wire::{Answer, Request};
 use crate::imds::Imds;
 use crate::state::NodeState;
 use crate::wallet::WalletFile;
@@ -56,8 +58,24 @@ pub async fn status(app: &App, quiet: bool) -> Ended {
             ));
         }
     }
+    if let Some(agent) = agent(app).await {
+        object.insert("agent".to_owned(), agent);
+    }
     app.out.object(object)?;
     problem.map_or(Ok(exit::DONE), Err)
+}
+
+/// What the agent holds, where one answers at once.
+async fn agent(app: &App) -> Option<Value> {
+    let asked = async {
+        let mut stream = exec::connect(&exec::socket(app).ok()?).await.ok()?;
+        match exec::ask(&mut stream, &Request::Status).await.ok()? {
+            Answer::Status(text) => serde_json::from_str(&text).ok(),
+            Answer::Failed(report) => Some(json!({ "refused": report.what })),
+            Answer::Door(_) | Answer::Key { .. } => None,
+        }
+    };
+    tokio::time::timeout(GLANCE, asked).await.ok()?
 }
 
 /// What was found, and what is wrong with it.

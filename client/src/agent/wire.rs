@@ -1,0 +1,269 @@
+//! What is said on the agent's socket: `spec/agent.cddl`.
+
+use std::io;
+use std::time::Duration;
+
+use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use ticket_format::key_pair::KeyPairKind;
+use ticket_format::report::Report;
+use ticket_format::secret::Dek;
+use ticket_format::{Context, limits};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use zeroize::Zeroizing;
+
+/// Longest message, in bytes (AGT-9).
+pub const MESSAGE: usize = 256 * 1024;
+/// Most datasets of one `open`.
+const DATASETS: usize = 256;
+
+/// What a caller asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A door for these datasets, by the names of the table.
+    Open(Vec<String>),
+    /// The DEK of a wrap.
+    Redeem {
+        /// By the name of the table.
+        dataset: String,
+        /// The wrap.
+        wrapped: Vec<u8>,
+        /// Its context.
+        context: Context,
+    },
+    /// A new wrap.
+    Generate {
+        /// By the name of the table.
+        dataset: String,
+        /// Its context.
+        context: Context,
+        /// Whether the DEK comes with it.
+        with_dek: bool,
+        /// Of a key pair, its kind.
+        pair: Option<KeyPairKind>,
+    },
+    /// What is held.
+    Status,
+}
+
+impl Encode for Request {
+    fn encode(&self, writer: &mut Writer) {
+        match self {
+            Self::Open(datasets) => {
+                writer.map(2).uint(1).uint(1).uint(2).array(datasets.len());
+                for dataset in datasets {
+                    writer.text(dataset);
+                }
+            }
+            Self::Redeem {
+                dataset,
+                wrapped,
+                context,
+            } => {
+                writer.map(4).uint(1).uint(2).uint(2).text(dataset).uint(3);
+                context.encode(writer);
+                writer.uint(4).bytes(wrapped);
+            }
+            Self::Generate {
+                dataset,
+                context,
+                with_dek,
+                pair,
+            } => {
+                let members = 4 + usize::from(pair.is_some());
+                writer.map(members).uint(1).uint(3).uint(2).text(dataset);
+                context.encode(writer.uint(3));
+                writer.uint(4).bool(*with_dek);
+                if let Some(pair) = pair {
+                    pair.encode(writer.uint(5));
+                }
+            }
+            Self::Status => {
+                writer.map(1).uint(1).uint(4);
+            }
+        }
+    }
+}
+
+impl Decode for Request {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let name = |reader: &mut Reader<'_>| reader.text(1..=limits::NAME).map(str::to_owned);
+        let mut map = reader.map(5)?;
+        let request = match map.required(1, Reader::uint)? {
+            1 => Self::Open(map.required(2, |reader| reader.list(1..=DATASETS, name))?),
+            2 => Self::Redeem {
+                dataset: map.required(2, name)?,
+                context: map.required(3, Context::decode)?,
+                wrapped: map
+                    .required(4, |reader| reader.bytes(1..=limits::WRAPPED))?
+                    .to_vec(),
+            },
+            3 => Self::Generate {
+                dataset: map.required(2, name)?,
+                context: map.required(3, Context::decode)?,
+                with_dek: map.required(4, Reader::bool)?,
+                pair: map.optional(5, KeyPairKind::decode)?,
+            },
+            4 => Self::Status,
+            _ => return Err(DecodeError::OutOfRange("request")),
+        };
+        map.end()?;
+        Ok(request)
+    }
+}
+
+/// What the agent answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// No: as a command shows it.
+    Failed(Report),
+    /// The URL of a door that stands until the connection ends.
+    Door(Zeroizing<String>),
+    /// A data key: wrap, DEK and public key, as far as asked for.
+    Key {
+        /// A new wrap.
+        wrapped: Option<Vec<u8>>,
+        /// The DEK.
+        dek: Option<Zeroizing<[u8; 32]>>,
+        /// Of a key pair, the public key.
+        public: Option<Vec<u8>>,
+    },
+    /// What is held, as a JSON text.
+    Status(String),
+}
+
+impl Answer {
+    /// A DEK alone.
+    #[must_use]
+    pub fn dek(dek: &Dek) -> Self {
+        Self::Key {
+            wrapped: None,
+            dek: Some(Zeroizing::new(*dek.expose())),
+            public: None,
+        }
+    }
+}
+
+impl Encode for Answer {
+    fn encode(&self, writer: &mut Writer) {
+        match self {
+            Self::Failed(report) => {
+                let more = [(4, &report.why), (5, &report.next)];
+                let more = more
+                    .into_iter()
+                    .filter_map(|(n, text)| Some((n, text.as_ref()?)));
+                writer.map(3 + more.clone().count()).uint(1).uint(0);
+                writer.uint(2).uint(u64::from(report.exit));
+                writer.uint(3).text(&report.what);
+                for (member, text) in more {
+                    writer.uint(member).text(text);
+                }
+            }
+            Self::Door(url) => {
+                writer.map(2).uint(1).uint(1).uint(2).text(url);
+            }
+            Self::Key {
+                wrapped,
+                dek,
+                public,
+            } => {
+                let dek = dek.as_ref().map(|dek| &dek[..]);
+                let all = [(2, wrapped.as_deref()), (3, dek), (4, public.as_deref())];
+                let all = all.into_iter().filter_map(|(n, bytes)| Some((n, bytes?)));
+                writer.map(1 + all.clone().count()).uint(1).uint(2);
+                for (member, bytes) in all {
+                    writer.uint(member).bytes(bytes);
+                }
+            }
+            Self::Status(text) => {
+                writer.map(2).uint(1).uint(3).uint(2).text(text);
+            }
+        }
+    }
+}
+
+impl Decode for Answer {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let text = |reader: &mut Reader<'_>| reader.text(..=MESSAGE).map(str::to_owned);
+        let bytes = |reader: &mut Reader<'_>| reader.bytes(..=MESSAGE).map(<[u8]>::to_vec);
+        let mut map = reader.map(5)?;
+        let answer = match map.required(1, Reader::uint)? {
+            0 => {
+                let code = map.required(2, Reader::uint)?;
+                let code = u8::try_from(code).map_err(|_| DecodeError::OutOfRange("exit code"))?;
+                let mut report = Report::new(code, map.required(3, text)?);
+                report.why = map.optional(4, text)?;
+                report.next = map.optional(5, text)?;
+                Self::Failed(report)
+            }
+            1 => Self::Door(Zeroizing::new(map.required(2, text)?)),
+            2 => Self::Key {
+                wrapped: map.optional(2, bytes)?,
+                dek: map.optional(3, Reader::array_of)?.map(Zeroizing::new),
+                public: map.optional(4, bytes)?,
+            },
+            3 => Self::Status(map.required(2, text)?),
+            _ => return Err(DecodeError::OutOfRange("answer")),
+        };
+        map.end()?;
+        Ok(answer)
+    }
+}
+
+/// Reads one message; none where the other side has ended between two.
+///
+/// # Errors
+/// It is too long or cut off, or did not come whole within `silence` of its first byte.
+pub async fn read(
+    from: &mut (impl AsyncRead + Unpin),
+    silence: Duration,
+) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut head = [0; 4];
+    if from.read(&mut head[..1]).await? == 0 {
+        return Ok(None);
+    }
+    let rest = async {
+        from.read_exact(&mut head[1..]).await?;
+        // rule: AGT-9
+        let len = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
+        if len > MESSAGE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut body = Zeroizing::new(vec![0; len]);
+        from.read_exact(&mut body).await?;
+        Ok(Some(body))
+    };
+    tokio::time::timeout(silence, rest).await?
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// The other side does not take it within `silence`.
+pub async fn write(
+    to: &mut (impl AsyncWrite + Unpin),
+    message: &impl Encode,
+    silence: Duration,
+) -> io::Result<()> {
+    let mut writer = Writer::new();
+    message.encode(&mut writer);
+    let body = Zeroizing::new(writer.into_bytes());
+    let len = u32::try_from(body.len()).ok();
+    let len = len.filter(|_| body.len() <= MESSAGE);
+    let head = len.ok_or(io::ErrorKind::InvalidData)?.to_be_bytes();
+    let both = async {
+        to.write_all(&head).await?;
+        to.write_all(&body).await
+    };
+    tokio::time::timeout(silence, both).await?
+}
+
+/// Reads a message as what it is.
+///
+/// # Errors
+/// The first thing in which the bytes differ from the shape.
+pub fn parse<T: Decode>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let item = T::decode(&mut reader)?;
+    reader.finish()?;
+    Ok(item)
+}

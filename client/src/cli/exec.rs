@@ -1,0 +1,172 @@
+//! `exec`: a program, and a door for as long as it runs.
+
+use std::io::IsTerminal as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use ticket_format::report::Report;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::app::{App, Ended};
+use super::args::Exec;
+use super::settings::{Origin, SYSTEM_SOCKET, Setting};
+use crate::agent::wire::{self, Answer, Request};
+
+/// The program could not be started, for a reason of ours. 126 and 127 are those of env(1).
+const NOT_STARTED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// How long the agent may take for its answer: tickets may have to be issued first.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// `postern exec`.
+pub async fn exec(app: &App, args: &Exec) -> Ended {
+    let wait = app.patience(WAIT)?.left();
+    let path = socket(app)?;
+    let mut stream = connect(&path).await?;
+    let request = Request::Open(args.dataset.clone());
+    let asked = tokio::time::timeout(wait, ask(&mut stream, &request)).await;
+    let late = |_| no_answer("it took too long");
+    let url = match asked.map_err(late)?? {
+        Answer::Door(url) => url,
+        Answer::Failed(mut report) => {
+            report.exit = NOT_STARTED;
+            return Err(report);
+        }
+        Answer::Key { .. } | Answer::Status(_) => {
+            return Err(no_answer("the answer is to another question"));
+        }
+    };
+    let mut signals = Signals::new()
+        .map_err(|error| Report::new(NOT_STARTED, "cannot watch for signals").why(error))?;
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]);
+    // The instance's own AWS credentials stay as they are: SDKs sign with them, and the door does not look.
+    command.env("AWS_ENDPOINT_URL_KMS", url.as_str());
+    command.env(Setting::Agent.variable(), &path);
+    let mut child = command.spawn().map_err(|error| not_started(args, &error))?;
+    let status = signals.forward(&mut child).await;
+    // rule: AGT-10
+    drop(stream);
+    let lost = |error| Report::new(NOT_STARTED, "the program's end was not seen").why(error);
+    Ok(code(status.map_err(lost)?))
+}
+
+fn not_started(args: &Exec, error: &std::io::Error) -> Report {
+    let exit = match error.kind() {
+        std::io::ErrorKind::NotFound => NOT_FOUND,
+        std::io::ErrorKind::PermissionDenied => NOT_EXECUTABLE,
+        _ => NOT_STARTED,
+    };
+    let program = args.command[0].to_string_lossy();
+    Report::new(exit, format!("cannot start {program}"))
+        .why(error)
+        .next("check the program's name and that it may be executed")
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(NOT_STARTED)
+}
+
+/// Where the agent listens.
+///
+/// # Errors
+/// Never with the defaults; the setting cannot be read.
+pub fn socket(app: &App) -> Result<PathBuf, Report> {
+    let found = app.settings.effective(Setting::Agent);
+    let missing =
+        || Report::new(NOT_STARTED, "no agent's socket is known").next("say --agent PATH");
+    let found = found.ok_or_else(missing)?;
+    let path = PathBuf::from(found.value);
+    // A user without an agent of his own has the node's.
+    match found.origin == Origin::Default && !path.exists() {
+        true => Ok(SYSTEM_SOCKET.into()),
+        false => Ok(path),
+    }
+}
+
+/// Connects to the agent.
+///
+/// # Errors
+/// None listens there.
+pub async fn connect(path: &Path) -> Result<UnixStream, Report> {
+    let none = |error| {
+        Report::new(
+            NOT_STARTED,
+            format!("no agent listens at {}", path.display()),
+        )
+        .why(error)
+        .next("have `postern agent` started on this node, or say its socket by --agent PATH")
+    };
+    UnixStream::connect(path).await.map_err(none)
+}
+
+fn no_answer(why: impl std::fmt::Display) -> Report {
+    Report::new(NOT_STARTED, "the agent gave no answer")
+        .why(why)
+        .next("look into the agent's log; it is safe to retry")
+}
+
+/// Asks the agent.
+///
+/// # Errors
+/// It did not answer, or what it said is no answer.
+pub async fn ask(stream: &mut UnixStream, request: &Request) -> Result<Answer, Report> {
+    // The agent may have refused before it was asked, and closed; its answer is there all the same.
+    let written = wire::write(stream, request, WAIT).await;
+    let read = wire::read(stream, WAIT).await.map_err(no_answer)?;
+    match (read, written) {
+        (Some(message), _) => wire::parse(&message).map_err(no_answer),
+        (None, Err(error)) => Err(no_answer(error)),
+        (None, Ok(())) => Err(no_answer("it closed the connection")),
+    }
+}
+
+/// The signals that go on to the program.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Until the child ends.
+    async fn forward(&mut self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        // At a terminal Ctrl-C reaches the child by itself; twice it would be another thing.
+        let terminal = std::io::stdin().is_terminal();
+        loop {
+            let signal = tokio::select! {
+                status = child.wait() => return status,
+                _ = self.terminate.recv() => Signal::TERM,
+                _ = self.hang_up.recv() => Signal::HUP,
+                _ = self.interrupt.recv() => Signal::INT,
+            };
+            if signal == Signal::INT && terminal {
+                continue;
+            }
+            // It has its number until it was waited for.
+            let pid = child
+                .id()
+                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            if let Some(pid) = pid {
+                // One that has just ended is waited for next.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+}

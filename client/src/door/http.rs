@@ -1,0 +1,240 @@
+//! The door's HTTP: who may come in, and how an answer looks (DOOR-1 to DOOR-4).
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use getrandom::SysRng;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rand_core::TryRng as _;
+use serde_json::Value;
+use subtle::ConstantTimeEq as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use super::fault::Fault;
+use super::keys::JobKeys;
+use super::{operations, peer};
+
+/// Bytes of a token.
+const TOKEN: usize = 32;
+/// Largest body of a request (DOOR-4).
+const BODY: usize = 128 * 1_024;
+/// Connections of one door.
+const CONNECTIONS: usize = 256;
+/// Largest head, and most header lines: an SDK's signature takes some.
+const HEAD_BYTES: usize = 16 * 1_024;
+const HEADERS: usize = 64;
+/// For a head, and between two requests of a connection.
+const HEAD: Duration = Duration::from_secs(30);
+/// For a body.
+const BODY_TIME: Duration = Duration::from_secs(15);
+const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+
+/// What a request is held against.
+pub(super) struct Threshold<K> {
+    pub(super) keys: Arc<K>,
+    pub(super) uid: u32,
+    /// In base64url.
+    token: Zeroizing<String>,
+    address: SocketAddrV4,
+}
+
+/// One connection's.
+struct Visit<K> {
+    threshold: Arc<Threshold<K>>,
+    /// The user at its other end.
+    user: Option<u32>,
+}
+
+impl<K> Clone for Visit<K> {
+    fn clone(&self) -> Self {
+        Self {
+            threshold: Arc::clone(&self.threshold),
+            user: self.user,
+        }
+    }
+}
+
+/// Binds a door, and says what is behind it.
+pub(super) async fn bind<K: JobKeys>(
+    keys: Arc<K>,
+    uid: u32,
+) -> io::Result<(TcpListener, Threshold<K>)> {
+    // rule: DOOR-1
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = match listener.local_addr()? {
+        SocketAddr::V4(address) => address,
+        SocketAddr::V6(_) => return Err(io::Error::other("127.0.0.1 is no IPv4 address")),
+    };
+    let mut token = Zeroizing::new([0; TOKEN]);
+    let filled = SysRng.try_fill_bytes(&mut *token);
+    filled.map_err(|error| io::Error::other(error.to_string()))?;
+    let threshold = Threshold {
+        keys,
+        uid,
+        token: Zeroizing::new(URL_SAFE_NO_PAD.encode(*token)),
+        address,
+    };
+    Ok((listener, threshold))
+}
+
+impl<K> Threshold<K> {
+    pub(super) fn url(&self) -> String {
+        format!("http://{}/{}/", self.address, *self.token)
+    }
+}
+
+/// Serves until it is dropped; what is under way ends with it.
+pub(super) async fn serve<K: JobKeys>(listener: TcpListener, threshold: Threshold<K>) {
+    let threshold = Arc::new(threshold);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, SocketAddr::V4(theirs))) => {
+                connections.spawn(connection(Arc::clone(&threshold), stream, theirs, place));
+            }
+            Ok(_) => {}
+            // Out of descriptors: somebody closes one before long.
+            Err(error) => {
+                tracing::warn!(%error, "a door cannot be answered");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection<K: JobKeys>(
+    threshold: Arc<Threshold<K>>,
+    stream: TcpStream,
+    theirs: SocketAddrV4,
+    _place: OwnedSemaphorePermit,
+) {
+    // rule: DOOR-2
+    let ours = threshold.address;
+    let user = tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await;
+    let user = user.ok().and_then(Result::ok).flatten();
+    let visit = Visit { threshold, user };
+    let router = Router::new().fallback(answer::<K>).with_state(visit);
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection to a door ended");
+    }
+}
+
+async fn answer<K: JobKeys>(State(visit): State<Visit<K>>, request: Request) -> Response {
+    let answered = match enter(&visit, &request) {
+        Ok(()) => perform(&visit.threshold, request).await,
+        Err(fault) => Err(fault),
+    };
+    let (status, body) = match answered {
+        Ok(value) => (StatusCode::OK, written(&value)),
+        Err(Fault {
+            kind,
+            status,
+            message,
+        }) => {
+            tracing::info!(kind, message, "a door refuses");
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let error = serde_json::json!({ "__type": kind, "message": message });
+            (status, written(&error))
+        }
+    };
+    let kind = [
+        (header::CONTENT_TYPE, CONTENT_TYPE),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    // Erased when it has been sent: it may hold a key.
+    (status, kind, Body::from(Bytes::from_owner(body))).into_response()
+}
+
+/// In a buffer that is erased, and never moved while it is written.
+fn written(value: &Value) -> Zeroizing<Vec<u8>> {
+    let mut body = Zeroizing::new(Vec::with_capacity(16 * 1_024));
+    // Writing a value to memory does not fail.
+    let _ = serde_json::to_writer(&mut *body, value);
+    body
+}
+
+/// Who may come in at all.
+fn enter<K>(visit: &Visit<K>, request: &Request) -> Result<(), Fault> {
+    let threshold = &visit.threshold;
+    // rule: DOOR-1
+    let path = request.uri().path();
+    let token = path.strip_prefix('/').unwrap_or_default();
+    let token = token.strip_suffix('/').unwrap_or(token);
+    if !bool::from(token.as_bytes().ct_eq(threshold.token.as_bytes())) {
+        return Err(Fault::no_entry());
+    }
+    // rule: DOOR-2
+    if visit.user != Some(threshold.uid) {
+        return Err(Fault::no_entry());
+    }
+    // rule: DOOR-3
+    let port = threshold.address.port();
+    let host = only(request.headers(), header::HOST.as_str());
+    let ours = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    if !host.is_some_and(|host| ours.iter().any(|ours| ours == host)) {
+        return Err(Fault::no_entry());
+    }
+    let browser =
+        |name: &str| ["origin", "referer"].contains(&name) || name.starts_with("sec-fetch-");
+    if request.headers().keys().any(|name| browser(name.as_str()))
+        || request.method() != Method::POST
+    {
+        return Err(Fault::no_entry());
+    }
+    Ok(())
+}
+
+/// A header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+async fn perform<K: JobKeys>(threshold: &Threshold<K>, request: Request) -> Result<Value, Fault> {
+    // rule: DOOR-4
+    let target = only(request.headers(), "x-amz-target").unwrap_or_default();
+    let operation = target.strip_prefix("TrentService.");
+    let operation = operation.ok_or_else(|| Fault::unsupported("services other than AWS KMS"))?;
+    if operation.len() > 64 || !operation.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Fault::unsupported("an operation of such a name"));
+    }
+    let operation = operation.to_owned();
+    let read = axum::body::to_bytes(request.into_body(), BODY);
+    let body = match tokio::time::timeout(BODY_TIME, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return Err(Fault::malformed(
+                "the body has more than 128 KiB, or broke off",
+            ));
+        }
+        Err(_) => return Err(Fault::malformed("the body did not come")),
+    };
+    operations::perform(&operation, &*threshold.keys, &body).await
+}

@@ -1,0 +1,360 @@
+//! The agent's socket between real processes of several users: who is served what, and within which bounds.
+#![allow(missing_docs)]
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use client::agent::held::JobSpec;
+use client::agent::rules::Rules;
+use client::agent::socket::{Doors, Jobs, Limits, Server, Socket};
+use client::agent::wire::{self, Answer, MESSAGE, Request};
+use client::door::{JobDataset, JobKeys};
+use client::keys::KeyError;
+use client::redeem::Generated;
+use ticket_format::Context;
+use ticket_format::ids::{DatasetId, NodeId};
+use ticket_format::key_pair::KeyPairKind;
+use ticket_format::report::exit;
+use ticket_format::secret::Dek;
+use ticket_format::time::Timestamp;
+use tokio::net::UnixStream;
+
+/// What is waited for comes within this time, or not at all.
+const LONG: Duration = Duration::from_secs(60);
+const ANN: u32 = 41_001;
+const BOB: u32 = 41_002;
+const EVE: u32 = 41_003;
+
+/// Keys that tell which job they are of: every DEK begins with the user's number.
+struct Told(JobSpec, NodeId);
+
+impl JobKeys for Told {
+    fn node(&self) -> &NodeId {
+        &self.1
+    }
+
+    async fn datasets(&self) -> Result<Vec<JobDataset>, KeyError> {
+        let names = self.0.datasets.iter().enumerate();
+        let dataset = |(number, name): (usize, &String)| JobDataset {
+            id: DatasetId([u8::try_from(number).unwrap(); 16]),
+            name: name.clone(),
+            created: Timestamp::from_seconds(1),
+            actions: self.0.actions,
+        };
+        Ok(names.map(dataset).collect())
+    }
+
+    async fn generate(
+        &self,
+        dataset: DatasetId,
+        context: &Context,
+        with_dek: bool,
+        _: Option<KeyPairKind>,
+    ) -> Result<Generated, KeyError> {
+        let dek = self.open(dataset, &[], context).await?;
+        Ok(Generated {
+            wrapped: vec![1],
+            dek: with_dek.then(|| (*dek).clone()),
+            public: None,
+        })
+    }
+
+    async fn open(&self, _: DatasetId, _: &[u8], _: &Context) -> Result<Arc<Dek>, KeyError> {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&self.0.uid.to_be_bytes());
+        Ok(Arc::new(Dek::from_bytes(bytes)))
+    }
+
+    async fn rewrap(
+        &self,
+        _: DatasetId,
+        _: &[u8],
+        _: &Context,
+        _: &Context,
+    ) -> Result<Vec<u8>, KeyError> {
+        Ok(vec![2])
+    }
+
+    fn holds(&self, _: &[u8]) -> bool {
+        false
+    }
+}
+
+struct House;
+
+impl Jobs for House {
+    type Keys = Told;
+
+    fn job(&self, spec: JobSpec) -> Arc<Told> {
+        let node = "ec2/123456789012/eu-central-1/i-0123456789abcdef0".parse();
+        Arc::new(Told(spec, node.unwrap()))
+    }
+
+    fn status(&self, of: Option<&JobSpec>) -> String {
+        of.map_or("all".to_owned(), |of| of.name.clone())
+    }
+}
+
+/// Doors whose URL says for whom and what they are; how many stand is counted.
+#[derive(Clone, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+struct Standing(Counted);
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Doors for Counted {
+    type Door = Standing;
+
+    async fn open<K: JobKeys>(&self, keys: Arc<K>, uid: u32) -> io::Result<(Standing, String)> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let datasets = keys.datasets().await.map_err(io::Error::other)?;
+        let names: Vec<String> = datasets.into_iter().map(|dataset| dataset.name).collect();
+        let url = format!("door:{uid}:{}", names.join(","));
+        Ok((Standing(self.clone()), url))
+    }
+}
+
+struct Scene {
+    dir: tempfile::TempDir,
+    doors: Counted,
+}
+
+impl Scene {
+    async fn new(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let rules = dir.path().join("agent.toml");
+        let job = |uid: u32, datasets: &str| {
+            format!(
+                "[[job]]\nname = \"job-{uid}\"\nuser = {uid}\ndatasets = [{datasets}]\nactions = [\"decrypt\"]\n"
+            )
+        };
+        let text = job(ANN, "\"faces\", \"plates\"") + &job(BOB, "\"roads\"");
+        std::fs::write(&rules, text).unwrap();
+        let rules = Rules::read(&rules, Path::new("/etc/passwd")).unwrap();
+        // Where every user can execute it.
+        std::fs::copy(env!("CARGO_BIN_EXE_postern"), dir.path().join("postern")).unwrap();
+        let doors = Counted::default();
+        let socket = Socket::bind(&dir.path().join("run/agent.sock"))
+            .await
+            .unwrap();
+        let server = Server::new(rules, House, doors.clone(), limits);
+        tokio::spawn(async move { server.serve(&socket).await });
+        Self { dir, doors }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/agent.sock")
+    }
+
+    fn postern(&self, uid: u32, arguments: &[&str]) -> Command {
+        let mut postern = Command::new(self.dir.path().join("postern"));
+        postern
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin");
+        postern
+            .env("HOME", "/nonexistent")
+            .env("POSTERN_AGENT", self.socket());
+        postern.current_dir("/").uid(uid).gid(uid);
+        postern
+    }
+
+    async fn run(&self, uid: u32, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut postern = self.postern(uid, arguments);
+        let ended = tokio::task::spawn_blocking(move || postern.output());
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = ended.await.unwrap().expect("this test runs as root");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code(), text(stdout), text(stderr))
+    }
+
+    async fn none_stands(&self) {
+        let begun = Instant::now();
+        while self.doors.0.load(Ordering::SeqCst) > 0 {
+            assert!(begun.elapsed() < LONG, "waited in vain: the doors close");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn ask(&self, request: &Request) -> Answer {
+        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
+        wire::write(&mut stream, request, LONG).await.unwrap();
+        let message = wire::read(&mut stream, LONG).await.unwrap().unwrap();
+        wire::parse(&message).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_user_has_a_door_to_his_own_datasets_and_to_no_others() {
+    // rule: AGT-1, AGT-2, AGT-10
+    let scene = Scene::new(Limits::default()).await;
+    let show = ["sh", "-c", "echo $AWS_ENDPOINT_URL_KMS"];
+    let exec = async |uid: u32, datasets: &[&str]| {
+        let mut arguments = vec!["exec"];
+        arguments.extend(datasets.iter().flat_map(|name| ["--dataset", name]));
+        arguments.push("--");
+        arguments.extend(show);
+        scene.run(uid, &arguments).await
+    };
+    let (code, out, error) = exec(ANN, &["faces"]).await;
+    assert_eq!((code, &*out), (Some(0), "door:41001:faces\n"), "{error}");
+    let (_, out, _) = exec(ANN, &["faces", "plates"]).await;
+    assert_eq!(out, "door:41001:faces,plates\n");
+    let (_, out, _) = exec(BOB, &["roads"]).await;
+    assert_eq!(out, "door:41002:roads\n");
+    for (uid, name) in [(ANN, "roads"), (BOB, "faces"), (EVE, "faces"), (0, "faces")] {
+        let (code, out, error) = exec(uid, &[name]).await;
+        assert_eq!((code, &*out), (Some(125), ""), "{uid} {name}");
+        assert!(
+            error.contains("next: ask the node's administrator"),
+            "{error}"
+        );
+    }
+    scene.none_stands().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_programs_end_is_that_of_the_command() {
+    let scene = Scene::new(Limits::default()).await;
+    let exec = async |command: &[&str]| {
+        let arguments = [&["exec", "--dataset", "faces", "--"][..], command].concat();
+        scene.run(ANN, &arguments).await.0
+    };
+    assert_eq!(exec(&["sh", "-c", "exit 7"]).await, Some(7));
+    assert_eq!(exec(&["sh", "-c", "kill -9 $$"]).await, Some(137));
+    assert_eq!(exec(&["/nonexistent"]).await, Some(127));
+    assert_eq!(exec(&["/etc/passwd"]).await, Some(126));
+    let nowhere = [
+        "exec",
+        "--agent",
+        "/nonexistent/a",
+        "--dataset",
+        "d",
+        "--",
+        "true",
+    ];
+    let (code, _, error) = scene.run(ANN, &nowhere).await;
+    assert_eq!(code, Some(125));
+    assert!(
+        error.contains("no agent listens") && error.contains("next: "),
+        "{error}"
+    );
+    // A signal goes on to the program, whose end it then is.
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut waiting = scene.postern(
+        ANN,
+        &["exec", "--dataset", "faces", "--", "sh", "-c", script],
+    );
+    let mut waiting = waiting
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    waiting
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut ready)
+        .unwrap();
+    assert_eq!(scene.doors.0.load(Ordering::SeqCst), 1);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(waiting.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = tokio::task::spawn_blocking(move || waiting.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(9));
+    scene.none_stands().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_and_halves_of_messages_end_the_connection() {
+    // rule: AGT-9
+    let silence = Duration::from_millis(300);
+    let scene = Scene::new(Limits {
+        silence,
+        ..Limits::default()
+    })
+    .await;
+    let end = async |bytes: Vec<u8>| {
+        let path = scene.socket();
+        let said = tokio::task::spawn_blocking(move || {
+            let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            stream.write_all(&bytes).unwrap();
+            let mut said = Vec::new();
+            // Bytes that nobody read reset the connection after the answer.
+            let ended = stream.read_to_end(&mut said);
+            let late = ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+            assert!(!late, "the connection did not end");
+            said
+        });
+        said.await.unwrap()
+    };
+    let too_long = u32::try_from(MESSAGE + 1).unwrap().to_be_bytes();
+    for rubbish in [
+        vec![0, 0, 0, 1, 0xff],
+        vec![0, 0, 0, 0],
+        too_long.to_vec(),
+        // Status, and a byte more.
+        vec![0, 0, 0, 4, 0xa1, 1, 4, 0],
+    ] {
+        let said = end(rubbish.clone()).await;
+        let answer = wire::parse(&said[4..]).unwrap();
+        assert!(
+            matches!(answer, Answer::Failed(report) if report.exit == exit::USAGE),
+            "{rubbish:?}"
+        );
+    }
+    assert!(end(vec![0, 0]).await.is_empty());
+    assert!(end(vec![0, 0, 0, 9, 1]).await.is_empty());
+    // Root is told of all; one whom no table names, of nothing else.
+    let told = scene.ask(&Request::Status).await;
+    assert!(matches!(told, Answer::Status(text) if text == "all"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_has_so_many_connections_and_no_more() {
+    // rule: AGT-9
+    let scene = Scene::new(Limits {
+        of_user: 2,
+        ..Limits::default()
+    })
+    .await;
+    let status = async |stream: &mut UnixStream| {
+        wire::write(stream, &Request::Status, LONG).await?;
+        wire::read(stream, LONG).await
+    };
+    let connect = || UnixStream::connect(scene.socket());
+    let mut first = connect().await.unwrap();
+    let mut second = connect().await.unwrap();
+    assert!(status(&mut first).await.unwrap().is_some());
+    assert!(status(&mut second).await.unwrap().is_some());
+    let mut third = connect().await.unwrap();
+    assert!(!status(&mut third).await.is_ok_and(|said| said.is_some()));
+    // Another user has his own.
+    let arguments = ["exec", "--dataset", "roads", "--", "true"];
+    assert_eq!(scene.run(BOB, &arguments).await.0, Some(0));
+    drop(first);
+    let begun = Instant::now();
+    loop {
+        let mut again = connect().await.unwrap();
+        if status(&mut again).await.is_ok_and(|said| said.is_some()) {
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "waited in vain: a place is free");
+    }
+}

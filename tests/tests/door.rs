@@ -1,0 +1,320 @@
+//! The node's door: stock boto3 under `postern exec`, with a real agent, broker and key server, and who tries to
+//! come in without being asked.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tests::home::Home;
+use tests::house::{DATASET, House, private};
+use tests::node::Iid;
+
+const WAIT: Duration = Duration::from_secs(60);
+/// Nobody in particular.
+const OTHER: u32 = 41_007;
+
+struct Node {
+    house: House,
+    home: Home,
+    iid: Iid,
+    agent: Child,
+}
+
+impl Node {
+    /// A node that has logged in, with an agent that serves root.
+    fn start() -> Self {
+        let house = House::start();
+        let iid = Iid::real(0);
+        let user_data = house.user_data(&iid.account, &[]);
+        let home = Home::new(&house, "node", &iid, &user_data);
+        home.run(&["login"]).ok();
+        let rules = home.dir.join("rules.toml");
+        let text = format!(
+            "[[job]]\nname = \"test\"\nuser = 0\ndatasets = [\"{DATASET}\"]\nactions = [\"decrypt\", \"encrypt\", \"rewrap\"]\n"
+        );
+        private(&rules, text.as_bytes());
+        let log = std::fs::File::create(home.dir.join("agent.log")).expect("a file");
+        let rules = rules.to_str().expect("text");
+        let mut agent = home.postern(&["agent", "--rules", rules]);
+        agent.env("POSTERN_AGENT", home.dir.join("run/agent.sock"));
+        let agent = agent
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("an agent");
+        let mut node = Self {
+            house,
+            home,
+            iid,
+            agent,
+        };
+        let deadline = Instant::now() + WAIT;
+        while !node.socket().exists() {
+            let ended = node.agent.try_wait().expect("a child");
+            assert!(ended.is_none(), "{ended:?}: {}", node.log());
+            assert!(Instant::now() < deadline, "no socket: {}", node.log());
+            // Another process is watched: there is nothing to wait on.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        node
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.home.dir.join("run/agent.sock")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.home.dir.join("agent.log")).unwrap_or_default()
+    }
+
+    fn exec(&self, program: &[&str]) -> Command {
+        let mut exec = self
+            .home
+            .postern(&[&["exec", "--dataset", DATASET, "--"], program].concat());
+        exec.env("POSTERN_AGENT", self.socket());
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            exec.env(name, "nobody-looks");
+        }
+        // Where the programs of others were installed, if not in their usual place.
+        if let Some(home) = std::env::var_os("POSTERN_TEST_HOME") {
+            exec.env("POSTERN_TEST_HOME", home);
+        }
+        exec
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+/// A door that stays open while this is here.
+struct Open {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    host: String,
+    path: String,
+}
+
+impl Open {
+    fn at(node: &Node) -> Self {
+        let mut exec = node.exec(&["sh", "-c", "echo $AWS_ENDPOINT_URL_KMS; cat"]);
+        let mut child = exec
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a program");
+        let mut url = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut url).expect("a line");
+        let url = url.trim().strip_prefix("http://");
+        let (host, path) = url.and_then(|url| url.split_once('/')).expect("a URL");
+        Self {
+            stdin: child.stdin.take(),
+            child,
+            host: host.to_owned(),
+            path: format!("/{path}"),
+        }
+    }
+
+    /// Status and body of one raw request.
+    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.host).expect("a connection");
+        stream.set_read_timeout(Some(WAIT)).expect("a timeout");
+        let length = body.len();
+        let request = format!("{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        // One whose head is refused is not read to its end.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        let status = answer.get(9..12).and_then(|status| status.parse().ok());
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned());
+        (status.unwrap_or_default(), body.unwrap_or_default())
+    }
+
+    fn head(&self, path: &str, host: &str, more: &str) -> String {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: TrentService.GenerateRandom\r\n{more}"
+        )
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+const RANDOM: &str = "{\"NumberOfBytes\":8}";
+
+#[test]
+fn stock_boto3_works_unmodified_and_every_answer_fits_botocores_model() {
+    // rule: DOOR-4, DOOR-5, DOOR-6, DOOR-7, DOOR-8, DOOR-9, DOOR-10
+    let node = Node::start();
+    // The ticket of another node: real, and not held for this job.
+    let iid = Iid::real(1);
+    let user_data = node.house.user_data(&iid.account, &[]);
+    let other = Home::new(&node.house, "other", &iid, &user_data);
+    other.run(&["login"]).ok();
+    other
+        .run(&[
+            "issue",
+            DATASET,
+            "--action",
+            "decrypt",
+            "--ticket-out",
+            "ticket",
+        ])
+        .ok();
+    let ticket = std::fs::read(other.dir.join("ticket")).expect("a ticket");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/foreign/run");
+    let (region, account) = (node.iid.node.region(), node.iid.node.account());
+    let ticket = STANDARD.encode(ticket);
+    let said = node
+        .exec(&[script, "kms_boto3.py", DATASET, region, account, &ticket])
+        .output()
+        .expect("a program");
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(0), "{errors}\n{}", node.log());
+    assert!(text.contains("held to botocore's model: kms"), "{text}");
+
+    // Denied: the very next request is refused, with the sentence that says what to do.
+    let door = Open::at(&node);
+    let generate = door
+        .head(&door.path, &door.host, "")
+        .replace("GenerateRandom", "GenerateDataKey");
+    let body = format!("{{\"KeyId\":\"alias/{DATASET}\",\"KeySpec\":\"AES_256\"}}");
+    assert_eq!(door.ask(&generate, &body).0, 200);
+    let name = node.iid.node.to_string();
+    node.house
+        .admin_does(&[
+            "deny", "--node", &name, "--reason", "test", "--yes", "--wait", "20s",
+        ])
+        .ok();
+    let (status, said) = door.ask(&generate, &body);
+    assert_eq!(status, 400, "{said}");
+    assert!(said.contains("AccessDeniedException"), "{said}");
+}
+
+#[test]
+fn nobody_comes_in_by_another_token_host_method_user_or_from_a_browser() {
+    // rule: DOOR-1, DOOR-2, DOOR-3, DOOR-4
+    let node = Node::start();
+    let door = Open::at(&node);
+    let usual = door.head(&door.path, &door.host, "");
+    assert_eq!(door.ask(&usual, RANDOM).0, 200);
+    let port = door.host.rsplit(':').next().expect("a port");
+    let local = door.head(&door.path, &format!("localhost:{port}"), "");
+    assert_eq!(door.ask(&local, RANDOM).0, 200);
+    assert_eq!(door.path.len(), 45, "256 bits in base64url");
+
+    let shorter = &door.path[..door.path.len() - 2];
+    let last = door.path.as_bytes()[20];
+    let flipped = if last == b'A' { 'B' } else { 'A' };
+    let mut wrong = door.path.clone();
+    wrong.replace_range(20..21, &flipped.to_string());
+    for path in ["/", shorter, &wrong, &format!("{}x", door.path)] {
+        let (status, said) = door.ask(&door.head(path, &door.host, ""), RANDOM);
+        assert_eq!(status, 403, "{path}");
+        assert!(said.contains("AccessDeniedException"), "{said}");
+    }
+    for host in [
+        "evil.example",
+        &format!("evil.example:{port}"),
+        "127.0.0.1",
+        "127.0.0.1:1",
+    ] {
+        assert_eq!(
+            door.ask(&door.head(&door.path, host, ""), RANDOM).0,
+            403,
+            "{host}"
+        );
+    }
+    for header in [
+        "Origin: http://evil.example",
+        "Referer: http://x/",
+        "Sec-Fetch-Site: cross-site",
+    ] {
+        let head = door.head(&door.path, &door.host, &format!("{header}\r\n"));
+        let (status, said) = door.ask(&head, RANDOM);
+        assert_eq!(status, 403, "{header}");
+        assert!(!said.to_lowercase().contains("access-control"), "{said}");
+    }
+    for method in ["GET", "OPTIONS", "PUT"] {
+        assert_eq!(
+            door.ask(&usual.replacen("POST", method, 1), RANDOM).0,
+            403,
+            "{method}"
+        );
+    }
+
+    // Another user with the right token: the kernel says who he is.
+    let mut other = Command::new("python3");
+    other.uid(OTHER).arg("-c").arg(
+        "import sys, urllib.request as r\n\
+         q = r.Request(sys.argv[1], sys.argv[2].encode(), {'X-Amz-Target': 'TrentService.GenerateRandom'})\n\
+         try: print(r.urlopen(q).status)\n\
+         except r.HTTPError as e: print(e.code)",
+    );
+    let url = format!("http://{}{}", door.host, door.path);
+    let said = |mut command: Command| {
+        let said = command.arg(&url).arg(RANDOM).output().expect("python3");
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+    };
+    assert_eq!(said(other), "403");
+
+    // What comes in is held to its bounds, and to what the operation has.
+    let long = format!(
+        "{{\"NumberOfBytes\":8,\"x\":\"{}\"}}",
+        "x".repeat(128 * 1024)
+    );
+    for (body, kind) in [
+        (long.as_str(), "SerializationException"),
+        ("[]", "SerializationException"),
+        ("{", "SerializationException"),
+        ("{\"NumberOfBytes\":\"8\"}", "SerializationException"),
+        ("{\"NumberOfBytes\":8,\"Other\":1}", "ValidationException"),
+        (
+            "{\"NumberOfBytes\":8,\"Recipient\":{}}",
+            "UnsupportedOperationException",
+        ),
+        ("{\"NumberOfBytes\":0}", "ValidationException"),
+        ("{\"NumberOfBytes\":1025}", "ValidationException"),
+        ("{}", "ValidationException"),
+    ] {
+        let (status, said) = door.ask(&usual, body);
+        assert_eq!(status, 400, "{}", &body[..body.len().min(60)]);
+        assert!(said.contains(kind), "{said}");
+    }
+    for target in [
+        "TrentService.CreateKey",
+        "DynamoDB_20120810.GetItem",
+        "TrentService.",
+        "x",
+    ] {
+        let head = usual.replace("TrentService.GenerateRandom", target);
+        let (status, said) = door.ask(&head, RANDOM);
+        assert_eq!(status, 400, "{target}");
+        assert!(said.contains("UnsupportedOperationException"), "{said}");
+    }
+
+    // The door goes with the program that it was opened for.
+    let host = door.host.clone();
+    drop(door);
+    let deadline = Instant::now() + WAIT;
+    while TcpStream::connect(&host).is_ok() {
+        assert!(Instant::now() < deadline, "the door stays open");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
