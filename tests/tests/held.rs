@@ -217,6 +217,7 @@ async fn three_thousand_wraps_are_a_handful_of_requests_and_each_job_has_its_own
     let cache = held.status().cache;
     assert_eq!((cache.kept, cache.evictions), (3_000, 0));
     assert_eq!(cache.hits, 3_000);
+    assert_eq!(usize::try_from(cache.requests), Ok(requests));
 
     // Another job has another ticket, and nothing of what came by the first one's.
     let other = held.job(spec("two", 1_002));

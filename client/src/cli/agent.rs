@@ -83,6 +83,7 @@ impl Jobs for Node {
                 "misses": held.cache.misses,
                 "evictions": held.cache.evictions,
                 "refreshes": held.cache.refreshes,
+                "requests": held.cache.requests,
             });
         }
         object.to_string()

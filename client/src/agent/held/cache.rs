@@ -26,6 +26,8 @@ pub struct Counts {
     pub evictions: u64,
     /// Redeemed anew before their age was over.
     pub refreshes: u64,
+    /// Requests by which DEKs were redeemed.
+    pub requests: u64,
 }
 
 /// A DEK that was found.
@@ -88,6 +90,11 @@ impl Cache {
     /// From now on what comes by this ticket is kept.
     pub(super) fn open(&self, ticket: TicketHash) {
         self.inner().open.insert(ticket);
+    }
+
+    /// A request for DEKs goes to a key server.
+    pub(super) fn asks(&self) {
+        self.inner().counts.requests += 1;
     }
 
     /// The DEK, unless its time is over.

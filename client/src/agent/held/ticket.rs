@@ -284,7 +284,10 @@ impl JobTicket {
             .map(|item| (&item.wrapped[..], &item.context))
             .collect();
         let answers = match self.keys() {
-            Ok(keys) => keys.redeem(&asked).await,
+            Ok(keys) => {
+                self.shared.cache.asks();
+                keys.redeem(&asked).await
+            }
             Err(error) => Err(error),
         };
         match answers {

@@ -1,6 +1,7 @@
 //! The suites. A new one is a module with a [`Suite`], listed in [`ALL`].
 
 mod audit;
+mod door;
 mod feed;
 mod flood;
 mod hot;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[&Suite] = &[
     &keys::SUITE,
     &login::SUITE,
     &objects::SUITE,
+    &door::SUITE,
     &scale::SUITE,
     &flood::SUITE,
     &peer::SUITE,

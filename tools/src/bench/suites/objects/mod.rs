@@ -5,6 +5,8 @@ mod body;
 pub(crate) mod peak;
 mod s3;
 
+pub(crate) use s3::serve as moto;
+
 use ticket_format::report::{Report, exit};
 
 use super::{Rows, Run, Suite};

@@ -29,7 +29,7 @@ pub(super) struct Bench {
     _server: Server,
 }
 
-struct Server {
+pub(crate) struct Server {
     child: Child,
     _dir: tempfile::TempDir,
 }
@@ -161,8 +161,8 @@ async fn timed(work: impl Future<Output = Result<(), Report>>) -> Result<Duratio
     Ok(started.elapsed())
 }
 
-/// The S3 server of the tests, and its URL.
-async fn serve() -> Result<(Server, String), Report> {
+/// The S3 server of the tests, which speaks KMS too, and its URL.
+pub(crate) async fn serve() -> Result<(Server, String), Report> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/foreign/s3-server");
     let dir = tempfile::tempdir().map_err(failed)?;
     let ready: PathBuf = dir.path().join("url");
