@@ -19,7 +19,7 @@ pub fn help(app: &App, topic: &[String]) -> Ended {
     match words[..] {
         [] => {
             print(&Cli::command().render_help().to_string())?;
-            print("\nTopics: exit-codes, environment, wallet, logs, refusals, refusal N\n")?;
+            print("\nTopics: exit-codes, environment, wallet, agent, logs, refusals, refusal N\n")?;
         }
         ["exit-codes"] => exit_codes(app)?,
         ["environment"] => environment(app)?,

@@ -1,6 +1,8 @@
 //! The node's door: stock boto3 under `postern exec`, with a real agent, broker and key server, and who tries to
 //! come in without being asked.
 
+mod pages;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
