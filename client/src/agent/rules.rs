@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use store::config::{self, ConfigError};
@@ -13,7 +14,7 @@ use ticket_format::report::{Report, exit};
 use ticket_format::ticket::{Action, Actions};
 
 use super::caller::Caller;
-use super::held::JobSpec;
+use super::held::{HeldOptions, JobSpec};
 use crate::cli::settings::duration;
 
 /// Where they are, unless said otherwise.
@@ -35,6 +36,14 @@ pub enum RulesError {
         /// File or directory.
         path: PathBuf,
         /// By whom.
+        why: String,
+    },
+    /// A bound of what is kept does not hold.
+    #[error("{path}: {why}")]
+    Bound {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
         why: String,
     },
     /// A table does not hold.
@@ -65,6 +74,9 @@ impl RulesError {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    cache_age: Option<String>,
+    cache_count: Option<usize>,
+    batch_window: Option<String>,
     job: Vec<Table>,
 }
 
@@ -97,9 +109,25 @@ struct Job {
     spec: JobSpec,
 }
 
+/// Longest time for which a DEK is kept, most DEKs that are, and longest wait for others (AGT-7, AGT-8).
+const CACHE_AGE: Duration = Duration::from_secs(86_400);
+const CACHE_COUNT: usize = 1_000_000;
+const BATCH_WINDOW: Duration = Duration::from_secs(1);
+
+/// What the agent keeps, as far as the file says it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    cache_age: Option<Duration>,
+    cache_count: Option<usize>,
+    batch_window: Option<Duration>,
+}
+
 /// The rules.
 #[derive(Clone, Debug)]
-pub struct Rules(Vec<Job>);
+pub struct Rules {
+    bounds: Bounds,
+    jobs: Vec<Job>,
+}
 
 impl Rules {
     /// Reads a file that nobody but root and the agent's user could have written. Names of users are those of
@@ -123,6 +151,10 @@ impl Rules {
             })?;
         }
         let file: File = config::read(&real)?;
+        let bounds = bounds(&file).map_err(|why| RulesError::Bound {
+            path: path.to_owned(),
+            why,
+        })?;
         let users = files::read_bounded(users, USERS).unwrap_or_default();
         let users = String::from_utf8_lossy(&users);
         let mut names = HashSet::new();
@@ -139,7 +171,24 @@ impl Rules {
             }
             jobs.push(job(table, &users).map_err(bad)?);
         }
-        Ok(Self(jobs))
+        Ok(Self { bounds, jobs })
+    }
+
+    /// What the agent keeps, where the file says it in place of these.
+    #[must_use]
+    pub fn bounded(&self, otherwise: HeldOptions) -> HeldOptions {
+        // rule: AGT-7, AGT-8
+        let Bounds {
+            cache_age,
+            cache_count,
+            batch_window,
+        } = self.bounds;
+        HeldOptions {
+            cache_age: cache_age.unwrap_or(otherwise.cache_age),
+            cache_count: cache_count.unwrap_or(otherwise.cache_count),
+            batch_window: batch_window.unwrap_or(otherwise.batch_window),
+            ..otherwise
+        }
     }
 
     /// What a caller is served, if anything.
@@ -151,11 +200,30 @@ impl Rules {
             let unit = job.unit.is_none() || job.unit == caller.unit;
             user && unit
         };
-        let found = self.0.iter().find(meets)?;
+        let found = self.jobs.iter().find(meets)?;
         let mut spec = found.spec.clone();
         spec.uid = caller.uid;
         Some(spec)
     }
+}
+
+fn bounds(file: &File) -> Result<Bounds, String> {
+    let within = |name: &str, text: &Option<String>, most: Duration| {
+        let Some(text) = text else { return Ok(None) };
+        let read = duration(text).map_err(|why| format!("{name}: {why}"))?;
+        match read <= most {
+            true => Ok(Some(read)),
+            false => Err(format!("{name} is at most {most:?}")),
+        }
+    };
+    if file.cache_count.is_some_and(|count| count > CACHE_COUNT) {
+        return Err(format!("cache_count is at most {CACHE_COUNT}"));
+    }
+    Ok(Bounds {
+        cache_age: within("cache_age", &file.cache_age, CACHE_AGE)?,
+        cache_count: file.cache_count,
+        batch_window: within("batch_window", &file.batch_window, BATCH_WINDOW)?,
+    })
 }
 
 /// Whether nobody but root and this user can change a file, or what a directory holds.
@@ -294,6 +362,33 @@ mod tests {
             &job("x", "user = 1").replace("decrypt", "all"),
             "expected decrypt",
         );
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_file_says_within_bounds() {
+        // rule: AGT-2, AGT-7, AGT-8
+        let all = |text: &str| {
+            let rules = rules(&(text.to_owned() + &job("x", "user = 1"))).unwrap();
+            let options = rules.bounded(HeldOptions::default());
+            (
+                options.cache_age.as_secs(),
+                options.cache_count,
+                options.batch_window.as_millis(),
+            )
+        };
+        assert_eq!(all(""), (300, 10_000, 2));
+        let text = "cache_age = \"0\"\ncache_count = 7\nbatch_window = \"5ms\"\n";
+        assert_eq!(all(text), (0, 7, 5));
+        for text in [
+            "cache_age = \"25h\"\n",
+            "cache_age = \"soon\"\n",
+            "cache_count = 1000001\n",
+            "batch_window = \"2s\"\n",
+            "cache_size = 1\n",
+        ] {
+            let text = text.to_owned() + &job("x", "user = 1");
+            assert!(rules(&text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -26,10 +26,10 @@ pub async fn agent(app: &App, args: &Agent) -> Ended {
     let cannot = |error| Report::new(exit::LOCAL, "cannot watch for signals").why(error);
     let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let options = HeldOptions {
+    let options = rules.bounded(HeldOptions {
         wallet: Some(app.wallet_file()?),
         ..HeldOptions::default()
-    };
+    });
     let held = Held::start(&app.state_dir()?, app.logs()?.clone(), options)?;
     let path = app.settings.effective(Setting::Agent);
     let missing = || Report::new(exit::CONFIG, "no place for the socket is known");
@@ -42,6 +42,8 @@ pub async fn agent(app: &App, args: &Agent) -> Ended {
             .next("see whether another agent runs, and whether its directory can be written")
     };
     let socket = Socket::bind(path.as_ref()).await.map_err(failed)?;
+    // Without systemd there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     talk(format!("the agent listens at {path}"));
     let server = Server::new(rules, Node(Arc::clone(&held)), Kms, Limits::default());
     let ended = tokio::select! {
@@ -49,6 +51,7 @@ pub async fn agent(app: &App, args: &Agent) -> Ended {
         _ = terminated.recv() => Ok(exit::DONE),
         _ = interrupted.recv() => Ok(exit::DONE),
     };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     drop(socket);
     held.end().await;
     ended

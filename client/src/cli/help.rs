@@ -24,6 +24,7 @@ pub fn help(app: &App, topic: &[String]) -> Ended {
         ["exit-codes"] => exit_codes(app)?,
         ["environment"] => environment(app)?,
         ["wallet"] => print(WALLET)?,
+        ["agent"] => print(&agent())?,
         ["logs"] => print(LOGS)?,
         ["refusals"] => refusals(app)?,
         ["refusal", number] => refusal(app, number)?,
@@ -161,6 +162,36 @@ is signed, the server is not used any more, by no job of this node, whatever it 
 Once security has explained it, as after a recovery that a quorum signed, `postern logs forget ORIGIN`
 lets this node begin anew with what the server shows next.
 ";
+
+/// The command of that name, and what its rules look like.
+fn agent() -> String {
+    let mut command = Cli::command();
+    command.build();
+    let help = command.find_subcommand_mut("agent");
+    let help = help.map(|agent| agent.render_long_help().to_string());
+    help.unwrap_or_default() + AGENT
+}
+
+const AGENT: &str = r#"
+One agent runs on each node, after `postern login`. It keeps the node's ticket and, for each job, tickets
+and session keys of the job's own. Its rules, TOML that only root or its user may be able to change:
+
+  cache_age = "5m"                      # how long a data key is kept, in locked memory; 0 keeps none
+  cache_count = 10000                   # how many, of all jobs together
+
+  [[job]]                               # the first table whose every condition is met serves a caller
+  name = "analysis"
+  user = "analyst"                      # a name or number, told by the kernel
+  unit = "analysis.service"             # a systemd unit, told by the kernel; user, unit or both
+  datasets = ["genomes"]
+  actions = ["decrypt", "encrypt"]      # and rewrap
+  require = { table = "readings" }      # pairs that every context must have; may be left out
+  budget = 10000                        # data keys of one ticket
+  life = "1h"                           # of one ticket
+
+`postern exec --dataset genomes -- CMD` runs a program of such a job with a door that speaks AWS KMS, at
+AWS_ENDPOINT_URL_KMS. `postern status` shows what the agent holds.
+"#;
 
 fn refusals(app: &App) -> Printed {
     let row = |refusal: &Refusal| {

@@ -20,7 +20,7 @@ use rand_core::TryRng as _;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -55,15 +55,17 @@ pub(super) struct Threshold<K> {
 /// One connection's.
 struct Visit<K> {
     threshold: Arc<Threshold<K>>,
-    /// The user at its other end.
-    user: Option<u32>,
+    theirs: SocketAddrV4,
+    /// The user at its other end, once it was looked for.
+    user: Arc<OnceCell<Option<u32>>>,
 }
 
 impl<K> Clone for Visit<K> {
     fn clone(&self) -> Self {
         Self {
             threshold: Arc::clone(&self.threshold),
-            user: self.user,
+            theirs: self.theirs,
+            user: Arc::clone(&self.user),
         }
     }
 }
@@ -107,9 +109,11 @@ pub(super) async fn serve<K: JobKeys>(listener: TcpListener, threshold: Threshol
             return;
         };
         while connections.try_join_next().is_some() {}
+        let crowded = places.available_permits() < CONNECTIONS / 2;
         match listener.accept().await {
             Ok((stream, SocketAddr::V4(theirs))) => {
-                connections.spawn(connection(Arc::clone(&threshold), stream, theirs, place));
+                let threshold = Arc::clone(&threshold);
+                connections.spawn(connection(threshold, stream, theirs, crowded, place));
             }
             Ok(_) => {}
             // Out of descriptors: somebody closes one before long.
@@ -125,13 +129,18 @@ async fn connection<K: JobKeys>(
     threshold: Arc<Threshold<K>>,
     stream: TcpStream,
     theirs: SocketAddrV4,
+    crowded: bool,
     _place: OwnedSemaphorePermit,
 ) {
+    let visit = Visit {
+        threshold,
+        theirs,
+        user: Arc::default(),
+    };
     // rule: DOOR-2
-    let ours = threshold.address;
-    let user = tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await;
-    let user = user.ok().and_then(Result::ok).flatten();
-    let visit = Visit { threshold, user };
+    if crowded && visit.user().await != Some(visit.threshold.uid) {
+        return;
+    }
     let router = Router::new().fallback(answer::<K>).with_state(visit);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -145,9 +154,30 @@ async fn connection<K: JobKeys>(
     }
 }
 
+impl<K> Visit<K> {
+    /// The user at the other end. Looked for once for a connection, and only behind a token: the kernel's table
+    /// takes long to read, and whoever can connect could have it read.
+    async fn user(&self) -> Option<u32> {
+        let (theirs, ours) = (self.theirs, self.threshold.address);
+        let look = async || {
+            let user = tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await;
+            user.ok().and_then(Result::ok).flatten()
+        };
+        *self.user.get_or_init(look).await
+    }
+}
+
 async fn answer<K: JobKeys>(State(visit): State<Visit<K>>, request: Request) -> Response {
-    let answered = match enter(&visit, &request) {
-        Ok(()) => perform(&visit.threshold, request).await,
+    let threshold = &visit.threshold;
+    let entered = match has_token(threshold, &request) {
+        true => {
+            let user = visit.user().await;
+            enter(threshold, user, &request)
+        }
+        false => Err(Fault::no_entry()),
+    };
+    let answered = match entered {
+        Ok(()) => perform(threshold, request).await,
         Err(fault) => Err(fault),
     };
     let (status, body) = match answered {
@@ -179,18 +209,19 @@ fn written(value: &Value) -> Zeroizing<Vec<u8>> {
     body
 }
 
-/// Who may come in at all.
-fn enter<K>(visit: &Visit<K>, request: &Request) -> Result<(), Fault> {
-    let threshold = &visit.threshold;
+/// Whether the path is the door's.
+fn has_token<K>(threshold: &Threshold<K>, request: &Request) -> bool {
     // rule: DOOR-1
     let path = request.uri().path();
     let token = path.strip_prefix('/').unwrap_or_default();
     let token = token.strip_suffix('/').unwrap_or(token);
-    if !bool::from(token.as_bytes().ct_eq(threshold.token.as_bytes())) {
-        return Err(Fault::no_entry());
-    }
+    token.as_bytes().ct_eq(threshold.token.as_bytes()).into()
+}
+
+/// Who, of those with the token, may come in.
+fn enter<K>(threshold: &Threshold<K>, user: Option<u32>, request: &Request) -> Result<(), Fault> {
     // rule: DOOR-2
-    if visit.user != Some(threshold.uid) {
+    if user != Some(threshold.uid) {
         return Err(Fault::no_entry());
     }
     // rule: DOOR-3

@@ -17,6 +17,8 @@ use tests::house::{DATASET, House, private};
 use tests::node::Iid;
 
 const WAIT: Duration = Duration::from_secs(60);
+/// Less than a connection without a request is held.
+const SOON: Duration = Duration::from_secs(20);
 /// Nobody in particular.
 const OTHER: u32 = 41_007;
 
@@ -128,8 +130,12 @@ impl Open {
 
     /// Status and body of one raw request.
     fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        self.ask_within(WAIT, head, body)
+    }
+
+    fn ask_within(&self, limit: Duration, head: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.host).expect("a connection");
-        stream.set_read_timeout(Some(WAIT)).expect("a timeout");
+        stream.set_read_timeout(Some(limit)).expect("a timeout");
         let length = body.len();
         let request = format!("{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
         // One whose head is refused is not read to its end.
@@ -275,6 +281,35 @@ fn nobody_comes_in_by_another_token_host_method_user_or_from_a_browser() {
         String::from_utf8_lossy(&said.stdout).trim().to_owned()
     };
     assert_eq!(said(other), "403");
+
+    // Others who hold as many connections as they can do not keep the job out.
+    let mut crowd = Command::new("python3");
+    crowd.uid(OTHER).arg("-c").arg(
+        "import select, socket, sys, time\n\
+         host, port = sys.argv[1].split(':')\n\
+         to = lambda: socket.create_connection((host, int(port)))\n\
+         held = [to() for _ in range(300)]\n\
+         print('held', flush=True)\n\
+         while True:\n\
+         \x20   gone = set(select.select(held, [], [])[0])\n\
+         \x20   held = [one for one in held if one not in gone]\n\
+         \x20   for one in gone: one.close()\n\
+         \x20   time.sleep(0.05)\n\
+         \x20   held += [to() for _ in gone]",
+    );
+    let mut crowd = crowd
+        .arg(&door.host)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut line = String::new();
+    let said = crowd.stdout.take().expect("a pipe");
+    BufReader::new(said).read_line(&mut line).expect("a line");
+    assert_eq!(line, "held\n");
+    // Sooner than those connections end by themselves.
+    assert_eq!(door.ask_within(SOON, &usual, RANDOM).0, 200);
+    let _ = crowd.kill();
+    let _ = crowd.wait();
 
     // What comes in is held to its bounds, and to what the operation has.
     let long = format!(
