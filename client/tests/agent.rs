@@ -229,6 +229,32 @@ async fn each_user_has_a_door_to_his_own_datasets_and_to_no_others() {
     scene.none_stands().await;
 }
 
+/// How `postern exec` ends whose program ends with `code` on a signal.
+async fn signalled(scene: &Scene, signal: rustix::process::Signal, code: i32) -> Option<i32> {
+    let number = signal.as_raw();
+    let script = format!("trap 'exit {code}' {number}; echo ready; while :; do sleep 0.05; done");
+    let mut waiting = scene.postern(
+        ANN,
+        &["exec", "--dataset", "faces", "--", "sh", "-c", &script],
+    );
+    let mut waiting = waiting
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    waiting
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut ready)
+        .unwrap();
+    assert_eq!(scene.doors.0.load(Ordering::SeqCst), 1);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(waiting.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+    let ended = tokio::task::spawn_blocking(move || waiting.wait()).await;
+    ended.unwrap().unwrap().code()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_programs_end_is_that_of_the_command() {
     let scene = Scene::new(Limits::default()).await;
@@ -256,27 +282,22 @@ async fn the_programs_end_is_that_of_the_command() {
         "{error}"
     );
     // A signal goes on to the program, whose end it then is.
-    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
-    let mut waiting = scene.postern(
-        ANN,
-        &["exec", "--dataset", "faces", "--", "sh", "-c", script],
-    );
-    let mut waiting = waiting
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = [0; 6];
-    waiting
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut ready)
-        .unwrap();
-    assert_eq!(scene.doors.0.load(Ordering::SeqCst), 1);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(waiting.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let ended = tokio::task::spawn_blocking(move || waiting.wait()).await;
-    assert_eq!(ended.unwrap().unwrap().code(), Some(9));
+    use rustix::process::Signal;
+    for (at, signal) in [
+        Signal::TERM,
+        Signal::HUP,
+        Signal::INT,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = 60 + i32::try_from(at).unwrap();
+        let ended = signalled(&scene, signal, at).await;
+        assert_eq!(ended, Some(at), "{signal:?}");
+    }
     scene.none_stands().await;
 }
 

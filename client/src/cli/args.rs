@@ -89,7 +89,8 @@ pub enum Command {
     /// Run a program with a door to the datasets of its job, by the agent
     ///
     /// The program's exit code is that of the command; 125 when there was no door, 126 and 127 as env(1)
-    /// has them. SIGTERM, SIGHUP and SIGINT go on to it. The door closes when it ends.
+    /// has them. SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1 and SIGUSR2 go on
+    /// to it. The door closes when it ends.
     Exec(Exec),
     /// Get a dataset ticket
     Issue(Issue),

@@ -11,6 +11,7 @@ use ticket_format::report::Report;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::app::{App, Ended};
 use super::args::Exec;
@@ -131,32 +132,46 @@ pub async fn ask(stream: &mut UnixStream, request: &Request) -> Result<Answer, R
 
 /// The signals that go on to the program.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    _sender: mpsc::Sender<Signal>,
+    come: mpsc::Receiver<Signal>,
 }
+
+/// Those, and how the runtime names them.
+const FORWARDED: [(Signal, SignalKind); 6] = [
+    (Signal::TERM, SignalKind::terminate()),
+    (Signal::HUP, SignalKind::hangup()),
+    (Signal::INT, SignalKind::interrupt()),
+    (Signal::QUIT, SignalKind::quit()),
+    (Signal::USR1, SignalKind::user_defined1()),
+    (Signal::USR2, SignalKind::user_defined2()),
+];
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
+        let (sender, come) = mpsc::channel(16);
+        for (name, kind) in FORWARDED {
+            let (mut signals, sender) = (signal(kind)?, sender.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() && sender.send(name).await.is_ok() {}
+            });
+        }
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            _sender: sender,
+            come,
         })
     }
 
     /// Until the child ends.
     async fn forward(&mut self, child: &mut Child) -> std::io::Result<ExitStatus> {
-        // At a terminal Ctrl-C reaches the child by itself; twice it would be another thing.
+        // At a terminal Ctrl-C and Ctrl-\ reach the child by themselves; twice it would be another thing.
         let terminal = std::io::stdin().is_terminal();
         loop {
             let signal = tokio::select! {
                 status = child.wait() => return status,
-                _ = self.terminate.recv() => Signal::TERM,
-                _ = self.hang_up.recv() => Signal::HUP,
-                _ = self.interrupt.recv() => Signal::INT,
+                // One sender is ours: there is always another signal to wait for.
+                Some(signal) = self.come.recv() => signal,
             };
-            if signal == Signal::INT && terminal {
+            if terminal && [Signal::INT, Signal::QUIT].contains(&signal) {
                 continue;
             }
             // It has its number until it was waited for.

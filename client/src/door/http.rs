@@ -22,7 +22,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::fault::Fault;
 use super::keys::JobKeys;
@@ -181,7 +181,11 @@ async fn answer<K: JobKeys>(State(visit): State<Visit<K>>, request: Request) -> 
         Err(fault) => Err(fault),
     };
     let (status, body) = match answered {
-        Ok(value) => (StatusCode::OK, written(&value)),
+        Ok(value) => {
+            let body = written(&value);
+            erase(value);
+            (StatusCode::OK, body)
+        }
         Err(Fault {
             kind,
             status,
@@ -207,6 +211,16 @@ fn written(value: &Value) -> Zeroizing<Vec<u8>> {
     // Writing a value to memory does not fail.
     let _ = serde_json::to_writer(&mut *body, value);
     body
+}
+
+/// Erases the texts of an answer: one of them may be a key.
+fn erase(value: Value) {
+    match value {
+        Value::String(mut text) => text.zeroize(),
+        Value::Array(values) => values.into_iter().for_each(erase),
+        Value::Object(members) => members.into_iter().for_each(|(_, value)| erase(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Whether the path is the door's.
