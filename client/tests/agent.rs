@@ -192,6 +192,31 @@ impl Scene {
         }
     }
 
+    /// Asks as another user.
+    async fn ask_as(&self, uid: u32, request: &Request) -> Answer {
+        let mut message = Vec::new();
+        wire::write(&mut message, request, LONG).await.unwrap();
+        let mut python = Command::new("python3");
+        python.uid(uid).gid(uid).current_dir("/").arg("-c").arg(
+            "import socket, sys\n\
+             s = socket.socket(socket.AF_UNIX)\n\
+             s.connect(sys.argv[1])\n\
+             s.sendall(bytes.fromhex(sys.argv[2]))\n\
+             s.shutdown(socket.SHUT_WR)\n\
+             print(b''.join(iter(lambda: s.recv(65536), b'')).hex())",
+        );
+        let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
+        python.arg(self.socket()).arg(hex);
+        let ended = tokio::task::spawn_blocking(move || python.output());
+        let said = ended.await.unwrap().expect("python3").stdout;
+        let said = String::from_utf8(said).unwrap();
+        let digits = said.trim().as_bytes().chunks(2);
+        let bytes =
+            digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap());
+        let bytes: Vec<u8> = bytes.collect();
+        wire::parse(&bytes[4..]).unwrap()
+    }
+
     async fn ask(&self, request: &Request) -> Answer {
         let mut stream = UnixStream::connect(self.socket()).await.unwrap();
         wire::write(&mut stream, request, LONG).await.unwrap();
@@ -377,5 +402,52 @@ async fn one_user_has_so_many_connections_and_no_more() {
             break;
         }
         assert!(begun.elapsed() < LONG, "waited in vain: a place is free");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_keys_and_status_are_the_callers_own() {
+    // rule: AGT-1, AGT-3, AGT-10
+    let scene = Scene::new(Limits::default()).await;
+    let redeem = |dataset: &str| Request::Redeem {
+        dataset: dataset.to_owned(),
+        wrapped: vec![1],
+        context: Context::default(),
+    };
+    let generate = |dataset: &str, with_dek| Request::Generate {
+        dataset: dataset.to_owned(),
+        context: Context::default(),
+        with_dek,
+        pair: None,
+    };
+    let of = |uid: u32| {
+        move |dek: &[u8; 32]| u32::from_be_bytes(*dek.first_chunk::<4>().unwrap()) == uid
+    };
+    let Answer::Key { wrapped, dek, .. } = scene.ask_as(ANN, &redeem("plates")).await else {
+        panic!("no key")
+    };
+    assert!(wrapped.is_none() && dek.is_some_and(|dek| of(ANN)(&dek)));
+    for with_dek in [true, false] {
+        let answer = scene.ask_as(BOB, &generate("roads", with_dek)).await;
+        let Answer::Key { wrapped, dek, .. } = answer else {
+            panic!("no key")
+        };
+        assert_eq!(wrapped, Some(vec![1]));
+        assert_eq!(dek.is_some_and(|dek| of(BOB)(&dek)), with_dek);
+    }
+    let name = |uid: u32| format!("job-{uid}");
+    for uid in [ANN, BOB] {
+        let told = scene.ask_as(uid, &Request::Status).await;
+        assert!(matches!(told, Answer::Status(text) if text == name(uid)));
+    }
+    for (uid, request) in [
+        (ANN, redeem("roads")),
+        (BOB, generate("faces", true)),
+        (EVE, redeem("faces")),
+        (EVE, Request::Status),
+    ] {
+        let answer = scene.ask_as(uid, &request).await;
+        let refused = matches!(&answer, Answer::Failed(report) if report.exit == exit::REFUSED);
+        assert!(refused, "{uid} {request:?}: {answer:?}");
     }
 }

@@ -11,8 +11,11 @@ use ticket_format::time::Timestamp;
 use ticket_format::tlog::LogKey;
 
 use super::app::{App, Ended, now};
+use super::exec;
 use super::login::{evidence, live};
+use super::settings::{Origin, Setting};
 use crate::Error;
+use crate::agent::wire::{Answer, Request};
 use crate::issue::Opened;
 use crate::link::Server;
 use crate::login::Evidence;
@@ -62,7 +65,40 @@ pub async fn doctor(app: &App) -> Ended {
         let found = reach(app, &server, &key).await;
         checks.push(Check::of(what, found));
     }
+    if let Some(found) = agent(app).await {
+        checks.push(Check::of("agent", found));
+    }
     print(app, checks)
+}
+
+/// The node's agent, where one was named or has left a socket.
+async fn agent(app: &App) -> Option<Result<String, Report>> {
+    let path = match exec::socket(app) {
+        Ok(path) => path,
+        Err(report) => return Some(Err(report)),
+    };
+    let named = app.settings.effective(Setting::Agent);
+    let named = named.is_some_and(|named| named.origin != Origin::Default);
+    if !named && path.symlink_metadata().is_err() {
+        return None;
+    }
+    let asked = async {
+        let mut stream = exec::connect(&path).await?;
+        exec::ask(&mut stream, &Request::Status).await
+    };
+    let late = |_| {
+        let what = format!("the agent at {} gave no answer", path.display());
+        Report::new(exit::LOCAL, what).next("look into the agent's log")
+    };
+    let answer = match tokio::time::timeout(WAIT, asked).await.map_err(late) {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(report)) | Err(report) => return Some(Err(report)),
+    };
+    let serves = match answer {
+        Answer::Status(_) => "answers this user",
+        _ => "serves this user nothing",
+    };
+    Some(Ok(format!("listens at {}, and {serves}", path.display())))
 }
 
 /// Keeps what was found and a line about it.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tests::daemon::ended;
 use tests::home::Home;
 use tests::house::{DATASET, House, private};
 use tests::node::Iid;
@@ -196,6 +197,27 @@ fn stock_boto3_works_unmodified_and_every_answer_fits_botocores_model() {
     let errors = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_eq!(said.status.code(), Some(0), "{errors}\n{}", node.log());
     assert!(text.contains("held to botocore's model: kms"), "{text}");
+
+    // The agent tells of itself: what it holds, and that it is there.
+    let agent = node.socket();
+    let agent = agent.to_str().expect("text");
+    let told = |arguments: &[&str]| {
+        let mut postern = node.home.postern(arguments);
+        postern.env("POSTERN_AGENT", agent);
+        ended(postern)
+    };
+    let status = told(&["status", "--format", "json"]).ok();
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let job = &status["agent"]["jobs"][0];
+    assert_eq!((&job["name"], &job["uid"]), (&"test".into(), &0.into()));
+    assert_eq!(job["datasets"][0]["name"], DATASET);
+    assert!(job["datasets"][0]["ticket"]["id"].is_string(), "{status}");
+    assert!(
+        status["agent"]["cache"]["misses"].as_u64() > Some(0),
+        "{status}"
+    );
+    let doctor = told(&["doctor"]).text();
+    assert!(doctor.contains("and answers this user"), "{doctor}");
 
     // Denied: the very next request is refused, with the sentence that says what to do.
     let door = Open::at(&node);
