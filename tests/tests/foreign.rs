@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use client::agent::wire as agent;
 use client::object::{BodyHeader, ObjectContext};
 use serde_json::json;
 use tests::bend::damaged;
@@ -23,12 +24,14 @@ use tests::wire::{self, Message, Wire, rng, secrets, statement};
 use ticket_format::cbor::{Decode, Encode, Writer};
 use ticket_format::denial::Selector;
 use ticket_format::ids::{NodeId, RequestHash};
+use ticket_format::key_pair::KeyPairKind;
 use ticket_format::keys::NodeSecret;
 use ticket_format::messages::administer::AdministerAnswer;
 use ticket_format::messages::alias::AliasAnswer;
 use ticket_format::messages::batch::{GenerateBody, RedeemBody, RewrapBody, item_digest};
 use ticket_format::messages::consistency::ConsistencyBody;
 use ticket_format::messages::{BatchAnswer, Clear, Request, Verb};
+use ticket_format::report::Report;
 use ticket_format::seal::Kem;
 use ticket_format::statement::{DenyBody, LogShow, ReceivedStatement, StatusShow};
 use ticket_format::tlog::Proof;
@@ -292,16 +295,19 @@ fn simplified(house: &House) -> PathBuf {
 
 /// Writes items and holds that `pycddl` finds each to be of its rule.
 fn are_of_their_rules(house: &House, items: &[(&str, Vec<u8>)]) {
-    let cddl = simplified(house);
+    are_of(&simplified(house), &house.path(""), items);
+}
+
+fn are_of(cddl: &Path, dir: &Path, items: &[(&str, Vec<u8>)]) {
     let mut files: BTreeMap<&str, Vec<PathBuf>> = BTreeMap::new();
     for (number, (rule, bytes)) in items.iter().enumerate() {
-        let path = house.path(&format!("{number}-{rule}.cbor"));
+        let path = dir.join(format!("{number}-{rule}.cbor"));
         fs::write(&path, bytes).expect("written");
         files.entry(rule).or_default().push(path);
     }
     let mut wrong = Vec::new();
     for (rule, files) in files {
-        let mut arguments = vec!["check_cddl.py", text(&cddl), rule];
+        let mut arguments = vec!["check_cddl.py", text(cddl), rule];
         arguments.extend(files.iter().map(|path| text(path)));
         let said = run(&arguments);
         if said.code != Some(0) {
@@ -309,6 +315,59 @@ fn are_of_their_rules(house: &House, items: &[(&str, Vec<u8>)]) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn messages_on_the_agents_socket_are_what_the_cddl_says() {
+    // rule: AGT-9, AGT-10
+    let request = |request: agent::Request| ("agent-request", encoded(&request));
+    let answer = |answer: agent::Answer| ("agent-answer", encoded(&answer));
+    let generate = |pair| agent::Request::Generate {
+        dataset: "a".to_owned(),
+        context: named("x"),
+        with_dek: true,
+        pair,
+    };
+    let key = |all: bool| agent::Answer::Key {
+        wrapped: all.then(|| vec![1]),
+        dek: Some(zeroize::Zeroizing::new([7; 32])),
+        public: all.then(|| vec![2]),
+    };
+    let items = [
+        request(agent::Request::Open(vec!["a".to_owned(), "b".repeat(128)])),
+        request(agent::Request::Redeem {
+            dataset: "a".to_owned(),
+            wrapped: vec![1; limits::WRAPPED],
+            context: named("x"),
+        }),
+        request(generate(None)),
+        request(generate(Some(KeyPairKind::P256))),
+        request(agent::Request::Status),
+        answer(agent::Answer::Failed(Report::new(4, "no"))),
+        answer(agent::Answer::Failed(
+            Report::new(4, "no").why("why").next("next"),
+        )),
+        answer(agent::Answer::Door(
+            "http://127.0.0.1:1/x/".to_owned().into(),
+        )),
+        answer(key(false)),
+        answer(key(true)),
+        answer(agent::Answer::Status("{}".to_owned())),
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    let cddl = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/agent.cddl"));
+    are_of(cddl, dir.path(), &items);
+    // Each answer is no request: the check can fail.
+    let path = dir.path().join("wrong.cbor");
+    fs::write(&path, encoded(&key(true))).expect("written");
+    let said = run(&["check_cddl.py", text(cddl), "agent-request", text(&path)]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+}
+
+fn encoded(item: &impl Encode) -> Vec<u8> {
+    let mut writer = Writer::new();
+    item.encode(&mut writer);
+    writer.into_bytes()
 }
 
 /// The payload of a COSE_Sign1 or COSE_Sign: the third part of either.
