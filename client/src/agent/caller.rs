@@ -1,7 +1,7 @@
 //! Who is at the other end of the agent's socket, as the kernel tells it (`spec/agent.md`, AGT-1).
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -53,13 +53,16 @@ impl Caller {
 
     fn of_process(pid: Pid, uid: u32) -> Result<Self, Unknown> {
         let held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Unknown::Gone)?;
+        Self::of_held(held.as_fd(), pid, uid)
+    }
+
+    fn of_held(held: BorrowedFd<'_>, pid: Pid, uid: u32) -> Result<Self, Unknown> {
         let dir = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
         let owner = std::fs::metadata(&dir).map_err(|_| Unknown::Gone)?.uid();
         let cgroup = files::read_bounded(&dir.join("cgroup"), PROC);
         // Asked last: while this process is not reaped, its number is nobody else's, and what was read of
         // the number was of this process.
-        use std::os::fd::AsFd as _;
-        if !is_still(held.as_fd(), pid)? {
+        if !is_still(held, pid)? {
             return Err(Unknown::Gone);
         }
         if owner != uid {
@@ -160,12 +163,15 @@ mod tests {
             Caller::of_process(pid, me + 1),
             Err(Unknown::Changed)
         ));
-        use std::os::fd::AsFd as _;
         let held = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         assert!(is_still(held.as_fd(), pid).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!is_still(held.as_fd(), pid).unwrap());
         assert!(matches!(Caller::of_process(pid, me), Err(Unknown::Gone)));
+        // Its number may be another process's by now: this one's, say.
+        let another = rustix::process::getpid();
+        let found = Caller::of_held(held.as_fd(), another, me);
+        assert!(matches!(found, Err(Unknown::Gone)), "{found:?}");
     }
 }
