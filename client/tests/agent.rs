@@ -101,9 +101,9 @@ impl Jobs for House {
     }
 }
 
-/// Doors whose URL says for whom and what they are; how many stand is counted.
+/// Doors whose URL says for whom and what they are; how many stand is counted, and the most that stood.
 #[derive(Clone, Default)]
-struct Counted(Arc<AtomicUsize>);
+struct Counted(Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 struct Standing(Counted);
 
@@ -117,7 +117,8 @@ impl Doors for Counted {
     type Door = Standing;
 
     async fn open<K: JobKeys>(&self, keys: Arc<K>, uid: u32) -> io::Result<(Standing, String)> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        let standing = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        self.1.fetch_max(standing, Ordering::SeqCst);
         let datasets = keys.datasets().await.map_err(io::Error::other)?;
         let names: Vec<String> = datasets.into_iter().map(|dataset| dataset.name).collect();
         let url = format!("door:{uid}:{}", names.join(","));
@@ -194,8 +195,17 @@ impl Scene {
 
     /// Asks as another user.
     async fn ask_as(&self, uid: u32, request: &Request) -> Answer {
+        let mut answers = self.ask_all_as(uid, &[request]).await;
+        assert_eq!(answers.len(), 1);
+        answers.remove(0)
+    }
+
+    /// Asks one thing after the other, over one connection.
+    async fn ask_all_as(&self, uid: u32, requests: &[&Request]) -> Vec<Answer> {
         let mut message = Vec::new();
-        wire::write(&mut message, request, LONG).await.unwrap();
+        for request in requests {
+            wire::write(&mut message, *request, LONG).await.unwrap();
+        }
         let mut python = Command::new("python3");
         python.uid(uid).gid(uid).current_dir("/").arg("-c").arg(
             "import socket, sys\n\
@@ -214,7 +224,11 @@ impl Scene {
         let bytes =
             digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap());
         let bytes: Vec<u8> = bytes.collect();
-        wire::parse(&bytes[4..]).unwrap()
+        let (mut rest, mut answers) = (&bytes[..], Vec::new());
+        while let Some(answer) = wire::read(&mut rest, LONG).await.unwrap() {
+            answers.push(wire::parse(&answer).unwrap());
+        }
+        answers
     }
 
     async fn ask(&self, request: &Request) -> Answer {
@@ -450,4 +464,24 @@ async fn data_keys_and_status_are_the_callers_own() {
         let refused = matches!(&answer, Answer::Failed(report) if report.exit == exit::REFUSED);
         assert!(refused, "{uid} {request:?}: {answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_door_closes_the_one_before() {
+    // rule: AGT-10
+    let scene = Scene::new(Limits::default()).await;
+    let open = |name: &str| Request::Open(vec![name.to_owned()]);
+    let (faces, plates) = (open("faces"), open("plates"));
+    let asked = [&faces, &plates, &faces, &plates];
+    let answers = scene.ask_all_as(ANN, &asked).await;
+    assert_eq!(answers.len(), asked.len());
+    for (answer, name) in answers.iter().zip(["faces", "plates", "faces", "plates"]) {
+        assert!(
+            matches!(answer, Answer::Door(url) if url.ends_with(name)),
+            "{answer:?}"
+        );
+    }
+    // The new one is there before the old one goes.
+    assert_eq!(scene.doors.1.load(Ordering::SeqCst), 2);
+    scene.none_stands().await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,13 +32,15 @@ use super::{operations, peer};
 const TOKEN: usize = 32;
 /// Largest body of a request (DOOR-4).
 const BODY: usize = 128 * 1_024;
-/// Connections of one door.
-const CONNECTIONS: usize = 256;
+/// Connections of one door (DOOR-2).
+const CONNECTIONS: usize = 512;
 /// Largest head, and most header lines: an SDK's signature takes some.
 const HEAD_BYTES: usize = 16 * 1_024;
 const HEADERS: usize = 64;
 /// For a head, and between two requests of a connection.
 const HEAD: Duration = Duration::from_secs(30);
+/// The same where places run short: clients keep connections that they do not need.
+const HEAD_CROWDED: Duration = Duration::from_secs(3);
 /// For a body.
 const BODY_TIME: Duration = Duration::from_secs(15);
 const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
@@ -56,6 +58,8 @@ pub(super) struct Threshold<K> {
 struct Visit<K> {
     threshold: Arc<Threshold<K>>,
     theirs: SocketAddrV4,
+    /// Half of the places were taken when it came.
+    crowded: bool,
     /// The user at its other end, once it was looked for.
     user: Arc<OnceCell<Option<u32>>>,
 }
@@ -65,6 +69,7 @@ impl<K> Clone for Visit<K> {
         Self {
             threshold: Arc::clone(&self.threshold),
             theirs: self.theirs,
+            crowded: self.crowded,
             user: Arc::clone(&self.user),
         }
     }
@@ -135,6 +140,7 @@ async fn connection<K: JobKeys>(
     let visit = Visit {
         threshold,
         theirs,
+        crowded,
         user: Arc::default(),
     };
     // rule: DOOR-2
@@ -144,7 +150,7 @@ async fn connection<K: JobKeys>(
     let router = Router::new().fallback(answer::<K>).with_state(visit);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(if crowded { HEAD_CROWDED } else { HEAD })
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
@@ -202,7 +208,13 @@ async fn answer<K: JobKeys>(State(visit): State<Visit<K>>, request: Request) -> 
         (header::CACHE_CONTROL, "no-store"),
     ];
     // Erased when it has been sent: it may hold a key.
-    (status, kind, Body::from(Bytes::from_owner(body))).into_response()
+    let mut response = (status, kind, Body::from(Bytes::from_owner(body))).into_response();
+    // rule: DOOR-2
+    if visit.crowded {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// In a buffer that is erased, and never moved while it is written.

@@ -15,7 +15,6 @@ use super::job::Node;
 use crate::realm::DATASET;
 
 const BLOBS: usize = 3_000;
-/// As many as one door takes, less a few.
 const CONNECTIONS: usize = 200;
 
 /// What one cold start took.
