@@ -61,18 +61,33 @@ pub enum KeyError {
     /// Nobody signed the wrap: anybody who knows the dataset's public key could have made it.
     #[error("nobody signed for its data key (public-unsigned)")]
     Unsigned,
+    /// The node's agent refused, or did not answer.
+    #[error("the agent did not give it: {}", .0.what)]
+    Agent(Box<Report>),
     /// Who has only public keys opens nothing.
     #[error("a producer's keys open nothing: name the dataset to decrypt")]
     Producer,
 }
 
 impl KeyError {
+    /// The refusal, where it is of one item and says nothing of the others.
+    #[must_use]
+    pub fn of_item(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(*refusal),
+            Self::Wrap(_) => Some(Refusal::WrapMalformed),
+            Self::Unsigned => Some(Refusal::Producer),
+            _ => None,
+        }
+    }
+
     /// The error as a person reads it.
     #[must_use]
     pub fn report(&self) -> Report {
         match self {
             Self::Refused(refusal) => Report::refused("key server", *refusal, None),
             Self::Exchange(error) => error.report(),
+            Self::Agent(report) => (**report).clone(),
             Self::Context(error) => {
                 Report::new(exit::USAGE, "the context cannot be used").why(error)
             }
@@ -292,15 +307,40 @@ impl DatasetKeys {
     }
 
     fn object_context(&self, wrapped: &[u8], context: &Context) -> Result<ObjectContext, KeyError> {
-        let wrapped = Wrapped::parse(wrapped)?;
-        let realm = &self.opened.claims.common.realm;
-        let raw = raw_context(context);
-        Ok(ObjectContext::new(object_context(
-            realm,
-            wrapped.header(),
-            &raw,
-        )))
+        context_of(&self.opened.claims.common.realm, wrapped, context)
     }
+}
+
+/// What the body is bound to whose data key a wrap is.
+pub(crate) fn context_of(
+    realm: &str,
+    wrapped: &[u8],
+    context: &Context,
+) -> Result<ObjectContext, KeyError> {
+    let wrapped = Wrapped::parse(wrapped)?;
+    let context = object_context(realm, wrapped.header(), &raw_context(context));
+    Ok(ObjectContext::new(context))
+}
+
+/// A data key, with what its wrap says of the body.
+pub(crate) fn opened_key(
+    realm: &str,
+    wrapped: &[u8],
+    context: &Context,
+    dek: &[u8; 32],
+) -> Result<OpenedKey, KeyError> {
+    let signed_commitment = match Wrapped::parse(wrapped)? {
+        Wrapped::Public {
+            producer: Some(claim),
+            ..
+        } => Some(claim.body_commitment),
+        _ => None,
+    };
+    Ok(OpenedKey {
+        dek: Zeroizing::new(*dek),
+        context: context_of(realm, wrapped, context)?,
+        signed_commitment,
+    })
 }
 
 impl WrapSource for DatasetKeys {
@@ -334,12 +374,14 @@ impl WrapSource for DatasetKeys {
 }
 
 /// Checks the bounds of each context.
-fn contexts(items: impl Iterator<Item = metadata::Context>) -> Vec<Result<Context, KeyError>> {
+pub(crate) fn contexts(
+    items: impl Iterator<Item = metadata::Context>,
+) -> Vec<Result<Context, KeyError>> {
     items.map(|context| Ok(Context::new(context)?)).collect()
 }
 
 /// Puts the answers to the good items back between the errors of the others.
-fn spread<C, A, T>(
+pub(crate) fn spread<C, A, T>(
     items: Vec<Result<C, KeyError>>,
     answers: Vec<A>,
     mut finish: impl FnMut(C, A) -> Result<T, KeyError>,
@@ -355,7 +397,7 @@ fn spread<C, A, T>(
 }
 
 /// A refusal of one wrap: the key server's, or this side's of an origin that was not accepted.
-fn refused(wrapped: &[u8], refusal: Refusal) -> KeyError {
+pub(crate) fn refused(wrapped: &[u8], refusal: Refusal) -> KeyError {
     let origin = Wrapped::parse(wrapped).map(|wrapped| wrapped.claimed_origin());
     match origin {
         Ok(Origin::PublicUnsigned) if refusal == Refusal::Producer => KeyError::Unsigned,
@@ -473,19 +515,8 @@ impl KeySource for DatasetKeys {
             if let Some(recovery) = recovery {
                 return recovered(&recovery, &wrapped, &context, &released.dek);
             }
-            let context = self.object_context(&wrapped, &context)?;
-            let signed_commitment = match Wrapped::parse(&wrapped)? {
-                Wrapped::Public {
-                    producer: Some(claim),
-                    ..
-                } => Some(claim.body_commitment),
-                _ => None,
-            };
-            Ok(OpenedKey {
-                dek: Zeroizing::new(*released.dek.expose()),
-                context,
-                signed_commitment,
-            })
+            let realm = &self.opened.claims.common.realm;
+            opened_key(realm, &wrapped, &context, released.dek.expose())
         }))
     }
 

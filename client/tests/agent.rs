@@ -44,6 +44,8 @@ impl JobKeys for Told {
         let dataset = |(number, name): (usize, &String)| JobDataset {
             id: DatasetId([u8::try_from(number).unwrap(); 16]),
             name: name.clone(),
+            realm: "example".to_owned(),
+            recipients: false,
             created: Timestamp::from_seconds(1),
             actions: self.0.actions,
         };
@@ -425,8 +427,7 @@ async fn data_keys_and_status_are_the_callers_own() {
     let scene = Scene::new(Limits::default()).await;
     let redeem = |dataset: &str| Request::Redeem {
         dataset: dataset.to_owned(),
-        wrapped: vec![1],
-        context: Context::default(),
+        items: vec![(Context::default(), vec![1]); 2],
     };
     let generate = |dataset: &str, with_dek| Request::Generate {
         dataset: dataset.to_owned(),
@@ -437,16 +438,29 @@ async fn data_keys_and_status_are_the_callers_own() {
     let of = |uid: u32| {
         move |dek: &[u8; 32]| u32::from_be_bytes(*dek.first_chunk::<4>().unwrap()) == uid
     };
-    let Answer::Key { wrapped, dek, .. } = scene.ask_as(ANN, &redeem("plates")).await else {
-        panic!("no key")
+    let Answer::Opened(opened) = scene.ask_as(ANN, &redeem("plates")).await else {
+        panic!("no keys")
     };
-    assert!(wrapped.is_none() && dek.is_some_and(|dek| of(ANN)(&dek)));
+    assert_eq!(opened.len(), 2);
+    assert!(
+        opened
+            .iter()
+            .all(|dek| dek.as_ref().is_ok_and(|dek| of(ANN)(dek)))
+    );
+    let answer = scene
+        .ask_as(ANN, &Request::Dataset("plates".to_owned()))
+        .await;
+    let is = |id: &DatasetId, realm: &str| (id.0, realm) == ([1; 16], "example");
+    assert!(
+        matches!(&answer, Answer::Dataset { id, realm, .. } if is(id, realm)),
+        "{answer:?}"
+    );
     for with_dek in [true, false] {
         let answer = scene.ask_as(BOB, &generate("roads", with_dek)).await;
         let Answer::Key { wrapped, dek, .. } = answer else {
             panic!("no key")
         };
-        assert_eq!(wrapped, Some(vec![1]));
+        assert_eq!(wrapped, vec![1]);
         assert_eq!(dek.is_some_and(|dek| of(BOB)(&dek)), with_dek);
     }
     let name = |uid: u32| format!("job-{uid}");
@@ -459,6 +473,8 @@ async fn data_keys_and_status_are_the_callers_own() {
         (BOB, generate("faces", true)),
         (EVE, redeem("faces")),
         (EVE, Request::Status),
+        (ANN, Request::Dataset("roads".to_owned())),
+        (EVE, Request::Dataset("faces".to_owned())),
     ] {
         let answer = scene.ask_as(uid, &request).await;
         let refused = matches!(&answer, Answer::Failed(report) if report.exit == exit::REFUSED);

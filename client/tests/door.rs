@@ -84,6 +84,8 @@ impl JobKeys for Two {
         let dataset = |id, name: &str, actions| JobDataset {
             id,
             name: name.to_owned(),
+            realm: "example".to_owned(),
+            recipients: false,
             created: Timestamp::from_seconds(1),
             actions,
         };

@@ -329,7 +329,7 @@ fn messages_on_the_agents_socket_are_what_the_cddl_says() {
         pair,
     };
     let key = |all: bool| agent::Answer::Key {
-        wrapped: all.then(|| vec![1]),
+        wrapped: vec![1],
         dek: Some(zeroize::Zeroizing::new([7; 32])),
         public: all.then(|| vec![2]),
     };
@@ -337,9 +337,9 @@ fn messages_on_the_agents_socket_are_what_the_cddl_says() {
         request(agent::Request::Open(vec!["a".to_owned(), "b".repeat(128)])),
         request(agent::Request::Redeem {
             dataset: "a".to_owned(),
-            wrapped: vec![1; limits::WRAPPED],
-            context: named("x"),
+            items: vec![(named("x"), vec![1; limits::WRAPPED]); 2],
         }),
+        request(agent::Request::Dataset("a".to_owned())),
         request(generate(None)),
         request(generate(Some(KeyPairKind::P256))),
         request(agent::Request::Status),
@@ -353,6 +353,15 @@ fn messages_on_the_agents_socket_are_what_the_cddl_says() {
         answer(key(false)),
         answer(key(true)),
         answer(agent::Answer::Status("{}".to_owned())),
+        answer(agent::Answer::Dataset {
+            id: ticket_format::ids::DatasetId([1; 16]),
+            realm: "r".to_owned(),
+            recipients: true,
+        }),
+        answer(agent::Answer::Opened(vec![
+            Ok(zeroize::Zeroizing::new([7; 32])),
+            Err(ticket_format::Refusal::Context),
+        ])),
     ];
     let dir = tempfile::tempdir().expect("a directory");
     let cddl = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/agent.cddl"));

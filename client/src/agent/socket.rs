@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ticket_format::ids::DatasetId;
+use futures::future::join_all;
+use ticket_format::Context;
 use ticket_format::report::{Report, exit};
 use tokio::net::{UnixListener, UnixStream};
 use zeroize::Zeroizing;
@@ -17,7 +18,7 @@ use super::held::JobSpec;
 use super::narrow::Narrow;
 use super::rules::Rules;
 use super::wire::{self, Answer, Request};
-use crate::door::JobKeys;
+use crate::door::{JobDataset, JobKeys};
 
 /// What holds the jobs' keys.
 pub trait Jobs: Send + Sync + 'static {
@@ -270,17 +271,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         let served = match request {
             Request::Status => Ok(Answer::Status(self.jobs.status(Some(spec)))),
             Request::Open(names) => self.door(names, spec, doors).await,
-            Request::Redeem {
-                dataset,
-                wrapped,
-                context,
-            } => match self.dataset(spec, &dataset).await {
-                Ok((keys, dataset)) => match keys.open(dataset, &wrapped, &context).await {
-                    Ok(dek) => Ok(Answer::dek(&dek)),
-                    Err(error) => Err(error.report()),
-                },
-                Err(report) => Err(report),
-            },
+            Request::Redeem { dataset, items } => self.redeem(spec, &dataset, items).await,
             Request::Generate {
                 dataset,
                 context,
@@ -288,9 +279,9 @@ impl<J: Jobs, D: Doors> Server<J, D> {
                 pair,
             } => match self.dataset(spec, &dataset).await {
                 Ok((keys, dataset)) => {
-                    match keys.generate(dataset, &context, with_dek, pair).await {
+                    match keys.generate(dataset.id, &context, with_dek, pair).await {
                         Ok(made) => Ok(Answer::Key {
-                            wrapped: Some(made.wrapped),
+                            wrapped: made.wrapped,
                             dek: made.dek.map(|dek| Zeroizing::new(*dek.expose())),
                             public: made.public,
                         }),
@@ -299,8 +290,35 @@ impl<J: Jobs, D: Doors> Server<J, D> {
                 }
                 Err(report) => Err(report),
             },
+            Request::Dataset(name) => {
+                let found = self.dataset(spec, &name).await;
+                found.map(|(_, dataset)| Answer::Dataset {
+                    id: dataset.id,
+                    realm: dataset.realm,
+                    recipients: dataset.recipients,
+                })
+            }
         };
         served.unwrap_or_else(Answer::Failed)
+    }
+
+    /// All at once, so that they travel together (AGT-8).
+    async fn redeem(
+        &self,
+        spec: &JobSpec,
+        name: &str,
+        items: Vec<(Context, Vec<u8>)>,
+    ) -> Result<Answer, Report> {
+        let (keys, dataset) = self.dataset(spec, name).await?;
+        let opened = items.iter().map(async |(context, wrapped)| {
+            match keys.open(dataset.id, wrapped, context).await {
+                Ok(dek) => Ok(Ok(Zeroizing::new(*dek.expose()))),
+                // rule: AGT-11
+                Err(error) => error.of_item().map(Err).ok_or_else(|| error.report()),
+            }
+        });
+        let opened = join_all(opened).await.into_iter();
+        Ok(Answer::Opened(opened.collect::<Result<_, Report>>()?))
     }
 
     async fn door(
@@ -328,7 +346,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         &self,
         spec: &JobSpec,
         name: &str,
-    ) -> Result<(Arc<J::Keys>, DatasetId), Report> {
+    ) -> Result<(Arc<J::Keys>, JobDataset), Report> {
         check(spec, name)?;
         let keys = self.jobs.job(spec.clone());
         let datasets = keys.datasets().await.map_err(|error| error.report())?;
@@ -340,7 +358,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
             )
             .next("see the agent's log; it is safe to retry")
         };
-        Ok((keys, found.ok_or_else(missing)?.id))
+        Ok((keys, found.ok_or_else(missing)?))
     }
 }
 

@@ -4,10 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
+use ticket_format::ids::DatasetId;
 use ticket_format::key_pair::KeyPairKind;
 use ticket_format::report::Report;
-use ticket_format::secret::Dek;
-use ticket_format::{Context, limits};
+use ticket_format::{Context, Refusal, limits};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
@@ -15,20 +15,20 @@ use zeroize::Zeroizing;
 pub const MESSAGE: usize = 256 * 1024;
 /// Most datasets of one `open`.
 const DATASETS: usize = 256;
+/// Most wraps of one `redeem`.
+pub const ITEMS: usize = 100;
 
 /// What a caller asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A door for these datasets, by the names of the table.
     Open(Vec<String>),
-    /// The DEK of a wrap.
+    /// The DEKs of wraps.
     Redeem {
         /// By the name of the table.
         dataset: String,
-        /// The wrap.
-        wrapped: Vec<u8>,
-        /// Its context.
-        context: Context,
+        /// Each wrap, behind its context.
+        items: Vec<(Context, Vec<u8>)>,
     },
     /// A new wrap.
     Generate {
@@ -43,6 +43,8 @@ pub enum Request {
     },
     /// What is held.
     Status,
+    /// What a name of the table names.
+    Dataset(String),
 }
 
 impl Encode for Request {
@@ -54,14 +56,13 @@ impl Encode for Request {
                     writer.text(dataset);
                 }
             }
-            Self::Redeem {
-                dataset,
-                wrapped,
-                context,
-            } => {
-                writer.map(4).uint(1).uint(2).uint(2).text(dataset).uint(3);
-                context.encode(writer);
-                writer.uint(4).bytes(wrapped);
+            Self::Redeem { dataset, items } => {
+                writer.map(3).uint(1).uint(2).uint(2).text(dataset);
+                writer.uint(3).array(items.len());
+                for (context, wrapped) in items {
+                    context.encode(writer.array(2));
+                    writer.bytes(wrapped);
+                }
             }
             Self::Generate {
                 dataset,
@@ -80,6 +81,9 @@ impl Encode for Request {
             Self::Status => {
                 writer.map(1).uint(1).uint(4);
             }
+            Self::Dataset(name) => {
+                writer.map(2).uint(1).uint(5).uint(2).text(name);
+            }
         }
     }
 }
@@ -92,10 +96,7 @@ impl Decode for Request {
             1 => Self::Open(map.required(2, |reader| reader.list(1..=DATASETS, name))?),
             2 => Self::Redeem {
                 dataset: map.required(2, name)?,
-                context: map.required(3, Context::decode)?,
-                wrapped: map
-                    .required(4, |reader| reader.bytes(1..=limits::WRAPPED))?
-                    .to_vec(),
+                items: map.required(3, |reader| reader.list(1..=ITEMS, item))?,
             },
             3 => Self::Generate {
                 dataset: map.required(2, name)?,
@@ -104,12 +105,22 @@ impl Decode for Request {
                 pair: map.optional(5, KeyPairKind::decode)?,
             },
             4 => Self::Status,
+            5 => Self::Dataset(map.required(2, name)?),
             _ => return Err(DecodeError::OutOfRange("request")),
         };
         map.end()?;
         Ok(request)
     }
 }
+
+fn item(reader: &mut Reader<'_>) -> Result<(Context, Vec<u8>), DecodeError> {
+    reader.array(2..=2)?;
+    let context = Context::decode(reader)?;
+    Ok((context, reader.bytes(1..=limits::WRAPPED)?.to_vec()))
+}
+
+/// A DEK, or why there is none.
+pub type Verdict = Result<Zeroizing<[u8; 32]>, Refusal>;
 
 /// What the agent answers.
 #[derive(Debug)]
@@ -118,10 +129,10 @@ pub enum Answer {
     Failed(Report),
     /// The URL of a door that stands until the connection ends.
     Door(Zeroizing<String>),
-    /// A data key: wrap, DEK and public key, as far as asked for.
+    /// A new data key, as far as asked for.
     Key {
-        /// A new wrap.
-        wrapped: Option<Vec<u8>>,
+        /// Its wrap.
+        wrapped: Vec<u8>,
         /// The DEK.
         dek: Option<Zeroizing<[u8; 32]>>,
         /// Of a key pair, the public key.
@@ -129,18 +140,17 @@ pub enum Answer {
     },
     /// What is held, as a JSON text.
     Status(String),
-}
-
-impl Answer {
-    /// A DEK alone.
-    #[must_use]
-    pub fn dek(dek: &Dek) -> Self {
-        Self::Key {
-            wrapped: None,
-            dek: Some(Zeroizing::new(*dek.expose())),
-            public: None,
-        }
-    }
+    /// What a name names.
+    Dataset {
+        /// The dataset.
+        id: DatasetId,
+        /// Its realm.
+        realm: String,
+        /// Whether its data keys are made for recovery recipients too.
+        recipients: bool,
+    },
+    /// One verdict on each wrap, in their order.
+    Opened(Vec<Verdict>),
 }
 
 impl Encode for Answer {
@@ -167,7 +177,7 @@ impl Encode for Answer {
                 public,
             } => {
                 let dek = dek.as_ref().map(|dek| &dek[..]);
-                let all = [(2, wrapped.as_deref()), (3, dek), (4, public.as_deref())];
+                let all = [(2, Some(&wrapped[..])), (3, dek), (4, public.as_deref())];
                 let all = all.into_iter().filter_map(|(n, bytes)| Some((n, bytes?)));
                 writer.map(1 + all.clone().count()).uint(1).uint(2);
                 for (member, bytes) in all {
@@ -176,6 +186,23 @@ impl Encode for Answer {
             }
             Self::Status(text) => {
                 writer.map(2).uint(1).uint(3).uint(2).text(text);
+            }
+            Self::Dataset {
+                id,
+                realm,
+                recipients,
+            } => {
+                writer.map(4).uint(1).uint(4).uint(2).bytes(&id.0);
+                writer.uint(3).text(realm).uint(4).bool(*recipients);
+            }
+            Self::Opened(verdicts) => {
+                writer.map(2).uint(1).uint(5).uint(2).array(verdicts.len());
+                for verdict in verdicts {
+                    match verdict {
+                        Ok(dek) => writer.bytes(&dek[..]),
+                        Err(refusal) => writer.uint(u64::from(refusal.number())),
+                    };
+                }
             }
         }
     }
@@ -197,16 +224,33 @@ impl Decode for Answer {
             }
             1 => Self::Door(Zeroizing::new(map.required(2, text)?)),
             2 => Self::Key {
-                wrapped: map.optional(2, bytes)?,
+                wrapped: map.required(2, bytes)?,
                 dek: map.optional(3, Reader::array_of)?.map(Zeroizing::new),
                 public: map.optional(4, bytes)?,
             },
             3 => Self::Status(map.required(2, text)?),
+            4 => Self::Dataset {
+                id: DatasetId(map.required(2, Reader::array_of)?),
+                realm: map
+                    .required(3, |reader| reader.text(1..=limits::NAME).map(str::to_owned))?,
+                recipients: map.required(4, Reader::bool)?,
+            },
+            5 => Self::Opened(map.required(2, |reader| reader.list(1..=ITEMS, verdict))?),
             _ => return Err(DecodeError::OutOfRange("answer")),
         };
         map.end()?;
         Ok(answer)
     }
+}
+
+fn verdict(reader: &mut Reader<'_>) -> Result<Verdict, DecodeError> {
+    // A byte string.
+    if reader.peek_major() == Some(2) {
+        return Ok(Ok(Zeroizing::new(reader.array_of()?)));
+    }
+    let number = reader.uint()?;
+    let refusal = Refusal::from_number(number);
+    refusal.map(Err).ok_or(DecodeError::OutOfRange("refusal"))
 }
 
 /// Reads one message; none where the other side has ended between two.

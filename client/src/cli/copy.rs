@@ -7,7 +7,7 @@ use ticket_format::ticket::Action;
 
 use super::app::{App, Ended};
 use super::args::{CopyArgs, Cp, Decrypt, Encrypt, KeyArgs};
-use super::issue::{Need, keys};
+use super::issue::{Need, by_agent, keys};
 use super::plan::{Direction, direction, exit_of, jobs, make_directories};
 use super::producer::upload;
 use super::progress::progress;
@@ -79,11 +79,17 @@ async fn encrypt_to(
         }
         None => {
             let need = need(args.dataset.as_deref(), Action::Encrypt, &jobs, false);
-            let keys = keys(app, &need).await?;
-            unless_denied(app, keys, progress, async |keys, progress| {
-                upload_many(&stores, keys, jobs, options, progress).await
-            })
-            .await?
+            match by_agent(app, &need).await? {
+                // It watches its tickets itself.
+                Some(keys) => upload_many(&stores, &keys, jobs, options, &progress).await,
+                None => {
+                    let keys = keys(app, &need).await?;
+                    unless_denied(app, keys, progress, async |keys, progress| {
+                        upload_many(&stores, keys, jobs, options, progress).await
+                    })
+                    .await?
+                }
+            }
         }
     };
     finish(app, "encrypted", summary, false)
@@ -112,12 +118,21 @@ async fn decrypt_to(
         reading,
         ..options(app)?
     };
-    let keys = keys(app, &need(dataset, Action::Decrypt, &jobs, accept_unsigned)).await?;
-    let progress = progress(jobs.len() as u64, copy.quiet);
-    let summary = unless_denied(app, keys, progress, async |keys, progress| {
-        download_many(&stores, keys, jobs, options, progress).await
-    })
-    .await?;
+    let need = need(dataset, Action::Decrypt, &jobs, accept_unsigned);
+    let (total, quiet) = (jobs.len() as u64, copy.quiet);
+    let summary = match by_agent(app, &need).await? {
+        Some(keys) => {
+            let progress = progress(total, quiet);
+            download_many(&stores, &keys, jobs, options, &progress).await
+        }
+        None => {
+            let keys = keys(app, &need).await?;
+            unless_denied(app, keys, progress(total, quiet), async |keys, progress| {
+                download_many(&stores, keys, jobs, options, progress).await
+            })
+            .await?
+        }
+    };
     finish(app, "decrypted", summary, *to == Location::Stdio)
 }
 

@@ -10,15 +10,16 @@ use ticket_format::key_pair::{KeyPairKind, public_pem};
 use ticket_format::report::{Report, exit};
 use ticket_format::secret::Dek;
 use ticket_format::ticket::Action;
-use ticket_format::wrapped::Wrapped;
+use ticket_format::wrapped::{Origin, Wrapped};
 use ticket_format::{Context, limits};
 use zeroize::Zeroizing;
 
 use super::app::{App, Ended, write_file};
 use super::args::{self, ContextArgs};
-use super::issue::{Need, keys};
+use super::issue::{Need, by_agent, keys};
 use super::output::{Printed, base64url};
 use crate::keys::KeyError;
+use crate::redeem::Generated;
 
 /// A wrapped data key as text, with room for white space around it.
 const WRAPPED_FILE: u64 = 2 * limits::WRAPPED as u64 + 16;
@@ -98,15 +99,7 @@ async fn redeem(
         .iter()
         .map(|file| read_wrapped(file))
         .collect::<Result<Vec<_>, _>>()?;
-    let items: Vec<(&[u8], &Context)> = wraps
-        .iter()
-        .map(|wrapped| (&wrapped[..], &context))
-        .collect();
-    let source = keys(app, need).await?;
-    let verdicts = source.redeem(&items).await;
-    let closed = source.close().await;
-    let verdicts = verdicts?;
-    closed?;
+    let verdicts = redeemed(app, need, &wraps, &context).await?;
 
     let mut columns = COLUMNS.to_vec();
     if reveal {
@@ -121,17 +114,13 @@ async fn redeem(
         };
         let mut row = vec![json!(file.display().to_string())];
         match verdict {
-            Ok(key) => {
-                row.extend([
-                    json!("released"),
-                    json!(key.origin.to_string()),
-                    id,
-                    version,
-                ]);
+            Ok((origin, dek)) => {
+                let origin = origin.map(|origin| origin.to_string());
+                row.extend([json!("released"), json!(origin), id, version]);
                 if reveal {
-                    row.push(json!(base64url(key.dek.expose())));
+                    row.push(json!(base64url(dek.expose())));
                 }
-                released.push(key.dek);
+                released.push(dek);
             }
             Err(error) => {
                 row.extend([json!(verdict_word(&error)), Value::Null, id, version]);
@@ -148,6 +137,38 @@ async fn redeem(
     }
     app.out.rows("deks", &columns, rows)?;
     first.map_or(Ok(exit::DONE), |error| Err(error.report()))
+}
+
+/// What came of each wrap: the DEK, and where it came from unless the agent gave it, which does not say.
+type Redeemed = Vec<Result<(Option<Origin>, Dek), KeyError>>;
+
+async fn redeemed(
+    app: &App,
+    need: &Need<'_>,
+    wraps: &[Vec<u8>],
+    context: &Context,
+) -> Result<Redeemed, Report> {
+    if let Some(agent) = by_agent(app, need).await? {
+        let items = wraps
+            .iter()
+            .map(|wrapped| (context.clone(), wrapped.clone()));
+        let opened = agent.redeem(&items.collect::<Vec<_>>()).await;
+        let opened = opened.map_err(|error| error.report())?.into_iter();
+        let dek = |dek: Zeroizing<[u8; 32]>| (None, Dek::from_bytes(*dek));
+        return Ok(opened.map(|opened| opened.map(dek)).collect());
+    }
+    let items: Vec<(&[u8], &Context)> = wraps
+        .iter()
+        .map(|wrapped| (&wrapped[..], context))
+        .collect();
+    let source = keys(app, need).await?;
+    let verdicts = source.redeem(&items).await;
+    let closed = source.close().await;
+    let verdicts = verdicts?.into_iter();
+    closed?;
+    Ok(verdicts
+        .map(|verdict| verdict.map(|key| (Some(key.origin), key.dek)))
+        .collect())
 }
 
 fn verdict_word(error: &KeyError) -> String {
@@ -175,13 +196,8 @@ async fn generate(
     if outs.wrapped.is_some() && count != 1 {
         return Err(usage("--out takes one wrapped data key; leave out --count"));
     }
-    let contexts = vec![context; count];
     let with_deks = outs.reveal || outs.deks.is_some();
-    let source = keys(app, need).await?;
-    let answers = source.make(&contexts, with_deks, key_pair).await;
-    let closed = source.close().await;
-    let answers = answers?;
-    closed?;
+    let answers = generated(app, need, (context, count), with_deks, key_pair).await?;
     let made = answers.into_iter().collect::<Result<Vec<_>, _>>();
     let made = made.map_err(|error| error.report())?;
 
@@ -224,6 +240,34 @@ async fn generate(
     }
     app.out.rows("deks", &columns, rows)?;
     Ok(exit::DONE)
+}
+
+async fn generated(
+    app: &App,
+    need: &Need<'_>,
+    (context, count): (&Context, usize),
+    with_deks: bool,
+    key_pair: Option<KeyPairKind>,
+) -> Result<Vec<Result<Generated, KeyError>>, Report> {
+    if let Some(agent) = by_agent(app, need).await? {
+        let mut answers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let made = agent.make(context, with_deks, key_pair).await;
+            answers.push(made.map(|made| Generated {
+                wrapped: made.wrapped,
+                dek: made.dek.map(|dek| Dek::from_bytes(*dek)),
+                public: made.public,
+            }));
+        }
+        return Ok(answers);
+    }
+    let contexts = vec![context; count];
+    let source = keys(app, need).await?;
+    let answers = source.make(&contexts, with_deks, key_pair).await;
+    let closed = source.close().await;
+    let answers = answers?;
+    closed?;
+    Ok(answers)
 }
 
 async fn rewrap(

@@ -15,6 +15,7 @@ use super::exec;
 use super::login::{evidence, live};
 use super::settings::{Origin, Setting};
 use crate::Error;
+use crate::agent::asked;
 use crate::agent::wire::{Answer, Request};
 use crate::issue::Opened;
 use crate::link::Server;
@@ -83,22 +84,16 @@ async fn agent(app: &App) -> Option<Result<String, Report>> {
         return None;
     }
     let asked = async {
-        let mut stream = exec::connect(&path).await?;
-        exec::ask(&mut stream, &Request::Status).await
+        let mut stream = asked::connect(&path).await?;
+        asked::ask(&mut stream, &Request::Status, WAIT).await
     };
-    let late = |_| {
-        let what = format!("the agent at {} gave no answer", path.display());
-        Report::new(exit::LOCAL, what).next("look into the agent's log")
-    };
-    let answer = match tokio::time::timeout(WAIT, asked).await.map_err(late) {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(report)) | Err(report) => return Some(Err(report)),
-    };
-    let serves = match answer {
-        Answer::Status(_) => "answers this user",
-        _ => "serves this user nothing",
-    };
-    Some(Ok(format!("listens at {}, and {serves}", path.display())))
+    Some(asked.await.map(|answer| {
+        let serves = match answer {
+            Answer::Status(_) => "answers this user",
+            _ => "serves this user nothing",
+        };
+        format!("listens at {}, and {serves}", path.display())
+    }))
 }
 
 /// Keeps what was found and a line about it.

@@ -2,13 +2,11 @@
 
 use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use ticket_format::report::Report;
-use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,32 +14,29 @@ use tokio::sync::mpsc;
 use super::app::{App, Ended};
 use super::args::Exec;
 use super::settings::{Origin, SYSTEM_SOCKET, Setting};
-use crate::agent::wire::{self, Answer, Request};
+use crate::agent::asked::{self, WAIT};
+use crate::agent::wire::{Answer, Request};
 
 /// The program could not be started, for a reason of ours. 126 and 127 are those of env(1).
 const NOT_STARTED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
-/// How long the agent may take for its answer: tickets may have to be issued first.
-const WAIT: Duration = Duration::from_secs(60);
 
 /// `postern exec`.
 pub async fn exec(app: &App, args: &Exec) -> Ended {
     let wait = app.patience(WAIT)?.left();
     let path = socket(app)?;
-    let mut stream = connect(&path).await?;
+    let not_started = |mut report: Report| {
+        report.exit = NOT_STARTED;
+        report
+    };
+    let mut stream = asked::connect(&path).await.map_err(not_started)?;
     let request = Request::Open(args.dataset.clone());
-    let asked = tokio::time::timeout(wait, ask(&mut stream, &request)).await;
-    let late = |_| no_answer("it took too long");
-    let url = match asked.map_err(late)?? {
+    let answer = asked::ask(&mut stream, &request, wait).await;
+    let url = match answer.map_err(not_started)? {
         Answer::Door(url) => url,
-        Answer::Failed(mut report) => {
-            report.exit = NOT_STARTED;
-            return Err(report);
-        }
-        Answer::Key { .. } | Answer::Status(_) => {
-            return Err(no_answer("the answer is to another question"));
-        }
+        Answer::Failed(report) => return Err(not_started(report)),
+        _ => return Err(not_started(asked::other())),
     };
     let mut signals = Signals::new()
         .map_err(|error| Report::new(NOT_STARTED, "cannot watch for signals").why(error))?;
@@ -50,7 +45,9 @@ pub async fn exec(app: &App, args: &Exec) -> Ended {
     // The instance's own AWS credentials stay as they are: SDKs sign with them, and the door does not look.
     command.env("AWS_ENDPOINT_URL_KMS", url.as_str());
     command.env(Setting::Agent.variable(), &path);
-    let mut child = command.spawn().map_err(|error| not_started(args, &error))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| cannot_start(args, &error))?;
     let status = signals.forward(&mut child).await;
     // rule: AGT-10
     drop(stream);
@@ -58,7 +55,7 @@ pub async fn exec(app: &App, args: &Exec) -> Ended {
     Ok(code(status.map_err(lost)?))
 }
 
-fn not_started(args: &Exec, error: &std::io::Error) -> Report {
+fn cannot_start(args: &Exec, error: &std::io::Error) -> Report {
     let exit = match error.kind() {
         std::io::ErrorKind::NotFound => NOT_FOUND,
         std::io::ErrorKind::PermissionDenied => NOT_EXECUTABLE,
@@ -90,43 +87,6 @@ pub fn socket(app: &App) -> Result<PathBuf, Report> {
     match found.origin == Origin::Default && !path.exists() {
         true => Ok(SYSTEM_SOCKET.into()),
         false => Ok(path),
-    }
-}
-
-/// Connects to the agent.
-///
-/// # Errors
-/// None listens there.
-pub async fn connect(path: &Path) -> Result<UnixStream, Report> {
-    let none = |error| {
-        Report::new(
-            NOT_STARTED,
-            format!("no agent listens at {}", path.display()),
-        )
-        .why(error)
-        .next("have `postern agent` started on this node, or say its socket by --agent PATH")
-    };
-    UnixStream::connect(path).await.map_err(none)
-}
-
-fn no_answer(why: impl std::fmt::Display) -> Report {
-    Report::new(NOT_STARTED, "the agent gave no answer")
-        .why(why)
-        .next("look into the agent's log; it is safe to retry")
-}
-
-/// Asks the agent.
-///
-/// # Errors
-/// It did not answer, or what it said is no answer.
-pub async fn ask(stream: &mut UnixStream, request: &Request) -> Result<Answer, Report> {
-    // The agent may have refused before it was asked, and closed; its answer is there all the same.
-    let written = wire::write(stream, request, WAIT).await;
-    let read = wire::read(stream, WAIT).await.map_err(no_answer)?;
-    match (read, written) {
-        (Some(message), _) => wire::parse(&message).map_err(no_answer),
-        (None, Err(error)) => Err(no_answer(error)),
-        (None, Ok(())) => Err(no_answer("it closed the connection")),
     }
 }
 

@@ -10,8 +10,11 @@ use ticket_format::{Context, Refusal};
 
 use super::app::{App, Ended, Patience, now, rng, talk, write_file};
 use super::args::Issue;
+use super::exec;
 use super::login::{live, to_broker};
+use super::settings::{Origin, Setting};
 use crate::Error;
+use crate::agent::asked::{self, AgentKeys};
 use crate::issue::{Opened, Wanted};
 use crate::keys::DatasetKeys;
 use crate::state::NodeState;
@@ -123,6 +126,36 @@ pub struct Need<'a> {
     pub budget: u64,
     /// Whether public-unsigned origins are accepted.
     pub accept_unsigned: bool,
+}
+
+/// The data keys of a dataset by the node's agent, where its socket is named, or where this user has no state
+/// and an agent listens at the usual place.
+///
+/// # Errors
+/// It does not serve this user with it, or not in this way.
+pub async fn by_agent(app: &App, need: &Need<'_>) -> Result<Option<AgentKeys>, Report> {
+    // rule: AGT-11
+    let named = app.settings.effective(Setting::Agent);
+    let named = named.is_some_and(|named| named.origin != Origin::Default);
+    let path = exec::socket(app)?;
+    if !named {
+        let own = NodeState::path(&app.state_dir()?)
+            .symlink_metadata()
+            .is_ok();
+        if own || path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+    }
+    let usage = |why: &str| Report::new(exit::USAGE, "the agent was not asked").why(why);
+    if need.accept_unsigned {
+        let why = "the agent accepts no object that nobody signed";
+        return Err(usage(why).next("leave out --accept-unsigned"));
+    }
+    let Some(dataset) = need.dataset else {
+        return Err(usage("which dataset is not said").next("say --dataset NAME"));
+    };
+    let wait = app.patience(asked::WAIT)?.left();
+    AgentKeys::of(&path, dataset, wait).await.map(Some)
 }
 
 /// The data keys of a dataset: with a live ticket of the wallet, or with one that is got now.

@@ -11,7 +11,7 @@ use ticket_format::wrapped::{Origin, Wrapped};
 use super::app::{App, Ended};
 use super::args::{Cat, Ls};
 use super::copy::{is_broken_pipe, report};
-use super::issue::{Need, keys};
+use super::issue::{Need, by_agent, keys};
 use super::plan::store_report;
 use super::watch::unless_denied;
 use crate::object::metadata::MetadataError;
@@ -33,17 +33,21 @@ pub async fn cat(app: &App, args: &Cat) -> Ended {
         budget: 1,
         accept_unsigned: args.accept_unsigned,
     };
-    let keys = keys(app, &need).await?;
-    let name = args.name.as_deref();
-    let done = unless_denied(app, keys, Arc::new(Quiet), async |keys, _| {
-        let mut out = tokio::io::stdout();
-        let reading = args.read.reading();
-        cat_range_as(
-            &stores, keys, &args.from, name, args.range, reading, &mut out,
-        )
-        .await
-    });
-    match done.await? {
+    let (name, range, reading) = (args.name.as_deref(), args.range, args.read.reading());
+    let mut out = tokio::io::stdout();
+    let done = match by_agent(app, &need).await? {
+        Some(keys) => {
+            cat_range_as(&stores, &keys, &args.from, name, range, reading, &mut out).await
+        }
+        None => {
+            let keys = keys(app, &need).await?;
+            unless_denied(app, keys, Arc::new(Quiet), async |keys, _| {
+                cat_range_as(&stores, keys, &args.from, name, range, reading, &mut out).await
+            })
+            .await?
+        }
+    };
+    match done {
         Ok(_) => Ok(exit::DONE),
         // Who reads has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(exit::DONE),

@@ -13,6 +13,7 @@ use super::args::Logout;
 use super::exec;
 use super::login::describe;
 use crate::Error;
+use crate::agent::asked;
 use crate::agent::wire::{Answer, Request};
 use crate::imds::Imds;
 use crate::state::NodeState;
@@ -68,11 +69,12 @@ pub async fn status(app: &App, quiet: bool) -> Ended {
 /// What the agent holds, where one answers at once.
 async fn agent(app: &App) -> Option<Value> {
     let asked = async {
-        let mut stream = exec::connect(&exec::socket(app).ok()?).await.ok()?;
-        match exec::ask(&mut stream, &Request::Status).await.ok()? {
+        let mut stream = asked::connect(&exec::socket(app).ok()?).await.ok()?;
+        let answer = asked::ask(&mut stream, &Request::Status, GLANCE).await;
+        match answer.ok()? {
             Answer::Status(text) => serde_json::from_str(&text).ok(),
             Answer::Failed(report) => Some(json!({ "refused": report.what })),
-            Answer::Door(_) | Answer::Key { .. } => None,
+            _ => None,
         }
     };
     tokio::time::timeout(GLANCE, asked).await.ok()?

@@ -133,7 +133,7 @@ impl From<KeyError> for Fault {
             },
             KeyError::Context(_) => Self::invalid(sentence),
             KeyError::Wrap(_) | KeyError::Unsigned => Self::ciphertext(),
-            KeyError::Producer => Self::denied(sentence),
+            KeyError::Producer | KeyError::Agent(_) => Self::denied(sentence),
             KeyError::Recovery(_) | KeyError::Recipient(_) | KeyError::Body(_) => {
                 Self::internal(sentence)
             }

@@ -19,6 +19,10 @@ pub struct JobDataset {
     pub id: DatasetId,
     /// Its name, as the job's table has it.
     pub name: String,
+    /// The realm of its tickets.
+    pub realm: String,
+    /// Whether its data keys are made for recovery recipients too.
+    pub recipients: bool,
     /// From when on its record holds.
     pub created: Timestamp,
     /// What for.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use tests::daemon::Said;
+use tests::daemon::{Said, ended};
 use tests::foreign::S3;
 use tests::house::DATASET;
 
@@ -208,4 +208,97 @@ try {
     assert!(said.starts_with("opened by arn:aws:kms:"), "{said}");
     let end = "\nInvalidCiphertextException\n";
     assert!(said.ends_with(end), "{said}");
+}
+
+#[test]
+fn a_job_without_a_ticket_reads_and_writes_by_the_agent() {
+    // rule: AGT-11
+    let bench = Bench::start();
+    let home = &bench.node.home;
+    // A user with nothing of the node's: no state, no wallet, no metadata service; only the agent's socket.
+    let job = |arguments: &[&str]| {
+        let mut postern = home.postern(arguments);
+        postern.env("POSTERN_STATE", home.dir.join("none/state"));
+        let wallet = home.dir.join("none/wallet");
+        postern.env("POSTERN_WALLET", format!("FILE:{}", wallet.display()));
+        postern.env("POSTERN_AGENT", bench.node.socket());
+        ended(postern)
+    };
+    let text = "one line\n".repeat(40_000);
+    std::fs::write(home.dir.join("plain"), &text).expect("written");
+    let object = format!("s3://{BUCKET}/by-the-agent");
+    let dataset = ["--dataset", DATASET];
+    let with = |arguments: &[&str]| job(&[arguments, &dataset].concat());
+    with(&["cp", "plain", &object, "--context", "k=v"]).ok();
+    assert_eq!(with(&["cat", &object]).ok(), text);
+    assert_eq!(
+        with(&["cat", &object, "--range", "9-17"]).ok(),
+        "one line\n"
+    );
+    // Who has a ticket reads the same, and the other way round.
+    assert_eq!(home.run(&["cat", &object, "--dataset", DATASET]).ok(), text);
+    let other = format!("s3://{BUCKET}/by-the-wallet");
+    home.run(&["cp", "plain", &other, "--dataset", DATASET])
+        .ok();
+    with(&["decrypt", &other, "back"]).ok();
+    let back = std::fs::read_to_string(home.dir.join("back")).expect("a file");
+    assert_eq!(back, text);
+    // An object in the place of another one is not what was encrypted.
+    let swap = format!(
+        "import boto3\ns3 = boto3.client('s3')\n\
+         s3.copy_object(Bucket='{BUCKET}', Key='by-the-wallet', CopySource='{BUCKET}/by-the-agent')\n"
+    );
+    bench.run("s3", &swap).ok();
+    let swapped = with(&["cat", &other]);
+    assert_eq!(swapped.code, Some(9), "{swapped:?}");
+    assert!(swapped.stdout.is_empty());
+
+    // Single data keys.
+    let made = [
+        "dek",
+        "generate",
+        "--out",
+        "wrap",
+        "--dek-out",
+        "dek",
+        "--context",
+        "k=v",
+    ];
+    with(&made).ok();
+    with(&[
+        "dek",
+        "redeem",
+        "wrap",
+        "--out",
+        "again",
+        "--context",
+        "k=v",
+    ])
+    .ok();
+    let read = |name: &str| std::fs::read(home.dir.join(name)).expect("a file");
+    assert_eq!(read("dek"), read("again"));
+    let wrong = with(&["dek", "redeem", "wrap", "--context", "k=w"]);
+    assert!(
+        wrong.code != Some(0) && wrong.text().contains("context"),
+        "{wrong:?}"
+    );
+
+    // What the agent does not do is said.
+    for (arguments, code, why) in [
+        (vec!["cat", &object], 2, "say --dataset NAME"),
+        (
+            vec!["cat", &object, "--dataset", "none"],
+            4,
+            "is not one of job",
+        ),
+        (
+            vec!["cat", &object, "--dataset", DATASET, "--accept-unsigned"],
+            2,
+            "nobody signed",
+        ),
+    ] {
+        let said = job(&arguments);
+        assert_eq!(said.code, Some(code), "{said:?}");
+        assert!(said.stderr.contains(why), "{said:?}");
+    }
 }

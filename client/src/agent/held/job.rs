@@ -340,12 +340,17 @@ impl JobKeys for JobHeld {
         let tickets = join_all(self.lanes.iter().map(Lane::ticket)).await;
         for (lane, ticket) in self.lanes.iter().zip(tickets) {
             match ticket {
-                Ok(ticket) => datasets.push(JobDataset {
-                    id: ticket.opened().claims.dataset,
-                    name: lane.name.clone(),
-                    created: ticket.created(),
-                    actions: ticket.opened().claims.actions,
-                }),
+                Ok(ticket) => {
+                    let opened = ticket.opened();
+                    datasets.push(JobDataset {
+                        id: opened.claims.dataset,
+                        name: lane.name.clone(),
+                        realm: opened.claims.common.realm.clone(),
+                        recipients: !opened.record.recipients.all().is_empty(),
+                        created: ticket.created(),
+                        actions: opened.claims.actions,
+                    });
+                }
                 Err(error) => {
                     tracing::info!(%error, dataset = lane.name, "a dataset is not there");
                     failure = Some(error);
