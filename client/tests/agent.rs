@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use client::agent::asked::AgentKeys;
 use client::agent::held::JobSpec;
 use client::agent::rules::Rules;
 use client::agent::socket::{Doors, Jobs, Limits, Server, Socket};
 use client::agent::wire::{self, Answer, MESSAGE, Request};
-use client::door::{JobDataset, JobKeys};
+use client::door::{JobDataset, JobKeys, Named};
 use client::keys::KeyError;
 use client::redeem::Generated;
 use ticket_format::Context;
@@ -50,6 +51,14 @@ impl JobKeys for Told {
             actions: self.0.actions,
         };
         Ok(names.map(dataset).collect())
+    }
+
+    async fn dataset(&self, named: &Named) -> Result<Option<JobDataset>, KeyError> {
+        let mut all = self.datasets().await?.into_iter();
+        Ok(all.find(|dataset| match named {
+            Named::Id(id) => dataset.id == *id,
+            Named::Name(name) => dataset.name == *name,
+        }))
     }
 
     async fn generate(
@@ -131,6 +140,7 @@ impl Doors for Counted {
 struct Scene {
     dir: tempfile::TempDir,
     doors: Counted,
+    server: tokio::task::JoinHandle<io::Result<()>>,
 }
 
 impl Scene {
@@ -154,8 +164,8 @@ impl Scene {
             .await
             .unwrap();
         let server = Server::new(rules, House, doors.clone(), limits);
-        tokio::spawn(async move { server.serve(&socket).await });
-        Self { dir, doors }
+        let server = tokio::spawn(async move { server.serve(&socket).await });
+        Self { dir, doors, server }
     }
 
     fn socket(&self) -> PathBuf {
@@ -500,4 +510,102 @@ async fn another_door_closes_the_one_before() {
     // The new one is there before the old one goes.
     assert_eq!(scene.doors.1.load(Ordering::SeqCst), 2);
     scene.none_stands().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_served_nothing_is_answered_once_and_keeps_no_place() {
+    // rule: AGT-9
+    let silence = Duration::from_millis(300);
+    let scene = Scene::new(Limits {
+        silence,
+        ..Limits::default()
+    })
+    .await;
+    // With a question, and without a word: nobody of them ends the connection but the agent.
+    let mut status = Vec::new();
+    wire::write(&mut status, &Request::Status, LONG)
+        .await
+        .unwrap();
+    let status: String = status.iter().map(|byte| format!("{byte:02x}")).collect();
+    for (said, answered) in [(status.as_str(), "True\n"), ("", "False\n")] {
+        let mut python = Command::new("python3");
+        python.uid(EVE).gid(EVE).current_dir("/").arg("-c").arg(
+            "import socket, sys\n\
+             s = socket.socket(socket.AF_UNIX)\n\
+             s.settimeout(60)\n\
+             s.connect(sys.argv[1])\n\
+             s.sendall(bytes.fromhex(sys.argv[2]))\n\
+             print(b''.join(iter(lambda: s.recv(65536), b'')) != b'')",
+        );
+        python.arg(scene.socket()).arg(said);
+        let ended = tokio::task::spawn_blocking(move || python.output());
+        let out = ended.await.unwrap().unwrap().stdout;
+        assert_eq!(String::from_utf8(out).unwrap(), answered);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_reaches_its_door_without_a_proxy_and_ends_with_it() {
+    // rule: AGT-12
+    let scene = Scene::new(Limits::default()).await;
+    let script = "echo $NO_PROXY $no_proxy $AWS_IGNORE_CONFIGURED_ENDPOINT_URLS; exec sleep 600";
+    let mut program = scene.postern(
+        ANN,
+        &["exec", "--dataset", "faces", "--", "sh", "-c", script],
+    );
+    program
+        .env("NO_PROXY", "internal")
+        .env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    let mut line = String::new();
+    let out = program.stdout.take().unwrap();
+    io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
+    let own = "127.0.0.1,localhost";
+    assert_eq!(line, format!("internal,{own} {own} false\n"));
+    // The agent ends: the port is anybody's from now on.
+    scene.server.abort();
+    let ended = tokio::task::spawn_blocking(move || program.wait_with_output());
+    let ended = ended.await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(125));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("its door is shut"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_answer_is_not_taken_for_the_next_requests() {
+    // rule: AGT-11
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let (late, mut asked_again) = tokio::sync::mpsc::channel::<()>(1);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let known = Answer::Dataset {
+            id: DatasetId([1; 16]),
+            realm: "example".to_owned(),
+            recipients: false,
+        };
+        wire::read(&mut stream, LONG).await.unwrap();
+        wire::write(&mut stream, &known, LONG).await.unwrap();
+        wire::read(&mut stream, LONG).await.unwrap();
+        asked_again.recv().await;
+        let key = |byte| Answer::Key {
+            wrapped: vec![byte],
+            dek: None,
+            public: None,
+        };
+        for byte in [1, 2] {
+            let _ = wire::write(&mut stream, &key(byte), LONG).await;
+        }
+        std::future::pending::<()>().await;
+    });
+    let wait = Duration::from_millis(300);
+    let keys = AgentKeys::of(&path, "faces", wait).await.unwrap();
+    let context = Context::default();
+    assert!(keys.make(&context, false, None).await.is_err());
+    late.send(()).await.unwrap();
+    // Whatever comes now is the first one's.
+    assert!(keys.make(&context, false, None).await.is_err());
 }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::agent::narrow::Narrow;
 use client::door::blob::Blob;
-use client::door::{Door, JobDataset, JobKeys};
+use client::door::{Door, JobDataset, JobKeys, Named};
 use client::keys::KeyError;
 use client::redeem::Generated;
 use serde_json::{Value, json};
@@ -93,6 +93,14 @@ impl JobKeys for Two {
             dataset(FACES, "faces", self.faces),
             dataset(ROADS, "roads", self.roads),
         ])
+    }
+
+    async fn dataset(&self, named: &Named) -> Result<Option<JobDataset>, KeyError> {
+        let mut all = self.datasets().await?.into_iter();
+        Ok(all.find(|dataset| match named {
+            Named::Id(id) => dataset.id == *id,
+            Named::Name(name) => dataset.name == *name,
+        }))
     }
 
     async fn generate(

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use client::Error;
 use client::agent::held::{Clock, Held, HeldOptions, JobHeld, JobSpec};
-use client::door::JobKeys as _;
+use client::door::{JobKeys as _, Named};
 use client::issue::Opened;
 use client::keys::{DatasetKeys, KeyError};
 use client::logs::Logs;
@@ -439,4 +439,36 @@ async fn what_is_valid_is_used_while_the_broker_is_away_and_replaced_when_it_is_
     let job = held.job(spec("one", 1_001));
     scene.opens(&job, 5).await;
     assert!(held.status().ticket.id != renewed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_cannot_be_had_does_not_keep_the_jobs_other_one_up() {
+    // rule: AGT-5, DOOR-9
+    let mut scene = Scene::new(1).await;
+    let held = scene.start();
+    let mut wanted = spec("two", 1_001);
+    wanted.datasets.push("nothing".to_owned());
+    let job = held.job(wanted);
+    let named = |name: &str| Named::Name(name.to_owned());
+    let found = job.dataset(&named(DATASET)).await.expect("an answer");
+    assert_eq!(found.map(|found| found.id), Some(scene.dataset));
+    let by_id = job.dataset(&Named::Id(scene.dataset)).await;
+    assert!(by_id.expect("an answer").is_some());
+    // It is the table's, so that somebody has to be told why it is not there; another one is not.
+    assert!(job.dataset(&named("nothing")).await.is_err());
+    assert!(
+        job.dataset(&named("other"))
+            .await
+            .expect("an answer")
+            .is_none()
+    );
+    scene.opens(&job, 0).await;
+    // The broker goes away: nothing of the first one waits for it.
+    let _ = scene.house.broker.stop();
+    for _ in 0..20 {
+        assert!(job.dataset(&named("nothing")).await.is_err());
+        let found = job.dataset(&named(DATASET)).await.expect("an answer");
+        assert!(found.is_some());
+        scene.opens(&job, 0).await;
+    }
 }

@@ -84,7 +84,8 @@ pub struct Made {
 /// The data keys of one dataset, by the agent.
 #[derive(Debug)]
 pub struct AgentKeys {
-    stream: Mutex<UnixStream>,
+    /// None once an answer did not come: it could still come, as the next one's.
+    stream: Mutex<Option<UnixStream>>,
     wait: Duration,
     name: String,
     id: DatasetId,
@@ -106,7 +107,7 @@ impl AgentKeys {
                 realm,
                 recipients,
             } => Ok(Self {
-                stream: Mutex::new(stream),
+                stream: Mutex::new(Some(stream)),
                 wait,
                 name: name.to_owned(),
                 id,
@@ -119,9 +120,13 @@ impl AgentKeys {
     }
 
     async fn asked(&self, request: &Request) -> Result<Answer, KeyError> {
-        let mut stream = self.stream.lock().await;
+        let mut kept = self.stream.lock().await;
         let failed = |report| KeyError::Agent(Box::new(report));
-        match ask(&mut stream, request, self.wait).await.map_err(failed)? {
+        let gone = || failed(no_answer("it gave none to the request before"));
+        let mut stream = kept.take().ok_or_else(gone)?;
+        let answer = ask(&mut stream, request, self.wait).await.map_err(failed)?;
+        *kept = Some(stream);
+        match answer {
             Answer::Failed(report) => Err(failed(report)),
             answer => Ok(answer),
         }

@@ -7,7 +7,7 @@ use ticket_format::key_pair::KeyPairKind;
 use ticket_format::secret::Dek;
 use ticket_format::{Context, Refusal};
 
-use crate::door::{JobDataset, JobKeys};
+use crate::door::{JobDataset, JobKeys, Named};
 use crate::keys::KeyError;
 use crate::redeem::Generated;
 
@@ -27,10 +27,9 @@ impl<K: JobKeys> Narrow<K> {
     /// The dataset is one of these.
     async fn check(&self, dataset: DatasetId) -> Result<(), KeyError> {
         // rule: AGT-10
-        let mut known = self.datasets().await?.into_iter();
-        match known.any(|known| known.id == dataset) {
-            true => Ok(()),
-            false => Err(KeyError::Refused(Refusal::DatasetUnknown)),
+        match self.dataset(&Named::Id(dataset)).await? {
+            Some(_) => Ok(()),
+            None => Err(KeyError::Refused(Refusal::DatasetUnknown)),
         }
     }
 }
@@ -44,6 +43,17 @@ impl<K: JobKeys> JobKeys for Narrow<K> {
         let mut datasets = self.keys.datasets().await?;
         datasets.retain(|dataset| self.names.contains(&dataset.name));
         Ok(datasets)
+    }
+
+    async fn dataset(&self, named: &Named) -> Result<Option<JobDataset>, KeyError> {
+        // rule: AGT-10
+        if let Named::Name(name) = named
+            && !self.names.contains(name)
+        {
+            return Ok(None);
+        }
+        let found = self.keys.dataset(named).await?;
+        Ok(found.filter(|found| self.names.contains(&found.name)))
     }
 
     async fn generate(

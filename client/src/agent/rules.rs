@@ -244,6 +244,10 @@ fn job(table: Table, users: &str) -> Result<Job, String> {
     if table.user.is_none() && table.unit.is_none() {
         return Err("it names neither a user nor a unit".to_owned());
     }
+    let is_unit = |unit: &String| unit.ends_with(".service") || unit.ends_with(".scope");
+    if table.unit.as_ref().is_some_and(|unit| !is_unit(unit)) {
+        return Err("its unit's name ends neither in .service nor in .scope".to_owned());
+    }
     if table.name.is_empty() || table.datasets.is_empty() {
         return Err("it has no name or no datasets".to_owned());
     }
@@ -358,6 +362,7 @@ mod tests {
             "line 4: unknown key \"unti\", did you mean \"unit\"?",
         );
         fails(&job("x", "user = 1\nbudget = 0"), "at least 1");
+        fails(&job("x", "unit = \"train\""), "ends neither in .service");
         fails(
             &job("x", "user = 1").replace("decrypt", "all"),
             "expected decrypt",

@@ -1,5 +1,6 @@
 //! What is said on the agent's socket: `spec/agent.cddl`.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -123,7 +124,6 @@ fn item(reader: &mut Reader<'_>) -> Result<(Context, Vec<u8>), DecodeError> {
 pub type Verdict = Result<Zeroizing<[u8; 32]>, Refusal>;
 
 /// What the agent answers.
-#[derive(Debug)]
 pub enum Answer {
     /// No: as a command shows it.
     Failed(Report),
@@ -151,6 +151,27 @@ pub enum Answer {
     },
     /// One verdict on each wrap, in their order.
     Opened(Vec<Verdict>),
+}
+
+/// Without what is secret.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(report) => f.debug_tuple("Failed").field(report).finish(),
+            Self::Door(_) => f.write_str("Door(..)"),
+            Self::Key { public, .. } => {
+                let mut key = f.debug_struct("Key");
+                key.field("public", public).finish_non_exhaustive()
+            }
+            Self::Status(text) => f.debug_tuple("Status").field(text).finish(),
+            Self::Dataset { id, realm, .. } => {
+                let mut dataset = f.debug_struct("Dataset");
+                dataset.field("id", id).field("realm", realm);
+                dataset.finish_non_exhaustive()
+            }
+            Self::Opened(verdicts) => write!(f, "Opened({} verdicts)", verdicts.len()),
+        }
+    }
 }
 
 impl Encode for Answer {
@@ -199,8 +220,11 @@ impl Encode for Answer {
                 writer.map(2).uint(1).uint(5).uint(2).array(verdicts.len());
                 for verdict in verdicts {
                     match verdict {
-                        Ok(dek) => writer.bytes(&dek[..]),
-                        Err(refusal) => writer.uint(u64::from(refusal.number())),
+                        Ok(dek) => writer.map(1).uint(1).bytes(&dek[..]),
+                        Err(refusal) => {
+                            let number = u64::from(refusal.number());
+                            writer.map(1).uint(2).uint(number)
+                        }
                     };
                 }
             }
@@ -244,13 +268,18 @@ impl Decode for Answer {
 }
 
 fn verdict(reader: &mut Reader<'_>) -> Result<Verdict, DecodeError> {
-    // A byte string.
-    if reader.peek_major() == Some(2) {
-        return Ok(Ok(Zeroizing::new(reader.array_of()?)));
+    let mut map = reader.map(1)?;
+    let dek = map.optional(1, Reader::array_of)?.map(Zeroizing::new);
+    let refusal = map.optional(2, Reader::uint)?;
+    map.end()?;
+    match (dek, refusal) {
+        (Some(dek), _) => Ok(Ok(dek)),
+        (None, Some(number)) => {
+            let refusal = Refusal::from_number(number);
+            refusal.map(Err).ok_or(DecodeError::OutOfRange("refusal"))
+        }
+        (None, None) => Err(DecodeError::OutOfRange("verdict")),
     }
-    let number = reader.uint()?;
-    let refusal = Refusal::from_number(number);
-    refusal.map(Err).ok_or(DecodeError::OutOfRange("refusal"))
 }
 
 /// Reads one message; none where the other side has ended between two.
@@ -288,7 +317,8 @@ pub async fn write(
     message: &impl Encode,
     silence: Duration,
 ) -> io::Result<()> {
-    let mut writer = Writer::new();
+    // Never moved while it is written: it may hold keys.
+    let mut writer = Writer::with_capacity(MESSAGE);
     message.encode(&mut writer);
     let body = Zeroizing::new(writer.into_bytes());
     let len = u32::try_from(body.len()).ok();

@@ -4,9 +4,12 @@ use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use ticket_format::report::Report;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -21,6 +24,8 @@ use crate::agent::wire::{Answer, Request};
 const NOT_STARTED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// How long a program may take to end that is ended with its door.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// `postern exec`.
 pub async fn exec(app: &App, args: &Exec) -> Ended {
@@ -45,14 +50,57 @@ pub async fn exec(app: &App, args: &Exec) -> Ended {
     // The instance's own AWS credentials stay as they are: SDKs sign with them, and the door does not look.
     command.env("AWS_ENDPOINT_URL_KMS", url.as_str());
     command.env(Setting::Agent.variable(), &path);
+    // rule: AGT-12
+    command.env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false");
+    for name in ["NO_PROXY", "no_proxy"] {
+        command.env(name, without_proxy(std::env::var(name).ok().as_deref()));
+    }
     let mut child = command
         .spawn()
         .map_err(|error| cannot_start(args, &error))?;
-    let status = signals.forward(&mut child).await;
+    let status = tokio::select! {
+        status = signals.forward(&mut child) => status,
+        // The agent says nothing more: what comes is its end.
+        () = ended(&mut stream) => return Err(agent_gone(&mut child).await),
+    };
     // rule: AGT-10
     drop(stream);
     let lost = |error| Report::new(NOT_STARTED, "the program's end was not seen").why(error);
     Ok(code(status.map_err(lost)?))
+}
+
+/// Until the other side has ended.
+async fn ended(stream: &mut UnixStream) {
+    let mut rest = [0; 64];
+    while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+}
+
+/// The door is shut, and its port anybody's: what the program asks there from now on could be answered by another.
+async fn agent_gone(child: &mut Child) -> Report {
+    // rule: AGT-12
+    let gone = Report::new(NOT_STARTED, "the program was ended: its door is shut")
+        .why("the agent has ended")
+        .next("see the agent's log, and run the program again");
+    let pid = child
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        // What it can still do is not told apart from what it did.
+        let _ = child.kill().await;
+    }
+    gone
+}
+
+/// Loopback is reached without a proxy, which would be told the token and the plaintexts.
+fn without_proxy(before: Option<&str>) -> String {
+    let own = "127.0.0.1,localhost";
+    match before {
+        None | Some("") => own.to_owned(),
+        Some(before) => format!("{before},{own}"),
+    }
 }
 
 fn cannot_start(args: &Exec, error: &std::io::Error) -> Report {

@@ -99,6 +99,27 @@ impl Fault {
         Self::new("KMSInternalException", why)
     }
 
+    /// Of a data key that was to be made: there is no ciphertext whose context could be wrong.
+    pub(super) fn of_making(error: KeyError) -> Self {
+        match &error {
+            KeyError::Refused(Refusal::Context) => Self::denied(format!("{error}")),
+            _ => error.into(),
+        }
+    }
+
+    fn of_exchange(error: &Error, sentence: String) -> Self {
+        match error {
+            // What a ticket was not had for is told to all who waited for it.
+            Error::Shared(error) => Self::of_exchange(error, sentence),
+            error => match error.refusal() {
+                Some(refusal) => Self::of_refusal(refusal, sentence),
+                None if error.worth_retrying() => Self::throttled(sentence),
+                None if matches!(error, Error::NoTicket(_)) => Self::denied(sentence),
+                None => Self::internal(sentence),
+            },
+        }
+    }
+
     fn of_refusal(refusal: Refusal, sentence: String) -> Self {
         match refusal {
             // rule: DOOR-8
@@ -107,9 +128,14 @@ impl Fault {
             | Refusal::WrapAuthentication
             | Refusal::Context
             | Refusal::WrapCommitment
+            | Refusal::WrapDataset
             | Refusal::Producer => Self::ciphertext(),
-            Refusal::DatasetUnknown | Refusal::WrapDataset => Self::not_found(),
+            Refusal::DatasetUnknown => Self::not_found(),
             refusal if refusal.retry_is_safe() => Self::throttled(sentence),
+            // A proof that does not hold.
+            refusal if refusal.exit_code() == ticket_format::report::exit::INTEGRITY => {
+                Self::internal(sentence)
+            }
             _ => Self::denied(sentence),
         }
     }
@@ -123,14 +149,7 @@ impl From<KeyError> for Fault {
         let sentence = format!("{error}{}", next.unwrap_or_default());
         match error {
             KeyError::Refused(refusal) => Self::of_refusal(refusal, sentence),
-            KeyError::Exchange(error) => match error.refusal() {
-                Some(refusal) => Self::of_refusal(refusal, sentence),
-                None if error.worth_retrying() => Self::throttled(sentence),
-                None => match error {
-                    Error::NoTicket(_) => Self::denied(sentence),
-                    _ => Self::internal(sentence),
-                },
-            },
+            KeyError::Exchange(error) => Self::of_exchange(&error, sentence),
             KeyError::Context(_) => Self::invalid(sentence),
             KeyError::Wrap(_) | KeyError::Unsigned => Self::ciphertext(),
             KeyError::Producer | KeyError::Agent(_) => Self::denied(sentence),
@@ -138,5 +157,62 @@ impl From<KeyError> for Fault {
                 Self::internal(sentence)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn each_failure_is_the_error_that_sdks_know_what_to_do_with() {
+        // rule: DOOR-8, DOOR-9
+        let kind = |error: KeyError| Fault::from(error).kind;
+        let shared = |error| KeyError::Exchange(Error::Shared(Arc::new(error)));
+        assert_eq!(
+            kind(shared(Error::NoTicket("expired"))),
+            "AccessDeniedException"
+        );
+        assert_eq!(
+            kind(shared(Error::Answer {
+                server: "broker",
+                what: "x"
+            })),
+            "KMSInternalException"
+        );
+        for refusal in Refusal::ALL.iter().copied() {
+            let found = kind(KeyError::Refused(refusal));
+            assert_eq!(
+                found,
+                Fault::of_exchange(
+                    &Error::Refused {
+                        server: "key server",
+                        notice: ticket_format::messages::RefusalNotice::bare(refusal),
+                    },
+                    String::new()
+                )
+                .kind
+            );
+            let expected = match refusal {
+                Refusal::WrapMalformed
+                | Refusal::KekUnknown
+                | Refusal::WrapAuthentication
+                | Refusal::Context
+                | Refusal::WrapCommitment
+                | Refusal::WrapDataset
+                | Refusal::Producer => "InvalidCiphertextException",
+                Refusal::DatasetUnknown => "NotFoundException",
+                Refusal::Busy => "ThrottlingException",
+                Refusal::Denied | Refusal::Policy | Refusal::TicketExpired | Refusal::Budget => {
+                    "AccessDeniedException"
+                }
+                Refusal::Rollback => "KMSInternalException",
+                _ => found,
+            };
+            assert_eq!(found, expected, "{refusal}");
+        }
+        let making = Fault::of_making(KeyError::Refused(Refusal::Context));
+        assert_eq!(making.kind, "AccessDeniedException");
     }
 }

@@ -167,9 +167,16 @@ impl<K> Visit<K> {
         let (theirs, ours) = (self.theirs, self.threshold.address);
         let look = async || {
             let user = tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await;
-            user.ok().and_then(Result::ok).flatten()
+            user.map_err(io::Error::other)?
         };
-        *self.user.get_or_init(look).await
+        match self.user.get_or_try_init(look).await {
+            Ok(user) => *user,
+            // Refused now, and looked for again with the next request.
+            Err(error) => {
+                tracing::warn!(%error, "whose a connection is cannot be told");
+                None
+            }
+        }
     }
 }
 

@@ -29,6 +29,15 @@ pub struct JobDataset {
     pub actions: Actions,
 }
 
+/// A dataset, as somebody names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// By its id.
+    Id(DatasetId),
+    /// By its name in the job's table.
+    Name(String),
+}
+
 /// The keys of one job.
 pub trait JobKeys: Send + Sync + 'static {
     /// The node, whose account and region are those of every ARN.
@@ -39,6 +48,15 @@ pub trait JobKeys: Send + Sync + 'static {
     /// # Errors
     /// None could be had.
     fn datasets(&self) -> impl Future<Output = Result<Vec<JobDataset>, KeyError>> + Send;
+
+    /// One dataset of the job's table, whatever becomes of the others; none where the table has none of that name.
+    ///
+    /// # Errors
+    /// It is one of the table's, or may be, and cannot be had now.
+    fn dataset(
+        &self,
+        named: &Named,
+    ) -> impl Future<Output = Result<Option<JobDataset>, KeyError>> + Send;
 
     /// Has a data key made, or a key pair of a kind, which the context names.
     ///

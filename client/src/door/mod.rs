@@ -15,10 +15,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-pub use keys::{JobDataset, JobKeys};
+pub use keys::{JobDataset, JobKeys, Named};
 
 /// An open door. Dropped, it is closed, and what is under way at it ends.
-#[derive(Debug)]
 pub struct Door {
     url: zeroize::Zeroizing<String>,
     task: JoinHandle<()>,
@@ -41,6 +40,13 @@ impl Door {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+}
+
+/// Without its address, which is a secret.
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Door(..)")
     }
 }
 

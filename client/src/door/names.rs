@@ -2,18 +2,12 @@
 
 use ticket_format::ids::{DatasetId, NodeId};
 
+use super::keys::Named;
+
 /// Lengths of the parts of a UUID (RFC 9562), in hexadecimal digits.
 const PARTS: [usize; 5] = [8, 4, 4, 4, 12];
 /// The longest `KeyId` that KMS takes.
 const MAX_KEY_ID: usize = 2_048;
-
-/// A dataset, as a `KeyId` names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Named {
-    Id(DatasetId),
-    /// By its name, or by an alias of it.
-    Name(String),
-}
 
 /// The names of keys on one node.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use super::JobKeys;
 use super::fault::Fault;
 use super::keys::JobDataset;
 use super::members::{KMS, Members};
-use super::names::{Named, Names, uuid};
+use super::names::{Names, uuid};
 
 /// The one algorithm there is.
 const SYMMETRIC: &str = "SYMMETRIC_DEFAULT";
@@ -68,11 +68,7 @@ impl<K: JobKeys> Call<'_, K> {
     async fn dataset(&self, key_id: &str) -> Result<JobDataset, Fault> {
         // rule: DOOR-5
         let named = self.names.parse(key_id).ok_or_else(Fault::not_found)?;
-        let datasets = self.keys.datasets().await?;
-        let found = datasets.into_iter().find(|dataset| match &named {
-            Named::Id(id) => dataset.id == *id,
-            Named::Name(name) => dataset.name == *name,
-        });
+        let found = self.keys.dataset(&named).await?;
         found.ok_or_else(Fault::not_found)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, join_all};
 use ticket_format::ids::{DatasetId, NodeId};
@@ -14,7 +14,7 @@ use ticket_format::{Context, Refusal};
 
 use super::ticket::{JobTicket, denied};
 use super::{Shared, clock};
-use crate::door::{JobDataset, JobKeys};
+use crate::door::{JobDataset, JobKeys, Named};
 use crate::error::Error;
 use crate::issue::Wanted;
 use crate::keys::KeyError;
@@ -23,6 +23,9 @@ use crate::watch::{Denied, Ended, Watched};
 
 /// How long the key server is tried to be told of a wipe.
 const TELL: Duration = Duration::from_secs(30);
+/// A broker that was away is not asked again sooner than this for the same ticket; nor one that refused.
+const AWAY: Duration = Duration::from_millis(500);
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// A job: what a table of the agent's rules gives to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,8 @@ pub(super) struct Lane {
     /// Held while a ticket is asked for.
     issuing: tokio::sync::Mutex<()>,
     attempts: AtomicU64,
-    failure: Mutex<Option<Arc<Error>>>,
+    /// Why there is none, and since when.
+    failure: Mutex<Option<(Instant, Arc<Error>)>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,6 +96,19 @@ impl Lane {
         &self.name
     }
 
+    /// The dataset, as a ticket to it says.
+    fn told(&self, ticket: &JobTicket) -> JobDataset {
+        let opened = ticket.opened();
+        JobDataset {
+            id: opened.claims.dataset,
+            name: self.name.clone(),
+            realm: opened.claims.common.realm.clone(),
+            recipients: !opened.record.recipients.all().is_empty(),
+            created: ticket.created(),
+            actions: opened.claims.actions,
+        }
+    }
+
     /// The ticket, if there is a live one.
     pub(super) fn live(&self) -> Option<Arc<JobTicket>> {
         locked(&self.current)
@@ -105,6 +122,16 @@ impl Lane {
         if let Some(ticket) = self.live() {
             return Ok(ticket);
         }
+        if let Some((since, failure)) = &*locked(&self.failure) {
+            let pause = match failure.worth_retrying() {
+                true => AWAY,
+                false => REFUSED,
+            };
+            // Many ask at once and again: the broker is asked for one of them.
+            if since.elapsed() < pause {
+                return Err(KeyError::Exchange(Error::Shared(Arc::clone(failure))));
+            }
+        }
         let before = self.attempts.load(Ordering::Acquire);
         // In a task: one who goes away must not end what others wait for.
         let lane = Arc::clone(self);
@@ -114,7 +141,7 @@ impl Lane {
                 return Ok(ticket);
             }
             if lane.attempts.load(Ordering::Acquire) != before
-                && let Some(failure) = locked(&lane.failure).clone()
+                && let Some((_, failure)) = locked(&lane.failure).clone()
             {
                 return Err(failure);
             }
@@ -138,7 +165,8 @@ impl Lane {
         };
         let issued = self.shared.node.issue(&wanted).await;
         let issued = issued.map_err(Arc::new);
-        *locked(&self.failure) = issued.as_ref().err().cloned();
+        let failure = issued.as_ref().err().cloned();
+        *locked(&self.failure) = failure.map(|failure| (Instant::now(), failure));
         self.attempts.fetch_add(1, Ordering::AcqRel);
         let issued = issued?;
         let dataset = issued.opened.claims.dataset;
@@ -304,6 +332,11 @@ impl JobHeld {
 
     /// The ticket to a dataset.
     async fn to(&self, dataset: DatasetId) -> Result<Arc<JobTicket>, KeyError> {
+        self.lane_to(dataset).await.map(|(_, ticket)| ticket)
+    }
+
+    /// A dataset's lane, and its ticket.
+    async fn lane_to(&self, dataset: DatasetId) -> Result<(&Arc<Lane>, Arc<JobTicket>), KeyError> {
         let known = self
             .lanes
             .iter()
@@ -311,16 +344,19 @@ impl JobHeld {
         if let Some(lane) = known {
             let ticket = lane.ticket().await?;
             if ticket.opened().claims.dataset == dataset {
-                return Ok(ticket);
+                return Ok((lane, ticket));
             }
         }
         // Which name it has is not known yet, or is not any more.
         let mut failure = KeyError::Refused(Refusal::DatasetUnknown);
         let unknown = self.lanes.iter();
         let unknown = unknown.filter(|lane| locked(&lane.dataset).is_none());
-        for ticket in join_all(unknown.map(Lane::ticket)).await {
+        let tickets = join_all(unknown.map(async |lane| (lane, lane.ticket().await))).await;
+        for (lane, ticket) in tickets {
             match ticket {
-                Ok(ticket) if ticket.opened().claims.dataset == dataset => return Ok(ticket),
+                Ok(ticket) if ticket.opened().claims.dataset == dataset => {
+                    return Ok((lane, ticket));
+                }
                 Ok(_) => {}
                 Err(error) => failure = error,
             }
@@ -340,17 +376,7 @@ impl JobKeys for JobHeld {
         let tickets = join_all(self.lanes.iter().map(Lane::ticket)).await;
         for (lane, ticket) in self.lanes.iter().zip(tickets) {
             match ticket {
-                Ok(ticket) => {
-                    let opened = ticket.opened();
-                    datasets.push(JobDataset {
-                        id: opened.claims.dataset,
-                        name: lane.name.clone(),
-                        realm: opened.claims.common.realm.clone(),
-                        recipients: !opened.record.recipients.all().is_empty(),
-                        created: ticket.created(),
-                        actions: opened.claims.actions,
-                    });
-                }
+                Ok(ticket) => datasets.push(lane.told(&ticket)),
                 Err(error) => {
                     tracing::info!(%error, dataset = lane.name, "a dataset is not there");
                     failure = Some(error);
@@ -361,6 +387,22 @@ impl JobKeys for JobHeld {
             Some(failure) if datasets.is_empty() => Err(failure),
             _ => Ok(datasets),
         }
+    }
+
+    async fn dataset(&self, named: &Named) -> Result<Option<JobDataset>, KeyError> {
+        // rule: AGT-5
+        let found = match named {
+            Named::Name(name) => match self.lanes.iter().find(|lane| lane.name == *name) {
+                Some(lane) => (lane, lane.ticket().await?),
+                None => return Ok(None),
+            },
+            Named::Id(id) => match self.lane_to(*id).await {
+                Ok(found) => found,
+                Err(KeyError::Refused(Refusal::DatasetUnknown)) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(Some(found.0.told(&found.1)))
     }
 
     async fn generate(

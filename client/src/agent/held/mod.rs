@@ -185,11 +185,9 @@ impl Held {
         if let Some(mut tasks) = tasks {
             tasks.shutdown().await;
         }
-        for job in self.jobs.all() {
-            for lane in job.lanes() {
-                lane.end().await;
-            }
-        }
+        let jobs = self.jobs.all();
+        let lanes = jobs.iter().flat_map(|job| job.lanes());
+        join_all(lanes.map(|lane| lane.end())).await;
         self.shared.node.forget().await;
     }
 }

@@ -217,10 +217,11 @@ impl JobTicket {
         let item = Item::new(wrapped, context);
         let key = (self.hash(), item.digest);
         // Connects at most once for all who wait; and refuses where the keys are erased.
-        drop(self.keys()?);
+        let keys = self.keys()?;
         let cache = &self.shared.cache;
         let (asked, step) = self.gather.ask(item, || cache.get(&key, Instant::now()));
-        self.follow(step);
+        self.follow(step, &keys);
+        drop(keys);
         let dek = match asked {
             Asked::Kept(dek) => Ok(dek),
             Asked::Comes(receiver) => match receiver.await {
@@ -243,23 +244,24 @@ impl JobTicket {
         Error::NoTicket("the agent has ended the exchange; ask again")
     }
 
-    fn follow(self: &Arc<Self>, step: Step) {
+    /// With the keys of when it was asked: another ticket may take this one's place while it is gathered.
+    fn follow(self: &Arc<Self>, step: Step, keys: &Arc<DatasetKeys>) {
         if !step.send.is_empty() {
-            let ticket = Arc::clone(self);
+            let (ticket, keys) = (Arc::clone(self), Arc::clone(keys));
             self.spawn(async move {
                 let _permit = ticket.permits.acquire().await;
-                ticket.send(step.send).await;
+                ticket.send(step.send, &keys).await;
             });
         }
         if let Some(window) = step.window {
-            let ticket = Arc::clone(self);
+            let (ticket, keys) = (Arc::clone(self), Arc::clone(keys));
             self.spawn(async move {
                 // rule: AGT-8
                 tokio::time::sleep(ticket.shared.options.batch_window).await;
                 let _permit = ticket.permits.acquire().await;
                 let items = ticket.gather.take(window);
                 if !items.is_empty() {
-                    ticket.send(items).await;
+                    ticket.send(items, &keys).await;
                 }
             });
         }
@@ -274,23 +276,21 @@ impl JobTicket {
         }
     }
 
-    async fn send(&self, items: Vec<Item>) {
-        let guard = Sent {
+    async fn send(&self, items: Vec<Item>, keys: &DatasetKeys) {
+        let mut guard = Sent {
             gather: &self.gather,
-            digests: items.iter().map(|item| item.digest).collect(),
+            digests: items.iter().rev().map(|item| item.digest).collect(),
         };
         let asked: Vec<(&[u8], &Context)> = items
             .iter()
             .map(|item| (&item.wrapped[..], &item.context))
             .collect();
-        let answers = match self.keys() {
-            Ok(keys) => {
-                self.shared.cache.asks();
-                keys.redeem(&asked).await
-            }
-            Err(error) => Err(error),
-        };
-        match answers {
+        // rule: AGT-6
+        if self.is_gone() {
+            return;
+        }
+        self.shared.cache.asks();
+        match keys.redeem(&asked).await {
             Ok(answers) => {
                 let left = self.expires().since(self.shared.clock().now());
                 let left = Duration::from_secs(left);
@@ -306,6 +306,7 @@ impl JobTicket {
                         Arc::new(released.dek)
                     });
                     self.gather.give(&item.digest, &outcome);
+                    guard.given();
                 }
             }
             Err(error) => {
@@ -313,6 +314,7 @@ impl JobTicket {
                 let failure = Failure::Exchange(Arc::new(error));
                 for item in &items {
                     self.gather.give(&item.digest, &Err(failure.clone()));
+                    guard.given();
                 }
             }
         }
@@ -375,7 +377,15 @@ impl JobTicket {
 /// Lets go of those who wait for what was sent, where no answer was given.
 struct Sent<'a> {
     gather: &'a Gather,
+    /// The last first.
     digests: Vec<ItemDigest>,
+}
+
+impl Sent<'_> {
+    /// The next one has its answer: who asks for it from now on waits for another request.
+    fn given(&mut self) {
+        self.digests.pop();
+    }
 }
 
 impl Drop for Sent<'_> {
@@ -398,5 +408,38 @@ fn error_refusal(error: &KeyError) -> Option<Refusal> {
         KeyError::Refused(refusal) => Some(*refusal),
         KeyError::Exchange(error) => error.refusal(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    #[test]
+    fn who_asks_after_the_answer_is_not_let_go_with_the_request_before() {
+        // rule: AGT-8
+        let gather = Gather::default();
+        let item = |name: &str| Item::new(&[7; 120], &Context::named(name).unwrap());
+        let (_, step) = gather.ask(item("a"), || None);
+        let _ = gather.ask(item("b"), || None);
+        let sent = gather.take(step.window.unwrap());
+        let mut guard = Sent {
+            gather: &gather,
+            digests: sent.iter().rev().map(|item| item.digest).collect(),
+        };
+        let no: Outcome = Err(Failure::Refused(Refusal::Policy));
+        gather.give(&sent[0].digest, &no);
+        guard.given();
+        // The request has not ended yet.
+        let (Asked::Comes(mut again), _) = gather.ask(item("a"), || None) else {
+            panic!("nothing is kept")
+        };
+        let (Asked::Comes(mut other), _) = gather.ask(item("b"), || None) else {
+            panic!("nothing is kept")
+        };
+        drop(guard);
+        assert!(matches!(again.try_recv(), Err(TryRecvError::Empty)));
+        assert!(matches!(other.try_recv(), Err(TryRecvError::Closed)));
     }
 }

@@ -106,7 +106,8 @@ impl<K: JobKeys> Call<'_, K> {
         let made = self
             .keys
             .generate(dataset.id, &context, plaintext, None)
-            .await?;
+            .await
+            .map_err(Fault::of_making)?;
         let blob = Blob {
             dataset: dataset.id,
             wrapped: made.wrapped,
@@ -142,7 +143,8 @@ impl<K: JobKeys> Call<'_, K> {
         let keys = self.keys;
         let made = keys
             .generate(dataset.id, &context, private, Some(*kind))
-            .await?;
+            .await
+            .map_err(Fault::of_making)?;
         let public = made
             .public
             .ok_or_else(|| Fault::internal("no public key came"))?;

@@ -10,7 +10,7 @@ use super::data_keys::{Form, expand, pkcs8};
 use super::{Call, JobKeys, SYMMETRIC, allowed, base64, object, of_form};
 use crate::door::blob::Blob;
 use crate::door::fault::Fault;
-use crate::door::keys::JobDataset;
+use crate::door::keys::{JobDataset, Named};
 use crate::door::members::Members;
 
 /// The form of a payload.
@@ -124,10 +124,7 @@ impl<K: JobKeys> Call<'_, K> {
         {
             return Err(Fault::incorrect_key());
         }
-        let datasets = self.keys.datasets().await?;
-        let dataset = datasets
-            .into_iter()
-            .find(|dataset| dataset.id == blob.dataset);
+        let dataset = self.keys.dataset(&Named::Id(blob.dataset)).await?;
         Ok((blob, dataset.ok_or_else(Fault::not_found)?))
     }
 
@@ -160,7 +157,8 @@ impl<K: JobKeys> Call<'_, K> {
         context: &ticket_format::Context,
         plaintext: &[u8],
     ) -> Result<Blob, Fault> {
-        let made = self.keys.generate(dataset.id, context, true, None).await?;
+        let made = self.keys.generate(dataset.id, context, true, None).await;
+        let made = made.map_err(Fault::of_making)?;
         let dek = made
             .dek
             .ok_or_else(|| Fault::internal("no data key came"))?;
