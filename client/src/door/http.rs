@@ -20,7 +20,7 @@ use rand_core::TryRng as _;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -57,20 +57,18 @@ pub(super) struct Threshold<K> {
 /// One connection's.
 struct Visit<K> {
     threshold: Arc<Threshold<K>>,
-    theirs: SocketAddrV4,
+    /// Whether the job's user is at its other end.
+    from_user: bool,
     /// Half of the places were taken when it came.
     crowded: bool,
-    /// The user at its other end, once it was looked for.
-    user: Arc<OnceCell<Option<u32>>>,
 }
 
 impl<K> Clone for Visit<K> {
     fn clone(&self) -> Self {
         Self {
             threshold: Arc::clone(&self.threshold),
-            theirs: self.theirs,
+            from_user: self.from_user,
             crowded: self.crowded,
-            user: Arc::clone(&self.user),
         }
     }
 }
@@ -86,6 +84,7 @@ pub(super) async fn bind<K: JobKeys>(
         SocketAddr::V4(address) => address,
         SocketAddr::V6(_) => return Err(io::Error::other("127.0.0.1 is no IPv4 address")),
     };
+    peer::are_told(address)?;
     let mut token = Zeroizing::new([0; TOKEN]);
     let filled = SysRng.try_fill_bytes(&mut *token);
     filled.map_err(|error| io::Error::other(error.to_string()))?;
@@ -137,16 +136,20 @@ async fn connection<K: JobKeys>(
     crowded: bool,
     _place: OwnedSemaphorePermit,
 ) {
-    let visit = Visit {
-        threshold,
-        theirs,
-        crowded,
-        user: Arc::default(),
-    };
     // rule: DOOR-2
-    if crowded && visit.user().await != Some(visit.threshold.uid) {
+    let user = peer::user(theirs, threshold.address).unwrap_or_else(|error| {
+        tracing::warn!(%error, "whose a connection is cannot be told");
+        None
+    });
+    let from_user = user == Some(threshold.uid);
+    if crowded && !from_user {
         return;
     }
+    let visit = Visit {
+        threshold,
+        from_user,
+        crowded,
+    };
     let router = Router::new().fallback(answer::<K>).with_state(visit);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -160,33 +163,10 @@ async fn connection<K: JobKeys>(
     }
 }
 
-impl<K> Visit<K> {
-    /// The user at the other end. Looked for once for a connection, and only behind a token: the kernel's table
-    /// takes long to read, and whoever can connect could have it read.
-    async fn user(&self) -> Option<u32> {
-        let (theirs, ours) = (self.theirs, self.threshold.address);
-        let look = async || {
-            let user = tokio::task::spawn_blocking(move || peer::user(theirs, ours)).await;
-            user.map_err(io::Error::other)?
-        };
-        match self.user.get_or_try_init(look).await {
-            Ok(user) => *user,
-            // Refused now, and looked for again with the next request.
-            Err(error) => {
-                tracing::warn!(%error, "whose a connection is cannot be told");
-                None
-            }
-        }
-    }
-}
-
 async fn answer<K: JobKeys>(State(visit): State<Visit<K>>, request: Request) -> Response {
     let threshold = &visit.threshold;
     let entered = match has_token(threshold, &request) {
-        true => {
-            let user = visit.user().await;
-            enter(threshold, user, &request)
-        }
+        true => enter(&visit, &request),
         false => Err(Fault::no_entry()),
     };
     let answered = match entered {
@@ -252,13 +232,13 @@ fn has_token<K>(threshold: &Threshold<K>, request: &Request) -> bool {
 }
 
 /// Who, of those with the token, may come in.
-fn enter<K>(threshold: &Threshold<K>, user: Option<u32>, request: &Request) -> Result<(), Fault> {
+fn enter<K>(visit: &Visit<K>, request: &Request) -> Result<(), Fault> {
     // rule: DOOR-2
-    if user != Some(threshold.uid) {
+    if !visit.from_user {
         return Err(Fault::no_entry());
     }
     // rule: DOOR-3
-    let port = threshold.address.port();
+    let port = visit.threshold.address.port();
     let host = only(request.headers(), header::HOST.as_str());
     let ours = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
     if !host.is_some_and(|host| ours.iter().any(|ours| ours == host)) {
