@@ -1,5 +1,8 @@
-//! What every server does before it opens its keys: they must not reach a core file, nor another
+//! What every server, and a node's agent, does before it opens its keys: they must not reach a core file, nor another
 //! process of the same user, nor swap.
+
+use rustix::mm::MlockAllFlags;
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// Turns core dumps off, makes the process unreadable to others of its user, and locks its memory where
 /// that is not limited (MEM-1). Root key and KEKs are in pages of their own ([`crate::locked`]). What
@@ -15,16 +18,23 @@ pub fn process() {
     if let Err(error) = limited.and(closed) {
         tracing::warn!(%error, "core dumps could not be turned off");
     }
-    // Locking all memory with a limit on it would make later allocations fail.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
-    if limit.current.is_none() {
-        let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
-        if let Err(error) = rustix::mm::mlockall(flags) {
-            tracing::warn!(%error, "memory could not be locked: what is not a root key or a KEK may reach swap");
-        }
-    } else {
-        tracing::debug!(
-            "only root key and KEKs are in locked memory: raise LimitMEMLOCK to infinity to lock all of it"
+    if !may_lock_all() {
+        tracing::info!(
+            "of this process's memory, only the pages of keys that it keeps are locked: raise LimitMEMLOCK to infinity to lock all of it"
         );
+        return;
     }
+    // What a thread's stack or an arena could grow to is not memory yet.
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(error) = rustix::mm::mlockall(flags) {
+        tracing::warn!(%error, "memory could not be locked: what is not a key that is kept may reach swap");
+    }
+}
+
+/// Whether no limit is set on locked memory: with one, to lock all would make later allocations fail.
+fn may_lock_all() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    // Who has this is not limited.
+    let above = CapabilitySet::IPC_LOCK;
+    limit.current.is_none() || capabilities(None).is_ok_and(|held| held.effective.contains(above))
 }

@@ -1,10 +1,11 @@
 //! Who is at the other end of the agent's socket, as the kernel tells it (`spec/agent.md`, AGT-1).
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use store::files::{self, FileError};
 use tokio::net::UnixStream;
@@ -60,9 +61,9 @@ impl Caller {
         let dir = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
         let owner = std::fs::metadata(&dir).map_err(|_| Unknown::Gone)?.uid();
         let cgroup = files::read_bounded(&dir.join("cgroup"), PROC);
-        // Asked last: while this process is not reaped, its number is nobody else's, and what was read of
-        // the number was of this process.
-        if !is_still(held, pid)? {
+        // Asked last: while this process lives, its number is nobody else's, and what was read of the number was
+        // of this process.
+        if !is_still(held)? {
             return Err(Unknown::Gone);
         }
         if owner != uid {
@@ -73,13 +74,11 @@ impl Caller {
     }
 }
 
-/// Whether a pidfd's process still has its number: the kernel says -1 once it is reaped.
-fn is_still(held: BorrowedFd<'_>, pid: Pid) -> Result<bool, Unknown> {
-    let path = format!("/proc/self/fdinfo/{}", held.as_raw_fd());
-    let info = files::read_bounded(Path::new(&path), PROC)?;
-    let info = String::from_utf8_lossy(&info);
-    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    Ok(number.map(str::trim) == Some(&pid.as_raw_nonzero().to_string()))
+/// Whether a pidfd's process has not ended: the kernel says of one that has that there is something to read.
+fn is_still(held: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut asked = [PollFd::from_borrowed_fd(held, PollFlags::IN)];
+    let ended = poll(&mut asked, Some(&Timespec::default()))?;
+    Ok(ended == 0)
 }
 
 /// The system's unit in a `/proc/<pid>/cgroup`: of the hierarchy of the service manager, or of the unified
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_reaped_is_gone() {
+    fn a_process_that_has_ended_is_gone() {
         // rule: AGT-1
         let me = rustix::process::geteuid().as_raw();
         let mut child = std::process::Command::new("sleep")
@@ -164,10 +163,10 @@ mod tests {
             Err(Unknown::Changed)
         ));
         let held = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-        assert!(is_still(held.as_fd(), pid).unwrap());
+        assert!(is_still(held.as_fd()).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!is_still(held.as_fd(), pid).unwrap());
+        assert!(!is_still(held.as_fd()).unwrap());
         assert!(matches!(Caller::of_process(pid, me), Err(Unknown::Gone)));
         // Its number may be another process's by now: this one's, say.
         let another = rustix::process::getpid();

@@ -198,6 +198,17 @@ fn stock_boto3_works_unmodified_and_every_answer_fits_botocores_model() {
     assert_eq!(said.status.code(), Some(0), "{errors}\n{}", node.log());
     assert!(text.contains("held to botocore's model: kms"), "{text}");
 
+    // All of the agent's own memory is locked: root is not limited in it.
+    // rule: AGT-4
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.agent.id()));
+    let status = status.expect("a process");
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        number.expect("a number")
+    };
+    assert!(kib("VmLck:") >= kib("RssAnon:"), "{status}");
+
     // The agent tells of itself: what it holds, and that it is there.
     let agent = node.socket();
     let agent = agent.to_str().expect("text");
