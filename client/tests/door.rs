@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::agent::narrow::Narrow;
 use client::door::blob::Blob;
-use client::door::{Door, JobDataset, JobKeys, Named};
+use client::door::{Door, JobDataset, JobKeys, Named, Places};
 use client::keys::KeyError;
 use client::redeem::Generated;
 use serde_json::{Value, json};
@@ -141,7 +141,9 @@ impl JobKeys for Two {
 
 async fn open<K: JobKeys>(keys: &Arc<K>) -> Door {
     let uid = rustix::process::geteuid().as_raw();
-    Door::open(Arc::clone(keys), uid).await.unwrap()
+    Door::open(Arc::clone(keys), uid, &Places::default())
+        .await
+        .unwrap()
 }
 
 /// Status and the answer, or the error's name.
@@ -250,6 +252,30 @@ async fn each_operation_wants_its_action() {
         let said = ask(&open(&keys).await, operation, tried).await;
         assert_eq!(said, refused("DryRunOperationException"), "{operation}");
         assert!(keys.asked().is_empty(), "{operation}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_an_operation_does_not_have_in_kms_is_refused() {
+    // rule: DOOR-4
+    let keys = two(&[Action::Decrypt], &[Action::Decrypt]);
+    let door = open(&keys).await;
+    let held = STANDARD.encode(b"held");
+    for (operation, usual, has_grant_tokens) in [
+        ("GenerateRandom", json!({ "NumberOfBytes": 8 }), false),
+        ("ListKeys", json!({}), false),
+        ("ListAliases", json!({}), false),
+        ("DescribeKey", json!({ "KeyId": "alias/faces" }), true),
+    ] {
+        assert!(ask(&door, operation, usual.clone()).await.is_ok());
+        let mut tried = usual.clone();
+        tried["DryRun"] = true.into();
+        let said = ask(&door, operation, tried).await;
+        assert_eq!(said, refused("ValidationException"), "{operation}");
+        let mut granted = usual;
+        granted["GrantTokens"] = json!([held]);
+        let said = ask(&door, operation, granted).await;
+        assert_eq!(said.is_ok(), has_grant_tokens, "{operation}");
     }
 }
 
