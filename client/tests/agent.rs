@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -137,6 +137,15 @@ impl Doors for Counted {
     }
 }
 
+struct Holding(std::process::Child);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 struct Scene {
     dir: tempfile::TempDir,
     doors: Counted,
@@ -203,6 +212,28 @@ impl Scene {
             assert!(begun.elapsed() < LONG, "waited in vain: the doors close");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Another user's connection, until it is dropped.
+    async fn hold(&self, uid: u32) -> Holding {
+        let mut python = Command::new("python3");
+        python.uid(uid).gid(uid).current_dir("/").arg("-c").arg(
+            "import socket, sys\n\
+             s = socket.socket(socket.AF_UNIX)\n\
+             s.connect(sys.argv[1])\n\
+             print('connected', flush=True)\n\
+             sys.stdin.read()",
+        );
+        python.arg(self.socket());
+        python.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let connected = tokio::task::spawn_blocking(move || {
+            let mut child = python.spawn().expect("this test runs as root");
+            let mut said = [0; 10];
+            let stdout = child.stdout.as_mut().unwrap();
+            stdout.read_exact(&mut said).unwrap();
+            Holding(child)
+        });
+        connected.await.unwrap()
     }
 
     /// Asks as another user.
@@ -429,6 +460,42 @@ async fn one_user_has_so_many_connections_and_no_more() {
         }
         assert!(begun.elapsed() < LONG, "waited in vain: a place is free");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_have_so_many_connections_and_no_more() {
+    // rule: AGT-9
+    let scene = Scene::new(Limits {
+        all: 2,
+        ..Limits::default()
+    })
+    .await;
+    let ann = scene.hold(ANN).await;
+    let bob = scene.hold(BOB).await;
+    assert_eq!(scene.ask_all_as(ANN, &[&Request::Status]).await.len(), 0);
+    drop(ann);
+    let begun = Instant::now();
+    while scene.ask_all_as(ANN, &[&Request::Status]).await.is_empty() {
+        assert!(begun.elapsed() < LONG, "waited in vain: a place is free");
+    }
+    drop(bob);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_no_table_serves_share_the_places_of_one_user() {
+    // rule: AGT-9
+    let scene = Scene::new(Limits {
+        of_user: 2,
+        ..Limits::default()
+    })
+    .await;
+    let strangers = [scene.hold(EVE).await, scene.hold(EVE + 1).await];
+    assert_eq!(
+        scene.ask_all_as(EVE + 2, &[&Request::Status]).await.len(),
+        0
+    );
+    assert_eq!(scene.ask_all_as(ANN, &[&Request::Status]).await.len(), 1);
+    drop(strangers);
 }
 
 #[tokio::test(flavor = "multi_thread")]

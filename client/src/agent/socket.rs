@@ -59,12 +59,15 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            all: 256,
-            of_user: 32,
+            all: 1_024,
+            of_user: 128,
             silence: Duration::from_secs(15),
         }
     }
 }
+
+/// No user has this number. Whom no table serves, and of whom nothing is known, count together under it.
+const NOBODY: u32 = u32::MAX;
 
 /// How long it takes at most to see whether an agent listens.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -182,8 +185,8 @@ impl<J: Jobs, D: Doors> Server<J, D> {
             // At once: the sooner, the less can have become of the process.
             let caller = Caller::of(&stream);
             // rule: AGT-9
-            // The count holds those of whom nothing is known too, by the user of nobody.
-            let uid = caller.as_ref().map_or(u32::MAX, |caller| caller.uid);
+            let served = caller.as_ref().ok().filter(|caller| server.serves(caller));
+            let uid = served.map_or(NOBODY, |caller| caller.uid);
             let Some(counted) = server.count(uid) else {
                 tracing::warn!(uid, "a connection too many was closed");
                 continue;
@@ -198,6 +201,12 @@ impl<J: Jobs, D: Doors> Server<J, D> {
                 let _ = wire::write(&mut stream, &answer, counted.server.limits.silence).await;
             });
         }
+    }
+
+    /// Whether a caller may ask anything.
+    fn serves(&self, caller: &Caller) -> bool {
+        let me = rustix::process::geteuid().as_raw();
+        caller.uid == 0 || caller.uid == me || self.rules.job(caller).is_some()
     }
 
     fn count(self: &Arc<Self>, uid: u32) -> Option<Counted<J, D>> {
@@ -216,8 +225,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
     async fn connection(&self, mut stream: UnixStream, caller: &Caller) {
         let silence = self.limits.silence;
         let spec = self.rules.job(caller);
-        let me = rustix::process::geteuid().as_raw();
-        let served = spec.is_some() || caller.uid == 0 || caller.uid == me;
+        let served = self.serves(caller);
         // They stand until this connection ends.
         let mut doors = Vec::new();
         loop {

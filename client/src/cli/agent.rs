@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use ticket_format::report::{Report, exit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,7 @@ use super::settings::Setting;
 use crate::agent::held::{Held, HeldOptions, JobHeld, JobSpec, JobStatus};
 use crate::agent::rules::Rules;
 use crate::agent::socket::{Doors, Jobs, Limits, Server, Socket};
-use crate::door::{Door, JobKeys};
+use crate::door::{Door, JobKeys, Places};
 
 /// The system's list of users.
 const USERS: &str = "/etc/passwd";
@@ -22,6 +23,7 @@ const USERS: &str = "/etc/passwd";
 pub async fn agent(app: &App, args: &Agent) -> Ended {
     // rule: AGT-4
     store::harden::process();
+    raise_descriptors();
     let rules = Rules::read(&args.rules, USERS.as_ref()).map_err(|error| error.report())?;
     let cannot = |error| Report::new(exit::LOCAL, "cannot watch for signals").why(error);
     let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
@@ -45,7 +47,12 @@ pub async fn agent(app: &App, args: &Agent) -> Ended {
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     talk(format!("the agent listens at {path}"));
-    let server = Server::new(rules, Node(Arc::clone(&held)), Kms, Limits::default());
+    let server = Server::new(
+        rules,
+        Node(Arc::clone(&held)),
+        Kms::default(),
+        Limits::default(),
+    );
     let ended = tokio::select! {
         served = server.serve(&socket) => served.map(|()| exit::DONE).map_err(failed),
         _ = terminated.recv() => Ok(exit::DONE),
@@ -55,6 +62,18 @@ pub async fn agent(app: &App, args: &Agent) -> Ended {
     drop(socket);
     held.end().await;
     ended
+}
+
+/// Every caller and every connection to a door takes a descriptor: as many are had as may be.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 /// What the node holds.
@@ -115,13 +134,14 @@ fn job(job: &JobStatus) -> Value {
 }
 
 /// Doors that speak AWS KMS.
-struct Kms;
+#[derive(Default)]
+struct Kms(Places);
 
 impl Doors for Kms {
     type Door = Door;
 
     async fn open<K: JobKeys>(&self, keys: Arc<K>, uid: u32) -> io::Result<(Door, String)> {
-        let door = Door::open(keys, uid).await?;
+        let door = Door::open(keys, uid, &self.0).await?;
         let url = door.url().to_owned();
         Ok((door, url))
     }

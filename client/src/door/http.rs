@@ -32,8 +32,8 @@ use super::{operations, peer};
 const TOKEN: usize = 32;
 /// Largest body of a request (DOOR-4).
 const BODY: usize = 128 * 1_024;
-/// Connections of one door (DOOR-2).
-const CONNECTIONS: usize = 512;
+/// Connections of all doors of one user (DOOR-2).
+pub(super) const PLACES: usize = 1_024;
 /// Largest head, and most header lines: an SDK's signature takes some.
 const HEAD_BYTES: usize = 16 * 1_024;
 const HEADERS: usize = 64;
@@ -104,52 +104,47 @@ impl<K> Threshold<K> {
 }
 
 /// Serves until it is dropped; what is under way ends with it.
-pub(super) async fn serve<K: JobKeys>(listener: TcpListener, threshold: Threshold<K>) {
+pub(super) async fn serve<K: JobKeys>(
+    listener: TcpListener,
+    threshold: Threshold<K>,
+    places: Arc<Semaphore>,
+) {
     let threshold = Arc::new(threshold);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        while connections.try_join_next().is_some() {}
-        let crowded = places.available_permits() < CONNECTIONS / 2;
-        match listener.accept().await {
-            Ok((stream, SocketAddr::V4(theirs))) => {
-                let threshold = Arc::clone(&threshold);
-                connections.spawn(connection(threshold, stream, theirs, crowded, place));
-            }
-            Ok(_) => {}
+        let (stream, theirs) = match listener.accept().await {
+            Ok((stream, SocketAddr::V4(theirs))) => (stream, theirs),
+            Ok(_) => continue,
             // Out of descriptors: somebody closes one before long.
             Err(error) => {
                 tracing::warn!(%error, "a door cannot be answered");
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
             }
+        };
+        while connections.try_join_next().is_some() {}
+        // rule: DOOR-2
+        let user = peer::user(theirs, threshold.address).unwrap_or_else(|error| {
+            tracing::warn!(%error, "whose a connection is cannot be told");
+            None
+        });
+        let visit = Visit {
+            threshold: Arc::clone(&threshold),
+            from_user: user == Some(threshold.uid),
+            crowded: places.available_permits() <= PLACES / 2,
+        };
+        if visit.crowded && !visit.from_user {
+            continue;
         }
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        connections.spawn(connection(visit, stream, place));
     }
 }
 
-async fn connection<K: JobKeys>(
-    threshold: Arc<Threshold<K>>,
-    stream: TcpStream,
-    theirs: SocketAddrV4,
-    crowded: bool,
-    _place: OwnedSemaphorePermit,
-) {
-    // rule: DOOR-2
-    let user = peer::user(theirs, threshold.address).unwrap_or_else(|error| {
-        tracing::warn!(%error, "whose a connection is cannot be told");
-        None
-    });
-    let from_user = user == Some(threshold.uid);
-    if crowded && !from_user {
-        return;
-    }
-    let visit = Visit {
-        threshold,
-        from_user,
-        crowded,
-    };
+async fn connection<K: JobKeys>(visit: Visit<K>, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    let crowded = visit.crowded;
     let router = Router::new().fallback(answer::<K>).with_state(visit);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -319,17 +319,19 @@ fn nobody_comes_in_by_another_token_host_method_user_or_from_a_browser() {
     for uid in [OTHER, 0] {
         let mut crowd = Command::new("python3");
         crowd.uid(uid).arg("-c").arg(
-            "import select, socket, sys, time\n\
+            "import resource, select, socket, sys, time\n\
+             resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n\
              host, port = sys.argv[1].split(':')\n\
              to = lambda: socket.create_connection((host, int(port)))\n\
-             held = [to() for _ in range(600)]\n\
+             held = {one.fileno(): one for one in (to() for _ in range(1200))}\n\
+             ends = select.poll()\n\
+             for fd in held: ends.register(fd, select.POLLIN)\n\
              print('held', flush=True)\n\
              while True:\n\
-             \x20   gone = set(select.select(held, [], [])[0])\n\
-             \x20   held = [one for one in held if one not in gone]\n\
-             \x20   for one in gone: one.close()\n\
+             \x20   gone = [fd for fd, _ in ends.poll()]\n\
+             \x20   for fd in gone: ends.unregister(fd); held.pop(fd).close()\n\
              \x20   time.sleep(0.05)\n\
-             \x20   held += [to() for _ in gone]",
+             \x20   for one in [to() for _ in gone]: held[one.fileno()] = one; ends.register(one, select.POLLIN)",
         );
         crowd.arg(&door.host).stdout(Stdio::piped());
         let mut crowd = crowd.spawn().expect("python3");

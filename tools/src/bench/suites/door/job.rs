@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::agent::held::{Held, HeldOptions, JobHeld, JobSpec};
-use client::door::{Door, JobKeys as _};
+use client::door::{Door, JobKeys as _, Places};
 use client::logs::Logs;
 use client::state::NodeState;
 use client::wallet::{Wallet, WalletFile};
@@ -71,7 +71,9 @@ impl Node {
         let job = held.job(spec()?);
         ready(&job).await?;
         let uid = rustix::process::geteuid().as_raw();
-        let door = Door::open(job, uid).await.map_err(failed)?;
+        let door = Door::open(job, uid, &Places::default())
+            .await
+            .map_err(failed)?;
         Ok(Job { held, door })
     }
 }
