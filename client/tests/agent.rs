@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use client::agent::asked::AgentKeys;
@@ -15,9 +15,10 @@ use client::agent::held::JobSpec;
 use client::agent::rules::Rules;
 use client::agent::socket::{Doors, Jobs, Limits, Server, Socket};
 use client::agent::wire::{self, Answer, MESSAGE, Request};
-use client::door::{JobDataset, JobKeys, Named};
+use client::door::{Door, Doorway, JobDataset, JobKeys, Named, Places, Token};
 use client::keys::KeyError;
 use client::redeem::Generated;
+use futures::FutureExt as _;
 use ticket_format::Context;
 use ticket_format::ids::{DatasetId, NodeId};
 use ticket_format::key_pair::KeyPairKind;
@@ -112,11 +113,19 @@ impl Jobs for House {
     }
 }
 
-/// Doors whose URL says for whom and what they are; how many stand is counted, and the most that stood.
+/// Doors that are counted: how many stand, and the most that stood. Where, for whom and what each was, is written down.
 #[derive(Clone, Default)]
-struct Counted(Arc<AtomicUsize>, Arc<AtomicUsize>);
+struct Counted(
+    Arc<AtomicUsize>,
+    Arc<AtomicUsize>,
+    Arc<Mutex<Vec<(String, String)>>>,
+    Arc<Places>,
+);
 
-struct Standing(Counted);
+struct Standing(
+    Counted,
+    #[expect(dead_code, reason = "closes with this")] Door,
+);
 
 impl Drop for Standing {
     fn drop(&mut self) {
@@ -127,13 +136,17 @@ impl Drop for Standing {
 impl Doors for Counted {
     type Door = Standing;
 
-    async fn open<K: JobKeys>(&self, keys: Arc<K>, uid: u32) -> io::Result<(Standing, String)> {
+    fn open<K: JobKeys>(&self, doorway: Doorway, keys: Arc<K>, uid: u32) -> io::Result<Standing> {
+        let datasets = keys.datasets().now_or_never().unwrap();
+        let datasets = datasets.map_err(io::Error::other)?.into_iter();
+        let names: Vec<String> = datasets.map(|dataset| dataset.name).collect();
+        let what = format!("{uid}:{}", names.join(","));
+        let url = doorway.url().to_string();
+        let door = Door::open(doorway, keys, uid, &self.3)?;
+        self.2.lock().unwrap().push((url, what));
         let standing = self.0.fetch_add(1, Ordering::SeqCst) + 1;
         self.1.fetch_max(standing, Ordering::SeqCst);
-        let datasets = keys.datasets().await.map_err(io::Error::other)?;
-        let names: Vec<String> = datasets.into_iter().map(|dataset| dataset.name).collect();
-        let url = format!("door:{uid}:{}", names.join(","));
-        Ok((Standing(self.clone()), url))
+        Ok(Standing(self.clone(), door))
     }
 }
 
@@ -169,12 +182,45 @@ impl Scene {
         // Where every user can execute it.
         std::fs::copy(env!("CARGO_BIN_EXE_postern"), dir.path().join("postern")).unwrap();
         let doors = Counted::default();
-        let socket = Socket::bind(&dir.path().join("run/agent.sock"))
-            .await
-            .unwrap();
-        let server = Server::new(rules, House, doors.clone(), limits);
-        let server = tokio::spawn(async move { server.serve(&socket).await });
+        let server = serve(dir.path(), rules, &doors, limits).await;
         Self { dir, doors, server }
+    }
+
+    /// The agent ends, and another one starts with rules that serve Ann, or nobody that is known.
+    async fn restart(&mut self, served: bool) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        let rules = self.dir.path().join("agent.toml");
+        if !served {
+            let text = std::fs::read_to_string(&rules).unwrap();
+            std::fs::write(&rules, text.replace(&ANN.to_string(), "41999")).unwrap();
+        }
+        let rules = Rules::read(&rules, Path::new("/etc/passwd")).unwrap();
+        self.server = serve(self.dir.path(), rules, &self.doors, Limits::default()).await;
+    }
+
+    /// The next line of a program's, which comes within a time or not at all.
+    async fn line(out: std::process::ChildStdout) -> (String, std::process::ChildStdout) {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reader = io::BufReader::with_capacity(1, out);
+            let mut line = String::new();
+            io::BufRead::read_line(&mut reader, &mut line).unwrap();
+            (line, reader.into_inner())
+        });
+        tokio::time::timeout(LONG, read).await.unwrap().unwrap()
+    }
+
+    /// Doors that were opened: where, for whom and what.
+    async fn opened(&self, count: usize) -> Vec<(String, String)> {
+        let begun = Instant::now();
+        loop {
+            let opened = self.doors.2.lock().unwrap().clone();
+            if opened.len() >= count {
+                return opened;
+            }
+            assert!(begun.elapsed() < LONG, "waited in vain: {opened:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -243,23 +289,38 @@ impl Scene {
         answers.remove(0)
     }
 
-    /// Asks one thing after the other, over one connection.
+    /// Asks one thing after the other, over one connection; a socket comes with who asks for a door.
     async fn ask_all_as(&self, uid: u32, requests: &[&Request]) -> Vec<Answer> {
-        let mut message = Vec::new();
+        let mut messages = Vec::new();
         for request in requests {
+            let mut message = Vec::new();
             wire::write(&mut message, *request, LONG).await.unwrap();
+            let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
+            let sockets = matches!(request, Request::Open { .. }).then_some("+");
+            messages.push(hex + sockets.unwrap_or_default());
         }
+        self.send_all_as(uid, "", &messages).await
+    }
+
+    /// Sends messages in hexadecimal digits, after some Python as root; a plus stands for a socket that comes with one.
+    async fn send_all_as(&self, uid: u32, before: &str, messages: &[String]) -> Vec<Answer> {
         let mut python = Command::new("python3");
-        python.uid(uid).gid(uid).current_dir("/").arg("-c").arg(
-            "import socket, sys\n\
+        python.current_dir("/").arg("-c").arg(
+            "import os, socket, sys\n\
+             exec(sys.argv[3])\n\
+             os.setgid(int(sys.argv[2]))\n\
+             os.setuid(int(sys.argv[2]))\n\
              s = socket.socket(socket.AF_UNIX)\n\
              s.connect(sys.argv[1])\n\
-             s.sendall(bytes.fromhex(sys.argv[2]))\n\
+             door = socket.create_server(('127.0.0.1', 0))\n\
+             for part in sys.argv[4:]:\n \
+                 sockets = [door.fileno()] * part.count('+')\n \
+                 socket.send_fds(s, [bytes.fromhex(part.strip('+'))], sockets)\n\
              s.shutdown(socket.SHUT_WR)\n\
              print(b''.join(iter(lambda: s.recv(65536), b'')).hex())",
         );
-        let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
-        python.arg(self.socket()).arg(hex);
+        python.arg(self.socket()).arg(uid.to_string()).arg(before);
+        python.args(messages);
         let ended = tokio::task::spawn_blocking(move || python.output());
         let said = ended.await.unwrap().expect("python3").stdout;
         let said = String::from_utf8(said).unwrap();
@@ -282,6 +343,17 @@ impl Scene {
     }
 }
 
+async fn serve(
+    dir: &Path,
+    rules: Rules,
+    doors: &Counted,
+    limits: Limits,
+) -> tokio::task::JoinHandle<io::Result<()>> {
+    let socket = Socket::bind(&dir.join("run/agent.sock")).await.unwrap();
+    let server = Server::new(rules, House, doors.clone(), limits);
+    tokio::spawn(async move { server.serve(&socket).await })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_user_has_a_door_to_his_own_datasets_and_to_no_others() {
     // rule: AGT-1, AGT-2, AGT-10
@@ -294,12 +366,17 @@ async fn each_user_has_a_door_to_his_own_datasets_and_to_no_others() {
         arguments.extend(show);
         scene.run(uid, &arguments).await
     };
-    let (code, out, error) = exec(ANN, &["faces"]).await;
-    assert_eq!((code, &*out), (Some(0), "door:41001:faces\n"), "{error}");
-    let (_, out, _) = exec(ANN, &["faces", "plates"]).await;
-    assert_eq!(out, "door:41001:faces,plates\n");
-    let (_, out, _) = exec(BOB, &["roads"]).await;
-    assert_eq!(out, "door:41002:roads\n");
+    for (uid, datasets, what) in [
+        (ANN, &["faces"][..], "41001:faces"),
+        (ANN, &["faces", "plates"], "41001:faces,plates"),
+        (BOB, &["roads"], "41002:roads"),
+    ] {
+        let (code, out, error) = exec(uid, datasets).await;
+        assert_eq!(code, Some(0), "{error}");
+        let opened = scene.doors.2.lock().unwrap().pop();
+        let told = (out.trim_end().to_owned(), what.to_owned());
+        assert_eq!(opened, Some(told));
+    }
     for (uid, name) in [(ANN, "roads"), (BOB, "faces"), (EVE, "faces"), (0, "faces")] {
         let (code, out, error) = exec(uid, &[name]).await;
         assert_eq!((code, &*out), (Some(125), ""), "{uid} {name}");
@@ -559,20 +636,26 @@ async fn data_keys_and_status_are_the_callers_own() {
     }
 }
 
+fn open(names: &[&str]) -> Request {
+    Request::Open {
+        datasets: names.iter().map(|name| (*name).to_owned()).collect(),
+        token: Token::from_bytes([7; Token::LEN]),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_door_closes_the_one_before() {
     // rule: AGT-10
     let scene = Scene::new(Limits::default()).await;
-    let open = |name: &str| Request::Open(vec![name.to_owned()]);
-    let (faces, plates) = (open("faces"), open("plates"));
-    let asked = [&faces, &plates, &faces, &plates];
+    let names = ["faces", "plates", "faces", "plates"];
+    let asked = names.map(|name| open(&[name]));
+    let asked: Vec<&Request> = asked.iter().collect();
     let answers = scene.ask_all_as(ANN, &asked).await;
     assert_eq!(answers.len(), asked.len());
-    for (answer, name) in answers.iter().zip(["faces", "plates", "faces", "plates"]) {
-        assert!(
-            matches!(answer, Answer::Door(url) if url.ends_with(name)),
-            "{answer:?}"
-        );
+    for (answer, name) in answers.iter().zip(names) {
+        assert!(matches!(answer, Answer::Open), "{answer:?}");
+        let (_, what) = scene.doors.2.lock().unwrap().remove(0);
+        assert_eq!(what, format!("{ANN}:{name}"));
     }
     // The new one is there before the old one goes.
     assert_eq!(scene.doors.1.load(Ordering::SeqCst), 2);
@@ -612,32 +695,123 @@ async fn who_is_served_nothing_is_answered_once_and_keeps_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_reaches_its_door_without_a_proxy_and_ends_with_it() {
+async fn a_program_reaches_its_door_without_a_proxy() {
     // rule: AGT-12
     let scene = Scene::new(Limits::default()).await;
-    let script = "echo $NO_PROXY $no_proxy $AWS_IGNORE_CONFIGURED_ENDPOINT_URLS; exec sleep 600";
+    let script = "echo $NO_PROXY $no_proxy $AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
     let mut program = scene.postern(
         ANN,
         &["exec", "--dataset", "faces", "--", "sh", "-c", script],
     );
     program
         .env("NO_PROXY", "internal")
-        .env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+        .env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true");
+    let ended = tokio::task::spawn_blocking(move || program.output());
+    let said = String::from_utf8(ended.await.unwrap().unwrap().stdout).unwrap();
+    let own = "127.0.0.1,localhost";
+    assert_eq!(said, format!("internal,{own} {own} false\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_goes_on_when_the_agent_is_restarted_and_ends_when_that_one_refuses() {
+    // rule: AGT-12
+    let mut scene = Scene::new(Limits::default()).await;
+    let script = "echo $AWS_ENDPOINT_URL_KMS; exec sleep 600";
+    let mut program = scene.postern(
+        ANN,
+        &["exec", "--dataset", "faces", "--", "sh", "-c", script],
+    );
+    program
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let mut program = program.spawn().unwrap();
-    let mut line = String::new();
-    let out = program.stdout.take().unwrap();
-    io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
-    let own = "127.0.0.1,localhost";
-    assert_eq!(line, format!("internal,{own} {own} false\n"));
-    // The agent ends: the port is anybody's from now on.
-    scene.server.abort();
+    let (url, out) = Scene::line(program.stdout.take().unwrap()).await;
+    for restarts in 1..=3 {
+        scene.restart(true).await;
+        // The same door, for the same job, at the same place.
+        let opened = scene.opened(restarts + 1).await;
+        let what = format!("{ANN}:faces");
+        let same = (url.trim_end().to_owned(), what);
+        assert!(opened.iter().all(|door| *door == same), "{opened:?}");
+    }
+    assert!(program.try_wait().unwrap().is_none());
+    scene.restart(false).await;
     let ended = tokio::task::spawn_blocking(move || program.wait_with_output());
-    let ended = ended.await.unwrap().unwrap();
+    let ended = tokio::time::timeout(LONG, ended).await.unwrap();
+    let ended = ended.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(125));
+    drop(out);
     let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(said.contains("its door is shut"), "{said}");
+    for what in [
+        "the agent has ended",
+        "the agent is back",
+        "its door stays shut",
+        "serves this user and unit nothing",
+        "next: ask the node's administrator",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_programs_port_stays_its_own_when_exec_is_killed() {
+    // rule: AGT-12
+    let scene = Scene::new(Limits::default()).await;
+    let script = "echo $AWS_ENDPOINT_URL_KMS; exec sleep 600";
+    let mut exec = scene.postern(
+        ANN,
+        &["exec", "--dataset", "faces", "--", "sh", "-c", script],
+    );
+    let mut exec = exec.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (url, out) = Scene::line(exec.stdout.take().unwrap()).await;
+    let address: std::net::SocketAddr = url
+        .strip_prefix("http://")
+        .and_then(|url| url.split('/').next()?.parse().ok())
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", exec.id());
+    let child: i32 = std::fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    exec.kill().unwrap();
+    exec.wait().unwrap();
+    scene.none_stands().await;
+    let bound = std::net::TcpListener::bind(address);
+    assert_eq!(bound.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let pid = rustix::process::Pid::from_raw(child).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    drop(out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_is_opened_at_the_one_socket_that_came_with_the_request() {
+    // rule: AGT-9, AGT-10
+    let scene = Scene::new(Limits::default()).await;
+    let mut message = Vec::new();
+    wire::write(&mut message, &open(&["faces"]), LONG)
+        .await
+        .unwrap();
+    let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
+    let answers = scene.send_all_as(ANN, "", &[format!("{hex}+")]).await;
+    assert!(matches!(answers[..], [Answer::Open]), "{answers:?}");
+    for (sockets, refused) in [("", "did not come"), ("++", "not asked anything it knows")] {
+        let answers = scene
+            .send_all_as(ANN, "", &[format!("{hex}{sockets}")])
+            .await;
+        let [Answer::Failed(report)] = &answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert!(report.to_string().contains(refused), "{report}");
+    }
+    // One at an address of another network namespace: the same address here may be another's.
+    let away = "import ctypes; assert ctypes.CDLL(None).unshare(0x40000000) == 0";
+    let answers = scene.send_all_as(ANN, away, &[format!("{hex}+")]).await;
+    let [Answer::Failed(report)] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert!(report.to_string().contains("network namespace"), "{report}");
+    assert_eq!(scene.opened(1).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

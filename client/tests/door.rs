@@ -2,7 +2,8 @@
 #![allow(missing_docs)]
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::agent::narrow::Narrow;
 use client::door::blob::Blob;
-use client::door::{Door, JobDataset, JobKeys, Named, Places};
+use client::door::{Door, Doorway, JobDataset, JobKeys, Named, Places, Token};
 use client::keys::KeyError;
 use client::redeem::Generated;
 use serde_json::{Value, json};
@@ -139,16 +140,24 @@ impl JobKeys for Two {
     }
 }
 
-async fn open<K: JobKeys>(keys: &Arc<K>) -> Door {
+/// A door that this process has opened, and where.
+struct At {
+    url: String,
+    _door: Door,
+}
+
+async fn open<K: JobKeys>(keys: &Arc<K>) -> At {
     let uid = rustix::process::geteuid().as_raw();
-    Door::open(Arc::clone(keys), uid, &Places::default())
-        .await
-        .unwrap()
+    let doorway = Doorway::make().unwrap();
+    At {
+        url: doorway.url().to_string(),
+        _door: Door::open(doorway, Arc::clone(keys), uid, &Places::default()).unwrap(),
+    }
 }
 
 /// Status and the answer, or the error's name.
-async fn ask(door: &Door, operation: &str, body: Value) -> Result<Value, String> {
-    let url = door.url().strip_prefix("http://").unwrap();
+async fn ask(door: &At, operation: &str, body: Value) -> Result<Value, String> {
+    let url = door.url.strip_prefix("http://").unwrap();
     let (host, path) = url.split_once('/').unwrap();
     let body = body.to_string();
     let request = format!(
@@ -327,4 +336,130 @@ async fn every_grant_token_is_a_ticket_that_is_held() {
         refused("ValidationException")
     );
     assert!(keys.asked().is_empty());
+}
+
+#[test]
+fn a_door_stands_on_a_socket_that_listens_on_loopback_and_on_nothing_else() {
+    // rule: AGT-10
+    let token = || Token::from_bytes([7; Token::LEN]);
+    let handed = |socket: OwnedFd| Doorway::handed(socket, token());
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listening.local_addr().unwrap();
+    let connected = TcpStream::connect(here).unwrap();
+    assert!(handed(listening.into()).is_ok());
+    let unix = tempfile::tempdir().unwrap();
+    let unix = std::os::unix::net::UnixListener::bind(unix.path().join("s")).unwrap();
+    let wrong: [(&str, OwnedFd); 7] = [
+        (
+            "another address",
+            TcpListener::bind("127.0.0.2:0").unwrap().into(),
+        ),
+        (
+            "every address",
+            TcpListener::bind("0.0.0.0:0").unwrap().into(),
+        ),
+        ("IPv6", TcpListener::bind("[::1]:0").unwrap().into()),
+        ("UDP", UdpSocket::bind("127.0.0.1:0").unwrap().into()),
+        ("a connection", connected.into()),
+        ("a socket of the file system", unix.into()),
+        (
+            "no socket",
+            std::fs::File::open("/dev/null").unwrap().into(),
+        ),
+    ];
+    for (what, socket) in wrong {
+        assert!(handed(socket).is_err(), "{what}");
+    }
+}
+
+/// The URL and the socket of a doorway that is opened again and again.
+struct Kept(OwnedFd, Token);
+
+impl Kept {
+    fn doorway(&self) -> Doorway {
+        Doorway::handed(self.0.try_clone().unwrap(), self.1.clone()).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_no_agent_runs_is_answered_by_the_next_one() {
+    // rule: AGT-12, DOOR-1
+    let keys = two(&[Action::Decrypt], &[Action::Decrypt]);
+    let made = Doorway::make().unwrap();
+    let kept = Kept(
+        made.as_fd().try_clone_to_owned().unwrap(),
+        made.token().clone(),
+    );
+    drop(made);
+    let uid = rustix::process::geteuid().as_raw();
+    let open = || {
+        let doorway = kept.doorway();
+        let url = doorway.url().to_string();
+        let door = Door::open(doorway, Arc::clone(&keys), uid, &Places::default()).unwrap();
+        At { url, _door: door }
+    };
+    let first = open();
+    assert!(ask(&first, "ListKeys", json!({})).await.is_ok());
+    let At { url, _door } = first;
+    drop(_door);
+    // Its thread has gone, and with it the agent's copy of the socket.
+    let address = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let path = url
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_prefix(address)
+        .unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: TrentService.ListKeys\r\n\
+         Connection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let second = open();
+    assert_eq!(second.url, url);
+    let said = tokio::task::spawn_blocking(move || {
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    });
+    let said = said.await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_job_that_takes_its_doors_connections_away_holds_up_nobody_else() {
+    // rule: DOOR-1
+    let keys = two(&[Action::Decrypt], &[Action::Decrypt]);
+    let uid = rustix::process::geteuid().as_raw();
+    let doorway = Doorway::make().unwrap();
+    let theirs = TcpListener::from(doorway.as_fd().try_clone_to_owned().unwrap());
+    let address = theirs.local_addr().unwrap();
+    let _door = Door::open(doorway, Arc::clone(&keys), uid, &Places::default()).unwrap();
+    // Every accept at this socket waits from now on, whoever asks for it, and most find nothing there.
+    theirs.set_nonblocking(false).unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let thief = std::thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+            let _ = theirs.accept();
+        }
+    });
+    for _ in 0..200 {
+        TcpStream::connect(address).unwrap();
+        // The runtime's only thread has its turn.
+        tokio::task::yield_now().await;
+    }
+    let other = open(&keys).await;
+    assert!(ask(&other, "ListKeys", json!({})).await.is_ok());
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    while !thief.is_finished() {
+        let _ = TcpStream::connect(address);
+    }
+    thief.join().unwrap();
 }

@@ -334,7 +334,10 @@ fn messages_on_the_agents_socket_are_what_the_cddl_says() {
         public: all.then(|| vec![2]),
     };
     let items = [
-        request(agent::Request::Open(vec!["a".to_owned(), "b".repeat(128)])),
+        request(agent::Request::Open {
+            datasets: vec!["a".to_owned(), "b".repeat(128)],
+            token: client::door::Token::from_bytes([7; 32]),
+        }),
         request(agent::Request::Redeem {
             dataset: "a".to_owned(),
             items: vec![(named("x"), vec![1; limits::WRAPPED]); 2],
@@ -347,9 +350,7 @@ fn messages_on_the_agents_socket_are_what_the_cddl_says() {
         answer(agent::Answer::Failed(
             Report::new(4, "no").why("why").next("next"),
         )),
-        answer(agent::Answer::Door(
-            "http://127.0.0.1:1/x/".to_owned().into(),
-        )),
+        answer(agent::Answer::Open),
         answer(key(false)),
         answer(key(true)),
         answer(agent::Answer::Status("{}".to_owned())),

@@ -1,5 +1,7 @@
 //! Data keys by the node's agent, for who has no ticket of its own (`spec/agent.md`, AGT-11).
 
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::wire::{self, Answer, ITEMS, Request, Verdict};
+use crate::door::Doorway;
 use crate::keys::{KeyError, context_of, contexts, opened_key, refused, spread};
 use crate::object::keys::{KeySource, NewItem, NewKey, OpenedKey, Verdicts, WrapItem};
 
@@ -56,9 +59,41 @@ pub async fn ask(
     request: &Request,
     wait: Duration,
 ) -> Result<Answer, Report> {
+    let written = wire::write(stream, request, wait).await;
+    answer(stream, written, wait).await
+}
+
+/// Asks an agent for a door to these datasets, and waits so long for its answer. It stands until the connection ends.
+///
+/// # Errors
+/// It did not answer, or refused.
+pub async fn open(
+    stream: &mut UnixStream,
+    doorway: &Doorway,
+    datasets: &[String],
+    wait: Duration,
+) -> Result<(), Report> {
+    let request = Request::Open {
+        datasets: datasets.to_vec(),
+        token: doorway.token().clone(),
+    };
+    // rule: AGT-10
+    let written = wire::hand(stream, &request, doorway.as_fd(), wait).await;
+    match answer(stream, written, wait).await? {
+        Answer::Open => Ok(()),
+        Answer::Failed(report) => Err(report),
+        _ => Err(other()),
+    }
+}
+
+/// The answer to what was written, or was to be.
+async fn answer(
+    stream: &mut UnixStream,
+    written: io::Result<()>,
+    wait: Duration,
+) -> Result<Answer, Report> {
     let exchange = async {
         // The agent may have refused before it was asked, and closed; its answer is there all the same.
-        let written = wire::write(stream, request, wait).await;
         let read = wire::read(stream, wait).await.map_err(no_answer)?;
         match (read, written) {
             (Some(message), _) => wire::parse(&message).map_err(no_answer),

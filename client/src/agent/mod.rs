@@ -8,3 +8,5 @@ pub mod narrow;
 pub mod rules;
 pub mod socket;
 pub mod wire;
+
+mod descriptor;

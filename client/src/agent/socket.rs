@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use super::held::JobSpec;
 use super::narrow::Narrow;
 use super::rules::Rules;
 use super::wire::{self, Answer, Request};
-use crate::door::{JobDataset, JobKeys, Named};
+use crate::door::{Doorway, JobDataset, JobKeys, Named, Token};
 
 /// What holds the jobs' keys.
 pub trait Jobs: Send + Sync + 'static {
@@ -37,12 +38,11 @@ pub trait Doors: Send + Sync + 'static {
     /// A door that closes when it is dropped.
     type Door: Send;
 
-    /// Opens a door for a user, and says its URL.
-    fn open<K: JobKeys>(
-        &self,
-        keys: Arc<K>,
-        uid: u32,
-    ) -> impl Future<Output = io::Result<(Self::Door, String)>> + Send;
+    /// Opens a door for a user.
+    ///
+    /// # Errors
+    /// It cannot stand there.
+    fn open<K: JobKeys>(&self, doorway: Doorway, keys: Arc<K>, uid: u32) -> io::Result<Self::Door>;
 }
 
 /// Bounds (AGT-9).
@@ -230,7 +230,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         let mut doors = Vec::new();
         loop {
             // rule: AGT-9
-            let read = wire::read(&mut stream, silence);
+            let read = wire::receive(&mut stream, silence);
             let message = match served {
                 true => read.await,
                 // Who is served nothing asks once, and soon: its place is wanted.
@@ -239,10 +239,10 @@ impl<J: Jobs, D: Doors> Server<J, D> {
                     Err(_) => return,
                 },
             };
-            let message = match message {
-                Ok(Some(message)) => message,
+            let (message, descriptor) = match message {
+                Ok(Some(received)) => received,
                 Ok(None) => return,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => Zeroizing::default(),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => Default::default(),
                 Err(error) => {
                     tracing::info!(%error, uid = caller.uid, "a connection ended in a message");
                     return;
@@ -259,7 +259,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
                 return;
             };
             let answer = self
-                .answer(request, caller, spec.as_ref(), &mut doors)
+                .answer(request, descriptor, caller, spec.as_ref(), &mut doors)
                 .await;
             if let Err(error) = wire::write(&mut stream, &answer, silence).await {
                 tracing::info!(%error, uid = caller.uid, "an answer was not taken");
@@ -274,6 +274,7 @@ impl<J: Jobs, D: Doors> Server<J, D> {
     async fn answer(
         &self,
         request: Request,
+        descriptor: Option<OwnedFd>,
         caller: &Caller,
         spec: Option<&JobSpec>,
         doors: &mut Vec<D::Door>,
@@ -293,7 +294,10 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         };
         let served = match request {
             Request::Status => Ok(Answer::Status(self.jobs.status(Some(spec)))),
-            Request::Open(names) => self.door(names, spec, doors).await,
+            Request::Open { datasets, token } => match descriptor {
+                Some(socket) => self.door(datasets, socket, token, spec, doors),
+                None => Err(no_door("its socket did not come with the request")),
+            },
             Request::Redeem { dataset, items } => self.redeem(spec, &dataset, items).await,
             Request::Generate {
                 dataset,
@@ -344,9 +348,11 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         Ok(Answer::Opened(opened.collect::<Result<_, Report>>()?))
     }
 
-    async fn door(
+    fn door(
         &self,
         names: Vec<String>,
+        socket: OwnedFd,
+        token: Token,
         spec: &JobSpec,
         doors: &mut Vec<D::Door>,
     ) -> Result<Answer, Report> {
@@ -355,13 +361,13 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         }
         // rule: AGT-10
         let keys = Arc::new(Narrow::new(self.jobs.job(spec.clone()), names));
-        let opened = self.doors.open(keys, spec.uid).await;
-        let cannot = |error| Report::new(exit::LOCAL, "no door could be opened").why(error);
-        let (door, url) = opened.map_err(cannot)?;
+        let opened = Doorway::handed(socket, token)
+            .and_then(|doorway| self.doors.open(doorway, keys, spec.uid));
+        let door = opened.map_err(no_door)?;
         // One at a time: the one before closes.
         doors.clear();
         doors.push(door);
-        Ok(Answer::Door(Zeroizing::new(url)))
+        Ok(Answer::Open)
     }
 
     /// A dataset of the job's table, by name.
@@ -383,6 +389,10 @@ impl<J: Jobs, D: Doors> Server<J, D> {
         };
         Ok((keys, found.ok_or_else(missing)?))
     }
+}
+
+fn no_door(why: impl std::fmt::Display) -> Report {
+    Report::new(exit::LOCAL, "no door could be opened").why(why)
 }
 
 /// The name is one of the job's table; else the same is said of what exists and of what does not.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use ticket_format::cbor::{Decode, DecodeError, Encode, Reader, Writer};
@@ -10,7 +11,11 @@ use ticket_format::key_pair::KeyPairKind;
 use ticket_format::report::Report;
 use ticket_format::{Context, Refusal, limits};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use zeroize::Zeroizing;
+
+use super::descriptor;
+use crate::door::Token;
 
 /// Longest message, in bytes (AGT-9).
 pub const MESSAGE: usize = 256 * 1024;
@@ -22,8 +27,13 @@ pub const ITEMS: usize = 100;
 /// What a caller asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A door for these datasets, by the names of the table.
-    Open(Vec<String>),
+    /// A door at the socket that comes with the message.
+    Open {
+        /// To which datasets, by the names of the table.
+        datasets: Vec<String>,
+        /// What its path begins with.
+        token: Token,
+    },
     /// The DEKs of wraps.
     Redeem {
         /// By the name of the table.
@@ -51,11 +61,12 @@ pub enum Request {
 impl Encode for Request {
     fn encode(&self, writer: &mut Writer) {
         match self {
-            Self::Open(datasets) => {
-                writer.map(2).uint(1).uint(1).uint(2).array(datasets.len());
+            Self::Open { datasets, token } => {
+                writer.map(3).uint(1).uint(1).uint(2).array(datasets.len());
                 for dataset in datasets {
                     writer.text(dataset);
                 }
+                writer.uint(3).bytes(token.expose());
             }
             Self::Redeem { dataset, items } => {
                 writer.map(3).uint(1).uint(2).uint(2).text(dataset);
@@ -94,7 +105,10 @@ impl Decode for Request {
         let name = |reader: &mut Reader<'_>| reader.text(1..=limits::NAME).map(str::to_owned);
         let mut map = reader.map(5)?;
         let request = match map.required(1, Reader::uint)? {
-            1 => Self::Open(map.required(2, |reader| reader.list(1..=DATASETS, name))?),
+            1 => Self::Open {
+                datasets: map.required(2, |reader| reader.list(1..=DATASETS, name))?,
+                token: Token::from_bytes(map.required(3, Reader::array_of)?),
+            },
             2 => Self::Redeem {
                 dataset: map.required(2, name)?,
                 items: map.required(3, |reader| reader.list(1..=ITEMS, item))?,
@@ -127,8 +141,8 @@ pub type Verdict = Result<Zeroizing<[u8; 32]>, Refusal>;
 pub enum Answer {
     /// No: as a command shows it.
     Failed(Report),
-    /// The URL of a door that stands until the connection ends.
-    Door(Zeroizing<String>),
+    /// The door is open until the connection ends.
+    Open,
     /// A new data key, as far as asked for.
     Key {
         /// Its wrap.
@@ -158,7 +172,7 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(report) => f.debug_tuple("Failed").field(report).finish(),
-            Self::Door(_) => f.write_str("Door(..)"),
+            Self::Open => f.write_str("Open"),
             Self::Key { public, .. } => {
                 let mut key = f.debug_struct("Key");
                 key.field("public", public).finish_non_exhaustive()
@@ -189,8 +203,8 @@ impl Encode for Answer {
                     writer.uint(member).text(text);
                 }
             }
-            Self::Door(url) => {
-                writer.map(2).uint(1).uint(1).uint(2).text(url);
+            Self::Open => {
+                writer.map(1).uint(1).uint(1);
             }
             Self::Key {
                 wrapped,
@@ -246,7 +260,7 @@ impl Decode for Answer {
                 report.next = map.optional(5, text)?;
                 Self::Failed(report)
             }
-            1 => Self::Door(Zeroizing::new(map.required(2, text)?)),
+            1 => Self::Open,
             2 => Self::Key {
                 wrapped: map.required(2, bytes)?,
                 dek: map.optional(3, Reader::array_of)?.map(Zeroizing::new),
@@ -290,11 +304,39 @@ pub async fn read(
     from: &mut (impl AsyncRead + Unpin),
     silence: Duration,
 ) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut head = [0; 4];
-    if from.read(&mut head[..1]).await? == 0 {
-        return Ok(None);
+    let mut first = [0];
+    match from.read(&mut first).await? {
+        0 => Ok(None),
+        _ => rest(first[0], from, silence).await.map(Some),
     }
+}
+
+/// As [`read`], with the descriptor that came with the message.
+///
+/// # Errors
+/// As there; or there are several.
+pub async fn receive(
+    from: &mut UnixStream,
+    silence: Duration,
+) -> io::Result<Option<(Zeroizing<Vec<u8>>, Option<OwnedFd>)>> {
+    match descriptor::first(from).await? {
+        None => Ok(None),
+        Some((first, brought)) => {
+            let message = rest(first, from, silence).await?;
+            let descriptor = brought.map_err(|_| io::ErrorKind::InvalidData)?;
+            Ok(Some((message, descriptor)))
+        }
+    }
+}
+
+/// What follows a message's first byte.
+async fn rest(
+    first: u8,
+    from: &mut (impl AsyncRead + Unpin),
+    silence: Duration,
+) -> io::Result<Zeroizing<Vec<u8>>> {
     let rest = async {
+        let mut head = [first, 0, 0, 0];
         from.read_exact(&mut head[1..]).await?;
         // rule: AGT-9
         let len = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
@@ -303,7 +345,7 @@ pub async fn read(
         }
         let mut body = Zeroizing::new(vec![0; len]);
         from.read_exact(&mut body).await?;
-        Ok(Some(body))
+        Ok(body)
     };
     tokio::time::timeout(silence, rest).await?
 }
@@ -317,6 +359,35 @@ pub async fn write(
     message: &impl Encode,
     silence: Duration,
 ) -> io::Result<()> {
+    let (head, body) = framed(message)?;
+    let both = async {
+        to.write_all(&head).await?;
+        to.write_all(&body).await
+    };
+    tokio::time::timeout(silence, both).await?
+}
+
+/// As [`write`], and hands a descriptor over with the message.
+///
+/// # Errors
+/// As there.
+pub async fn hand(
+    to: &mut UnixStream,
+    message: &impl Encode,
+    descriptor: BorrowedFd<'_>,
+    silence: Duration,
+) -> io::Result<()> {
+    let (head, body) = framed(message)?;
+    let all = async {
+        let sent = descriptor::send(to, &head, descriptor).await?;
+        to.write_all(&head[sent..]).await?;
+        to.write_all(&body).await
+    };
+    tokio::time::timeout(silence, all).await?
+}
+
+/// A message's head and body.
+fn framed(message: &impl Encode) -> io::Result<([u8; 4], Zeroizing<Vec<u8>>)> {
     // Never moved while it is written: it may hold keys.
     let mut writer = Writer::with_capacity(MESSAGE);
     message.encode(&mut writer);
@@ -324,11 +395,7 @@ pub async fn write(
     let len = u32::try_from(body.len()).ok();
     let len = len.filter(|_| body.len() <= MESSAGE);
     let head = len.ok_or(io::ErrorKind::InvalidData)?.to_be_bytes();
-    let both = async {
-        to.write_all(&head).await?;
-        to.write_all(&body).await
-    };
-    tokio::time::timeout(silence, both).await?
+    Ok((head, body))
 }
 
 /// Reads a message as what it is.

@@ -14,7 +14,7 @@ use super::settings::Setting;
 use crate::agent::held::{Held, HeldOptions, JobHeld, JobSpec, JobStatus};
 use crate::agent::rules::Rules;
 use crate::agent::socket::{Doors, Jobs, Limits, Server, Socket};
-use crate::door::{Door, JobKeys, Places};
+use crate::door::{Door, Doorway, JobKeys, Places};
 
 /// The system's list of users.
 const USERS: &str = "/etc/passwd";
@@ -140,9 +140,7 @@ struct Kms(Places);
 impl Doors for Kms {
     type Door = Door;
 
-    async fn open<K: JobKeys>(&self, keys: Arc<K>, uid: u32) -> io::Result<(Door, String)> {
-        let door = Door::open(keys, uid, &self.0).await?;
-        let url = door.url().to_owned();
-        Ok((door, url))
+    fn open<K: JobKeys>(&self, doorway: Doorway, keys: Arc<K>, uid: u32) -> io::Result<Door> {
+        Door::open(doorway, keys, uid, &self.0)
     }
 }

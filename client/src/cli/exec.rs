@@ -2,23 +2,24 @@
 
 use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
-use ticket_format::report::Report;
+use ticket_format::report::{Report, exit};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::app::{App, Ended};
+use super::app::{App, Ended, talk};
 use super::args::Exec;
 use super::settings::{Origin, SYSTEM_SOCKET, Setting};
 use crate::agent::asked::{self, WAIT};
-use crate::agent::wire::{Answer, Request};
+use crate::door::Doorway;
 
 /// The program could not be started, for a reason of ours. 126 and 127 are those of env(1).
 const NOT_STARTED: u8 = 125;
@@ -26,6 +27,8 @@ const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 /// How long a program may take to end that is ended with its door.
 const GRACE: Duration = Duration::from_secs(5);
+/// Between two tries to have the door opened again: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 /// `postern exec`.
 pub async fn exec(app: &App, args: &Exec) -> Ended {
@@ -35,38 +38,78 @@ pub async fn exec(app: &App, args: &Exec) -> Ended {
         report.exit = NOT_STARTED;
         report
     };
-    let mut stream = asked::connect(&path).await.map_err(not_started)?;
-    let request = Request::Open(args.dataset.clone());
-    let answer = asked::ask(&mut stream, &request, wait).await;
-    let url = match answer.map_err(not_started)? {
-        Answer::Door(url) => url,
-        Answer::Failed(report) => return Err(not_started(report)),
-        _ => return Err(not_started(asked::other())),
+    let no_port = |error| Report::new(NOT_STARTED, "no port could be had").why(error);
+    let door = Wanted {
+        agent: &path,
+        datasets: &args.dataset,
+        doorway: Doorway::make().map_err(no_port)?,
+        wait,
     };
+    let stream = door.open().await.map_err(not_started)?;
     let mut signals = Signals::new()
         .map_err(|error| Report::new(NOT_STARTED, "cannot watch for signals").why(error))?;
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]);
     // The instance's own AWS credentials stay as they are: SDKs sign with them, and the door does not look.
-    command.env("AWS_ENDPOINT_URL_KMS", url.as_str());
+    command.env("AWS_ENDPOINT_URL_KMS", door.doorway.url().as_str());
     command.env(Setting::Agent.variable(), &path);
     // rule: AGT-12
     command.env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false");
     for name in ["NO_PROXY", "no_proxy"] {
         command.env(name, without_proxy(std::env::var(name).ok().as_deref()));
     }
+    // The program has the door's socket too: its port is nobody else's while one of its processes lives.
+    fcntl_setfd(&door.doorway, FdFlags::empty()).map_err(|error| no_port(error.into()))?;
     let mut child = command
         .spawn()
         .map_err(|error| cannot_start(args, &error))?;
     let status = tokio::select! {
         status = signals.forward(&mut child) => status,
-        // The agent says nothing more: what comes is its end.
-        () = ended(&mut stream) => return Err(agent_gone(&mut child).await),
+        // rule: AGT-10
+        // Dropped, the door closes.
+        refused = door.keep(stream) => return Err(end(&mut child, refused).await),
     };
-    // rule: AGT-10
-    drop(stream);
     let lost = |error| Report::new(NOT_STARTED, "the program's end was not seen").why(error);
     Ok(code(status.map_err(lost)?))
+}
+
+/// The door that the program is to have.
+struct Wanted<'a> {
+    agent: &'a Path,
+    datasets: &'a [String],
+    doorway: Doorway,
+    /// For the agent's answer.
+    wait: Duration,
+}
+
+impl Wanted<'_> {
+    /// Has it opened; it stands as long as what is returned.
+    async fn open(&self) -> Result<UnixStream, Report> {
+        let mut stream = asked::connect(self.agent).await?;
+        asked::open(&mut stream, &self.doorway, self.datasets, self.wait).await?;
+        Ok(stream)
+    }
+
+    /// Has it opened again whenever the agent has ended and is back; returns when an agent refuses.
+    async fn keep(&self, mut stream: UnixStream) -> Report {
+        // rule: AGT-12
+        loop {
+            // The agent says nothing more: what comes is its end.
+            ended(&mut stream).await;
+            talk("the agent has ended; the program's requests wait until it is back");
+            let [mut pause, longest] = PAUSES;
+            stream = loop {
+                match self.open().await {
+                    Ok(stream) => break stream,
+                    Err(report) if report.exit == exit::RETRY => {}
+                    Err(refused) => return refused,
+                }
+                tokio::time::sleep(pause).await;
+                pause = longest.min(pause * 2);
+            };
+            talk("the agent is back");
+        }
+    }
 }
 
 /// Until the other side has ended.
@@ -75,12 +118,15 @@ async fn ended(stream: &mut UnixStream) {
     while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
 }
 
-/// The door is shut, and its port anybody's: what the program asks there from now on could be answered by another.
-async fn agent_gone(child: &mut Child) -> Report {
+/// Nobody answers at the door any more, and nobody will: the program would wait for nothing.
+async fn end(child: &mut Child, refused: Report) -> Report {
     // rule: AGT-12
-    let gone = Report::new(NOT_STARTED, "the program was ended: its door is shut")
-        .why("the agent has ended")
-        .next("see the agent's log, and run the program again");
+    let mut gone = Report::new(NOT_STARTED, "the program was ended: its door stays shut");
+    gone.why = Some(match refused.why {
+        Some(why) => format!("{}: {why}", refused.what),
+        None => refused.what,
+    });
+    gone.next = refused.next;
     let pid = child
         .id()
         .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));

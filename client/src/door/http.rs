@@ -1,7 +1,6 @@
 //! The door's HTTP: who may come in, and how an answer looks (DOOR-1 to DOOR-4).
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,26 +9,22 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use getrandom::SysRng;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rand_core::TryRng as _;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::accept::Taken;
+use super::doorway::Doorway;
 use super::fault::Fault;
 use super::keys::JobKeys;
 use super::{operations, peer};
 
-/// Bytes of a token.
-const TOKEN: usize = 32;
 /// Largest body of a request (DOOR-4).
 const BODY: usize = 128 * 1_024;
 /// Connections of all doors of one user (DOOR-2).
@@ -73,56 +68,35 @@ impl<K> Clone for Visit<K> {
     }
 }
 
-/// Binds a door, and says what is behind it.
-pub(super) async fn bind<K: JobKeys>(
-    keys: Arc<K>,
-    uid: u32,
-) -> io::Result<(TcpListener, Threshold<K>)> {
-    // rule: DOOR-1
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = match listener.local_addr()? {
-        SocketAddr::V4(address) => address,
-        SocketAddr::V6(_) => return Err(io::Error::other("127.0.0.1 is no IPv4 address")),
-    };
-    peer::are_told(address)?;
-    let mut token = Zeroizing::new([0; TOKEN]);
-    let filled = SysRng.try_fill_bytes(&mut *token);
-    filled.map_err(|error| io::Error::other(error.to_string()))?;
-    let threshold = Threshold {
-        keys,
-        uid,
-        token: Zeroizing::new(URL_SAFE_NO_PAD.encode(*token)),
-        address,
-    };
-    Ok((listener, threshold))
-}
-
 impl<K> Threshold<K> {
-    pub(super) fn url(&self) -> String {
-        format!("http://{}/{}/", self.address, *self.token)
+    /// That of a doorway.
+    pub(super) fn new(keys: Arc<K>, uid: u32, doorway: &Doorway) -> Self {
+        Self {
+            keys,
+            uid,
+            token: doorway.token().text(),
+            address: doorway.address(),
+        }
     }
 }
 
 /// Serves until it is dropped; what is under way ends with it.
 pub(super) async fn serve<K: JobKeys>(
-    listener: TcpListener,
+    mut taken: mpsc::Receiver<Taken>,
     threshold: Threshold<K>,
     places: Arc<Semaphore>,
 ) {
     let threshold = Arc::new(threshold);
     let mut connections = JoinSet::new();
-    loop {
-        let (stream, theirs) = match listener.accept().await {
-            Ok((stream, SocketAddr::V4(theirs))) => (stream, theirs),
-            Ok(_) => continue,
-            // Out of descriptors: somebody closes one before long.
+    while let Some((stream, theirs)) = taken.recv().await {
+        while connections.try_join_next().is_some() {}
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a door cannot be answered");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tracing::warn!(%error, "a connection to a door cannot be served");
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
         // rule: DOOR-2
         let user = peer::user(theirs, threshold.address).unwrap_or_else(|error| {
             tracing::warn!(%error, "whose a connection is cannot be told");
@@ -141,6 +115,8 @@ pub(super) async fn serve<K: JobKeys>(
         };
         connections.spawn(connection(visit, stream, place));
     }
+    // The socket listens no more; who is there is served to the end.
+    while connections.join_next().await.is_some() {}
 }
 
 async fn connection<K: JobKeys>(visit: Visit<K>, stream: TcpStream, _place: OwnedSemaphorePermit) {

@@ -32,16 +32,13 @@ pub(super) fn user(theirs: SocketAddrV4, ours: SocketAddrV4) -> io::Result<Optio
         .map(|found| found.header.uid))
 }
 
-/// Whether the kernel tells of sockets at all, by one that listens: asked about connections, a kernel without
-/// `tcp_diag` says the same as of one that is not there.
-pub(super) fn are_told(listening: SocketAddrV4) -> io::Result<()> {
+/// The inode of the socket that listens at an address. Of one that is there, none says that the kernel does not tell
+/// of sockets at all: asked about connections, a kernel without `tcp_diag` says the same as of one that is not there.
+pub(super) fn listening(at: SocketAddrV4) -> io::Result<Option<u32>> {
     let anywhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    match socket(listening, anywhere)? {
-        Some(found) if found.header.state == LISTEN => Ok(()),
-        _ => Err(io::Error::other(
-            "the kernel does not say whose a connection is; load its module tcp_diag",
-        )),
-    }
+    Ok(socket(at, anywhere)?
+        .filter(|found| found.header.state == LISTEN)
+        .map(|found| found.header.inode))
 }
 
 /// What the kernel says of the socket at `local` whose other end is `remote`.
@@ -128,7 +125,8 @@ mod tests {
         // rule: DOOR-2
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = v4(listener.local_addr().unwrap());
-        are_told(ours).unwrap();
+        let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+        assert_eq!(listening(ours).unwrap().map(u64::from), Some(inode));
         let _stream = TcpStream::connect(ours).unwrap();
         let (_accepted, theirs) = listener.accept().unwrap();
         assert_eq!(user(v4(theirs), ours).unwrap(), Some(me()));

@@ -23,6 +23,21 @@ const SOON: Duration = Duration::from_secs(20);
 /// Nobody in particular.
 const OTHER: u32 = 41_007;
 
+/// Starts an agent by the rules in a node's home.
+fn agent(home: &Home) -> Child {
+    let mut log = std::fs::File::options();
+    let log = log
+        .create(true)
+        .append(true)
+        .open(home.dir.join("agent.log"));
+    let log = log.expect("a file");
+    let rules = home.dir.join("rules.toml");
+    let mut agent = home.postern(&["agent", "--rules", rules.to_str().expect("text")]);
+    agent.env("POSTERN_AGENT", home.dir.join("run/agent.sock"));
+    let errors = log.try_clone().expect("a file");
+    agent.stdout(log).stderr(errors).spawn().expect("an agent")
+}
+
 struct Node {
     house: House,
     home: Home,
@@ -43,21 +58,28 @@ impl Node {
             "[[job]]\nname = \"test\"\nuser = 0\ndatasets = [\"{DATASET}\"]\nactions = [\"decrypt\", \"encrypt\", \"rewrap\"]\n"
         );
         private(&rules, text.as_bytes());
-        let log = std::fs::File::create(home.dir.join("agent.log")).expect("a file");
-        let rules = rules.to_str().expect("text");
-        let mut agent = home.postern(&["agent", "--rules", rules]);
-        agent.env("POSTERN_AGENT", home.dir.join("run/agent.sock"));
-        let agent = agent
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log)
-            .spawn()
-            .expect("an agent");
+        let agent = agent(&home);
         let mut node = Self {
             house,
             home,
             iid,
             agent,
         };
+        node.is_there();
+        node
+    }
+
+    /// The agent is killed, and started again.
+    fn restart(&mut self) {
+        self.agent.kill().expect("a child");
+        self.agent.wait().expect("a child");
+        std::fs::remove_file(self.socket()).expect("a socket");
+        self.agent = agent(&self.home);
+        self.is_there();
+    }
+
+    fn is_there(&mut self) {
+        let node = self;
         let deadline = Instant::now() + WAIT;
         while !node.socket().exists() {
             let ended = node.agent.try_wait().expect("a child");
@@ -66,7 +88,6 @@ impl Node {
             // Another process is watched: there is nothing to wait on.
             std::thread::sleep(Duration::from_millis(5));
         }
-        node
     }
 
     fn socket(&self) -> PathBuf {
@@ -387,5 +408,39 @@ fn nobody_comes_in_by_another_token_host_method_user_or_from_a_browser() {
     while TcpStream::connect(&host).is_ok() {
         assert!(Instant::now() < deadline, "the door stays open");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_program_gets_its_keys_from_an_agent_that_was_restarted() {
+    // rule: AGT-12
+    let mut node = Node::start();
+    let door = Open::at(&node);
+    let decrypt = |blob: &str| {
+        let head = door.head(&door.path, &door.host, "");
+        let head = head.replace("GenerateRandom", "Decrypt");
+        door.ask(&head, &format!("{{\"CiphertextBlob\":\"{blob}\"}}"))
+    };
+    let head = door.head(&door.path, &door.host, "");
+    let head = head.replace("GenerateRandom", "GenerateDataKey");
+    let body = format!("{{\"KeyId\":\"alias/{DATASET}\",\"KeySpec\":\"AES_256\"}}");
+    let (status, made) = door.ask(&head, &body);
+    assert_eq!(status, 200, "{made}");
+    let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+    let blob = made["CiphertextBlob"].as_str().expect("text");
+    for _ in 0..2 {
+        node.restart();
+        // The first one may come while the agent has no ticket of the job's yet: SDKs try that again.
+        let deadline = Instant::now() + WAIT;
+        let opened = loop {
+            let (status, said) = decrypt(blob);
+            if status == 200 {
+                break said;
+            }
+            assert!(said.contains("ThrottlingException"), "{status} {said}");
+            assert!(Instant::now() < deadline, "{said}\n{}", node.log());
+        };
+        let opened: serde_json::Value = serde_json::from_str(&opened).expect("JSON");
+        assert_eq!(opened["Plaintext"], made["Plaintext"]);
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::agent::held::{Held, HeldOptions, JobHeld, JobSpec};
-use client::door::{Door, JobKeys as _, Places};
+use client::door::{Door, Doorway, JobKeys as _, Places};
 use client::logs::Logs;
 use client::state::NodeState;
 use client::wallet::{Wallet, WalletFile};
 use ticket_format::Context;
 use ticket_format::report::Report;
 use ticket_format::ticket::{Action, Actions};
+use zeroize::Zeroizing;
 
 use super::failed;
 use crate::realm::{DATASET, Realm, rng};
@@ -30,6 +31,7 @@ pub(super) struct Node {
 pub(super) struct Job {
     held: Arc<Held>,
     door: Door,
+    url: Zeroizing<String>,
 }
 
 impl Node {
@@ -71,10 +73,10 @@ impl Node {
         let job = held.job(spec()?);
         ready(&job).await?;
         let uid = rustix::process::geteuid().as_raw();
-        let door = Door::open(job, uid, &Places::default())
-            .await
-            .map_err(failed)?;
-        Ok(Job { held, door })
+        let doorway = Doorway::make().map_err(failed)?;
+        let url = doorway.url();
+        let door = Door::open(doorway, job, uid, &Places::default()).map_err(failed)?;
+        Ok(Job { held, door, url })
     }
 }
 
@@ -93,7 +95,7 @@ async fn ready(job: &JobHeld) -> Result<(), Report> {
 
 impl Job {
     pub(super) fn url(&self) -> &str {
-        self.door.url()
+        &self.url
     }
 
     /// Redeem requests so far.
