@@ -307,12 +307,13 @@ impl Scene {
         let mut python = Command::new("python3");
         python.current_dir("/").arg("-c").arg(
             "import os, socket, sys\n\
+             port = 0\n\
              exec(sys.argv[3])\n\
              os.setgid(int(sys.argv[2]))\n\
              os.setuid(int(sys.argv[2]))\n\
              s = socket.socket(socket.AF_UNIX)\n\
              s.connect(sys.argv[1])\n\
-             door = socket.create_server(('127.0.0.1', 0))\n\
+             door = socket.create_server(('127.0.0.1', port))\n\
              for part in sys.argv[4:]:\n \
                  sockets = [door.fileno()] * part.count('+')\n \
                  socket.send_fds(s, [bytes.fromhex(part.strip('+'))], sockets)\n\
@@ -716,7 +717,9 @@ async fn a_program_reaches_its_door_without_a_proxy() {
 async fn a_program_goes_on_when_the_agent_is_restarted_and_ends_when_that_one_refuses() {
     // rule: AGT-12
     let mut scene = Scene::new(Limits::default()).await;
-    let script = "echo $AWS_ENDPOINT_URL_KMS; exec sleep 600";
+    // Asked to end it does so itself, which is heard in what it says.
+    let script =
+        "trap 'echo asked; exit' TERM; echo $AWS_ENDPOINT_URL_KMS; while :; do sleep 1; done";
     let mut program = scene.postern(
         ANN,
         &["exec", "--dataset", "faces", "--", "sh", "-c", script],
@@ -725,7 +728,7 @@ async fn a_program_goes_on_when_the_agent_is_restarted_and_ends_when_that_one_re
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let mut program = program.spawn().unwrap();
-    let (url, out) = Scene::line(program.stdout.take().unwrap()).await;
+    let (url, mut out) = Scene::line(program.stdout.take().unwrap()).await;
     for restarts in 1..=3 {
         scene.restart(true).await;
         // The same door, for the same job, at the same place.
@@ -740,7 +743,9 @@ async fn a_program_goes_on_when_the_agent_is_restarted_and_ends_when_that_one_re
     let ended = tokio::time::timeout(LONG, ended).await.unwrap();
     let ended = ended.unwrap().unwrap();
     assert_eq!(ended.status.code(), Some(125));
-    drop(out);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert_eq!(rest, "asked\n");
     let said = String::from_utf8(ended.stderr).unwrap();
     for what in [
         "the agent has ended",
@@ -777,6 +782,19 @@ async fn the_programs_port_stays_its_own_when_exec_is_killed() {
     exec.kill().unwrap();
     exec.wait().unwrap();
     scene.none_stands().await;
+    // The agent may have its copy of the socket for a moment yet; the program has one that stays.
+    let of = |inode: &str| format!("socket:[{inode}]");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listening = sockets.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let here = format!("0100007F:{:04X}", address.port());
+        (fields[1] == here && fields[3] == "0A").then(|| of(fields[9]))
+    });
+    let mut held = std::fs::read_dir(format!("/proc/{child}/fd")).unwrap();
+    assert!(held.any(|entry| {
+        let link = std::fs::read_link(entry.unwrap().path()).unwrap();
+        link.to_str() == listening.as_deref()
+    }));
     let bound = std::net::TcpListener::bind(address);
     assert_eq!(bound.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     let pid = rustix::process::Pid::from_raw(child).unwrap();
@@ -804,13 +822,18 @@ async fn a_door_is_opened_at_the_one_socket_that_came_with_the_request() {
         };
         assert!(report.to_string().contains(refused), "{report}");
     }
-    // One at an address of another network namespace: the same address here may be another's.
-    let away = "import ctypes; assert ctypes.CDLL(None).unshare(0x40000000) == 0";
-    let answers = scene.send_all_as(ANN, away, &[format!("{hex}+")]).await;
-    let [Answer::Failed(report)] = &answers[..] else {
-        panic!("{answers:?}")
-    };
-    assert!(report.to_string().contains("network namespace"), "{report}");
+    // One at an address of another network namespace: the same address is nobody's here, or another's.
+    let another = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for port in [0, another.local_addr().unwrap().port()] {
+        let away = format!(
+            "port = {port}; import ctypes; assert ctypes.CDLL(None).unshare(0x40000000) == 0"
+        );
+        let answers = scene.send_all_as(ANN, &away, &[format!("{hex}+")]).await;
+        let [Answer::Failed(report)] = &answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert!(report.to_string().contains("network namespace"), "{report}");
+    }
     assert_eq!(scene.opened(1).await.len(), 1);
 }
 

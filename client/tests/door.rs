@@ -346,10 +346,13 @@ fn a_door_stands_on_a_socket_that_listens_on_loopback_and_on_nothing_else() {
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
     let here = listening.local_addr().unwrap();
     let connected = TcpStream::connect(here).unwrap();
-    assert!(handed(listening.into()).is_ok());
     let unix = tempfile::tempdir().unwrap();
     let unix = std::os::unix::net::UnixListener::bind(unix.path().join("s")).unwrap();
-    let wrong: [(&str, OwnedFd); 7] = [
+    let wrong: [(&str, OwnedFd); 8] = [
+        (
+            "UDP at an address where TCP listens",
+            UdpSocket::bind(here).unwrap().into(),
+        ),
         (
             "another address",
             TcpListener::bind("127.0.0.2:0").unwrap().into(),
@@ -369,6 +372,26 @@ fn a_door_stands_on_a_socket_that_listens_on_loopback_and_on_nothing_else() {
     ];
     for (what, socket) in wrong {
         assert!(handed(socket).is_err(), "{what}");
+    }
+    assert!(handed(listening.into()).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_has_so_many_doors_and_no_more() {
+    // rule: DOOR-2
+    let keys = two(&[Action::Decrypt], &[Action::Decrypt]);
+    let places = Places::default();
+    let uid = rustix::process::geteuid().as_raw();
+    let open = |uid| Door::open(Doorway::make().unwrap(), Arc::clone(&keys), uid, &places);
+    let mut doors: Vec<Door> = (0..256).map(|_| open(uid).unwrap()).collect();
+    assert!(open(uid).is_err());
+    assert!(open(uid + 1).is_ok());
+    doors.pop();
+    // A place is free once the thread has ended.
+    let begun = std::time::Instant::now();
+    while open(uid).is_err() {
+        assert!(begun.elapsed() < LONG, "waited in vain: the door's place");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -12,7 +12,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use getrandom::SysRng;
 use rand_core::TryRng as _;
-use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -84,25 +83,27 @@ impl Doorway {
     /// One that somebody made, who may have handed over any descriptor.
     ///
     /// # Errors
-    /// It is no socket of TCP that listens on 127.0.0.1.
+    /// It is no socket of TCP that listens on 127.0.0.1, as the kernel says of this network namespace.
     pub fn handed(socket: OwnedFd, token: Token) -> io::Result<Self> {
-        // rule: AGT-10
-        let is = sockopt::socket_domain(&socket)? == AddressFamily::INET
-            && sockopt::socket_type(&socket)? == SocketType::STREAM
-            && sockopt::socket_protocol(&socket)? == Some(ipproto::TCP)
-            && sockopt::socket_acceptconn(&socket)?;
-        match is {
-            true => Self::of(socket.into(), token),
-            false => Err(wrong()),
-        }
+        Self::of(socket.into(), token)
     }
 
     fn of(listener: TcpListener, token: Token) -> io::Result<Self> {
-        // rule: DOOR-1
-        let address = match listener.local_addr()? {
-            SocketAddr::V4(address) if *address.ip() == Ipv4Addr::LOCALHOST => address,
-            _ => return Err(wrong()),
+        // rule: AGT-10, DOOR-1
+        let address = match listener.local_addr() {
+            Ok(SocketAddr::V4(address)) if *address.ip() == Ipv4Addr::LOCALHOST => address,
+            _ => return Err(wrong("the door's socket is not at 127.0.0.1")),
         };
+        // Not one at the same address of another network namespace, of whose connections nothing would be told; and
+        // where the kernel does not tell of sockets at all, no door stands.
+        // rule: AGT-10, DOOR-2
+        let inode = rustix::fs::fstat(&listener)?.st_ino;
+        if peer::listening(address)?.map(u64::from) != Some(inode) {
+            return Err(wrong(
+                "the kernel does not tell of the door's socket as one of TCP that listens; see that the job is in the \
+                 agent's network namespace, and that the kernel's module tcp_diag is loaded",
+            ));
+        }
         // Of the socket, not of this process's descriptor alone: whoever shares it can change it again.
         listener.set_nonblocking(true)?;
         Ok(Self {
@@ -110,20 +111,6 @@ impl Doorway {
             address,
             token,
         })
-    }
-
-    /// That the kernel tells of sockets, and that the one at this address is this one: not one at the same address of
-    /// another network namespace, of whose connections it would tell nothing.
-    pub(super) fn verify(&self) -> io::Result<()> {
-        // rule: AGT-10, DOOR-2
-        let inode = rustix::fs::fstat(&self.listener)?.st_ino;
-        match peer::listening(self.address)? {
-            Some(there) if u64::from(there) == inode => Ok(()),
-            _ => Err(io::Error::other(
-                "the kernel does not tell of the door's socket; see that the job is in the agent's network \
-                 namespace, and that the kernel's module tcp_diag is loaded",
-            )),
-        }
     }
 
     /// Where the door is: whoever of the job's user knows it may come in.
@@ -153,7 +140,6 @@ impl AsFd for Doorway {
     }
 }
 
-fn wrong() -> io::Error {
-    let what = "what was handed over is no TCP socket that listens on 127.0.0.1";
+fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }

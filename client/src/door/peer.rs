@@ -19,9 +19,8 @@ use netlink_sys::{Socket, SocketAddr};
 const ANSWER: usize = 4 * 1_024;
 /// No cookie: the socket is named by its addresses alone.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
-/// The states of a socket, as `tcp(7)` numbers them: a connection that stands, and a socket that listens.
+/// The state of a socket whose connection stands, as the kernel numbers them.
 const ESTABLISHED: u8 = 1;
-const LISTEN: u8 = 10;
 
 /// The user whose socket is connected from `theirs` to `ours`; none where there is no such connection, or it is
 /// over: then it is nobody's.
@@ -36,9 +35,7 @@ pub(super) fn user(theirs: SocketAddrV4, ours: SocketAddrV4) -> io::Result<Optio
 /// of sockets at all: asked about connections, a kernel without `tcp_diag` says the same as of one that is not there.
 pub(super) fn listening(at: SocketAddrV4) -> io::Result<Option<u32>> {
     let anywhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    Ok(socket(at, anywhere)?
-        .filter(|found| found.header.state == LISTEN)
-        .map(|found| found.header.inode))
+    Ok(socket(at, anywhere)?.map(|found| found.header.inode))
 }
 
 /// What the kernel says of the socket at `local` whose other end is `remote`.
