@@ -3,6 +3,8 @@
 //! One encapsulation per presented ticket and connection. The HPKE context itself seals nothing:
 //! it exports a MAC key for requests and a fresh key for each answer.
 
+use std::sync::OnceLock;
+
 use hpke::Kem as _;
 use hpke::kem::{X25519HkdfSha256, XWing};
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable};
@@ -167,6 +169,8 @@ fn contributes(share: [u8; 32]) -> bool {
 pub struct SealingSecret {
     kem: Kem,
     seed: SealingSeed,
+    /// Its public half, once somebody asked: to make it takes as long as two signatures.
+    public: OnceLock<SealingKey>,
 }
 
 impl SealingSecret {
@@ -179,7 +183,11 @@ impl SealingSecret {
     /// The secret of this seed: for X-Wing its 32-byte decapsulation key, for X25519 the scalar.
     #[must_use]
     pub fn from_seed(kem: Kem, seed: SealingSeed) -> Self {
-        Self { kem, seed }
+        Self {
+            kem,
+            seed,
+            public: OnceLock::new(),
+        }
     }
 
     /// Which KEM it is of.
@@ -197,6 +205,10 @@ impl SealingSecret {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> SealingKey {
+        self.public.get_or_init(|| self.make_public()).clone()
+    }
+
+    fn make_public(&self) -> SealingKey {
         fn of<K: hpke::Kem>(seed: &[u8]) -> Vec<u8> {
             // Any 32 bytes are a private key of either KEM, so the empty answer never happens; it
             // would be refused by whoever reads it.

@@ -58,6 +58,8 @@ pub struct Verifier {
     witnesses: Option<WitnessPolicy>,
     /// The newest first.
     known: Mutex<VecDeque<SignedCheckpoint>>,
+    /// Held while signatures are checked: receipts of one commit come at once.
+    checking: Mutex<()>,
 }
 
 impl Verifier {
@@ -68,6 +70,7 @@ impl Verifier {
             key,
             witnesses,
             known: Mutex::new(VecDeque::with_capacity(KNOWN)),
+            checking: Mutex::default(),
         }
     }
 
@@ -129,6 +132,11 @@ impl Verifier {
     }
 
     fn verified(&self, note: &str) -> Result<SignedCheckpoint, ReceiptError> {
+        let _checking = self.checking.lock();
+        // Whoever was before may have checked the same one.
+        if let Some(known) = self.remembered(note) {
+            return Ok(known);
+        }
         let checkpoint = self.key.verify(note)?;
         if let Some(policy) = &self.witnesses {
             // rule: TLOG-8
@@ -138,5 +146,39 @@ impl Verifier {
         known.truncate(KNOWN - 1);
         known.push_front(checkpoint.clone());
         Ok(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::messages::samples::{at, checkpoint, log_secret};
+
+    #[test]
+    fn whoever_waits_together_for_one_note_checks_its_signatures_once() {
+        // rule: TLOG-5
+        const CALLERS: usize = 8;
+        let secret = log_secret();
+        let verifier = Verifier::new(secret.key().clone(), None);
+        let together = Barrier::new(CALLERS);
+        let notes: Vec<_> = (1..=4)
+            .map(|size| secret.sign(&checkpoint(size), at(9)))
+            .collect();
+        std::thread::scope(|scope| {
+            for _ in 0..CALLERS {
+                scope.spawn(|| {
+                    for note in &notes {
+                        together.wait();
+                        let verified = verifier.checkpoint(note.note());
+                        assert_eq!(verified.as_ref(), Ok(note));
+                    }
+                });
+            }
+        });
+        // One that was checked twice would stand there twice.
+        let known: Vec<_> = verifier.known().drain(..).collect();
+        assert!(known.iter().eq(notes.iter().rev()), "{known:?}");
     }
 }
