@@ -3,6 +3,7 @@
 pub mod acts;
 pub mod broker;
 pub mod documents;
+pub mod door;
 pub mod evidence;
 pub mod files;
 pub mod logs;
@@ -103,6 +104,9 @@ pub const ALL: &[Target] = &[
     server::FOLLOW,
     objects::OBJECT,
     objects::METADATA,
+    door::AGENT,
+    door::BLOB,
+    door::S3EC,
     records::RECORDS,
     files::CONFIG,
     files::SEALED,

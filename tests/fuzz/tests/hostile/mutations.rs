@@ -51,6 +51,9 @@ targets! {
     follow no_feed_is_believed_but_the_brokers;
     object no_object_is_opened_but_whole;
     metadata no_metadata_has_two_encodings;
+    agent no_message_to_the_agent_has_two_encodings;
+    blob no_ciphertext_has_two_encodings;
+    s3ec metadata_of_the_s3_encryption_client_have_one_meaning;
     records no_record_is_lost_by_being_read;
     config a_configuration_is_read_or_refused_in_one_line;
     sealed nothing_sealed_is_forged;
